@@ -1,0 +1,3 @@
+"""Prometheus exporter for CAVATICA's bulk export jobs."""
+
+__version__ = "0.1.0"
