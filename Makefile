@@ -1,0 +1,59 @@
+# Everything sets itself up: Python >= 3.10 and make are all that is needed.
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help
+help:
+	@echo 'make demo         run the exporter against a simulated CAVATICA'
+	@echo 'make test         all tests, with coverage'
+	@echo 'make lint         ruff and mypy'
+	@echo 'make fmt          format the code, mend what can be mended'
+	@echo 'make constraints  renew the pinned versions of the tools'
+	@echo 'make clean        remove everything that make made'
+
+.PHONY: demo
+demo: .venv/ready
+	$(BIN)/cavatica-exporter --demo
+
+.PHONY: test
+test: .venv/ready servers
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
+.PHONY: lint
+lint: .venv/ready
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+.PHONY: fmt
+fmt: .venv/ready
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+# Where the programs cannot be had, the script says why and the tests that need them are skipped
+# (and fail under CI=true).
+.PHONY: servers
+servers:
+	@scripts/get-servers .servers
+
+# A fresh environment without the pins, so that the newest versions are taken.
+.PHONY: constraints
+constraints: .venv/ready
+	scripts/renew-constraints constraints.txt
+
+.venv/ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
+		echo 'error: Python 3.10 or newer is needed; name it: make PYTHON=python3.12' >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo 'error: this Python has no venv; on Debian: apt-get install python3-venv' >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+.PHONY: clean
+clean:
+	rm -rf .venv .servers .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
