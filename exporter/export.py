@@ -1,0 +1,233 @@
+"""The domain: one export as the API describes it, and the parsing of a bulk answer's items.
+
+Parsing is total: whatever an item holds, nothing here raises. An odd value costs its own field,
+an item that names no export costs itself.
+"""
+
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Final
+
+PENDING: Final = "PENDING"
+RUNNING: Final = "RUNNING"
+COMPLETED: Final = "COMPLETED"
+FAILED: Final = "FAILED"
+#: Ours, not the API's: never answered for, answered too long ago, or answered with an error.
+UNKNOWN: Final = "UNKNOWN"
+
+#: The states that every total shows, in the order of an export's life.
+STATES: Final = (PENDING, RUNNING, COMPLETED, FAILED, UNKNOWN)
+#: An export never leaves these.
+FINISHED: Final = frozenset({COMPLETED, FAILED})
+UNFINISHED: Final = (PENDING, RUNNING)
+
+#: Label values and log lines are made of these texts, so they are short and printable.
+MAX_MESSAGE_CHARS: Final = 300
+MAX_VOLUME_CHARS: Final = 200
+
+_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_STATE = re.compile(r"[A-Z][A-Z_]{0,31}")
+_CODE = re.compile(r"[A-Za-z0-9_.-]{1,32}")
+_TIMESTAMP = re.compile(
+    r"([0-9]{4})-([0-9]{2})-([0-9]{2})[Tt ]([0-9]{2}):([0-9]{2}):([0-9]{2})(?:[.,]([0-9]{1,9}))?"
+    r" ?(?:[Zz]|([+-])([0-9]{2}):?([0-9]{2}))?"
+)
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+# A float holds every integer up to here; no file is larger, and no code or status comes near.
+_MAX_INTEGER = 2**53
+_SERVER_ERROR = 500
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorDetail:
+    """An error as the platform words it, for a call, an item or a failed export.
+
+    Attributes:
+        code: The platform's own error code, ``""`` where it gave none.
+        status: The HTTP status that goes with it, or None.
+        message: Free text, cleaned and cut; it may hold file names.
+    """
+
+    code: str
+    status: int | None
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class LookupFailure(ErrorDetail):
+    """The error that the API answered in the place of an export."""
+
+    @property
+    def temporary(self) -> bool:
+        """Whether the platform, and not the ID, is at fault: worth asking again at once."""
+        return self.status is not None and self.status >= _SERVER_ERROR
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """One export job as the API answered.
+
+    Attributes:
+        id: The export's ID.
+        state: One of the documented states, another that looks like one, or ``UNKNOWN``.
+        started: Unix time in seconds, or None.
+        finished: Unix time in seconds, or None.
+        size: Size of the resulting file in bytes, or None.
+        volume: ``owner/volume`` of the destination, else of the result's storage, else ``""``.
+        error: Why it failed, where the API says so.
+    """
+
+    id: str
+    state: str
+    started: float | None = None
+    finished: float | None = None
+    size: int | None = None
+    volume: str = ""
+    error: ErrorDetail | None = None
+
+
+def is_export_id(text: str) -> bool:
+    """Tell whether `text` has the form of an export ID."""
+    return _ID.fullmatch(text) is not None
+
+
+def parse_item(item: object) -> Export | LookupFailure | None:
+    """Parse one element of ``items`` of a bulk answer.
+
+    Returns:
+        The export of ``resource``, the failure of ``error``, or None for an item that is neither
+        or whose export has no usable ID.
+    """
+    if not isinstance(item, dict):
+        return None
+    resource = item.get("resource")
+    if isinstance(resource, dict):
+        return _parse_export(resource)
+    detail = parse_error(item.get("error"))
+    if detail is None:
+        return None
+    return LookupFailure(detail.code, detail.status, detail.message)
+
+
+def pair_items(
+    ids: Sequence[str], items: Sequence[object]
+) -> tuple[dict[str, Export | LookupFailure | None], bool]:
+    """Find out which item of a bulk answer answers for which of the `ids` asked.
+
+    Exports carry their ID. Error items do not: what is left is paired by order, as the public
+    clients do, but only if as many IDs as items are left.
+
+    Returns:
+        The outcome by ID, and whether the items account for every ID and for nothing else. The
+        outcome is None where the answer holds an error that may be this ID's, but does not say
+        whose it is. An ID that the answer passes over in silence is missing.
+    """
+    outcomes: dict[str, Export | LookupFailure | None] = {}
+    contradicted: set[str] = set()
+    asked = frozenset(ids)
+    rest = []
+    for item in map(parse_item, items):
+        if not isinstance(item, Export) or item.id not in asked:
+            rest.append(item)
+        elif outcomes.setdefault(item.id, item) != item:
+            contradicted.add(item.id)
+    left = [export_id for export_id in ids if export_id not in outcomes]
+    if len(rest) == len(left):
+        outcomes |= {
+            export_id: item
+            for export_id, item in zip(left, rest, strict=True)
+            if isinstance(item, LookupFailure)
+        }
+    elif any(isinstance(item, LookupFailure) for item in rest):
+        outcomes |= dict.fromkeys(left)
+    # Two items for one ID that differ: neither can be believed.
+    for export_id in contradicted:
+        del outcomes[export_id]
+    complete = len(items) == len(ids) == sum(outcome is not None for outcome in outcomes.values())
+    return outcomes, complete
+
+
+def parse_error(value: object) -> ErrorDetail | None:
+    """Parse the platform's error object ``{status, code, message, more_info}``."""
+    if not isinstance(value, dict):
+        return None
+    return ErrorDetail(
+        code=_code(value.get("code")),
+        status=_integer(value.get("status")),
+        message=_text(value.get("message"), MAX_MESSAGE_CHARS),
+    )
+
+
+def parse_timestamp(value: object) -> float | None:
+    """Parse an ISO 8601 date and time to Unix seconds; without an offset it is UTC.
+
+    Returns None for anything else, and for times before 1970.
+    """
+    match = _TIMESTAMP.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        return None
+    *date_and_time, fraction, sign, hours, minutes = match.groups()
+    year, month, day, hour, minute, second = map(int, date_and_time)
+    try:
+        moment = datetime(year, month, day, hour, minute, second, tzinfo=timezone.utc)
+    except ValueError:
+        return None
+    seconds = (moment - _EPOCH).total_seconds()
+    if sign:
+        offset = int(hours) * 3600 + int(minutes) * 60
+        seconds -= offset if sign == "+" else -offset
+    if fraction:
+        seconds += int(fraction) / 10 ** len(fraction)
+    return seconds if seconds >= 0 else None
+
+
+def _parse_export(resource: dict[object, object]) -> Export | None:
+    export_id = resource.get("id")
+    if not isinstance(export_id, str) or not is_export_id(export_id):
+        return None
+    state = resource.get("state")
+    result = _mapping(resource.get("result"))
+    volume = _text(_mapping(resource.get("destination")).get("volume"), MAX_VOLUME_CHARS) or _text(
+        _mapping(result.get("storage")).get("volume"), MAX_VOLUME_CHARS
+    )
+    # Interned: a hundred thousand exports share their few states and volumes, and their IDs with
+    # the watchlist.
+    return Export(
+        id=sys.intern(export_id),
+        state=sys.intern(state)
+        if isinstance(state, str) and _STATE.fullmatch(state) is not None
+        else UNKNOWN,
+        started=parse_timestamp(resource.get("started_on")),
+        finished=parse_timestamp(resource.get("finished_on")),
+        size=_integer(result.get("size")),
+        volume=sys.intern(volume),
+        error=parse_error(resource.get("error")),
+    )
+
+
+def _mapping(value: object) -> dict[object, object]:
+    return value if isinstance(value, dict) else {}
+
+
+def _integer(value: object) -> int | None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    # NaN and the infinities fail the comparison.
+    return int(value) if 0 <= value <= _MAX_INTEGER and value == int(value) else None
+
+
+def _code(value: object) -> str:
+    number = _integer(value)
+    if number is not None:
+        return str(number)
+    return value if isinstance(value, str) and _CODE.fullmatch(value) is not None else ""
+
+
+def _text(value: object, limit: int) -> str:
+    """Make a text that is safe in a label, a log line and UTF-8: printable and at most `limit`."""
+    if not isinstance(value, str):
+        return ""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in value[:limit])
