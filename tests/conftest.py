@@ -1,0 +1,50 @@
+"""What holds for every test: no network but loopback, nothing of the developer's own settings."""
+
+import ipaddress
+import os
+import sys
+
+import pytest
+from hypothesis import settings
+
+from tests.servers import require_programs
+
+# Shared machines pause; a property that holds slowly still holds. Under CI examples are the same
+# in every run, so that a change is never blamed for an old bug.
+settings.register_profile("exporter", deadline=None, derandomize=os.environ.get("CI") == "true")
+settings.load_profile("exporter")
+
+
+def refuse_other_hosts(event: str, arguments: tuple[object, ...]) -> None:
+    """An audit hook: a connection that would leave the machine is an error."""
+    if event != "socket.connect":
+        return
+    match arguments[1]:
+        case (str(host), int(), *_):
+            if host != "localhost" and not ipaddress.ip_address(host).is_loopback:
+                message = f"a test wants to connect to {host}: tests stay on loopback"
+                raise AssertionError(message)
+
+
+def pytest_configure() -> None:
+    """Guard the whole run."""
+    sys.addaudithook(refuse_other_hosts)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Tests marked `servers` need the programs; under CI they must be there."""
+    if item.get_closest_marker("servers"):
+        require_programs(ci=os.environ.get("CI") == "true")
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Tests see no token, profile, flag or proxy of whoever runs them."""
+    for name in os.environ:
+        if name.startswith(("CAVATICA_EXPORTER_", "SB_")) or name.lower().endswith("_proxy"):
+            monkeypatch.delenv(name)
+    home = tmp_path_factory.getbasetemp() / "home"
+    home.mkdir(exist_ok=True)
+    monkeypatch.setenv("HOME", str(home))
