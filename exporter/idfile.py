@@ -1,0 +1,191 @@
+"""The format of an ID file: YAML, JSON, or the saved answer of the API's bulk calls.
+
+Parsing is pure. A file of the wrong shape is an error that says where; an ID of the wrong form
+costs only itself.
+"""
+
+import difflib
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+from exporter.document import (
+    DocumentError,
+    json_line_of,
+    printable,
+    read_json,
+    read_yaml,
+    yaml_line_of,
+)
+from exporter.export import is_export_id
+
+YAML_ENDINGS: Final = (".yml", ".yaml")
+JSON_ENDING: Final = ".json"
+ENDINGS: Final = (*YAML_ENDINGS, JSON_ENDING)
+KEYS: Final = ("batch", "export_ids", "acknowledged")
+
+MAX_BATCH_CHARS: Final = 100
+
+
+class IdFileError(ValueError):
+    """The file is not of the format; the text begins with its name and, where known, the line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """An ID that is left out because it does not have the form of one.
+
+    Attributes:
+        text: As it stands in the file; untrusted.
+        line: From 1; None where it cannot be told.
+    """
+
+    text: str
+    line: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class IdFile:
+    """What one ID file says.
+
+    Attributes:
+        batch: The batch of its IDs; None for a file that only acknowledges.
+        ids: Every well-formed ID as often as it is listed, in order.
+        acknowledged: IDs of failures that somebody has dealt with; not necessarily of this file.
+        rejected: The others.
+    """
+
+    batch: str | None
+    ids: tuple[str, ...]
+    acknowledged: frozenset[str]
+    rejected: tuple[Rejected, ...]
+
+
+def parse(data: bytes, name: str) -> IdFile:
+    """Parse the content of the file `name`, whose ending tells the format.
+
+    Raises:
+        IdFileError: when it is not of the format.
+    """
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise _error(name, line, "not UTF-8 text") from None
+    try:
+        if name.endswith(JSON_ENDING):
+            return _Interpreter(name, partial(json_line_of, text)).file(read_json(text))
+        return _Interpreter(name, yaml_line_of).file(read_yaml(text))
+    except DocumentError as error:
+        raise _error(name, error.line, str(error)) from None
+
+
+def _error(name: str, line: int | None, problem: str) -> IdFileError:
+    return IdFileError(f"{printable(name)}:{'' if line is None else f'{line}:'} {problem}")
+
+
+class _Interpreter:
+    """Makes an `IdFile` of nested lists, dicts and texts.
+
+    `line_of` gives the line of a value, or of a key if the key is given too.
+    """
+
+    def __init__(self, name: str, line_of: Callable[[object], int | None]) -> None:
+        self._name = name
+        self._line_of = line_of
+        self._rejected: list[Rejected] = []
+
+    def file(self, document: object) -> IdFile:
+        acknowledged: list[str] = []
+        batch: str | None = self._default_batch()
+        if isinstance(document, list):
+            ids = self._ids(document, "the list")
+        elif isinstance(document, dict):
+            if "items" in document:
+                ids = self._ids_of_answer(document)
+            else:
+                self._check_keys(document)
+                ids = self._ids(document.get("export_ids", []), "export_ids")
+            acknowledged = self._ids(document.get("acknowledged", []), "acknowledged")
+            if "batch" in document:
+                batch = self._batch(document["batch"])
+            elif not document.keys() & {"items", "export_ids"}:
+                batch = None
+        else:
+            raise self._wrong(
+                document,
+                "holds no export IDs: it must be a list of them, a mapping with export_ids,"
+                " or an answer of the API with items; for none write []",
+            )
+        return IdFile(batch, tuple(ids), frozenset(acknowledged), tuple(self._rejected))
+
+    def _default_batch(self) -> str:
+        stem = self._name.rpartition(".")[0]
+        return printable(stem)[:MAX_BATCH_CHARS]
+
+    def _batch(self, value: object) -> str:
+        if not isinstance(value, str) or not value.strip():
+            raise self._wrong(value, "batch must be a name")
+        if len(value) > MAX_BATCH_CHARS or not value.isprintable():
+            raise self._wrong(
+                value, f"batch must be at most {MAX_BATCH_CHARS} printable characters"
+            )
+        return str(value)
+
+    def _check_keys(self, document: dict[str, object]) -> None:
+        for key in document:
+            if key not in KEYS:
+                likely = difflib.get_close_matches(key, (*KEYS, "items"), n=1)
+                hint = f"did you mean {likely[0]}?" if likely else f"known are {', '.join(KEYS)}"
+                raise self._wrong(key, f"unknown key {printable(key)[:MAX_BATCH_CHARS]}: {hint}")
+        if not document.keys() & {"export_ids", "acknowledged"}:
+            raise self._wrong(document, "the key export_ids is missing")
+
+    def _ids_of_answer(self, document: dict[str, object]) -> list[str]:
+        if "export_ids" in document:
+            raise self._wrong(document, "has both export_ids and items; put one in another file")
+        items = document["items"]
+        if not isinstance(items, list):
+            raise self._wrong(items, "items must be a list, as in an answer of the API")
+        return list(self._checked(map(self._id_of_item, items)))
+
+    def _id_of_item(self, item: object) -> object:
+        """Give the ID, or None for an item that has an error in place of one."""
+        if not isinstance(item, dict):
+            raise self._wrong(item, "every one of items must be a mapping")
+        resource = item.get("resource")
+        export_id = (resource if isinstance(resource, dict) else item).get("id")
+        return "" if export_id is None and "error" not in item else export_id
+
+    def _ids(self, value: object, what: str) -> list[str]:
+        if value is None or value == "":
+            # `export_ids:` with every line below commented out.
+            return []
+        if not isinstance(value, list):
+            raise self._wrong(value, f"{what} must be a list of export IDs")
+        for element in value:
+            if isinstance(element, (list, dict)):
+                raise self._wrong(element, f"{what} must hold nothing but export IDs")
+        return list(self._checked(map(_as_text, value)))
+
+    def _checked(self, ids: Iterable[object]) -> Iterator[str]:
+        for value in ids:
+            if isinstance(value, str) and is_export_id(value):
+                # Shared with the ID that the API's answers bring.
+                yield sys.intern(str(value))
+            elif value is not None:
+                self._rejected.append(Rejected(_shown(value), self._line_of(value)))
+
+    def _wrong(self, value: object, problem: str) -> IdFileError:
+        return _error(self._name, self._line_of(value), problem)
+
+
+def _as_text(scalar: object) -> object:
+    """Undo what JSON makes of its three words: every scalar is text here."""
+    return {None: "null", True: "true", False: "false"}.get(scalar, scalar)  # type: ignore[call-overload] # any scalar may be looked up
+
+
+def _shown(value: object) -> str:
+    return printable(value[:64]) if isinstance(value, str) else f"a {type(value).__name__}"
