@@ -1,0 +1,66 @@
+"""What can go wrong with an answer over HTTP."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from exporter.simulator.answer import JSON, Answer, answer, error
+from exporter.simulator.request import Request
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """How answers are spoilt while this is a simulator's `fault`.
+
+    The call itself is worked off and counted; only its answer suffers.
+
+    Attributes:
+        status: HTTP status. Without a `body` the answer is the platform's error with it and `code`.
+        code: the code in that error.
+        body: sent as it is, in these chunks, as if by something in front of the platform: without
+            the platform's headers. `(chunk,) * 3200` is a large body that takes little memory.
+        items: makes the value of `items` from the true list of items.
+        rewrite: makes the body from the true body.
+        headers: laid over the answer's own; None takes one away. Content-Length too can be false.
+        delay: seconds before the answer begins.
+        drip: seconds between two bytes of the body.
+        every: strike the n-th, 2n-th, ... request only.
+        times: strike so often, then never again; None is for ever.
+        when: the requests that this is about; the others are neither struck nor counted.
+
+    """
+
+    status: int | None = None
+    code: int = 0
+    body: bytes | Sequence[bytes] | None = None
+    items: Callable[[list[object]], object] | None = None
+    rewrite: Callable[[bytes], bytes] | None = None
+    headers: Mapping[str, str | None] = field(default_factory=dict)
+    delay: float = 0.0
+    drip: float = 0.0
+    every: int = 1
+    times: int | None = None
+    when: Callable[[Request], bool] = lambda _: True
+
+    def strikes(self, count: int) -> bool:
+        """Whether it strikes the `count`-th (from 1) of the requests that it is about."""
+        strike, rest = divmod(count, self.every)
+        return rest == 0 and (self.times is None or strike <= self.times)
+
+    def spoil(self, true: Answer) -> Answer:
+        """Make the answer that is sent from the true one."""
+        spoilt = true
+        if self.body is not None:
+            body = (self.body,) if isinstance(self.body, bytes) else tuple(self.body)
+            spoilt = Answer(self.status or 200, {"Content-Type": JSON}, body)
+        elif self.status is not None:
+            refusal = answer(error(self.status, self.code, "Simulated fault."), self.status)
+            spoilt = Answer(self.status, true.headers, refusal.body)
+        if self.items is not None:
+            payload = json.loads(b"".join(spoilt.body))
+            payload["items"] = self.items(payload["items"])
+            spoilt = Answer(spoilt.status, spoilt.headers, answer(payload).body)
+        if self.rewrite is not None:
+            body = (self.rewrite(b"".join(spoilt.body)),)
+            spoilt = Answer(spoilt.status, spoilt.headers, body)
+        return spoilt

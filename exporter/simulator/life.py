@@ -1,0 +1,157 @@
+"""The life of a simulated export: drawn when it is submitted, told by the clock from then on."""
+
+import string
+import time
+from dataclasses import dataclass
+from random import Random
+
+from exporter.simulator.answer import error
+
+ID_ALPHABET = string.ascii_letters + string.digits
+
+# Status, code, message, weight. Real messages name buckets and files, so these do too: whoever
+# shows them by mistake shows a patient's identifier.
+_FAILURES = (
+    (403, 9001, "Access denied to the bucket of {volume} while writing {location}.", 5),
+    (404, 9002, "The bucket of {volume} was not found; {location} was not written.", 2),
+    (409, 9003, "{location} already exists on {volume} and must not be overwritten.", 2),
+    (503, 9000, "The storage service was unavailable while copying {name}.", 1),
+)
+_WEIGHTS = tuple(weight for *_, weight in _FAILURES)
+
+
+@dataclass(frozen=True, slots=True)
+class Lifetimes:
+    """How the exports of a simulator live.
+
+    Attributes:
+        pending: shortest and longest time in the queue, in seconds.
+        running: shortest and longest time of the copying, in seconds.
+        failed_share: the part of the exports that fails, 0 to 1.
+
+    """
+
+    pending: tuple[float, float] = (5.0, 60.0)
+    running: tuple[float, float] = (60.0, 900.0)
+    failed_share: float = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a submitted export is asked to do: the platform gives it back with every answer.
+
+    Attributes:
+        file: ID of the file to export.
+        volume: destination, `<owner>/<volume>`.
+        location: path on that volume.
+        overwrite: whether a file at that path is replaced.
+        properties: the volume service's options.
+
+    """
+
+    file: str
+    volume: str
+    location: str
+    overwrite: bool = False
+    properties: dict[str, object] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Life:
+    """One export from its submission to its end. What it is at any time follows from the clock.
+
+    Attributes:
+        id: 32 letters and digits, like the documentation's IDs.
+        order: what it was asked to do.
+        begins, ends: Unix times at which it leaves PENDING and RUNNING.
+        size: bytes of the file.
+        failure: place in the list of failures, or None where it completes.
+
+    """
+
+    id: str
+    order: Order
+    begins: float
+    ends: float
+    size: int
+    failure: int | None
+
+    def state(self, now: float) -> str:
+        """PENDING, RUNNING, COMPLETED or FAILED at the Unix time `now`."""
+        if now < self.begins:
+            return "PENDING"
+        if now < self.ends:
+            return "RUNNING"
+        return "COMPLETED" if self.failure is None else "FAILED"
+
+    def render(self, now: float, base: str) -> dict[str, object]:
+        """Give the export as the API shows it at the Unix time `now`; `base` is the API's URL.
+
+        Keys whose value is not known yet are absent, as in the API page's example. Whether the
+        platform gives a PENDING export `started_on` is not documented; here it does not.
+        """
+        order, state = self.order, self.state(now)
+        export: dict[str, object] = {
+            "href": f"{base}/storage/exports/{self.id}",
+            "id": self.id,
+            "state": state,
+            "overwrite": order.overwrite,
+            "source": {"file": order.file},
+            "destination": {"volume": order.volume, "location": order.location},
+            "properties": order.properties or {},
+        }
+        if state != "PENDING":
+            export["started_on"] = _iso8601(self.begins)
+        if state == "COMPLETED":
+            export["result"] = self._result(base)
+        if state == "FAILED" and self.failure is not None:
+            status, code, message, _ = _FAILURES[self.failure]
+            name = order.location.rpartition("/")[2]
+            text = message.format(volume=order.volume, location=order.location, name=name)
+            export["error"] = error(status, code, text)
+        if now >= self.ends:
+            export["finished_on"] = _iso8601(self.ends)
+        return export
+
+    def _result(self, base: str) -> dict[str, object]:
+        order, finished_on = self.order, _iso8601(self.ends)
+        return {
+            "href": f"{base}/files/{order.file}",
+            "id": order.file,
+            "name": order.location.rpartition("/")[2],
+            "size": self.size,
+            "project": f"{order.volume.partition('/')[0]}/my-project",
+            "created_on": finished_on,
+            "modified_on": finished_on,
+            "storage": {"type": "VOLUME", "volume": order.volume, "location": order.location},
+            "origin": {},
+            "tags": [],
+            "metadata": {},
+        }
+
+
+def draw_order(random: Random, volume: str) -> Order:
+    """Draw a file to export to the volume."""
+    sample = f"PT-{random.randrange(16**6):06X}"
+    kind = random.choice(("tumor.cram", "normal.cram", "rna.fastq.gz", "germline.vcf.gz"))
+    return Order(f"{random.randrange(16**24):024x}", volume, f"release/{sample}_{kind}")
+
+
+def draw_life(random: Random, lifetimes: Lifetimes, order: Order, submitted: float) -> Life:
+    """Draw the life of an export submitted at that Unix time."""
+    begins = submitted + random.uniform(*lifetimes.pending)
+    # Always as many draws, so that another share of failures leaves all times and IDs as they are.
+    fails = random.random() < lifetimes.failed_share
+    [failure] = random.choices(range(len(_FAILURES)), _WEIGHTS)
+    return Life(
+        id="".join(random.choices(ID_ALPHABET, k=32)),
+        order=order,
+        begins=begins,
+        ends=begins + random.uniform(*lifetimes.running),
+        size=int(random.lognormvariate(21.0, 1.5)),
+        failure=failure if fails else None,
+    )
+
+
+def _iso8601(timestamp: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(timestamp))

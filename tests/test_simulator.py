@@ -1,0 +1,660 @@
+"""The simulated CAVATICA: what it answers, how its exports live, and how its answers are spoilt."""
+
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import datetime
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from wsgiref.validate import validator
+
+import pytest
+import requests
+import sevenbridges
+
+from exporter.simulator import Fault, Lifetimes, Simulator, serve
+from exporter.simulator.__main__ import main
+
+TOKEN = "a-token"
+EPOCH = 1_700_000_000.0
+MORE_INFO = "https://docs.sevenbridges.com/docs/api-status-codes"
+UNKNOWN = {
+    "status": 404,
+    "code": 9002,
+    "message": "Requested export does not exist.",
+    "more_info": MORE_INFO,
+}
+LIFETIMES = Lifetimes(pending=(10.0, 20.0), running=(100.0, 200.0), failed_share=0.5)
+
+
+class Clock:
+    """A clock that is set by hand; it also notes how long somebody slept by it."""
+
+    def __init__(self) -> None:
+        """Start in November 2023."""
+        self.now = EPOCH
+        self.naps: list[float] = []
+
+    def __call__(self) -> float:
+        """Give the Unix time."""
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        """Take no time."""
+        self.naps.append(seconds)
+
+
+class Client:
+    """The API's calls, as plain as they can be."""
+
+    def __init__(self, url: str, session: requests.Session) -> None:
+        """Call the API at the URL."""
+        self.url = url
+        self.session = session
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        **arguments: Any,  # noqa: ANN401 - passed on
+    ) -> requests.Response:
+        """Make one call."""
+        return self.session.request(method, self.url + path, timeout=5, **arguments)
+
+    def bulk_get(self, *ids: str) -> requests.Response:
+        """Ask for exports."""
+        return self.call("POST", "/bulk/storage/exports/get", json={"export_ids": ids})
+
+    def items(self, *ids: str) -> list[dict[str, Any]]:
+        """Ask for exports and give the items of the answer."""
+        items: list[dict[str, Any]] = self.bulk_get(*ids).json()["items"]
+        return items
+
+    def create(self, *items: object) -> requests.Response:
+        """Submit exports."""
+        return self.call("POST", "/bulk/storage/exports/create", json={"items": items})
+
+    def list(self, **parameters: object) -> requests.Response:
+        """List exports."""
+        return self.call("GET", "/storage/exports", params=parameters)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """A clock set by hand."""
+    return Clock()
+
+
+@pytest.fixture
+def simulator(clock: Clock) -> Simulator:
+    """A simulator on that clock."""
+    return Simulator(token=TOKEN, clock=clock, sleep=clock.sleep, seed=7, lifetimes=LIFETIMES)
+
+
+@pytest.fixture
+def url(simulator: Simulator) -> Iterator[str]:
+    """The simulator's URL; what it answers is checked to be proper WSGI on the way."""
+    with serve(validator(simulator)) as url:
+        yield url
+
+
+@pytest.fixture
+def client(url: str) -> Iterator[Client]:
+    """A client of that simulator with the right token."""
+    with requests.Session() as session:
+        session.trust_env = False
+        session.headers["X-SBG-Auth-Token"] = TOKEN
+        yield Client(url, session)
+
+
+@pytest.fixture
+def api(url: str) -> Iterator[sevenbridges.Api]:
+    """The official client."""
+    # `debug` is its public switch for http:// URLs.
+    api = sevenbridges.Api(url=url, token=TOKEN, debug=True)
+    yield api
+    api.session.close()
+
+
+def order(location: str = "release/a.bam") -> dict[str, object]:
+    """One item of the call that starts a batch."""
+    destination = {"volume": "me/vol", "location": location}
+    return {"source": {"file": "5aba5c8b1c94b662fa6c2ae4"}, "destination": destination}
+
+
+class TestOfficialClient:
+    """sevenbridges-python works unchanged against the simulator."""
+
+    def test_bulk_get(self, simulator: Simulator, clock: Clock, api: sevenbridges.Api) -> None:
+        """sevenbridges-python reads finished exports, their results, errors and times."""
+        ids = simulator.start(20, volume="me/vol")
+        clock.now += 1000
+        records = api.exports.bulk_get([*ids, "nobody"])
+
+        assert [record.valid for record in records] == [True] * 20 + [False]
+        assert (records[-1].error.status, records[-1].error.code) == (404, 9002)
+        exports = [record.resource for record in records[:-1]]
+        assert ids == [export.id for export in exports]
+        assert {"COMPLETED", "FAILED"} == {export.state for export in exports}
+        for export in exports:
+            assert export.destination.volume == "me/vol"
+            assert isinstance(export.started_on, datetime)
+            assert export.started_on < export.finished_on
+            if export.state == "COMPLETED":
+                assert export.error is None
+                assert export.result.size > 0
+                assert export.result.id == export.source.id
+                assert export.result.storage.volume == "me/vol"
+            else:
+                assert export.result is None
+                assert export.destination.location.rpartition("/")[2] in export.error.message
+
+    def test_bulk_submit(self, api: sevenbridges.Api) -> None:
+        """sevenbridges-python submits a batch, and what it asked for is what it gets back."""
+        wanted = {
+            "file": "5aba5c8b1c94b662fa6c2ae4",
+            "volume": "me/vol",
+            "location": "out/a.bam",
+            "overwrite": True,
+            "properties": {"sse_algorithm": "AES256"},
+        }
+        [record] = api.exports.bulk_submit([wanted])
+
+        assert record.valid
+        assert record.resource.state == "PENDING"
+        assert record.resource.overwrite is True
+        assert record.resource.destination.location == "out/a.bam"
+        assert record.resource.properties["sse_algorithm"] == "AES256"
+        assert record.resource.started_on is None
+        [again] = api.exports.bulk_get([record.resource])
+        assert record.resource == again.resource
+
+    def test_query(self, simulator: Simulator, api: sevenbridges.Api) -> None:
+        """sevenbridges-python pages through the list of a volume's exports."""
+        simulator.start(3, volume="me/other")
+        ids = simulator.start(25, volume="me/vol")
+        page = api.exports.query(volume="me/vol", state="PENDING", limit=10)
+
+        assert page.total == 25
+        assert ids[:10] == [export.id for export in page]
+        assert ids[10:20] == [export.id for export in page.next_page()]
+        assert ids == [export.id for export in page.all()]
+
+    def test_get_and_reload(
+        self, simulator: Simulator, clock: Clock, api: sevenbridges.Api
+    ) -> None:
+        """sevenbridges-python gets one export and asks for it again by its href."""
+        [export_id] = simulator.start(1)
+        export = api.exports.get(export_id)
+        assert export.state == "PENDING"
+        clock.now += 1000
+        assert export.reload().state in ("COMPLETED", "FAILED")
+
+    def test_rate_limit(self, api: sevenbridges.Api) -> None:
+        """sevenbridges-python reads the rate limit."""
+        api.exports.query()
+        assert api.limit == 1000
+        assert api.remaining == 999
+
+    def test_errors(self, url: str) -> None:
+        """sevenbridges-python finds the platform's message in a refusal."""
+        api = sevenbridges.Api(url=url, token="wrong", debug=True)
+        with pytest.raises(sevenbridges.errors.Unauthorized, match="Unauthorized"):
+            api.exports.bulk_get(["x"])
+        api.session.close()
+
+
+class TestBulkGet:
+    """The call that the exporter lives on."""
+
+    def test_order(self, simulator: Simulator, client: Client) -> None:
+        """Items come in the order asked; an ID nobody knows gets an error item without an ID."""
+        first, second = simulator.start(2)
+        items = client.items("nobody", second, "no-one", first)
+
+        assert {"error": UNKNOWN} == items[0] == items[2]
+        assert [second, first] == [items[1]["resource"]["id"], items[3]["resource"]["id"]]
+
+    def test_same_id_twice(self, simulator: Simulator, client: Client) -> None:
+        """An ID asked for twice is answered for twice."""
+        [one] = simulator.start(1)
+        assert len(client.items(one, one)) == 2
+
+    def test_limit(self, client: Client) -> None:
+        """100 IDs are answered for, 101 are refused."""
+        ids = [str(number) for number in range(101)]
+        assert len(client.items(*ids[:100])) == 100
+        refused = client.bulk_get(*ids)
+        assert refused.status_code == 400
+        assert refused.json() == {
+            "status": 400,
+            "code": 0,
+            "message": "export_ids must have 1 to 100 members.",
+            "more_info": MORE_INFO,
+        }
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            b"",
+            b"{",
+            b"null",
+            b"[]",
+            b"{}",
+            b"[" * 100_000,
+            b"\xff",
+            b'{"export_ids": null}',
+            b'{"export_ids": [1]}',
+            b'{"export_ids": []}',
+        ],
+    )
+    def test_bad_body(self, client: Client, body: bytes) -> None:
+        """A body that is not what the call wants is refused with the platform's error."""
+        refused = client.call("POST", "/bulk/storage/exports/get", data=body)
+        assert refused.status_code == 400
+        assert {"status", "code", "message", "more_info"} == set(refused.json())
+
+    def test_scripted(self, simulator: Simulator, client: Client) -> None:
+        """An export that was put there is shown as it is, until it is put there anew."""
+        simulator.put({"id": "x", "state": "ABORTED", "odd": [1]})
+        assert client.items("x") == [{"resource": {"id": "x", "state": "ABORTED", "odd": [1]}}]
+        simulator.put({"id": "x", "state": None})
+        assert client.items("x") == [{"resource": {"id": "x", "state": None}}]
+
+    def test_truth(self, simulator: Simulator, client: Client, clock: Clock) -> None:
+        """What the simulator says about an export without a call is what it answers."""
+        [one] = simulator.start(1)
+        clock.now += 1000
+        [item] = client.items(one)
+        truth = simulator.export(one)
+        assert truth["finished_on"] == item["resource"]["finished_on"]
+        assert truth.keys() == item["resource"].keys()
+        assert len(simulator.requests) == 1
+
+
+class TestCreate:
+    """The call that starts a batch."""
+
+    def test_items(self, client: Client) -> None:
+        """Each item is answered in its place: with a new export, or with an error."""
+        bad = [{}, {"source": 1, "destination": 2}, order(location="")]
+        items = client.create(order(), *bad, order()).json()["items"]
+
+        assert [key for item in items for key in item] == [
+            "resource",
+            "error",
+            "error",
+            "error",
+            "resource",
+        ]
+        assert items[1]["error"]["status"] == 400
+        assert items[0]["resource"]["id"] != items[4]["resource"]["id"]
+        assert items[0]["resource"]["destination"] == order()["destination"]
+
+    def test_limit(self, client: Client) -> None:
+        """More than 100 exports at once are refused."""
+        assert client.create(*[order()] * 101).status_code == 400
+
+
+class TestList:
+    """The list of exports, and the page of one."""
+
+    def test_last_page(self, simulator: Simulator, client: Client) -> None:
+        """The last page has no link to a next one, and every page tells the total."""
+        simulator.start(4)
+        page = client.list(offset=2, limit=2)
+        assert page.json()["links"] == []
+        assert len(page.json()["items"]) == 2
+        assert page.headers["X-Total-Matching-Query"] == "4"
+
+    def test_filters(self, simulator: Simulator, client: Client, clock: Clock) -> None:
+        """Only exports of the volume and in the state asked for are listed."""
+        old = simulator.start(5, volume="me/vol")
+        clock.now += 1000
+        simulator.start(5, volume="me/vol")
+        simulator.start(5, volume="me/other", ago=1000)
+        simulator.put({"id": "x", "state": "FAILED", "destination": {"project": "me/project"}})
+        listed = [
+            export["id"]
+            for state in ("COMPLETED", "FAILED")
+            for export in client.list(volume="me/vol", state=state).json()["items"]
+        ]
+        assert set(old) == set(listed)
+
+    @pytest.mark.parametrize(
+        "parameters", [{"limit": 101}, {"limit": 0}, {"limit": "x"}, {"offset": -1}]
+    )
+    def test_bad_parameters(self, client: Client, parameters: dict[str, object]) -> None:
+        """A limit over 100 and numbers that are none are refused."""
+        assert client.list(**parameters).status_code == 400
+
+    def test_unknown_export(self, client: Client) -> None:
+        """The page of an export nobody knows is the platform's 404."""
+        answer = client.call("GET", "/storage/exports/nobody")
+        assert (answer.status_code, answer.json()) == (404, UNKNOWN)
+
+
+class TestRefusals:
+    """What the platform does not do."""
+
+    @pytest.mark.parametrize("token", [None, "", "wrong"])
+    def test_token(self, simulator: Simulator, client: Client, token: str | None) -> None:
+        """Without the right token there is a 401, which uses up nothing of the rate limit."""
+        path = "/bulk/storage/exports/get"
+        headers = {"X-SBG-Auth-Token": token}
+        refused = client.call("POST", path, json={"export_ids": ["x"]}, headers=headers)
+        assert (refused.status_code, refused.json()["status"]) == (401, 401)
+        assert refused.headers["X-RateLimit-Remaining"] == "1000"
+        assert TOKEN not in repr(simulator.requests)
+
+    @pytest.mark.parametrize("path", ["", "/", "/bulk/storage/export/get", "/files", "/../v2"])
+    def test_path(self, client: Client, path: str) -> None:
+        """A path that does not exist is a 404 with the platform's error."""
+        refused = client.call("GET", path)
+        assert (refused.status_code, refused.json()["status"]) == (404, 404)
+
+    def test_root(self, client: Client) -> None:
+        """There is nothing outside /v2."""
+        client.url = client.url.replace("/v2", "/v1")
+        assert client.bulk_get("x").status_code == 404
+
+    @pytest.mark.parametrize(
+        ("method", "path", "allow"),
+        [
+            ("GET", "/bulk/storage/exports/get", "POST"),
+            ("PUT", "/bulk/storage/exports/create", "POST"),
+            ("POST", "/rate_limit", "GET"),
+            ("DELETE", "/storage/exports/x", "GET"),
+        ],
+    )
+    def test_method(self, client: Client, method: str, path: str, allow: str) -> None:
+        """Another method is a 405 that says which one is allowed."""
+        refused = client.call(method, path)
+        assert (405, allow) == (refused.status_code, refused.headers["Allow"])
+        assert refused.json()["status"] == 405
+
+
+class TestRateLimit:
+    """The account's calls are counted."""
+
+    def test_counts_and_resets(self, client: Client, clock: Clock) -> None:
+        """Every call counts down, whatever its answer, until the window of 5 minutes ends."""
+        left = []
+        for now in (0, 1, 299, 300):
+            clock.now = EPOCH + now
+            left.append(client.bulk_get("x").headers["X-RateLimit-Remaining"])
+        assert left == ["999", "998", "997", "999"]
+        last = client.call("GET", "/nowhere").headers
+        assert last["X-RateLimit-Limit"] == "1000"
+        assert last["X-RateLimit-Remaining"] == "998"
+        assert last["X-RateLimit-Reset"] == str(int(EPOCH) + 600)
+
+    def test_used_up(self, simulator: Simulator, client: Client, clock: Clock) -> None:
+        """When others have used up the account's calls there is a 429 until the window ends."""
+        simulator.spend(2000)
+        refused = client.bulk_get("x")
+        assert (refused.status_code, refused.json()["code"]) == (429, 1000)
+        assert refused.headers["X-RateLimit-Remaining"] == "0"
+        clock.now = float(refused.headers["X-RateLimit-Reset"])
+        assert client.bulk_get("x").status_code == 200
+
+    def test_page(self, client: Client) -> None:
+        """The page about the rate limit is in milliseconds and does not count."""
+        page = {"rate": {"limit": 1000, "remaining": 1000, "reset": int(EPOCH + 300) * 1000}}
+        assert [page, page] == [client.call("GET", "/rate_limit").json() for _ in range(2)]
+
+    def test_clock_set_back(self, client: Client, clock: Clock) -> None:
+        """A clock that is set back by a day does not make the window a day longer."""
+        client.bulk_get("x")
+        clock.now -= 86400
+        reset = client.bulk_get("x").headers["X-RateLimit-Reset"]
+        assert reset == str(int(clock.now) + 300)
+
+
+class TestLife:
+    """Exports live by the clock and the seed."""
+
+    def test_states(self, simulator: Simulator, clock: Clock) -> None:
+        """An export waits, runs and ends by the clock; what is not known yet is absent."""
+        [one] = simulator.start(1)
+        seen = []
+        for now in (0, 50, 1000):
+            clock.now = EPOCH + now
+            seen.append(simulator.export(one))
+        pending, running, finished = seen
+
+        assert [pending["state"], running["state"]] == ["PENDING", "RUNNING"]
+        assert not {"started_on", "finished_on", "result", "error"} & pending.keys()
+        assert not {"finished_on", "result", "error"} & running.keys()
+        assert finished["state"] in ("COMPLETED", "FAILED")
+        assert finished["started_on"] == running["started_on"]
+        assert "2023-11-14T22:13:30Z" <= finished["started_on"] <= "2023-11-14T22:13:40Z"
+        assert "2023-11-14T22:15:10Z" <= finished["finished_on"] <= "2023-11-14T22:17:00Z"
+
+    def test_for_ever(self, simulator: Simulator, clock: Clock) -> None:
+        """An export that ended is the same for ever."""
+        ids = simulator.start(10, ago=1000)
+        then = [simulator.export(one) for one in ids]
+        clock.now += 1e8
+        assert then == [simulator.export(one) for one in ids]
+
+    def test_failures(self, simulator: Simulator) -> None:
+        """About the share asked for fails, each with an error of the platform's 9xxx."""
+        exports = [simulator.export(one) for one in simulator.start(1000, ago=1000)]
+        failed = [export for export in exports if export["state"] == "FAILED"]
+        assert 450 < len(failed) < 550
+        assert {export["error"]["code"] for export in failed} == {9000, 9001, 9002, 9003}
+
+    def test_seed(self, clock: Clock) -> None:
+        """The same seed gives the same exports, another one gives others."""
+        lives = []
+        for seed in (1, 1, 2):
+            simulator = Simulator(token=TOKEN, clock=clock, seed=seed)
+            lives.append([simulator.export(one) for one in simulator.start(5, ago=5000)])
+        assert lives[0] == lives[1] != lives[2]
+
+    def test_own_lifetimes(self, simulator: Simulator, clock: Clock) -> None:
+        """Exports can be started that live otherwise than the rest."""
+        [one] = simulator.start(1, lifetimes=Lifetimes(pending=(0, 0), running=(1e9, 1e9)))
+        clock.now += 1e8
+        assert simulator.export(one)["state"] == "RUNNING"
+
+
+class TestRequests:
+    """What was asked is on record."""
+
+    def test_recorded(self, simulator: Simulator, client: Client) -> None:
+        """A request is on record with all that a test may want to know of it."""
+        client.bulk_get("a", "b")
+        client.list(limit=7)
+        get, listed = simulator.requests
+
+        assert (get.method, get.path) == ("POST", "/v2/bulk/storage/exports/get")
+        assert json.loads(get.body) == {"export_ids": ["a", "b"]}
+        assert get.export_ids == ("a", "b")
+        assert get.headers["x-sbg-auth-token"] == TOKEN
+        assert get.headers["content-type"] == "application/json"
+        assert (listed.query, listed.export_ids) == ("limit=7", ())
+
+    def test_bounded(self, simulator: Simulator) -> None:
+        """Only the latest 1,000 requests are kept; they can be cleared."""
+        environ = {
+            "REQUEST_METHOD": "GET",
+            "PATH_INFO": "/",
+            "SERVER_NAME": "localhost",
+            "SERVER_PORT": "80",
+            "wsgi.url_scheme": "http",
+            "wsgi.input": io.BytesIO(),
+        }
+        for _ in range(1001):
+            simulator(environ, lambda *_: None)
+        assert len(simulator.requests) == 1000
+        assert simulator.requests[0].base == "http://localhost:80"
+        simulator.requests.clear()
+        assert not simulator.requests
+
+
+class TestFault:
+    """Answers are spoilt on demand."""
+
+    def test_status(self, simulator: Simulator, client: Client) -> None:
+        """A status alone is the platform's error with it, the rate limit's headers included."""
+        simulator.fault = Fault(status=503, code=0)
+        spoilt = client.bulk_get("x")
+        assert (spoilt.status_code, spoilt.json()["code"]) == (503, 0)
+        assert spoilt.headers["X-RateLimit-Remaining"] == "999"
+        simulator.fault = None
+        assert simulator.fault is None
+        assert client.bulk_get("x").status_code == 200
+
+    def test_unknown_status(self, simulator: Simulator, client: Client) -> None:
+        """A status that HTTP does not know can be sent too."""
+        simulator.fault = Fault(status=599)
+        assert client.bulk_get("x").status_code == 599
+
+    def test_body(self, simulator: Simulator, client: Client) -> None:
+        """A body is sent as it is, as if by a proxy: without the platform's headers."""
+        simulator.fault = Fault(status=502, body=b"<html>", headers={"Content-Type": "text/html"})
+        spoilt = client.bulk_get("x")
+        assert (spoilt.status_code, spoilt.content) == (502, b"<html>")
+        assert spoilt.headers == {"Content-Type": "text/html", "Content-Length": "6"}
+
+    def test_large_body(self, simulator: Simulator, client: Client) -> None:
+        """A large body is made of one chunk, many times."""
+        simulator.fault = Fault(body=(b" " * 65536,) * 50)
+        spoilt = client.bulk_get("x")
+        assert (spoilt.status_code, len(spoilt.content)) == (200, 50 * 65536)
+
+    def test_headers(self, simulator: Simulator, client: Client) -> None:
+        """Headers are replaced and taken away; without a length the connection tells the end."""
+        simulator.fault = Fault(headers={"X-RateLimit-Reset": "soon", "Content-Length": None})
+        spoilt = client.bulk_get("x")
+        assert spoilt.headers["X-RateLimit-Reset"] == "soon"
+        assert spoilt.json() == {"items": [{"error": UNKNOWN}]}
+        assert "Content-Length" not in spoilt.headers
+
+    def test_wrong_length(self, simulator: Simulator, client: Client) -> None:
+        """A body shorter than its Content-Length ends with the connection, not with a hang."""
+        simulator.fault = Fault(headers={"Content-Length": "9999"}, times=1)
+        with pytest.raises(requests.exceptions.ChunkedEncodingError):
+            client.bulk_get("x")
+        assert client.bulk_get("x").status_code == 200
+
+    def test_items(self, simulator: Simulator, client: Client) -> None:
+        """The list of items is reversed, cut or replaced by whatever a test likes."""
+        ids = simulator.start(3)
+        simulator.fault = Fault(items=lambda items: items[::-1])
+        assert ids[::-1] == [item["resource"]["id"] for item in client.items(*ids)]
+        simulator.fault = Fault(items=lambda _: None)
+        assert client.bulk_get(*ids).json() == {"items": None}
+
+    def test_rewrite(self, simulator: Simulator, client: Client) -> None:
+        """The true body is rewritten, and its length with it."""
+        simulator.fault = Fault(rewrite=lambda body: b"\xef\xbb\xbf" + body)
+        assert client.bulk_get("x").content.startswith(b"\xef\xbb\xbf{")
+
+    def test_delay_and_drip(self, simulator: Simulator, client: Client, clock: Clock) -> None:
+        """An answer comes late, and then byte by byte."""
+        simulator.fault = Fault(delay=3.0, drip=1.0, body=b"1234")
+        assert client.bulk_get("x").content == b"1234"
+        assert clock.naps == [3.0, 1.0, 1.0, 1.0, 1.0]
+
+    def test_every_and_times(self, simulator: Simulator, client: Client) -> None:
+        """A fault strikes every second request, twice in all; set anew it counts anew."""
+        for _ in range(2):
+            simulator.fault = Fault(status=500, every=2, times=2)
+            seen = [client.bulk_get("x").status_code for _ in range(6)]
+            assert seen == [200, 500, 200, 500, 200, 200]
+
+    def test_when(self, simulator: Simulator, client: Client) -> None:
+        """A fault is about certain requests only, and does not count the others."""
+        simulator.fault = Fault(status=500, times=1, when=lambda asked: "x" in asked.export_ids)
+        seen = [client.bulk_get(one).status_code for one in ("a", "x", "a", "x")]
+        assert seen == [200, 500, 200, 200]
+
+
+class TestServe:
+    """A server for as long as a block lasts."""
+
+    def test_keeps_connections(self, simulator: Simulator) -> None:
+        """One connection carries many requests, with a body or without."""
+        with serve(simulator) as url:
+            connection = HTTPConnection(urlsplit(url).netloc, timeout=5)
+            connection.connect()
+            port = connection.sock.getsockname()
+            for method, body in (("GET", b"null"), ("POST", b"{}"), ("GET", None)):
+                connection.request(method, "/v2/rate_limit", body)
+                with connection.getresponse() as response:
+                    response.read()
+                assert connection.sock.getsockname() == port
+            connection.close()
+        assert [request.body for request in simulator.requests] == [b"null", b"{}", b""]
+
+    def test_ends(self, simulator: Simulator) -> None:
+        """After the block nothing listens any more, and idle connections are closed."""
+        with requests.Session() as session:
+            with serve(simulator) as url:
+                session.get(f"{url}/rate_limit", timeout=5)
+            with pytest.raises(requests.ConnectionError):
+                session.get(f"{url}/rate_limit", timeout=5)
+
+    def test_client_goes_away(
+        self, simulator: Simulator, client: Client, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        """A client that does not wait for the end of the answer leaves no trace."""
+        simulator.fault = Fault(body=(b" " * 65536,) * 500)
+        client.call("GET", "/rate_limit", stream=True).close()
+        simulator.fault = None
+        assert client.bulk_get("x").status_code == 200
+        assert capfd.readouterr() == ("", "")
+
+    def test_broken_application(self, capfd: pytest.CaptureFixture[str]) -> None:
+        """An application's own mistake is shown, not swallowed."""
+
+        def broken(*_: object) -> list[bytes]:
+            raise ZeroDivisionError
+
+        with serve(broken) as url, pytest.raises(requests.ConnectionError):
+            requests.get(url, timeout=5)
+        assert "ZeroDivisionError" in capfd.readouterr().err
+
+
+class TestProcess:
+    """The simulator in a process of its own."""
+
+    def test_serves(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    ) -> None:
+        """It prints its URL, serves the exports whose IDs it wrote, and lets some change."""
+        states = []
+
+        def steps() -> Iterator[str]:
+            url = capsys.readouterr().out.strip()
+            files = sorted(tmp_path.iterdir())
+            ids = [line[2:] for file in files for line in file.read_text().splitlines()]
+            for _ in range(3):
+                with requests.Session() as session:
+                    session.headers["X-SBG-Auth-Token"] = "simulated"
+                    items = Client(url, session).items(*ids)
+                states.append(sorted(item["resource"]["state"] for item in items))
+                yield "1\n"
+
+        monkeypatch.setattr(sys, "stdin", steps())
+        options = "--finished 2 --recent 1 --unfinished 2 --failed-share 0 --files 2 --write-ids"
+        main([*options.split(), str(tmp_path)])
+        assert states[0] == states[2] == ["COMPLETED"] * 3 + ["RUNNING"] * 2
+        assert states[1] == ["COMPLETED"] * 3 + ["PENDING", "RUNNING"]
+        assert capsys.readouterr().out == "1\n" * 3
+        names = ["batch-0000.yml", "batch-0001.yml"]
+        assert sorted(file.name for file in tmp_path.iterdir()) == names
+
+    def test_ends_with_its_input(self) -> None:
+        """As a module it prints its URL and ends when nobody holds its standard input any more."""
+        command = [sys.executable, "-m", "exporter.simulator"]
+        ended = subprocess.run(command, input="", capture_output=True, text=True, check=True)
+        assert ended.stdout.startswith("http://127.0.0.1:")
+        assert ended.stderr == ""
