@@ -40,10 +40,9 @@ fmt: .venv/ready
 servers:
 	@scripts/get-servers .servers
 
-# A fresh environment without the pins, so that the newest versions are taken.
 .PHONY: constraints
-constraints: .venv/ready
-	scripts/renew-constraints constraints.txt
+constraints:
+	scripts/renew-constraints python3.10 constraints.txt
 
 .venv/ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
