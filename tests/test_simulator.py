@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from http.client import HTTPConnection
 from pathlib import Path
@@ -419,21 +420,31 @@ class TestLife:
     """Exports live by the clock and the seed."""
 
     def test_states(self, simulator: Simulator, clock: Clock) -> None:
-        """An export waits, runs and ends by the clock; what is not known yet is absent."""
-        [one] = simulator.start(1)
+        """An export waits, runs and ends to the second; what is not known yet is absent."""
+        [one] = simulator.start(1, lifetimes=Lifetimes((10, 10), (100, 100), failed_share=0))
         seen = []
-        for now in (0, 50, 1000):
+        for now in (0, 9, 10, 109, 110):
             clock.now = EPOCH + now
             seen.append(simulator.export(one))
-        pending, running, finished = seen
+        times = [(export.get("started_on"), export.get("finished_on")) for export in seen]
 
-        assert [pending["state"], running["state"]] == ["PENDING", "RUNNING"]
-        assert not {"started_on", "finished_on", "result", "error"} & pending.keys()
-        assert not {"finished_on", "result", "error"} & running.keys()
-        assert finished["state"] in ("COMPLETED", "FAILED")
-        assert finished["started_on"] == running["started_on"]
-        assert "2023-11-14T22:13:30Z" <= finished["started_on"] <= "2023-11-14T22:13:40Z"
-        assert "2023-11-14T22:15:10Z" <= finished["finished_on"] <= "2023-11-14T22:17:00Z"
+        states = ["PENDING", "PENDING", "RUNNING", "RUNNING", "COMPLETED"]
+        assert [export["state"] for export in seen] == states
+        begun, ended = "2023-11-14T22:13:30Z", "2023-11-14T22:15:10Z"
+        assert times == [(None, None)] * 2 + [(begun, None)] * 2 + [(begun, ended)]
+        assert ["result" in export for export in seen] == [False] * 4 + [True]
+        assert not any("error" in export for export in seen)
+
+    def test_range(self, simulator: Simulator, clock: Clock) -> None:
+        """Times are drawn from the whole range between the shortest and the longest."""
+        ids = simulator.start(200)
+        shares = []
+        for now in (10, 15, 20):
+            clock.now = EPOCH + now
+            shares.append(sum(simulator.export(one)["state"] == "RUNNING" for one in ids))
+        assert shares[0] == 0
+        assert 60 < shares[1] < 140
+        assert shares[2] == 200
 
     def test_for_ever(self, simulator: Simulator, clock: Clock) -> None:
         """An export that ended is the same for ever."""
@@ -536,6 +547,7 @@ class TestFault:
         assert spoilt.headers["X-RateLimit-Reset"] == "soon"
         assert spoilt.json() == {"items": [{"error": UNKNOWN}]}
         assert "Content-Length" not in spoilt.headers
+        assert spoilt.headers["Connection"] == "close"
 
     def test_wrong_length(self, simulator: Simulator, client: Client) -> None:
         """A body shorter than its Content-Length ends with the connection, not with a hang."""
@@ -561,7 +573,7 @@ class TestFault:
         """An answer comes late, and then byte by byte."""
         simulator.fault = Fault(delay=3.0, drip=1.0, body=b"1234")
         assert client.bulk_get("x").content == b"1234"
-        assert clock.naps == [3.0, 1.0, 1.0, 1.0, 1.0]
+        assert clock.naps == [3.0, 1.0, 1.0, 1.0]
 
     def test_every_and_times(self, simulator: Simulator, client: Client) -> None:
         """A fault strikes every second request, twice in all; set anew it counts anew."""
@@ -601,6 +613,23 @@ class TestServe:
                 session.get(f"{url}/rate_limit", timeout=5)
             with pytest.raises(requests.ConnectionError):
                 session.get(f"{url}/rate_limit", timeout=5)
+
+    def test_comes_back(self, simulator: Simulator) -> None:
+        """The same port can be served again at once: an API that was away for a while."""
+        with requests.Session() as session:
+            with serve(simulator) as url:
+                session.get(f"{url}/rate_limit", timeout=5)
+            with serve(simulator, port=urlsplit(url).port or 0) as again:
+                assert again == url
+                assert session.get(f"{url}/rate_limit", timeout=5).status_code == 401
+
+    def test_many_at_once(self, client: Client) -> None:
+        """Calls side by side are all answered, and each counts once."""
+        with ThreadPoolExecutor(8) as pool:
+            answers = list(pool.map(client.bulk_get, ["x"] * 40))
+        left = sorted(int(answer.headers["X-RateLimit-Remaining"]) for answer in answers)
+        assert [answer.status_code for answer in answers] == [200] * 40
+        assert left[0] == 960
 
     def test_client_goes_away(
         self, simulator: Simulator, client: Client, capfd: pytest.CaptureFixture[str]

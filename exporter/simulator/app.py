@@ -128,9 +128,10 @@ class Simulator:
         return self._drip(sent.body, fault.drip) if fault is not None and fault.drip else sent.body
 
     def _drip(self, body: Iterable[bytes], pause: float) -> Iterator[bytes]:
-        for byte in b"".join(body):
+        for place, byte in enumerate(b"".join(body)):
+            if place:
+                self._sleep(pause)
             yield bytes((byte,))
-            self._sleep(pause)
 
     def _striking(self, request: Request) -> Fault | None:
         with self._lock:
@@ -269,6 +270,6 @@ def _number(request: Request, name: str, default: int) -> int:
     text = request.parameter(name)
     if text is None:
         return default
-    if not text.isascii() or not text.isdigit():
+    if not text.isdecimal():
         raise Refused(400, 0, f"{name} must be a number.")
     return int(text)

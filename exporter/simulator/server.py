@@ -71,7 +71,7 @@ class _Server(ThreadingMixIn, TCPServer):
 class _Handler(BaseHTTPRequestHandler):
     server: _Server
     protocol_version = "HTTP/1.1"
-    # Small answers must not wait for the client's delayed acknowledgement: 40 ms on loopback.
+    # The end of an answer must not wait for the client's delayed acknowledgement: 40 ms.
     disable_nagle_algorithm = True
 
     def do_GET(self) -> None:
