@@ -27,7 +27,8 @@ ALLOWED: dict[str, set[str]] = {
     "knowledge": {"export", "watchlist", "snapshot"},
     "tracker": {"export", "watchlist", "api", "quota", "snapshot", "knowledge", "clock"},
     "families": {"export", "snapshot"},
-    "exposition": {"snapshot", "families"},
+    "deflate": set(),
+    "exposition": {"snapshot", "families", "deflate"},
     "web": {"snapshot", "tracker", "exposition"},
     # Beside it.
     "server": set(),
