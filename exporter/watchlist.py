@@ -94,7 +94,7 @@ class WatchlistLoader:
         self._known: dict[str, _Known] = {}
         self._watchlist = Watchlist()
         self._loaded = False
-        self._is_directory = False
+        self._is_directory: bool | None = None
 
     def load(self, *, afresh: bool = False) -> Watchlist:
         """Give the watchlist as the files have it now; the same object when nothing changed.
@@ -124,7 +124,7 @@ class WatchlistLoader:
         try:
             self._is_directory = stat.S_ISDIR(self._path.stat().st_mode)
         except OSError:
-            if not self._loaded:
+            if self._is_directory is None:
                 raise
         if not self._is_directory:
             return {self._path.name: self._path}
@@ -148,7 +148,9 @@ class WatchlistLoader:
             return replace(before, look=None, digest=None, error=problem)
         except IdFileError as error:
             return replace(before, look=None, digest=None, error=str(error))
-        settled = abs(self._now() - status.st_mtime) >= _UNSETTLED_SECONDS
+        # Both: only the second one cannot be set, only the first one is a file server's for sure.
+        changed = min(abs(self._now() - at) for at in (status.st_mtime, status.st_ctime))
+        settled = changed >= _UNSETTLED_SECONDS
         look = _look_of(status) if settled else None
         digest = hashlib.blake2b(data, digest_size=16).digest()
         if digest == before.digest and not afresh:
@@ -177,7 +179,7 @@ class WatchlistLoader:
                 if not seen.isdisjoint(new):
                     new = {export_id: None for export_id in new if export_id not in seen}
                 ids |= new
-                seen |= new.keys()
+                seen.update(new)
         good = error is None and all(file.error is None for file in self._known.values())
         return Watchlist(
             batches={batch: tuple(ids) for batch, ids in sorted(batches.items())},
@@ -202,9 +204,8 @@ class WatchlistLoader:
         for name, file in known.items():
             before = self._known.get(name, _Known())
             if file.error != before.error and file.error is not None:
-                _log.error(
-                    "ID file is in error, its last good content stays", extra={"err": file.error}
-                )
+                kept = "nothing" if file.content is None else "its last good content"
+                _log.error(f"ID file is in error, {kept} is watched", extra={"err": file.error})
             if file.content is not None and file.content is not before.content:
                 _report_content(name, file.content)
         for name in self._known.keys() - known.keys():
@@ -238,14 +239,17 @@ def _look_of(status: os.stat_result) -> tuple[int, ...]:
 
 
 def _read(path: "Path | os.DirEntry[str]") -> tuple[bytes, os.stat_result]:
-    """Read a regular file of bounded size, and tell how it looked before."""
+    """Read a regular file of bounded size, and tell how it looked."""
     # O_NONBLOCK: a named pipe would wait for its writer.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as file:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise IdFileError(f"{printable(path.name)}: not a regular file")
-        data = file.read(MAX_FILE_BYTES + 1)
-    if len(data) > MAX_FILE_BYTES:
-        raise IdFileError(f"{printable(path.name)}: larger than {MAX_FILE_BYTES} bytes")
+        if status.st_size > MAX_FILE_BYTES:
+            raise IdFileError(f"{printable(path.name)}: larger than {MAX_FILE_BYTES} bytes")
+        data = file.read(status.st_size + 1)
+        after = os.fstat(descriptor)
+    if (status.st_size, status.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        raise IdFileError(f"{printable(path.name)}: changed while it was read")
     return data, status
