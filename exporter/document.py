@@ -1,16 +1,25 @@
 """Reading YAML and JSON strictly, and remembering the lines.
 
 A document is nested lists, dicts and texts. What stands in a file is untrusted: repeated keys,
-aliases and deep nesting are errors, and no scalar becomes anything but text.
+aliases, deep nesting and masses of values are errors, and no scalar becomes anything but text.
 """
 
 import json
+import re
 from typing import Final
 
 import yaml
 
 # An API answer saved as YAML is seven levels deep. libyaml recurses for each level on the C stack.
 MAX_DEPTH: Final = 50
+# Ten times what 100,000 IDs need; a file of many more would hold up a scrape for minutes.
+MAX_VALUES: Final = 1_000_000
+
+_MAX_SHOWN_CHARS = 64
+_MAX_NEAR_CHARS = 20
+
+# What matters of a text that is known to be JSON: brackets, where strings begin, bare words.
+_JSON_TOKEN = re.compile(r'[\[\]{}"]|[^\s,:\[\]{}"]+')
 
 
 class DocumentError(ValueError):
@@ -35,6 +44,11 @@ def printable(text: str) -> str:
     )
 
 
+def excerpt(text: str) -> str:
+    """Give the beginning of an untrusted text, for a message."""
+    return printable(text[:_MAX_SHOWN_CHARS])
+
+
 class _Text(str):
     __slots__ = ("line",)
     line: int
@@ -48,8 +62,8 @@ class _Dict(dict[str, object]):
     line: int
 
 
-def yaml_line_of(value: object) -> int | None:
-    """Give the line of a value or a key of a document that `read_yaml` gave."""
+def line_of(value: object) -> int | None:
+    """Give the line, from 1, of a value or a key of a document that was read here."""
     return getattr(value, "line", None)
 
 
@@ -59,10 +73,14 @@ class _Builder:
     def __init__(self) -> None:
         # The open containers; beside each mapping the key that waits for its value.
         self._open: list[tuple[_List | _Dict, list[_Text]]] = []
+        self._values = 0
         self.document: object = None
 
     def add(self, value: _Text | _List | _Dict, line: int) -> None:
         value.line = line
+        self._values += 1
+        if self._values > MAX_VALUES:
+            raise DocumentError(line, f"holds more than {MAX_VALUES} values")
         if not self._open:
             if self.document is not None:
                 raise DocumentError(line, "more than one document")
@@ -76,7 +94,7 @@ class _Builder:
         elif not isinstance(value, _Text):
             raise DocumentError(line, "a key must be text")
         elif value in container:
-            raise DocumentError(line, f"the key {printable(value)} is repeated")
+            raise DocumentError(line, f"the key {excerpt(value)} is repeated")
         else:
             keys.append(value)
 
@@ -91,10 +109,10 @@ class _Builder:
 
 
 def read_yaml(text: str) -> object:
-    """Read a YAML document in which every scalar is text and every key stands once.
+    """Read a YAML document in which every key stands once.
 
     Raises:
-        DocumentError: also for aliases, for a second document, and beyond `MAX_DEPTH`.
+        DocumentError: also for aliases, for a second document, and beyond the limits above.
     """
     builder = _Builder()
     try:
@@ -111,52 +129,56 @@ def read_yaml(text: str) -> object:
             elif isinstance(event, yaml.AliasEvent):
                 raise DocumentError(line, "aliases are not supported: write the value out")
     except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else None
-        raise DocumentError(line, f"not YAML: {error.problem}") from None
-    except yaml.YAMLError:
-        raise DocumentError(None, "not YAML: it holds characters that YAML forbids") from None
+        raise _not_yaml(text, error) from None
+    except yaml.reader.ReaderError as error:
+        # The position is one of the UTF-8 that libyaml reads.
+        line = text.encode().count(b"\n", 0, error.position) + 1
+        character = f"U+{error.character:04X}"
+        raise DocumentError(line, f"not YAML: it forbids the character {character}") from None
     return builder.document
 
 
+def _not_yaml(text: str, error: yaml.MarkedYAMLError) -> DocumentError:
+    """Say what libyaml says, which place in the text it means, and where that thing began."""
+    mark: yaml.Mark = error.problem_mark  # type: ignore[assignment] # of a text it is there
+    began = error.context_mark
+    problem = f"not YAML: {error.problem}"
+    if near := text[mark.index :].split("\n", 1)[0][:_MAX_NEAR_CHARS]:
+        problem += f', at "{printable(near)}"'
+    if began is not None and began.line != mark.line:
+        problem += f", {error.context} that begins in line {began.line + 1}"
+    return DocumentError(mark.line + 1, problem)
+
+
 def read_json(text: str) -> object:
-    """Read a JSON document in which every number is text and every key stands once.
+    """Read a JSON document in which every key stands once; `null` is text as well.
 
     Raises:
-        DocumentError: when it is none.
+        DocumentError: also beyond the limits above.
     """
-
-    def unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-        document = dict(pairs)
-        if len(document) < len(pairs):
-            keys = [key for key, _ in pairs]
-            key = next(key for key in keys if keys.count(key) > 1)
-            at = text.find(_quoted(key), text.find(_quoted(key)) + 1)
-            raise DocumentError(_line_at(text, at), f"the key {printable(key)} is repeated")
-        return document
-
+    decoder = json.JSONDecoder(parse_int=str)  # an int of many digits would be a ValueError
     try:
-        document: object = json.loads(
-            text, object_pairs_hook=unique, parse_int=str, parse_float=str, parse_constant=str
-        )
+        decoder.decode(text)
     except json.JSONDecodeError as error:
         raise DocumentError(error.lineno, f"not JSON: {error.msg}") from None
     except RecursionError:
-        raise DocumentError(None, "nested too deep") from None
-    return document
-
-
-def json_line_of(text: str, value: object) -> int | None:
-    """Find the line of a value of a JSON text, which the parser does not tell, by looking for it.
-
-    Right but for a text that stands earlier too, or is written with other escapes; None for
-    anything but texts.
-    """
-    return _line_at(text, text.find(_quoted(value))) if isinstance(value, str) else None
-
-
-def _quoted(value: str) -> str:
-    return json.dumps(value, ensure_ascii=False)
-
-
-def _line_at(text: str, at: int) -> int | None:
-    return None if at < 0 else text.count("\n", 0, at) + 1
+        raise DocumentError(None, f"nested more than {MAX_DEPTH} levels deep") from None
+    # That proved the form; the decoder does not tell lines, so walk the tokens.
+    builder = _Builder()
+    line, at = 1, 0
+    while token := _JSON_TOKEN.search(text, at):
+        line += text.count("\n", at, token.start())
+        at = token.end()
+        match token[0]:
+            case '"':
+                string, at = decoder.raw_decode(text, token.start())
+                builder.add(_Text(string), line)
+            case "[":
+                builder.begin(_List(), line)
+            case "{":
+                builder.begin(_Dict(), line)
+            case "]" | "}":
+                builder.end()
+            case word:
+                builder.add(_Text(word), line)
+    return builder.document

@@ -6,19 +6,10 @@ costs only itself.
 
 import difflib
 import sys
-from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import Final
 
-from exporter.document import (
-    DocumentError,
-    json_line_of,
-    printable,
-    read_json,
-    read_yaml,
-    yaml_line_of,
-)
+from exporter.document import DocumentError, excerpt, line_of, printable, read_json, read_yaml
 from exporter.export import is_export_id
 
 YAML_ENDINGS: Final = (".yml", ".yaml")
@@ -27,6 +18,10 @@ ENDINGS: Final = (*YAML_ENDINGS, JSON_ENDING)
 KEYS: Final = ("batch", "export_ids", "acknowledged")
 
 MAX_BATCH_CHARS: Final = 100
+
+# What stands for nothing where a list, a name or the ID of an item belongs: `export_ids:` with
+# every line below commented out, and JSON's word. In a list of IDs they are text as all else.
+_NOTHING = ("", "~", "null")
 
 
 class IdFileError(ValueError):
@@ -70,14 +65,13 @@ def parse(data: bytes, name: str) -> IdFile:
         IdFileError: when it is not of the format.
     """
     try:
-        text = data.decode("utf-8-sig")
+        text = data.decode().removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise _error(name, line, "not UTF-8 text") from None
+        raise _error(name, line, "not UTF-8 text: save it as UTF-8") from None
     try:
-        if name.endswith(JSON_ENDING):
-            return _Interpreter(name, partial(json_line_of, text)).file(read_json(text))
-        return _Interpreter(name, yaml_line_of).file(read_yaml(text))
+        document = read_json(text) if name.endswith(JSON_ENDING) else read_yaml(text)
+        return _Interpreter(name).file(document)
     except DocumentError as error:
         raise _error(name, error.line, str(error)) from None
 
@@ -87,14 +81,10 @@ def _error(name: str, line: int | None, problem: str) -> IdFileError:
 
 
 class _Interpreter:
-    """Makes an `IdFile` of nested lists, dicts and texts.
+    """Makes an `IdFile` of a document."""
 
-    `line_of` gives the line of a value, or of a key if the key is given too.
-    """
-
-    def __init__(self, name: str, line_of: Callable[[object], int | None]) -> None:
+    def __init__(self, name: str) -> None:
         self._name = name
-        self._line_of = line_of
         self._rejected: list[Rejected] = []
 
     def file(self, document: object) -> IdFile:
@@ -107,8 +97,8 @@ class _Interpreter:
                 ids = self._ids_of_answer(document)
             else:
                 self._check_keys(document)
-                ids = self._ids(document.get("export_ids", []), "export_ids")
-            acknowledged = self._ids(document.get("acknowledged", []), "acknowledged")
+                ids = self._ids(document.get("export_ids", ""), "export_ids")
+            acknowledged = self._ids(document.get("acknowledged", ""), "acknowledged")
             if "batch" in document:
                 batch = self._batch(document["batch"])
             elif not document.keys() & {"items", "export_ids"}:
@@ -122,11 +112,11 @@ class _Interpreter:
         return IdFile(batch, tuple(ids), frozenset(acknowledged), tuple(self._rejected))
 
     def _default_batch(self) -> str:
-        stem = self._name.rpartition(".")[0]
-        return printable(stem)[:MAX_BATCH_CHARS]
+        # A file given by its path may have no ending.
+        return printable(self._name.rpartition(".")[0] or self._name)
 
     def _batch(self, value: object) -> str:
-        if not isinstance(value, str) or not value.strip():
+        if not isinstance(value, str) or value.strip() in _NOTHING:
             raise self._wrong(value, "batch must be a name")
         if len(value) > MAX_BATCH_CHARS or not value.isprintable():
             raise self._wrong(
@@ -137,9 +127,10 @@ class _Interpreter:
     def _check_keys(self, document: dict[str, object]) -> None:
         for key in document:
             if key not in KEYS:
-                likely = difflib.get_close_matches(key, (*KEYS, "items"), n=1)
+                shown = excerpt(key)
+                likely = difflib.get_close_matches(shown, (*KEYS, "items"), n=1)
                 hint = f"did you mean {likely[0]}?" if likely else f"known are {', '.join(KEYS)}"
-                raise self._wrong(key, f"unknown key {printable(key)[:MAX_BATCH_CHARS]}: {hint}")
+                raise self._wrong(key, f"unknown key {shown}: {hint}")
         if not document.keys() & {"export_ids", "acknowledged"}:
             raise self._wrong(document, "the key export_ids is missing")
 
@@ -149,43 +140,36 @@ class _Interpreter:
         items = document["items"]
         if not isinstance(items, list):
             raise self._wrong(items, "items must be a list, as in an answer of the API")
-        return list(self._checked(map(self._id_of_item, items)))
-
-    def _id_of_item(self, item: object) -> object:
-        """Give the ID, or None for an item that has an error in place of one."""
-        if not isinstance(item, dict):
-            raise self._wrong(item, "every one of items must be a mapping")
-        resource = item.get("resource")
-        export_id = (resource if isinstance(resource, dict) else item).get("id")
-        return "" if export_id is None and "error" not in item else export_id
+        ids: list[str] = []
+        for item in items:
+            if not isinstance(item, dict):
+                raise self._wrong(item, "every one of items must be a mapping")
+            resource = item.get("resource")
+            export_id = (resource if isinstance(resource, dict) else item).get("id")
+            if isinstance(export_id, str) and export_id not in _NOTHING:
+                self._take(export_id, ids)
+            elif "error" not in item:
+                self._rejected.append(Rejected("an item without id", line_of(item)))
+        return ids
 
     def _ids(self, value: object, what: str) -> list[str]:
-        if value is None or value == "":
-            # `export_ids:` with every line below commented out.
+        if value in _NOTHING:
             return []
         if not isinstance(value, list):
             raise self._wrong(value, f"{what} must be a list of export IDs")
+        ids: list[str] = []
         for element in value:
-            if isinstance(element, (list, dict)):
+            if not isinstance(element, str):
                 raise self._wrong(element, f"{what} must hold nothing but export IDs")
-        return list(self._checked(map(_as_text, value)))
+            self._take(element, ids)
+        return ids
 
-    def _checked(self, ids: Iterable[object]) -> Iterator[str]:
-        for value in ids:
-            if isinstance(value, str) and is_export_id(value):
-                # Shared with the ID that the API's answers bring.
-                yield sys.intern(str(value))
-            elif value is not None:
-                self._rejected.append(Rejected(_shown(value), self._line_of(value)))
+    def _take(self, text: str, ids: list[str]) -> None:
+        if is_export_id(text):
+            # Shared with the ID that the API's answers bring.
+            ids.append(sys.intern(str(text)))
+        else:
+            self._rejected.append(Rejected(excerpt(text), line_of(text)))
 
     def _wrong(self, value: object, problem: str) -> IdFileError:
-        return _error(self._name, self._line_of(value), problem)
-
-
-def _as_text(scalar: object) -> object:
-    """Undo what JSON makes of its three words: every scalar is text here."""
-    return {None: "null", True: "true", False: "false"}.get(scalar, scalar)  # type: ignore[call-overload] # any scalar may be looked up
-
-
-def _shown(value: object) -> str:
-    return printable(value[:64]) if isinstance(value, str) else f"a {type(value).__name__}"
+        return _error(self._name, line_of(value), problem)
