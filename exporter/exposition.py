@@ -1,0 +1,169 @@
+"""From a snapshot to the bytes of an answer.
+
+A series is rendered and compressed when its export changes, not when it is scraped: the lines of
+a page of exports are kept, compressed, for as long as its blocks are the same objects. A scrape
+renders changed pages, the totals and the exporter's own metrics; the rest is joined. The samples'
+lines are the same in both formats.
+"""
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Final
+
+from prometheus_client import exposition as text_format
+from prometheus_client.openmetrics import exposition as openmetrics
+from prometheus_client.utils import floatToGoString
+
+from exporter.deflate import Part, gzip_of
+from exporter.families import (
+    BATCH_FAMILIES,
+    BATCH_LABELS,
+    EXPORT_LABELS,
+    SCRAPE_FAMILIES,
+    Family,
+    Samples,
+)
+from exporter.snapshot import Batch, Block, Snapshot, WatchedExport
+from exporter.telemetry import Telemetry
+
+TEXT: Final = "text/plain; version=0.0.4; charset=utf-8"
+OPENMETRICS: Final = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+
+#: A page has the blocks that make up so many exports. Every page costs each scrape a little, and
+#: every export on it something when one of them changes.
+PAGE_SIZE: Final = 200
+
+Page = tuple[Block, ...]
+# Stands for an export's labels; no label holds it, for none holds a control character unescaped.
+_PLACE: Final = "\0"
+# A number as prometheus_client writes it.
+_number: Callable[[float], str] = floatToGoString
+_ESCAPES = str.maketrans({"\\": r"\\", "\n": r"\n", '"': r"\""})
+
+
+class Exposition:
+    """Renders snapshots; may be used by several threads at once.
+
+    Args:
+        telemetry: The exporter's own metrics.
+        export_families: As `exporter.families.export_families` gives them.
+    """
+
+    def __init__(
+        self, telemetry: Telemetry, export_families: Sequence[Family[WatchedExport]]
+    ) -> None:
+        self._telemetry = telemetry
+        self._export_families = export_families
+        # Of each page and each batch, what every family says of it.
+        self._pages: dict[Page, tuple[Part, ...]] = {}
+        self._batches: dict[Batch, tuple[str, ...]] = {}
+        # Two scrapes at once must not render the same pages twice.
+        self._lock = threading.Lock()
+
+    def render(self, snapshot: Snapshot, content_type: str, *, compress: bool) -> bytes:
+        """Give the body of the answer.
+
+        Args:
+            snapshot: What is known.
+            content_type: `TEXT` or `OPENMETRICS`.
+            compress: Whether the body is to be a gzip file.
+        """
+        pieces = self._pieces(snapshot, content_type)
+        if compress:
+            return gzip_of(p if isinstance(p, Part) else Part.of(p) for p in pieces)
+        return b"".join(p.piece() if isinstance(p, Part) else p for p in pieces)
+
+    def _pieces(self, snapshot: Snapshot, content_type: str) -> Iterator[bytes | Part]:
+        with self._lock:
+            self._pages = {
+                page: self._pages.get(page) or self._page(page) for page in _pages(snapshot)
+            }
+            self._batches = {
+                batch: self._batches.get(batch) or _batch(batch) for batch in snapshot.batches
+            }
+            pages, batches = [*self._pages.values()], [*self._batches.values()]
+        texts = []
+        for index, family in enumerate(BATCH_FAMILIES):
+            texts += [_header(family), *(batch[index] for batch in batches)]
+        for i, export_family in enumerate(self._export_families):
+            yield "".join((*texts, _header(export_family))).encode()
+            yield from [page[i] for page in pages]
+            texts.clear()
+        for scrape_family in SCRAPE_FAMILIES:
+            samples = scrape_family.samples(snapshot)
+            texts += [_header(scrape_family), _lines(scrape_family, "", samples)]
+        yield "".join(texts).encode()
+        generate = openmetrics if content_type == OPENMETRICS else text_format
+        yield generate.generate_latest(self._telemetry)
+
+    def _page(self, page: Page) -> tuple[Part, ...]:
+        exports = [
+            (",".join(_labels(EXPORT_LABELS, (block.batch, watched.id))), watched)
+            for block in page
+            for watched in block.exports
+            if not watched.retired
+        ]
+        return tuple(
+            Part.of(_export_lines(family, exports).encode()) for family in self._export_families
+        )
+
+
+def _pages(snapshot: Snapshot) -> Iterator[Page]:
+    """Group the blocks, always in the same way: a page is known by its blocks."""
+    page: list[Block] = []
+    size = 0
+    for batch in snapshot.batches:
+        for block in batch.blocks:
+            page.append(block)
+            size += len(block.exports)
+            if size >= PAGE_SIZE:
+                yield tuple(page)
+                page.clear()
+                size = 0
+    if page:
+        yield tuple(page)
+
+
+def _header(family: Family[Any]) -> str:
+    return f"# HELP {family.name} {family.help}\n# TYPE {family.name} gauge\n"
+
+
+def _lines(family: Family[Any], common: str, samples: Samples) -> str:
+    lines = []
+    for values, value in samples:
+        labels = ",".join((*([common] if common else ()), *_labels(family.labels, values)))
+        braced = f"{{{labels}}}" if labels else ""
+        lines.append(f"{family.name}{braced} {_number(value)}\n")
+    return "".join(lines)
+
+
+def _labels(names: Iterable[str], values: Iterable[str]) -> list[str]:
+    return [
+        f'{name}="{value.translate(_ESCAPES)}"' for name, value in zip(names, values, strict=True)
+    ]
+
+
+def _batch(batch: Batch) -> tuple[str, ...]:
+    common = ",".join(_labels(BATCH_LABELS, (batch.name,)))
+    return tuple(_lines(family, common, family.samples(batch)) for family in BATCH_FAMILIES)
+
+
+def _export_lines(
+    family: Family[WatchedExport], exports: Iterable[tuple[str, WatchedExport]]
+) -> str:
+    """Write a family's lines for many exports.
+
+    What stands around the labels of an export is the same for all with the same samples, and most
+    have: it is written once.
+    """
+    around: dict[Samples, list[str]] = {}
+    lines = []
+    for common, watched in exports:
+        samples = family.samples(watched)
+        if not family.labels:
+            lines += [f"{family.name}{{{common}}} {_number(v)}\n" for _, v in samples]
+            continue
+        if (pieces := around.get(samples)) is None:
+            pieces = around[samples] = _lines(family, _PLACE, samples).split(_PLACE)
+        lines.append(common.join(pieces))
+    return "".join(lines)

@@ -1,0 +1,205 @@
+"""One scrape at a time: look at the watchlist, ask the API, publish what is known."""
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent import futures
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from exporter.api import MAX_CALLS, MAX_IDS, ApiError, BulkAnswer
+from exporter.clock import Clock
+from exporter.knowledge import Knowledge
+from exporter.quota import Quota
+from exporter.snapshot import Snapshot
+from exporter.watchlist import Watchlist
+
+# After these, another call of the same scrape fares no better.
+_HOPELESS: Final = frozenset({"auth", "rate_limited", "maintenance"})
+
+_log = logging.getLogger(__name__)
+
+
+class BulkGet(Protocol):
+    """Asks the API: `exporter.api.Client.bulk_get`."""
+
+    def __call__(self, ids: Sequence[str], deadline: float) -> BulkAnswer:
+        """Raise `ApiError` where there is no answer to use."""
+
+
+@dataclass(slots=True)
+class _Round:
+    """The calls of one scrape.
+
+    Attributes:
+        waiting: Calls that were not made yet.
+        asked: The IDs of those that were.
+        failures: Of calls that were made.
+        complete: Whether the others' answers accounted for every ID.
+        late: Whether the deadline kept calls from being made.
+        requests: HTTP requests sent.
+    """
+
+    waiting: deque[list[str]]
+    asked: list[str] = field(default_factory=list)
+    failures: list[ApiError] = field(default_factory=list)
+    complete: bool = True
+    late: bool = False
+    requests: int = 0
+
+    @property
+    def up(self) -> bool:
+        """Whether all went well; calls that the quota share put off do not count."""
+        on_hold = bool(self.waiting) and not self.asked
+        return self.complete and not (self.failures or self.late or on_hold)
+
+
+class Tracker:
+    """Knows the state of every watched export.
+
+    Args:
+        load: Gives the watchlist; the same object while it is unchanged.
+        bulk_get: Asks the API for up to `MAX_IDS` exports.
+        knowledge: Empty, and the tracker's own from now on.
+        quota_share: The part of the account's rate limit that may be used up, from 0 to 1.
+        clock: The module `time`, or a stand-in.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[], Watchlist],
+        bulk_get: BulkGet,
+        knowledge: Knowledge,
+        *,
+        quota_share: float,
+        clock: Clock,
+    ) -> None:
+        self._load = load
+        self._bulk_get = bulk_get
+        self._knowledge = knowledge
+        self._quota = Quota(quota_share, clock)
+        self._clock = clock
+        self._watchlist = Watchlist()
+        self._last_success: float | None = None
+        self._failure: str | None = None
+        # Held by whoever touches what is known; never while the API is asked.
+        self._lock = threading.Lock()
+        self._turn = threading.Lock()
+        self._running: futures.Future[Snapshot] | None = None
+
+    def scrape(self, deadline: float) -> Snapshot:
+        """Ask the API as far as `deadline` (on the clock's monotonic) allows; give what is known.
+
+        A scrape that arrives while one is running waits for that one, and shares its result.
+        """
+        arrived = self._clock.monotonic()
+        with self._turn:
+            running = self._running
+            if running is None:
+                mine = self._running = futures.Future()
+        if running is not None:
+            try:
+                return running.result(max(deadline - arrived, 0))
+            except futures.TimeoutError:
+                # The other scrape may take longer than this one can wait.
+                with self._lock:
+                    return self._publish(arrived, up=False, requests=0)
+        try:
+            snapshot = self._scrape(arrived, deadline)
+        except BaseException as error:
+            mine.set_exception(error)
+            raise
+        else:
+            mine.set_result(snapshot)
+            return snapshot
+        finally:
+            with self._turn:
+                self._running = None
+
+    def _scrape(self, began: float, deadline: float) -> Snapshot:
+        watchlist = self._load()
+        with self._lock:
+            if watchlist is not self._watchlist:
+                self._watchlist = watchlist
+                self._knowledge.adopt(watchlist)
+            this = _Round(deque(self._knowledge.plan(MAX_IDS)))
+        try:
+            self._ask(this, deadline)
+        finally:
+            with self._lock:
+                self._knowledge.settle(this.asked, [i for ids in this.waiting for i in ids])
+        self._report(this.failures)
+        with self._lock:
+            return self._publish(began, up=this.up, requests=this.requests)
+
+    def _publish(self, began: float, *, up: bool, requests: int) -> Snapshot:
+        monotonic, unix = self._clock.monotonic(), self._clock.time()
+        if up:
+            self._last_success = unix
+        self._knowledge.age(since=began, monotonic=monotonic, unix=unix)
+        return Snapshot(
+            watchlist=self._watchlist,
+            batches=self._knowledge.batches(),
+            oldest_answers=self._knowledge.oldest_answers(),
+            up=up,
+            duration=monotonic - began,
+            api_calls=requests,
+            last_success=self._last_success,
+            rate_limit=self._quota.rate_limit,
+        )
+
+    def _ask(self, this: _Round, deadline: float) -> None:
+        """Make the calls, some side by side, as far as deadline and quota allow."""
+        under_way: dict[futures.Future[BulkAnswer], list[str]] = {}
+        with futures.ThreadPoolExecutor(MAX_CALLS, "scrape") as pool:
+            while True:
+                while self._may_ask(this, len(under_way), deadline):
+                    ids = this.waiting.popleft()
+                    this.asked += ids
+                    under_way[pool.submit(self._bulk_get, ids, deadline)] = ids
+                if not under_way:
+                    return
+                done, _ = futures.wait(under_way, return_when=futures.FIRST_COMPLETED)
+                for future in done:
+                    del under_way[future]
+                    self._take(this, future)
+
+    def _may_ask(self, this: _Round, under_way: int, deadline: float) -> bool:
+        if not this.waiting or under_way == MAX_CALLS:
+            return False
+        if any(failure.reason in _HOPELESS for failure in this.failures):
+            return False
+        if this.asked:
+            allowed = self._quota.allows_further_call(under_way)
+        else:
+            allowed = self._quota.allows_first_call()
+        this.late = allowed and self._clock.monotonic() >= deadline
+        return allowed and not this.late
+
+    def _take(self, this: _Round, future: "futures.Future[BulkAnswer]") -> None:
+        try:
+            answer = future.result()
+        except ApiError as error:
+            this.failures.append(error)
+            this.requests += error.requests
+            if error.rate_limit is not None:
+                refused = error.reason == "rate_limited"
+                self._quota.learn(error.rate_limit, refused=refused)
+            return
+        this.requests += answer.requests
+        this.complete &= answer.complete
+        self._quota.learn(answer.rate_limit, refused=False)
+        with self._lock:
+            self._knowledge.learn(
+                answer.outcomes, monotonic=self._clock.monotonic(), unix=self._clock.time()
+            )
+
+    def _report(self, failures: Sequence[ApiError]) -> None:
+        """Log a failure when it begins or changes, and its end."""
+        failure = f"{failures[0].reason}: {failures[0]}" if failures else None
+        if failure is not None and failure != self._failure:
+            _log.warning("the API does not answer as it should", extra={"err": failure})
+        if failure is None and self._failure is not None:
+            _log.info("the API answers again")
+        self._failure = failure
