@@ -121,11 +121,9 @@ class WatchlistLoader:
         return self._watchlist
 
     def _paths(self) -> Mapping[str, "Path | os.DirEntry[str]"]:
-        try:
+        # A directory stays one: what stands in its place for a moment must not end the watch.
+        if self._is_directory is None:
             self._is_directory = stat.S_ISDIR(self._path.stat().st_mode)
-        except OSError:
-            if self._is_directory is None:
-                raise
         if not self._is_directory:
             return {self._path.name: self._path}
         with os.scandir(self._path) as entries:
@@ -240,16 +238,19 @@ def _look_of(status: os.stat_result) -> tuple[int, ...]:
 
 def _read(path: "Path | os.DirEntry[str]") -> tuple[bytes, os.stat_result]:
     """Read a regular file of bounded size, and tell how it looked."""
-    # O_NONBLOCK: a named pipe would wait for its writer.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
+    with open(path, "rb", opener=_open_without_waiting) as file:
+        status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
             raise IdFileError(f"{printable(path.name)}: not a regular file")
         if status.st_size > MAX_FILE_BYTES:
             raise IdFileError(f"{printable(path.name)}: larger than {MAX_FILE_BYTES} bytes")
         data = file.read(status.st_size + 1)
-        after = os.fstat(descriptor)
+        after = os.fstat(file.fileno())
     if (status.st_size, status.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
         raise IdFileError(f"{printable(path.name)}: changed while it was read")
     return data, status
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    """Open a named pipe too, which would wait for its writer."""
+    return os.open(path, flags | os.O_NONBLOCK)
