@@ -30,10 +30,11 @@ MAX_VOLUME_CHARS: Final = 200
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _STATE = re.compile(r"[A-Z][A-Z_]{0,31}")
-_CODE = re.compile(r"[A-Za-z0-9_.-]{1,32}")
+# All codes of the platform are numbers; any other text could be a secret or a file name.
+_CODE = re.compile(r"[0-9]{1,16}")
 _TIMESTAMP = re.compile(
     r"([0-9]{4})-([0-9]{2})-([0-9]{2})[Tt ]([0-9]{2}):([0-9]{2}):([0-9]{2})(?:[.,]([0-9]{1,9}))?"
-    r" ?(?:[Zz]|([+-])([0-9]{2}):?([0-9]{2}))?"
+    r" ?(?:[Zz]|([+-])([01][0-9]|2[0-3])(?::?([0-5][0-9]))?)?"
 )
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 # A float holds every integer up to here; no file is larger, and no code or status comes near.
@@ -177,7 +178,7 @@ def parse_timestamp(value: object) -> float | None:
         return None
     seconds = (moment - _EPOCH).total_seconds()
     if sign:
-        offset = int(hours) * 3600 + int(minutes) * 60
+        offset = int(hours) * 3600 + int(minutes or 0) * 60
         seconds -= offset if sign == "+" else -offset
     if fraction:
         seconds += int(fraction) / 10 ** len(fraction)
