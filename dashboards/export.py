@@ -120,10 +120,11 @@ def _size() -> Json:
 
 
 def _error() -> Json:
-    error = largest(one("cavatica_export_error_info"), "code")
+    code = largest(one("cavatica_export_error_info"), "code")
+    error = f'label_replace({code}, "code", "none", "code", "")'
     return stat(
         "Error code",
-        "CAVATICA's error code. The row of labels below has all that is known about the error.",
+        "CAVATICA's error code; `none` where it gave none. The labels below say more.",
         query(f"{error}{or_label('code', 'no error')}", "{{code}}", now=True),
         as_name=True,
         unit="none",
@@ -132,7 +133,8 @@ def _error() -> Json:
 
 
 def _volume() -> Json:
-    volume = largest(one("cavatica_export_info"), "volume")
+    known = largest(one("cavatica_export_info"), "volume")
+    volume = f'label_replace({known}, "volume", "not known", "volume", "")'
     return stat(
         "Volume",
         "The volume that the export goes to.",

@@ -1,0 +1,282 @@
+"""What a good dashboard is: the rules of grafana/dashboard-linter and those that it lacks.
+
+A rule takes a dashboard and gives one sentence for each place that breaks it. Its two rules for
+LogQL are one here: every data source is a Prometheus.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any
+
+import promql_parser as promql
+
+Json = dict[str, Any]
+Rule = Callable[[Json], Iterator[str]]
+
+SOURCE = {"type": "prometheus", "uid": "${datasource}"}
+UIDS = {"cavatica-exports", "cavatica-export", "cavatica-exporter"}
+
+UNITS = {
+    "Bps",
+    "bytes",
+    "cpm",
+    "dateTimeAsIso",
+    "dateTimeFromNow",
+    "none",
+    "percentunit",
+    "s",
+    "short",
+}
+"""Those of Grafana's units that make sense here."""
+
+RATES = {"rate", "irate", "increase"}
+RATE_INTERVAL = timedelta(seconds=31_337)
+"""Stands for `$__rate_interval` while an expression is parsed."""
+
+VARIABLE = re.compile(r"\$(?:\{(\w+)|(\w+))|\[\[(\w+)")
+
+
+def query_panels(dashboard: Json) -> Iterator[Json]:
+    """The panels that show answers of a data source; Grafana fills lists of alerts itself."""
+    yield from (each for each in dashboard["panels"] if each["type"] not in {"row", "alertlist"})
+
+
+def targets(dashboard: Json) -> Iterator[tuple[str, Json]]:
+    """Every query, with the name of its place."""
+    for panel in query_panels(dashboard):
+        for target in panel["targets"]:
+            yield f"{panel['title']} {target['refId']}", target
+
+
+def variables(dashboard: Json, kind: str = "query") -> dict[str, Json]:
+    """The variables of a kind, by name."""
+    found = dashboard["templating"]["list"]
+    return {each["name"]: each for each in found if each["type"] == kind}
+
+
+def everything(node: object, path: str = "") -> Iterator[tuple[str, object]]:
+    """Every value of a JSON document, with its path."""
+    yield path, node
+    if isinstance(node, dict):
+        for key, value in node.items():
+            yield from everything(value, f"{path}.{key}")
+    elif isinstance(node, list):
+        for index, value in enumerate(node):
+            yield from everything(value, f"{path}.{index}")
+
+
+def parsed(expr: str) -> promql.Expr | ValueError:
+    """An expression with Grafana's variables in it, or what is wrong with it."""
+    seconds = f"{RATE_INTERVAL.total_seconds():.0f}s"
+    expr = expr.replace("$__rate_interval", seconds)
+    try:
+        return promql.parse(re.sub(r"\$__\w+", "5m", expr))
+    except ValueError as error:
+        return error
+
+
+def walk(
+    node: object, above: tuple[promql.Expr, ...] = ()
+) -> Iterator[tuple[promql.Expr, tuple[promql.Expr, ...]]]:
+    """Every part of an expression, with the parts that it stands in, outermost first."""
+    if isinstance(node, promql.Expr):
+        yield node, above
+        for name in ("expr", "param", "lhs", "rhs", "vector_selector"):
+            yield from walk(getattr(node, name, None), (*above, node))
+        for argument in getattr(node, "args", ()):
+            yield from walk(argument, (*above, node))
+
+
+def selectors(
+    dashboard: Json,
+) -> Iterator[tuple[str, promql.VectorSelector, tuple[promql.Expr, ...]]]:
+    """Every selector of every query that can be parsed; another rule finds the others."""
+    for place, target in targets(dashboard):
+        for node, above in walk(parsed(target["expr"])):
+            if isinstance(node, promql.VectorSelector):
+                yield place, node, above
+
+
+def template_datasource(dashboard: Json) -> Iterator[str]:
+    """The reader chooses the data source."""
+    match list(variables(dashboard, "datasource").values()):
+        case [{"name": "datasource", "label": "Data source", "query": "prometheus"}]:
+            pass
+        case found:
+            yield f"data source variables: {found}"
+
+
+def _choice_of_targets(dashboard: Json, name: str) -> Iterator[str]:
+    variable = variables(dashboard).get(name, {})
+    wanted = {
+        "label": name.capitalize(),
+        "datasource": SOURCE,
+        "multi": True,
+        "includeAll": True,
+        "allValue": ".+",
+    }
+    for key, value in wanted.items():
+        if variable.get(key) != value:
+            yield f"variable {name}: {key} is {variable.get(key)!r}"
+    if not re.fullmatch(
+        rf"label_values\(cavatica_exporter_build_info\b.*, {name}\)", variable.get("query", "")
+    ):
+        yield f"variable {name}: not from the exporter's build information"
+
+
+def template_job(dashboard: Json) -> Iterator[str]:
+    """The reader chooses jobs."""
+    yield from _choice_of_targets(dashboard, "job")
+
+
+def template_instance(dashboard: Json) -> Iterator[str]:
+    """The reader chooses instances."""
+    yield from _choice_of_targets(dashboard, "instance")
+
+
+def template_batch(dashboard: Json) -> Iterator[str]:
+    """The reader chooses batches."""
+    match variables(dashboard).get("batch"):
+        case {"label": "Batch", "multi": True, "includeAll": True, "allValue": ".+"}:
+            pass
+        case found:
+            yield f"variable batch: {found}"
+
+
+def template_label_promql(dashboard: Json) -> Iterator[str]:
+    """Variables ask for the values of a label of a selector."""
+    for name, variable in variables(dashboard).items():
+        found = re.fullmatch(r"label_values\((.+), (\w+)\)", variable["query"])
+        if not found or not isinstance(parsed(found[1]), promql.VectorSelector):
+            yield f"variable {name}: {variable['query']}"
+
+
+def template_on_time_change_reload(dashboard: Json) -> Iterator[str]:
+    """Variables offer what there was in the time range."""
+    for name, variable in variables(dashboard).items():
+        if variable["refresh"] != 2:
+            yield f"variable {name}: refresh is {variable['refresh']}"
+
+
+def panel_datasource(dashboard: Json) -> Iterator[str]:
+    """Every panel and every query asks the chosen data source."""
+    for panel in query_panels(dashboard):
+        if panel.get("datasource") != SOURCE:
+            yield f"{panel['title']}: {panel.get('datasource')}"
+    for place, target in targets(dashboard):
+        if target.get("datasource") != SOURCE:
+            yield f"{place}: {target.get('datasource')}"
+
+
+def only_prometheus(dashboard: Json) -> Iterator[str]:
+    """No LogQL and no fixed data source anywhere: not in variables, annotations or inputs."""
+    for path, value in everything(dashboard):
+        if path.endswith(".datasource") and isinstance(value, dict) and value != SOURCE:
+            yield f"{path}: {value}"
+        if isinstance(value, str) and "${DS_" in value:
+            yield f"{path}: {value}"
+    for key in ("__inputs", "__requires", "__elements"):
+        if key in dashboard:
+            yield f"{key}: file provisioning does not fill it"
+
+
+def panel_title_description(dashboard: Json) -> Iterator[str]:
+    """Every panel says what it shows; a heading has its title."""
+    for panel in dashboard["panels"]:
+        for key in ("title", "description"):
+            if not panel.get(key) and (panel["type"], key) != ("row", "description"):
+                yield f"panel {panel['id']} has no {key}"
+
+
+def panel_units(dashboard: Json) -> Iterator[str]:
+    """Every value has a unit or a word."""
+    for panel in query_panels(dashboard):
+        defaults = panel["fieldConfig"]["defaults"]
+        if not defaults.get("unit") and not defaults.get("mappings"):
+            yield f"{panel['title']}: no unit"
+        units = [defaults.get("unit", "none")]
+        for override in panel["fieldConfig"]["overrides"]:
+            units += [each["value"] for each in override["properties"] if each["id"] == "unit"]
+        yield from (f"{panel['title']}: {unit} is no unit" for unit in units if unit not in UNITS)
+
+
+def panel_no_targets(dashboard: Json) -> Iterator[str]:
+    """Every panel asks something."""
+    yield from (
+        f"{each['title']}: no query" for each in query_panels(dashboard) if not each["targets"]
+    )
+
+
+def target_promql(dashboard: Json) -> Iterator[str]:
+    """Every query is PromQL."""
+    for place, target in targets(dashboard):
+        if isinstance(found := parsed(target["expr"]), ValueError):
+            yield f"{place}: {found}"
+
+
+def target_rate_interval(dashboard: Json) -> Iterator[str]:
+    """A rate is taken over `$__rate_interval`: it has samples at every zoom and scrape interval."""
+    for place, selector, above in selectors(dashboard):
+        match above:
+            case (*_, promql.Call() as call, promql.MatrixSelector() as matrix):
+                if call.func.name in RATES and matrix.range != RATE_INTERVAL:
+                    yield f"{place}: {call.func.name} of {selector.name} over {matrix.range}"
+
+
+def _chosen(dashboard: Json, name: str) -> Iterator[str]:
+    for place, selector, _ in selectors(dashboard):
+        matchers = [str(each) for each in selector.matchers.matchers]
+        if f'{name}=~"${name}"' not in matchers:
+            yield f"{place}: {selector.name} of any {name}"
+
+
+def target_job(dashboard: Json) -> Iterator[str]:
+    """Every selector keeps to the chosen jobs."""
+    yield from _chosen(dashboard, "job")
+
+
+def target_instance(dashboard: Json) -> Iterator[str]:
+    """Every selector keeps to the chosen instances."""
+    yield from _chosen(dashboard, "instance")
+
+
+def target_counter_agg(dashboard: Json) -> Iterator[str]:
+    """A counter's value says nothing: it stands in a rate."""
+    for place, selector, above in selectors(dashboard):
+        if re.search(r"_(total|bucket|count|sum)$", selector.name or ""):
+            match above:
+                case (*_, promql.Call() as call, promql.MatrixSelector()) if (
+                    call.func.name in RATES
+                ):
+                    pass
+                case _:
+                    yield f"{place}: {selector.name} without a rate"
+
+
+def uneditable_dashboard(dashboard: Json) -> Iterator[str]:
+    """The file is the truth: nobody edits in the browser what the next update takes away."""
+    if dashboard.get("editable") is not False:
+        yield "editable"
+
+
+LINTER: tuple[Rule, ...] = (
+    template_datasource,
+    template_job,
+    template_instance,
+    template_batch,
+    template_label_promql,
+    template_on_time_change_reload,
+    panel_datasource,
+    only_prometheus,
+    panel_title_description,
+    panel_units,
+    panel_no_targets,
+    target_promql,
+    target_rate_interval,
+    target_job,
+    target_instance,
+    target_counter_agg,
+    uneditable_dashboard,
+)
+"""The rules of grafana/dashboard-linter, without its gaps, and the one for our own variable."""
