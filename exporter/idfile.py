@@ -33,7 +33,7 @@ class Rejected:
     """An ID that is left out because it does not have the form of one.
 
     Attributes:
-        text: As it stands in the file; untrusted.
+        text: How it begins in the file, printable.
         line: From 1; None where it cannot be told.
     """
 

@@ -1,0 +1,254 @@
+"""Documents: nested lists, dicts and texts, with their lines, from YAML and JSON."""
+
+import json
+from collections.abc import Callable
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter import document
+from exporter.document import (
+    MAX_DEPTH,
+    DocumentError,
+    excerpt,
+    line_of,
+    printable,
+    read_json,
+    read_yaml,
+)
+
+READERS = [read_yaml, read_json]
+
+# Characters that both formats can hold. YAML reads a line break in a text as a space.
+TEXTS = st.text(
+    st.characters(exclude_categories=["C", "Zl", "Zp"], exclude_characters="\ufeff"), max_size=8
+)
+DOCUMENTS = st.recursive(
+    TEXTS,
+    lambda inside: st.lists(inside, max_size=3) | st.dictionaries(TEXTS, inside, max_size=3),
+    max_leaves=8,
+).filter(lambda value: not isinstance(value, str))
+
+
+@pytest.mark.parametrize("read", READERS)
+@pytest.mark.parametrize("scalar", ["1e32", "0123", "123", "-1.50", "true", "null", "NaN"])
+def test_every_scalar_is_text(read: Callable[[str], object], scalar: str) -> None:
+    """A scalar stays what stands in the file, whatever it would mean elsewhere."""
+    text = "[" + (scalar if read is read_yaml or scalar != "0123" else '"0123"') + "]"
+    assert read(text) == [scalar]
+
+
+@pytest.mark.parametrize(
+    "scalar", ["no", "~", "2024-01-01", "0x1F", "1_000", "12:30:45", "!!int 7", ".inf"]
+)
+def test_the_words_and_numbers_of_yaml_are_text(scalar: str) -> None:
+    """Booleans, dates, tags and sexagesimal numbers do not exist."""
+    assert read_yaml(f"- {scalar}") == [scalar.removeprefix("!!int ")]
+
+
+def test_a_number_of_json_may_have_any_length() -> None:
+    """Digits are not counted, because they are not converted."""
+    assert read_json("[" + "9" * 5000 + "]") == ["9" * 5000]
+
+
+def test_yaml_and_json_can_nest() -> None:
+    """Containers stand in each other as written, in the order of the text."""
+    text = '{"b": [{"x": "1"}, []], "a": {"c": {}}}'
+    expected = {"b": [{"x": "1"}, []], "a": {"c": {}}}
+    assert read_yaml(text) == expected
+    assert read_json(text) == expected
+    assert list(expected) == ["b", "a"]
+
+
+@pytest.mark.parametrize("read", READERS)
+def test_every_value_and_key_knows_its_line(read: Callable[[str], object]) -> None:
+    """Lines count from 1, and the same text in two places has two lines."""
+    root = read('\n{"a": "x",\n"b": [\n"a",\n{},\n7]}')
+    assert isinstance(root, dict)
+    key_a, key_b = root
+    assert [line_of(value) for value in (root, key_a, root["a"], key_b, root["b"])] == [
+        2,
+        2,
+        2,
+        3,
+        3,
+    ]
+    assert [line_of(value) for value in root["b"]] == [4, 5, 6]
+
+
+def test_what_was_not_read_here_has_no_line() -> None:
+    """Where there is no line, none is made up."""
+    assert line_of("a text") is None
+
+
+def test_a_line_of_json_ends_outside_of_strings_only() -> None:
+    r"""A `\n` within a string, and brackets and quotes there, are no more than text."""
+    root = read_json('["\\n [{\\"",\n"second"]')
+    assert root == ['\n [{"', "second"]
+    assert isinstance(root, list)
+    assert line_of(root[1]) == 2
+
+
+def test_an_empty_text_is_an_empty_yaml_document() -> None:
+    """Nothing but comments is nothing, which is for the reader of the document to judge."""
+    assert read_yaml("# nothing\n") is None
+
+
+@pytest.mark.parametrize("read", READERS)
+@pytest.mark.parametrize(
+    ("text", "line", "problem"),
+    [
+        ('{"a": 1,\n"b": 2,\n"a": 3}', 3, "the key a is repeated"),
+        ('{"\\t": 1,\n"\\t": 2}', 2, r"the key \t is repeated"),
+        ("\n" + "[" * 51 + "]" * 51, 2, f"nested more than {MAX_DEPTH} levels deep"),
+        ('\n{"a":' * 51 + "1" + "}" * 51, 52, f"nested more than {MAX_DEPTH} levels deep"),
+    ],
+)
+def test_what_neither_format_may_hold(
+    read: Callable[[str], object], text: str, line: int, problem: str
+) -> None:
+    """What could be misread or used against us is refused, and the error tells the line."""
+    with pytest.raises(DocumentError) as error:
+        read(text)
+    assert (error.value.line, str(error.value)) == (line, problem)
+
+
+@pytest.mark.parametrize("read", READERS)
+def test_nesting_up_to_the_limit_is_fine(read: Callable[[str], object]) -> None:
+    """The limit is the last depth that is read."""
+    assert read("[" * MAX_DEPTH + "]" * MAX_DEPTH)
+
+
+@pytest.mark.parametrize("read", READERS)
+def test_the_number_of_values_is_limited(
+    read: Callable[[str], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Millions of values would hold up a scrape; keys, containers and texts are all counted."""
+    monkeypatch.setattr(document, "MAX_VALUES", 5)
+    assert read('{"a": 1, "b": []}')
+    with pytest.raises(DocumentError, match="holds more than 5 values") as error:
+        read('[{"a": 1,\n"b": []}]')
+    assert error.value.line == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "problem"),
+    [
+        ("- a\n- b: [c\n", 3, "did not find expected ',' or ']', while parsing a flow sequence"),
+        ("- a\n- @b", 2, 'found character that cannot start any token, at "@b"'),
+        ("a:\n\t- b", 2, r'found character that cannot start any token, at "\t- b"'),
+        ("- é\U0001f600\n- \x07", 2, "it forbids the character U+0007"),
+        ("\x00", 1, "it forbids the character U+0000"),
+        ("- \ufffe", 1, "it forbids the character U+FFFE"),
+        ('- "\\ud83d"', 1, "found invalid Unicode character escape code"),
+        ("%YAML 2.0\n---\na", 1, "found incompatible YAML document"),
+    ],
+)
+def test_what_is_not_yaml(text: str, line: int, problem: str) -> None:
+    """The error tells the line, what stands there, and where an unfinished thing began."""
+    with pytest.raises(DocumentError) as error:
+        read_yaml(text)
+    assert error.value.line == line
+    assert str(error.value).startswith(f"not YAML: {problem}")
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "problem"),
+    [
+        ("- *a", 1, "aliases are not supported: write the value out"),
+        ("- a\n--- b", 2, "more than one document"),
+        ("- a\n---\n", 3, "more than one document"),
+        ("a: 1\n? {b: c}\n: d", 2, "a key must be text"),
+    ],
+)
+def test_what_yaml_knows_and_a_document_does_not(text: str, line: int, problem: str) -> None:
+    """What the format allows beyond lists, mappings and texts is refused by name."""
+    with pytest.raises(DocumentError) as error:
+        read_yaml(text)
+    assert (error.value.line, str(error.value)) == (line, problem)
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "problem"),
+    [
+        ("", 1, "Expecting value"),
+        ("['a']", 1, "Expecting value"),
+        ('["a"\n"b"]', 2, "Expecting ',' delimiter"),
+        ('["a\n"]', 1, "Invalid control character at"),
+        ('["a"]\n["b"]', 2, "Extra data"),
+        ("[01]", 1, "Expecting ',' delimiter"),
+    ],
+)
+def test_what_is_not_json(text: str, line: int, problem: str) -> None:
+    """The error tells the line and what the parser of the standard library misses there."""
+    with pytest.raises(DocumentError) as error:
+        read_json(text)
+    assert (error.value.line, str(error.value)) == (line, f"not JSON: {problem}")
+
+
+def test_json_deeper_than_the_interpreter_goes_is_too_deep() -> None:
+    """The decoder's own recursion ends before its line is known."""
+    with pytest.raises(DocumentError, match="nested more than 50 levels deep") as error:
+        read_json("[" * 200_000)
+    assert error.value.line is None
+
+
+@given(DOCUMENTS)
+def test_both_formats_read_what_was_written(value: object) -> None:
+    """A document written as JSON or as YAML is read as it was, and the two agree."""
+    assert read_json(json.dumps(value)) == value
+    assert read_json(json.dumps(value, ensure_ascii=False, indent=1)) == value
+    assert read_yaml(yaml.dump(value, Dumper=yaml.CSafeDumper, default_style='"')) == value
+
+
+@pytest.mark.parametrize("read", READERS)
+@given(text=st.text() | st.text('[]{}",:\\-? \n\t&*#!|>a1'))
+def test_no_text_raises_anything_but_a_document_error(
+    read: Callable[[str], object], text: str
+) -> None:
+    """Whatever a file holds, it is a document or an error that can be shown."""
+    try:
+        read(text)
+    except DocumentError as error:
+        assert str(error).isprintable()  # noqa: PT017 - most texts are errors, some are not
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("batch 7: Größe 中文 🧬", "batch 7: Größe 中文 🧬"),
+        ("a\nb\tc\x00\x7f", r"a\nb\tc\x00\x7f"),
+        ("\x1b[31m", r"\x1b[31m"),
+        ("a\u202eb\u200bc\u00a0d", r"a\u202eb\u200bc\xa0d"),
+        ("\udcff", r"\udcff"),
+        ("a\\nb", r"a\\nb"),
+    ],
+)
+def test_printable_escapes_what_does_harm_in_a_log(text: str, expected: str) -> None:
+    """Control characters, broken encoding, and what turns or hides text are escaped."""
+    assert printable(text) == expected
+
+
+CHARACTERS = st.characters() | st.characters(categories=["Cs", "Cc"]) | st.sampled_from("\\nxu0a")
+
+
+@given(st.text(CHARACTERS), st.text(CHARACTERS))
+def test_printable_texts_are_printable_and_stay_different(one: str, other: str) -> None:
+    """Two names never become the same label, and every label can be encoded."""
+    assert printable(one).isprintable()
+    printable(one).encode()  # no surrogates are left
+    assert (printable(one) == printable(other)) == (one == other)
+
+
+@given(st.text(CHARACTERS))
+def test_printable_can_be_undone(text: str) -> None:
+    """What was escaped can be told from what was there: no two texts can meet."""
+    escapes = printable(text).encode("ascii", "backslashreplace").decode("ascii")
+    assert escapes.encode().decode("unicode_escape") == text
+
+
+def test_an_excerpt_is_short_and_printable() -> None:
+    """A message quotes no more than 64 characters of a file."""
+    assert excerpt("a\n" * 50) == r"a\n" * 32
