@@ -1,0 +1,251 @@
+"""The wiring: flags, logging, signals, and the objects that do the work."""
+
+import contextlib
+import importlib.metadata
+import json
+import logging
+import os
+import platform
+import signal
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NoReturn
+
+import click
+
+from exporter import __version__, check, logs
+from exporter.api import Client
+from exporter.credentials import Api, CredentialsError, Token, find_api
+from exporter.demo import Demo, run_demo
+from exporter.exposition import TEXT, Exposition
+from exporter.families import export_families
+from exporter.flags import Flags, make_command
+from exporter.knowledge import Knowledge
+from exporter.server import Server
+from exporter.telemetry import Telemetry
+from exporter.tracker import Tracker
+from exporter.watchlist import Watchlist, WatchlistLoader
+from exporter.web import Application
+from exporter.webconfig import WebConfigError, WebConfigFile
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_GRACE_SECONDS = 5.0
+
+_DEMO = """
+A simulated CAVATICA runs in this process; its exports begin, finish and fail within minutes.
+Open    {url}/
+        {url}{path}
+or let a Prometheus scrape it. Ctrl-C ends it.
+"""
+
+_log = logging.getLogger(__name__)
+
+
+class StartError(Exception):
+    """The exporter cannot start; the text says what to do."""
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command and exit: 0, 1 for a bad result, 2 for what cannot be started."""
+    command = make_command(run, _version_text())
+    try:
+        sys.exit(command.main(arguments, standalone_mode=False))
+    except click.ClickException as error:
+        problem = error.format_message()
+    except (StartError, CredentialsError, WebConfigError) as error:
+        problem = str(error)
+    click.echo(f"cavatica-exporter: {' '.join(problem.split())}", err=True)
+    sys.exit(2)
+
+
+def run(flags: Flags) -> int:
+    """Do what the flags say, and give the exit status."""
+    logs.configure(flags.log_level, flags.log_format)
+    with run_demo() if flags.demo else contextlib.nullcontext() as demo:
+        exporter = Exporter(flags, demo)
+        if flags.config_check:
+            return exporter.check()
+        if flags.once:
+            return exporter.once()
+        return exporter.serve()
+
+
+class Exporter:
+    """Everything that runs, put together as the flags say.
+
+    Raises:
+        StartError: It cannot start.
+        CredentialsError: There is no token or no URL to use.
+    """
+
+    def __init__(self, flags: Flags, demo: Demo | None) -> None:
+        self._flags = flags
+        path = demo.exports if demo else flags.exports_path
+        if path is None:
+            raise StartError("--exports.path is missing: name the file or directory with the IDs")
+        self._credentials = _Credentials(flags, demo)
+        self._loader = WatchlistLoader(path, time.time)
+        # A scrape and a SIGHUP must not read the files at once.
+        self._loading = threading.Lock()
+        self._timeout = flags.api_timeout
+        telemetry = Telemetry(
+            version=__version__,
+            revision=_revision(),
+            python=platform.python_version(),
+            exporter_metrics=not flags.web_disable_exporter_metrics,
+        )
+        client = Client(
+            self._credentials.api.url,
+            self._credentials.token,
+            user_agent=f"cavatica-export-exporter/{__version__}",
+            advance_access=flags.api_advance_access,
+            observe=telemetry.observe,
+        )
+        self._tracker = Tracker(
+            self._load,
+            client.bulk_get,
+            Knowledge(flags.exports_max_age, flags.exports_completed_retention),
+            quota_share=flags.api_quota_share,
+            clock=time,
+        )
+        self._exposition = Exposition(
+            telemetry, export_families(expose_error_messages=flags.exports_expose_error_messages)
+        )
+
+    def check(self) -> int:
+        """Print what would be watched and what it costs, or every error."""
+        watchlist = self._load()
+        errors = list(watchlist.errors)
+        try:
+            self._web_config()
+        except WebConfigError as error:
+            errors.append(str(error))
+        for problem in errors:
+            click.echo(problem, err=True)
+        if not errors:
+            click.echo(f"API: {self._credentials.api.url}, token: {self._credentials.api.origin}")
+            for line in check.describe(watchlist, self._flags.api_quota_share):
+                click.echo(line)
+        return 1 if errors else 0
+
+    def once(self) -> int:
+        """Print one scrape."""
+        self._load_first()
+        snapshot = self._tracker.scrape(time.monotonic() + self._timeout)
+        sys.stdout.buffer.write(self._exposition.render(snapshot, TEXT, compress=False))
+        return 0 if snapshot.up else 1
+
+    def serve(self) -> int:
+        """Answer HTTP requests until a signal ends it."""
+        # Blocked here, they are so in every thread, and wait for sigwait.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        web_config = self._web_config()
+        application = Application(
+            self._tracker.scrape,
+            self._exposition,
+            telemetry_path=self._flags.web_telemetry_path,
+            timeout=self._timeout,
+            timeout_offset=self._flags.web_timeout_offset,
+        )
+        app = web_config.wrap(application) if web_config else application
+        tls = web_config.ssl_context if web_config else (lambda: None)
+        try:
+            servers = [Server(app, address, tls=tls) for address in self._flags.web_listen_address]
+        except OSError as error:
+            raise StartError(f"--web.listen-address: {error}") from error
+        for server in servers:
+            server.start()
+            _log.info("listening", extra={"url": server.url})
+        self._load_first()
+        application.ready.set()
+        _log.info("ready", extra={"version": __version__})
+        if self._flags.demo:
+            click.echo(_DEMO.format(url=servers[0].url, path=self._flags.web_telemetry_path))
+        while (received := signal.sigwait(_SIGNALS)) == signal.SIGHUP:
+            _log.info("reading everything again")
+            self._load(afresh=True)
+            self._credentials.reload()
+            if web_config:
+                web_config.reload(force=True)
+        _log.info("ending", extra={"signal": signal.Signals(received).name})
+        _close(servers)
+        return 0
+
+    def _load(self, *, afresh: bool = False) -> Watchlist:
+        with self._loading:
+            return self._loader.load(afresh=afresh)
+
+    def _load_first(self) -> None:
+        """Load the ID files; nothing to watch because of errors is no start."""
+        watchlist = self._load()
+        unreadable = watchlist.files and all(file.mtime is None for file in watchlist.files)
+        if watchlist.error is not None or unreadable:
+            raise StartError("no ID file can be read: " + "; ".join(watchlist.errors))
+
+    def _web_config(self) -> WebConfigFile | None:
+        path = self._flags.web_config_file
+        return None if path is None else WebConfigFile(path)
+
+
+class _Credentials:
+    """Where the API is and the token for it, which may change while the exporter runs."""
+
+    def __init__(self, flags: Flags, demo: Demo | None) -> None:
+        self._flags = flags
+        self._demo = demo
+        self.api = self._find()
+
+    def token(self) -> str:
+        """Give the token for the next request."""
+        return self.api.token()
+
+    def reload(self) -> None:
+        """Look for the token again; where there is none, the last one stays."""
+        try:
+            found = self._find()
+        except CredentialsError as error:
+            _log.warning("the last token stays in use", extra={"err": str(error)})
+            return
+        if found.url != self.api.url:
+            _log.warning("another URL of the API takes a restart", extra={"url": found.url})
+        self.api = replace(found, url=self.api.url)
+
+    def _find(self) -> Api:
+        if self._demo:
+            return Api(self._demo.url, Token(self._demo.token, "the demo"), "the demo")
+        return find_api(
+            url=self._flags.api_url,
+            token_file=self._flags.api_token_file,
+            profile=self._flags.api_profile,
+            environ=os.environ,
+            home=Path.home(),
+        )
+
+
+def _close(servers: Sequence[Server]) -> None:
+    """End all servers, and give the answers under way their time, but no more."""
+    end = time.monotonic() + _GRACE_SECONDS
+    for server in servers:
+        server.close(max(end - time.monotonic(), 0.0))
+
+
+def _revision() -> str:
+    """Give the commit that was installed, where pip noted it (PEP 610)."""
+    try:
+        text = importlib.metadata.distribution("cavatica-export-exporter").read_text(
+            "direct_url.json"
+        )
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+    revision = json.loads(text or "{}").get("vcs_info", {}).get("commit_id", "")
+    return str(revision)
+
+
+def _version_text() -> str:
+    return (
+        f"{__version__} (revision: {_revision() or 'unknown'}, python {platform.python_version()})"
+    )

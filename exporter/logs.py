@@ -1,0 +1,58 @@
+"""The exporter's log: one line an event on standard error, as logfmt or JSON.
+
+What a line says beside its message stands in the record's `extra`.
+"""
+
+import json
+import logging
+import sys
+import traceback
+from datetime import datetime, timezone
+from typing import Final, Literal
+
+Format = Literal["logfmt", "json"]
+LEVELS: Final = ("debug", "info", "warn", "error")
+FORMATS: Final[tuple[Format, ...]] = ("logfmt", "json")
+
+_PYTHON_LEVELS = {"warn": logging.WARNING}
+_OWN = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
+
+
+def configure(level: str, style: Format) -> None:
+    """Send everything that is logged to standard error."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(Formatter(style))
+    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+    # Other libraries' lines below a warning are about their own insides.
+    logging.getLogger("exporter").setLevel(_PYTHON_LEVELS.get(level, level.upper()))
+
+
+class Formatter(logging.Formatter):
+    """Writes a record as one line, whatever texts are in it."""
+
+    def __init__(self, style: Format) -> None:
+        super().__init__()
+        self._log_format = style
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Give the line."""
+        moment = datetime.fromtimestamp(record.created, timezone.utc)
+        level = "warn" if record.levelno == logging.WARNING else record.levelname.lower()
+        fields: dict[str, object] = {
+            "ts": moment.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "level": level,
+            "msg": record.getMessage(),
+        }
+        fields |= {k: v for k, v in vars(record).items() if k not in _OWN}
+        if record.exc_info:
+            fields["traceback"] = "".join(traceback.format_exception(*record.exc_info))
+        if self._log_format == "json":
+            return json.dumps(fields, default=str)
+        return " ".join(f"{key}={_logfmt(value)}" for key, value in fields.items())
+
+
+def _logfmt(value: object) -> str:
+    text = str(value)
+    if text and text.isprintable() and not any(c in ' ="\\' for c in text):
+        return text
+    return json.dumps(text, ensure_ascii=not text.isprintable())

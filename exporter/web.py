@@ -1,0 +1,212 @@
+"""The WSGI application: routes, negotiation and the landing page."""
+
+import html
+import math
+import threading
+import time
+from collections.abc import Callable, Iterable
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Final
+
+from exporter.exposition import OPENMETRICS, TEXT, Exposition
+from exporter.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+HEALTHY_PATH: Final = "/-/healthy"
+READY_PATH: Final = "/-/ready"
+
+_PLAIN = "text/plain; charset=utf-8"
+_LONGEST_TIMEOUT_SECONDS = 3600.0
+
+
+class Application:
+    """Answers HTTP requests; may be called by several threads at once.
+
+    Args:
+        scrape: Makes a scrape by a deadline on `monotonic`.
+        exposition: Renders it.
+        telemetry_path: Where the metrics are.
+        timeout: Seconds for a scrape whose scraper does not say how long it waits.
+        timeout_offset: Seconds that are taken off what the scraper says.
+        monotonic: The clock of deadlines.
+    """
+
+    def __init__(
+        self,
+        scrape: Callable[[float], Snapshot],
+        exposition: Exposition,
+        *,
+        telemetry_path: str,
+        timeout: float,
+        timeout_offset: float,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._scrape = scrape
+        self._exposition = exposition
+        self._timeout = timeout
+        self._timeout_offset = timeout_offset
+        self._monotonic = monotonic
+        self._landing_page = _landing_page(telemetry_path).encode()
+        self._routes: dict[str, Callable[[WSGIEnvironment, StartResponse], Iterable[bytes]]] = {
+            "/": self._landing,
+            HEALTHY_PATH: self._healthy,
+            READY_PATH: self._ready,
+            telemetry_path: self._metrics,
+        }
+        #: To be set once the ID files are loaded.
+        self.ready = threading.Event()
+
+    def __call__(
+        self, environ: "WSGIEnvironment", start_response: "StartResponse"
+    ) -> Iterable[bytes]:
+        """Answer one request."""
+        route = self._routes.get(environ["PATH_INFO"] or "/")
+        if route is None:
+            return _answer(start_response, HTTPStatus.NOT_FOUND, b"Not found.\n")
+        if environ["REQUEST_METHOD"] not in {"GET", "HEAD"}:
+            allow = ("Allow", "GET, HEAD")
+            text = b"Only GET and HEAD are answered.\n"
+            return _answer(start_response, HTTPStatus.METHOD_NOT_ALLOWED, text, allow)
+        return route(environ, start_response)
+
+    def _landing(self, _: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        policy = ("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")
+        return _answer(
+            start_response,
+            HTTPStatus.OK,
+            self._landing_page,
+            policy,
+            content_type="text/html; charset=utf-8",
+        )
+
+    def _healthy(self, _: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        return _answer(start_response, HTTPStatus.OK, b"Healthy.\n")
+
+    def _ready(self, _: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        if self.ready.is_set():
+            return _answer(start_response, HTTPStatus.OK, b"Ready.\n")
+        return _not_ready(start_response)
+
+    def _metrics(
+        self, environ: "WSGIEnvironment", start_response: "StartResponse"
+    ) -> Iterable[bytes]:
+        arrived = self._monotonic()
+        if not self.ready.is_set():
+            return _not_ready(start_response)
+        snapshot = self._scrape(arrived + self._seconds(environ))
+        content_type = negotiate(environ.get("HTTP_ACCEPT", ""))
+        compress = accepts_gzip(environ.get("HTTP_ACCEPT_ENCODING", ""))
+        body = self._exposition.render(snapshot, content_type, compress=compress)
+        headers = [("Vary", "Accept, Accept-Encoding")]
+        if compress:
+            headers.append(("Content-Encoding", "gzip"))
+        return _answer(start_response, HTTPStatus.OK, body, *headers, content_type=content_type)
+
+    def _seconds(self, environ: "WSGIEnvironment") -> float:
+        """Give how long the scrape may take: less than the scraper waits, but never nothing."""
+        try:
+            told = float(environ.get("HTTP_X_PROMETHEUS_SCRAPE_TIMEOUT_SECONDS", ""))
+        except ValueError:
+            return self._timeout
+        if not math.isfinite(told) or told <= 0:
+            return self._timeout
+        told = min(told, _LONGEST_TIMEOUT_SECONDS)
+        return max(told - self._timeout_offset, told / 2)
+
+
+def negotiate(accept: str) -> str:
+    """Choose the content type that a scraper likes best; text where it says nothing."""
+    text = max(
+        (quality for media, quality in _preferences(accept) if media in _TEXT_MEDIA), default=0.0
+    )
+    openmetrics = max(
+        (quality for media, quality in _preferences(accept) if media in _OPENMETRICS_MEDIA),
+        default=0.0,
+    )
+    return OPENMETRICS if openmetrics > 0 and openmetrics >= text else TEXT
+
+
+_OPENMETRICS_MEDIA = frozenset(
+    ("application/openmetrics-text", version) for version in ("", "0.0.1", "1.0.0")
+)
+_TEXT_MEDIA = frozenset((("text/plain", ""), ("text/plain", "0.0.4"), ("text/*", ""), ("*/*", "")))
+
+
+def accepts_gzip(accept_encoding: str) -> bool:
+    """Tell whether a client takes gzip."""
+    qualities = {media: quality for (media, _), quality in _preferences(accept_encoding)}
+    return qualities.get("gzip", qualities.get("*", 0.0)) > 0
+
+
+def _preferences(header: str) -> list[tuple[tuple[str, str], float]]:
+    """Parse an Accept header: (what, its version or ""), and the q-value."""
+    preferences = []
+    for choice in header.split(","):
+        what, *parameters = (part.strip().lower() for part in choice.split(";"))
+        quality, version = 1.0, ""
+        for parameter in parameters:
+            name, _, value = parameter.partition("=")
+            if name.strip() == "q":
+                try:
+                    quality = float(value)
+                except ValueError:
+                    quality = 0.0
+            elif name.strip() == "version":
+                version = value.strip().strip('"')
+        preferences.append(((what, version), quality))
+    return preferences
+
+
+def _not_ready(start_response: "StartResponse") -> Iterable[bytes]:
+    return _answer(
+        start_response, HTTPStatus.SERVICE_UNAVAILABLE, b"The ID files are being loaded.\n"
+    )
+
+
+def _answer(
+    start_response: "StartResponse",
+    status: HTTPStatus,
+    body: bytes,
+    *headers: tuple[str, str],
+    content_type: str = _PLAIN,
+) -> Iterable[bytes]:
+    start_response(
+        f"{status.value} {status.phrase}",
+        [
+            ("Content-Type", content_type),
+            ("Content-Length", str(len(body))),
+            ("X-Content-Type-Options", "nosniff"),
+            *headers,
+        ],
+    )
+    return [body]
+
+
+def _landing_page(telemetry_path: str) -> str:
+    links = [
+        (telemetry_path, "Metrics"),
+        (HEALTHY_PATH, "Healthy"),
+        (READY_PATH, "Ready"),
+    ]
+    items = "".join(
+        f'<li><a href="{html.escape(path)}">{html.escape(title)}</a></li>\n'
+        for path, title in links
+    )
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>CAVATICA exporter</title>
+<style>body {{ font-family: sans-serif; margin: 2rem; max-width: 40rem; }}</style>
+</head>
+<body>
+<h1>CAVATICA exporter</h1>
+<p>Prometheus metrics of bulk export jobs on CAVATICA.</p>
+<ul>
+{items}</ul>
+</body>
+</html>
+"""
