@@ -1,0 +1,255 @@
+"""Basic authentication: who may pass, and what it costs."""
+
+import base64
+import threading
+import time
+from collections import UserDict
+from collections.abc import Callable, Iterable, Mapping, ValuesView
+from typing import TYPE_CHECKING
+
+import bcrypt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.webconfig import BasicAuth, WebConfigFile
+from exporter.webconfig.basicauth import is_hash
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+MADE_BY_HTPASSWD = b"$2y$05$b4NQLD0vgzawXl56ps3QfeKSlwyQs6zH4Nq1PIeDTI90XPnQi4oFe"
+ALICE = {b"alice": MADE_BY_HTPASSWD}
+Answer = tuple[str, Mapping[str, str], bytes]
+OK: Answer = ("200 OK", {}, b"sample\n")
+
+
+def behind(_environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+    """Answer those who were let through."""
+    start_response("200 OK", [])
+    return [b"sample\n"]
+
+
+def basic(user: bytes, password: bytes) -> str:
+    """The header for a user and a password."""
+    return "Basic " + base64.b64encode(user + b":" + password).decode()
+
+
+def ask(
+    application: "WSGIApplication", authorization: str | None, path: str = "/metrics"
+) -> Answer:
+    """Status, headers and body of the answer."""
+    environ: WSGIEnvironment = {"PATH_INFO": path}
+    if authorization is not None:
+        environ["HTTP_AUTHORIZATION"] = authorization
+    started: list[tuple[str, Mapping[str, str]]] = []
+
+    def start_response(
+        status: str, headers: list[tuple[str, str]], _: object = None
+    ) -> Callable[[bytes], object]:
+        started.append((status, dict(headers)))
+        return list[bytes]().append
+
+    body = b"".join(application(environ, start_response))
+    return (*started[0], body)
+
+
+def seconds(application: "WSGIApplication", authorization: str) -> float:
+    """How long an answer takes."""
+    begin = time.perf_counter()
+    ask(application, authorization)
+    return time.perf_counter() - begin
+
+
+def hashed(password: bytes, cost: int = 4) -> bytes:
+    """A hash as bcrypt makes it."""
+    return bcrypt.hashpw(password, bcrypt.gensalt(cost))
+
+
+def test_a_user_passes() -> None:
+    """The right password for a hash made by `htpasswd -B` opens the door."""
+    assert ask(BasicAuth(behind, lambda: ALICE), basic(b"alice", b"correct-horse")) == OK
+
+
+def test_the_scheme_is_written_in_any_case() -> None:
+    """Names of schemes are not sensitive to case, and a space more does not matter."""
+    header = basic(b"alice", b"correct-horse").replace("Basic ", "bAsIc  ")
+    assert ask(BasicAuth(behind, lambda: ALICE), header) == OK
+
+
+@pytest.mark.parametrize(
+    "authorization",
+    [
+        None,
+        "",
+        "Basic",
+        "Basic \xe4",
+        "Basic !",
+        "Basic YQ",
+        "Bearer YWxpY2U6Y29ycmVjdC1ob3JzZQ==",
+        "Basic YWxpY2U=",
+        basic(b"alice", b""),
+        basic(b"alice", b"wrong"),
+        basic(b"alice", b"correct-horse\0"),
+        basic(b"alice", b"correct-horse" + b"a" * 60),
+        basic(b"Alice", b"correct-horse"),
+        basic(b"bob", b"correct-horse"),
+        basic(b"", b"correct-horse"),
+        basic(b"\xff", b"\xff"),
+        "Basic YWxpY2U6Y29ycmVjdC1ob3JzZQ==,Basic YWxpY2U6Y29ycmVjdC1ob3JzZQ==",
+    ],
+)
+def test_nobody_else_passes(authorization: str | None) -> None:
+    """Whatever else is sent is asked for a password, and told no more."""
+    status, headers, body = ask(BasicAuth(behind, lambda: ALICE), authorization)
+    assert (status, body) == ("401 Unauthorized", b"Unauthorized\n")
+    assert headers["WWW-Authenticate"] == 'Basic realm="cavatica-exporter", charset="UTF-8"'
+
+
+@given(st.text(st.characters(max_codepoint=255), max_size=60), st.booleans())
+def test_no_header_is_a_crash(text: str, basic: bool) -> None:  # noqa: FBT001 -- hypothesis gives it
+    """Any text that a client can send is refused."""
+    header = f"Basic {text}" if basic else text
+    assert ask(BasicAuth(behind, lambda: ALICE), header)[0] == "401 Unauthorized"
+
+
+@pytest.mark.parametrize("path", ["/", "/metrics", "/-/healthy", "/-/ready", "/nowhere"])
+def test_every_path_is_protected(path: str) -> None:
+    """The health paths are no exception, as with exporter-toolkit."""
+    assert ask(BasicAuth(behind, lambda: ALICE), None, path)[0] == "401 Unauthorized"
+
+
+def test_without_users_everybody_passes() -> None:
+    """No users, no authentication."""
+    assert ask(BasicAuth(behind, dict), None) == OK
+
+
+def test_the_users_are_asked_for_at_each_request() -> None:
+    """A changed password holds at once, even if the old one was remembered."""
+    users = dict(ALICE)
+    application = BasicAuth(behind, lambda: users)
+    assert ask(application, basic(b"alice", b"correct-horse")) == OK
+    users[b"alice"] = hashed(b"new")
+    assert ask(application, basic(b"alice", b"correct-horse"))[0] == "401 Unauthorized"
+    assert ask(application, basic(b"alice", b"new")) == OK
+    del users[b"alice"]
+    users[b"bob"] = hashed(b"b")
+    assert ask(application, basic(b"alice", b"new"))[0] == "401 Unauthorized"
+
+
+def test_the_file_stands_before_the_application(tmp_path: "Path") -> None:
+    """A web configuration wraps an application with its users."""
+    path = tmp_path / "web.yml"
+    path.write_text(f"basic_auth_users: {{alice: {MADE_BY_HTPASSWD.decode()}}}", encoding="utf-8")
+    application = WebConfigFile(path).wrap(behind)
+    assert ask(application, None)[0] == "401 Unauthorized"
+    assert ask(application, basic(b"alice", b"correct-horse")) == OK
+
+
+def test_a_right_password_is_remembered() -> None:
+    """Only the first scrape pays for bcrypt."""
+    application = BasicAuth(behind, lambda: {b"alice": hashed_once})
+    hashed_once = hashed(b"a", cost=10)
+    header = basic(b"alice", b"a")
+    first = seconds(application, header)
+    assert min(seconds(application, header) for _ in range(3)) < first / 10
+
+
+def test_a_wrong_password_is_not_remembered() -> None:
+    """Guessing stays slow, the same guess too."""
+    application = BasicAuth(behind, lambda: users)
+    users = {b"alice": hashed(b"a", cost=8)}
+    header = basic(b"alice", b"wrong")
+    first = seconds(application, header)
+    assert min(seconds(application, header) for _ in range(3)) > first / 4
+
+
+def test_so_many_passwords_are_remembered_and_no_more() -> None:
+    """Rotation does not fill the memory: the oldest is forgotten."""
+    cheap = hashed(b"a")
+    users = {f"user{number}".encode(): cheap for number in range(256)}
+    users[b"alice"] = hashed(b"a", cost=9)
+    application = BasicAuth(behind, lambda: users)
+    alice = basic(b"alice", b"a")
+    first = seconds(application, alice)
+    assert seconds(application, alice) < first / 5
+    for user in users:
+        if user != b"alice":
+            assert ask(application, basic(user, b"a")) == OK
+    assert seconds(application, alice) > first / 5
+
+
+def test_an_unknown_user_takes_as_long_as_a_known_one() -> None:
+    """The time of an answer does not tell who is a user."""
+    users = {b"alice": hashed(b"a", cost=8), b"bob": hashed(b"b", cost=4)}
+    application = BasicAuth(behind, lambda: users)
+    known, unknown = (
+        min(seconds(application, basic(user, b"wrong")) for _ in range(4))
+        for user in (b"alice", b"eve")
+    )
+    assert 0.5 < unknown / known < 2
+
+
+class HeldUsers(UserDict[bytes, bytes]):
+    """Users whose hashes are given out when the test says so: so long does a check take."""
+
+    def __init__(self, users: Mapping[bytes, bytes]) -> None:
+        super().__init__(users)
+        self.checking = threading.Barrier(3)
+        self.go = threading.Event()
+
+    def values(self) -> ValuesView[bytes]:
+        """Give the hashes, which are asked for during the check of an unknown user."""
+        self.checking.wait(5)
+        self.go.wait(5)
+        return super().values()
+
+
+def test_guesses_wait_for_their_turn_and_give_up() -> None:
+    """Only two passwords are checked at once; meanwhile a remembered one passes."""
+    users = HeldUsers({b"alice": hashed(b"a")})
+    application = BasicAuth(behind, lambda: users, wait_seconds=0.01)
+    assert ask(application, basic(b"alice", b"a")) == OK
+    guessing = [
+        threading.Thread(target=ask, args=(application, basic(b"eve", b"guess"))) for _ in range(2)
+    ]
+    for thread in guessing:
+        thread.start()
+    users.checking.wait(5)
+    refused = ask(application, basic(b"alice", b"guess"))
+    passed = ask(application, basic(b"alice", b"a"))
+    users.go.set()
+    for thread in guessing:
+        thread.join()
+    assert refused[::2] == ("503 Service Unavailable", b"Service Unavailable\n")
+    assert refused[1]["Retry-After"] == "1"
+    assert passed == OK
+
+
+@pytest.mark.parametrize("version", ["2a", "2b", "2y"])
+def test_every_version_of_a_hash_will_do(version: str) -> None:
+    """The letters differ by the program that made the hash; the hash is the same."""
+    text = f"${version}${MADE_BY_HTPASSWD.decode()[4:]}"
+    assert is_hash(text)
+    users = {b"alice": text.encode()}
+    assert ask(BasicAuth(behind, lambda: users), basic(b"alice", b"correct-horse")) == OK
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "correct-horse",
+        MADE_BY_HTPASSWD.decode()[:-1],
+        MADE_BY_HTPASSWD.decode() + "\n",
+        MADE_BY_HTPASSWD.decode().replace("$2y$", "$2x$"),
+        MADE_BY_HTPASSWD.decode().replace("$05$", "$32$"),
+        MADE_BY_HTPASSWD.decode().replace("QfeKS", "QfaKS"),
+        "{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=",
+    ],
+)
+def test_nothing_else_is_a_hash(text: str) -> None:
+    """What bcrypt would refuse later is refused when it is read."""
+    assert not is_hash(text)
