@@ -202,8 +202,8 @@ class WatchlistLoader:
         for name, file in known.items():
             before = self._known.get(name, _Known())
             if file.error != before.error and file.error is not None:
-                kept = "nothing" if file.content is None else "its last good content"
-                _log.error(f"ID file is in error, {kept} is watched", extra={"err": file.error})
+                kept = "none of its IDs are" if file.content is None else "its last good IDs are"
+                _log.error(f"ID file is in error, {kept} watched", extra={"err": file.error})
             if file.content is not None and file.content is not before.content:
                 _report_content(name, file.content)
         for name in self._known.keys() - known.keys():
