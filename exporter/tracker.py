@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent import futures
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from exporter.api import MAX_CALLS, MAX_IDS, ApiError, BulkAnswer
 from exporter.clock import Clock
@@ -87,6 +87,14 @@ class Tracker:
         self._lock = threading.Lock()
         self._turn = threading.Lock()
         self._running: futures.Future[Snapshot] | None = None
+        # Done when no call is to be waited for any more.
+        self._ended: futures.Future[None] = futures.Future()
+
+    def end(self) -> None:
+        """Wait for no call any more: a scrape that is running gives what is known, at once."""
+        with self._turn:
+            if not self._ended.done():
+                self._ended.set_result(None)
 
     def scrape(self, deadline: float) -> Snapshot:
         """Ask the API as far as `deadline` (on the clock's monotonic) allows; give what is known.
@@ -151,19 +159,36 @@ class Tracker:
 
     def _ask(self, this: _Round, deadline: float) -> None:
         """Make the calls, some side by side, as far as deadline and quota allow."""
-        under_way: dict[futures.Future[BulkAnswer], list[str]] = {}
-        with futures.ThreadPoolExecutor(MAX_CALLS, "scrape") as pool:
-            while True:
-                while self._may_ask(this, len(under_way), deadline):
-                    ids = this.waiting.popleft()
-                    this.asked += ids
-                    under_way[pool.submit(self._bulk_get, ids, deadline)] = ids
-                if not under_way:
-                    return
-                done, _ = futures.wait(under_way, return_when=futures.FIRST_COMPLETED)
-                for future in done:
-                    del under_way[future]
-                    self._take(this, future)
+        under_way: set[futures.Future[BulkAnswer]] = set()
+        while True:
+            while self._may_ask(this, len(under_way), deadline):
+                ids = this.waiting.popleft()
+                this.asked += ids
+                under_way.add(self._begin(ids, deadline))
+            if not under_way:
+                return
+            awaited: list[futures.Future[Any]] = [*under_way, self._ended]
+            futures.wait(awaited, return_when=futures.FIRST_COMPLETED)
+            done = {future for future in under_way if future.done()}
+            if not done:
+                this.late = True
+                return
+            under_way -= done
+            for future in done:
+                self._take(this, future)
+
+    def _begin(self, ids: Sequence[str], deadline: float) -> "futures.Future[BulkAnswer]":
+        """Make a call in a thread that the process does not wait for at its end."""
+        future: futures.Future[BulkAnswer] = futures.Future()
+
+        def run() -> None:
+            try:
+                future.set_result(self._bulk_get(ids, deadline))
+            except BaseException as error:  # noqa: BLE001 # result() raises it again
+                future.set_exception(error)
+
+        threading.Thread(target=run, name="scrape", daemon=True).start()
+        return future
 
     def _may_ask(self, this: _Round, under_way: int, deadline: float) -> bool:
         if not this.waiting or under_way == MAX_CALLS:
@@ -174,7 +199,7 @@ class Tracker:
             allowed = self._quota.allows_further_call(under_way)
         else:
             allowed = self._quota.allows_first_call()
-        this.late = allowed and self._clock.monotonic() >= deadline
+        this.late = allowed and (self._ended.done() or self._clock.monotonic() >= deadline)
         return allowed and not this.late
 
     def _take(self, this: _Round, future: "futures.Future[BulkAnswer]") -> None:
