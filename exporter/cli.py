@@ -7,13 +7,13 @@ import logging
 import os
 import platform
 import signal
+import ssl
 import sys
 import threading
 import time
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
@@ -25,15 +25,22 @@ from exporter.exposition import TEXT, Exposition
 from exporter.families import export_families
 from exporter.flags import Flags, make_command
 from exporter.knowledge import Knowledge
-from exporter.server import Server
+from exporter.server import Address, Server
 from exporter.telemetry import Telemetry
 from exporter.tracker import Tracker
 from exporter.watchlist import Watchlist, WatchlistLoader
 from exporter.web import Application
 from exporter.webconfig import WebConfigError, WebConfigFile
 
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
+
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-_GRACE_SECONDS = 5.0
+# A scrape under way at the end waits so long for the API, and its scraper so long for the answer.
+_SCRAPE_SECONDS = 3.5
+_ANSWER_SECONDS = 4.5
+# What a shell gives for a command that Ctrl-C ended.
+_INTERRUPTED = 130
 
 _DEMO = """
 A simulated CAVATICA runs in this process; its exports begin, finish and fail within minutes.
@@ -53,7 +60,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command and exit: 0, 1 for a bad result, 2 for what cannot be started."""
     command = make_command(run, _version_text())
     try:
-        sys.exit(command.main(arguments, standalone_mode=False))
+        sys.exit(command.main(arguments, prog_name=command.name, standalone_mode=False))
+    except click.Abort:
+        sys.exit(_INTERRUPTED)
     except click.ClickException as error:
         problem = error.format_message()
     except (StartError, CredentialsError, WebConfigError) as error:
@@ -64,14 +73,38 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 def run(flags: Flags) -> int:
     """Do what the flags say, and give the exit status."""
-    logs.configure(flags.log_level, flags.log_format)
+    # What is wrong is what a check prints.
+    logs.configure(flags.log_level, flags.log_format, errors=not flags.config_check)
+    if not (flags.config_check or flags.once):
+        # Blocked before there are other threads: they are so in every one, and wait for sigwait.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     with run_demo() if flags.demo else contextlib.nullcontext() as demo:
-        exporter = Exporter(flags, demo)
+        path = demo.exports if demo else flags.exports_path
+        if path is None:
+            raise StartError("--exports.path is missing: name the file or directory with the IDs")
         if flags.config_check:
-            return exporter.check()
-        if flags.once:
-            return exporter.once()
-        return exporter.serve()
+            return _check(flags, demo, path)
+        exporter = Exporter(flags, demo, path)
+        return exporter.once() if flags.once else exporter.serve()
+
+
+def _check(flags: Flags, demo: Demo | None, path: Path) -> int:
+    """Print what would be watched and what it costs, or every error."""
+    watchlist = WatchlistLoader(path, time.time).load()
+    lines = [*check.describe(watchlist, flags.api_quota_share)]
+    errors = [*watchlist.errors]
+    try:
+        api = _find_api(flags, demo)
+        lines.insert(0, f"API: {api.url}, token: {api.origin}")
+    except CredentialsError as error:
+        errors.append(str(error))
+    try:
+        _web_config(flags)
+    except WebConfigError as error:
+        errors.append(str(error))
+    for line in errors or lines:
+        click.echo(line, err=bool(errors))
+    return 1 if errors else 0
 
 
 class Exporter:
@@ -82,11 +115,8 @@ class Exporter:
         CredentialsError: There is no token or no URL to use.
     """
 
-    def __init__(self, flags: Flags, demo: Demo | None) -> None:
+    def __init__(self, flags: Flags, demo: Demo | None, path: Path) -> None:
         self._flags = flags
-        path = demo.exports if demo else flags.exports_path
-        if path is None:
-            raise StartError("--exports.path is missing: name the file or directory with the IDs")
         self._credentials = _Credentials(flags, demo)
         self._loader = WatchlistLoader(path, time.time)
         # A scrape and a SIGHUP must not read the files at once.
@@ -116,34 +146,16 @@ class Exporter:
             telemetry, export_families(expose_error_messages=flags.exports_expose_error_messages)
         )
 
-    def check(self) -> int:
-        """Print what would be watched and what it costs, or every error."""
-        watchlist = self._load()
-        errors = list(watchlist.errors)
-        try:
-            self._web_config()
-        except WebConfigError as error:
-            errors.append(str(error))
-        for problem in errors:
-            click.echo(problem, err=True)
-        if not errors:
-            click.echo(f"API: {self._credentials.api.url}, token: {self._credentials.api.origin}")
-            for line in check.describe(watchlist, self._flags.api_quota_share):
-                click.echo(line)
-        return 1 if errors else 0
-
     def once(self) -> int:
         """Print one scrape."""
         self._load_first()
         snapshot = self._tracker.scrape(time.monotonic() + self._timeout)
-        sys.stdout.buffer.write(self._exposition.render(snapshot, TEXT, compress=False))
+        click.echo(self._exposition.render(snapshot, TEXT, compress=False), nl=False)
         return 0 if snapshot.up else 1
 
     def serve(self) -> int:
-        """Answer HTTP requests until a signal ends it."""
-        # Blocked here, they are so in every thread, and wait for sigwait.
-        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-        web_config = self._web_config()
+        """Answer HTTP requests until a signal ends it; all signals are blocked."""
+        web_config = _web_config(self._flags)
         application = Application(
             self._tracker.scrape,
             self._exposition,
@@ -153,27 +165,40 @@ class Exporter:
         )
         app = web_config.wrap(application) if web_config else application
         tls = web_config.ssl_context if web_config else (lambda: None)
-        try:
-            servers = [Server(app, address, tls=tls) for address in self._flags.web_listen_address]
-        except OSError as error:
-            raise StartError(f"--web.listen-address: {error}") from error
-        for server in servers:
-            server.start()
-            _log.info("listening", extra={"url": server.url})
-        self._load_first()
-        application.ready.set()
-        _log.info("ready", extra={"version": __version__})
-        if self._flags.demo:
-            click.echo(_DEMO.format(url=servers[0].url, path=self._flags.web_telemetry_path))
-        while (received := signal.sigwait(_SIGNALS)) == signal.SIGHUP:
-            _log.info("reading everything again")
-            self._load(afresh=True)
-            self._credentials.reload()
-            if web_config:
-                web_config.reload(force=True)
-        _log.info("ending", extra={"signal": signal.Signals(received).name})
-        _close(servers)
+        with contextlib.ExitStack() as stack:
+            servers = []
+            for address in self._flags.web_listen_address:
+                servers.append(server := _listen(app, address, tls))
+                stack.callback(server.close)
+                server.start()
+                _log.info("listening", extra={"url": server.url})
+            self._load_first()
+            application.ready.set()
+            _log.info("ready", extra={"version": __version__})
+            if self._flags.demo:
+                click.echo(_DEMO.format(url=servers[0].url, path=self._flags.web_telemetry_path))
+            while (received := signal.sigwait(_SIGNALS)) == signal.SIGHUP:
+                self._reload()
+                if web_config:
+                    web_config.reload(force=True)
+            _log.info("ending", extra={"signal": signal.Signals(received).name})
+            self._end(servers)
         return 0
+
+    def _reload(self) -> None:
+        _log.info("reading everything again")
+        self._load(afresh=True)
+        self._credentials.reload()
+
+    def _end(self, servers: Sequence[Server]) -> None:
+        """End all servers; what is being answered gets its answer, if need be an early one."""
+        end = time.monotonic() + _ANSWER_SECONDS
+        hurry = threading.Timer(_SCRAPE_SECONDS, self._tracker.end)
+        hurry.daemon = True
+        hurry.start()
+        for server in servers:
+            server.close(max(end - time.monotonic(), 0.0))
+        hurry.cancel()
 
     def _load(self, *, afresh: bool = False) -> Watchlist:
         with self._loading:
@@ -186,10 +211,6 @@ class Exporter:
         if watchlist.error is not None or unreadable:
             raise StartError("no ID file can be read: " + "; ".join(watchlist.errors))
 
-    def _web_config(self) -> WebConfigFile | None:
-        path = self._flags.web_config_file
-        return None if path is None else WebConfigFile(path)
-
 
 class _Credentials:
     """Where the API is and the token for it, which may change while the exporter runs."""
@@ -197,7 +218,7 @@ class _Credentials:
     def __init__(self, flags: Flags, demo: Demo | None) -> None:
         self._flags = flags
         self._demo = demo
-        self.api = self._find()
+        self.api = _find_api(flags, demo)
 
     def token(self) -> str:
         """Give the token for the next request."""
@@ -206,31 +227,40 @@ class _Credentials:
     def reload(self) -> None:
         """Look for the token again; where there is none, the last one stays."""
         try:
-            found = self._find()
+            found = _find_api(self._flags, self._demo)
         except CredentialsError as error:
             _log.warning("the last token stays in use", extra={"err": str(error)})
             return
         if found.url != self.api.url:
+            # One API's token must not go to another.
             _log.warning("another URL of the API takes a restart", extra={"url": found.url})
-        self.api = replace(found, url=self.api.url)
-
-    def _find(self) -> Api:
-        if self._demo:
-            return Api(self._demo.url, Token(self._demo.token, "the demo"), "the demo")
-        return find_api(
-            url=self._flags.api_url,
-            token_file=self._flags.api_token_file,
-            profile=self._flags.api_profile,
-            environ=os.environ,
-            home=Path.home(),
-        )
+            return
+        self.api = found
 
 
-def _close(servers: Sequence[Server]) -> None:
-    """End all servers, and give the answers under way their time, but no more."""
-    end = time.monotonic() + _GRACE_SECONDS
-    for server in servers:
-        server.close(max(end - time.monotonic(), 0.0))
+def _find_api(flags: Flags, demo: Demo | None) -> Api:
+    if demo:
+        return Api(demo.url, Token(demo.token, "the demo"), "the demo")
+    return find_api(
+        url=flags.api_url,
+        token_file=flags.api_token_file,
+        profile=flags.api_profile,
+        environ=os.environ,
+        home=Path(os.path.expanduser("~")),  # noqa: PTH111 # Path.home() raises where there is none
+    )
+
+
+def _web_config(flags: Flags) -> WebConfigFile | None:
+    return None if flags.web_config_file is None else WebConfigFile(flags.web_config_file)
+
+
+def _listen(
+    app: "WSGIApplication", address: Address, tls: Callable[[], ssl.SSLContext | None]
+) -> Server:
+    try:
+        return Server(app, address, tls=tls)
+    except OSError as error:
+        raise StartError(f"--web.listen-address: {error}") from error
 
 
 def _revision() -> str:

@@ -5,9 +5,13 @@ client, `sevenbridges-python`.
 """
 
 import configparser
+import errno
 import ipaddress
 import logging
+import os
 import re
+import stat
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +27,8 @@ DEFAULT_PROFILE: Final = "default"
 _MAX_FILE_BYTES = 65536
 # What may stand in a header.
 _TOKEN = re.compile(r"[!-~]{1,4096}")
+# Without what parsers of URLs disagree about.
+_URL = re.compile(r"[!-\[\]-~]+")
 
 _log = logging.getLogger(__name__)
 
@@ -36,8 +42,8 @@ class Token:
 
     def __init__(self, text: str, origin: str) -> None:
         if _TOKEN.fullmatch(text) is None:
-            what = "holds no token" if not text else "holds more than a token"
-            raise CredentialsError(f"{origin} {what}")
+            what = "no token" if not text else "something else"
+            raise CredentialsError(f"{origin}: must hold the token alone, but holds {what}")
         self._text = text
 
     def __call__(self) -> str:
@@ -46,7 +52,7 @@ class Token:
 
 
 class TokenFile:
-    """The token in a file, read again when the file changes.
+    """The token in a file, read again when the file changes; may be called by several threads.
 
     Raises:
         CredentialsError: if it holds no token now. Later the last good one stays in force.
@@ -54,31 +60,32 @@ class TokenFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        # Calls side by side: none may go on with the old token while another reads the new one.
+        self._lock = threading.Lock()
         self._look: tuple[int, ...] | None = None
         self._token = self._read()
 
     def __call__(self) -> str:
         """Give the token that the file holds now."""
-        try:
-            look = _look(self._path)
-            if look != self._look:
-                self._token = self._read()
-                _log.info("the token was read again")
-        except (OSError, CredentialsError):
-            if self._look is not None:
-                _log.warning("the token file holds no token now, the last one stays in use")
-            self._look = None
-        return self._token()
+        with self._lock:
+            try:
+                if _look(self._path) != self._look:
+                    self._token = self._read()
+                    _log.info("the token was read again")
+            except (OSError, CredentialsError) as error:
+                if self._look is not None:
+                    _log.warning("the last token stays in use", extra={"err": str(error)})
+                self._look = None
+            return self._token()
 
     def _read(self) -> Token:
+        origin = f"--api.token-file {self._path}"
         try:
             look = _look(self._path)
             text = _text_of(self._path)
         except OSError as error:
-            raise CredentialsError(
-                f"--api.token-file {self._path} cannot be read: {error.strerror}"
-            ) from None
-        token = Token(text.strip(), f"--api.token-file {self._path}")
+            raise CredentialsError(f"{origin} cannot be read: {error.strerror}") from None
+        token = Token(text.strip(), origin)
         self._look = look
         return token
 
@@ -134,37 +141,36 @@ def find_api(
             )
         origin = f"profile {DEFAULT_PROFILE}"
         token = Token(fallback["auth_token"], f"{profiles.path}, section [{DEFAULT_PROFILE}]")
-    found = (
-        url
-        or named.get("api_endpoint")
-        or environ.get(URL_VARIABLE)
-        or fallback.get("api_endpoint")
-        or CAVATICA_URL
+    places = (
+        (url, "--api.url"),
+        (named.get("api_endpoint"), f"{profiles.path}, section [{profile}], api_endpoint"),
+        (environ.get(URL_VARIABLE), URL_VARIABLE),
+        (
+            fallback.get("api_endpoint"),
+            f"{profiles.path}, section [{DEFAULT_PROFILE}], api_endpoint",
+        ),
     )
-    return Api(check_url(found), token, origin)
+    found = next((_checked(text, place) for text, place in places if text), CAVATICA_URL)
+    return Api(found, token, origin)
 
 
-def check_url(url: str) -> str:
-    """Give `url` without a slash at the end.
-
-    Raises:
-        CredentialsError: unless it is https, or http to a loopback address.
-    """
+def _checked(url: str, origin: str) -> str:
+    """Give `url` without a slash at the end; it must be https, or http to a loopback address."""
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
     except ValueError:
         host = None
-    if not host or parts.scheme not in {"http", "https"} or not url.isprintable() or " " in url:
-        raise CredentialsError(f"the API's URL must be like {CAVATICA_URL}")
-    if parts.username is not None or parts.query or parts.fragment:
-        raise CredentialsError("the API's URL must have no user, no ? and no #")
+    if host is None or parts.scheme not in {"http", "https"} or _URL.fullmatch(url) is None:
+        raise CredentialsError(f"{origin}: must be a URL like {CAVATICA_URL}")
+    if parts.username is not None or "?" in url or "#" in url:
+        raise CredentialsError(f"{origin}: must have no user, no ? and no #")
     if parts.scheme == "http" and not _is_loopback(host):
         raise CredentialsError(
-            f"the API's URL must begin with https://: http:// would show the token to all between"
+            f"{origin}: must begin with https://, for http:// would show the token to all between"
             f" here and {host}"
         )
-    return url.rstrip("/")
+    return parts.geturl().rstrip("/")
 
 
 class _Profiles:
@@ -192,7 +198,9 @@ class _Profiles:
             raise CredentialsError(f"{self.path} cannot be read: {error.strerror}") from None
         except configparser.Error:
             # Its text would quote lines of the file.
-            raise CredentialsError(f"{self.path} is no INI file") from None
+            raise CredentialsError(
+                f"{self.path} is no INI file, or has a section or a key twice"
+            ) from None
         return {k: v.strip() for k, v in parser[name].items()} if name in parser else {}
 
 
@@ -204,7 +212,10 @@ def _is_loopback(host: str) -> bool:
 
 
 def _text_of(path: Path) -> str:
-    with path.open("rb") as file:
+    # Opened without waiting: a named pipe would wait for its writer, in the midst of a scrape.
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file")
         return file.read(_MAX_FILE_BYTES).decode("utf-8-sig", "replace")
 
 

@@ -1,6 +1,6 @@
 """The command line: every flag, its environment variable, its type and its help."""
 
-import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +11,7 @@ import click
 from exporter.duration import parse_duration
 from exporter.logs import FORMATS, LEVELS, Format
 from exporter.server import Address, parse_listen_address
+from exporter.web import MAX_TIMEOUT_SECONDS, RESERVED_PATHS
 
 ENVIRONMENT_PREFIX: Final = "CAVATICA_EXPORTER"
 
@@ -55,33 +56,39 @@ def _usage(parse: Callable[[str], T]) -> Callable[[str], T]:
     return parse_or_fail
 
 
-def _positive_duration(text: str) -> float:
-    if not (seconds := parse_duration(text)):
-        raise ValueError("it must be more than 0")
+def _timeout(text: str) -> float:
+    seconds = parse_duration(text)
+    if not 0 < seconds <= MAX_TIMEOUT_SECONDS:
+        raise ValueError(f"{text!r} is no timeout: it must be above 0s and at most 1h")
     return seconds
 
 
 def _share(text: str) -> float:
-    share = float(text)
-    if not (math.isfinite(share) and 0 < share <= 1):
-        raise ValueError(f"{text!r} is no part of a whole: it must be above 0 and at most 1")
-    return share
+    if _SHARE.fullmatch(text) is None or not 0 < float(text) <= 1:
+        raise ValueError(f"{text!r} is no share: it must be above 0 and at most 1, as 0.5 is")
+    return float(text)
 
 
 def _telemetry_path(text: str) -> str:
-    if (
-        not text.startswith("/")
-        or text in {"/", "/-/healthy", "/-/ready"}
-        or set("?# ") & set(text)
-    ):
-        raise ValueError(f"{text!r} is no path for metrics; it must be like /metrics")
+    if _TELEMETRY_PATH.fullmatch(text) is None or text in RESERVED_PATHS:
+        raise ValueError(
+            f"{text!r} is no path for metrics: it must be like /metrics, and none of"
+            f" {', '.join(sorted(RESERVED_PATHS))}"
+        )
     return text
 
 
-_RESERVED_PATHS = frozenset({"/", "/-/healthy", "/-/ready"})
+def _path(text: str) -> Path:
+    if not text:
+        raise ValueError("it is empty: name a path")
+    return Path(text)
+
+
+_SHARE = re.compile(r"[0-9]{0,9}\.?[0-9]{1,9}")
+# What needs no escaping in a URL or in HTML.
+_TELEMETRY_PATH = re.compile(r"(/[A-Za-z0-9_.~-]+)+/?")
 _DURATION = _usage(parse_duration)
-_POSITIVE_DURATION = _usage(_positive_duration)
-_PATH = click.Path(path_type=Path)
+_PATH = _usage(_path)
 
 
 def _flag(name: str, **attributes: Any) -> Callable[[Callable[..., int]], Callable[..., int]]:  # noqa: ANN401 # as click has them
@@ -108,7 +115,9 @@ def make_command(run: Callable[[Flags], int], version: str) -> click.Command:
             " ~/.sevenbridges/credentials. Durations are written like 500ms, 30s, 1h30m, 7d."
         ),
     )
-    @_flag("--exports.path", type=_PATH, help="File or directory with the export IDs.")
+    @_flag(
+        "--exports.path", type=_PATH, metavar="PATH", help="File or directory with the export IDs."
+    )
     @_flag(
         "--exports.max-age",
         type=_DURATION,
@@ -128,12 +137,18 @@ def make_command(run: Callable[[Flags], int], version: str) -> click.Command:
         is_flag=True,
         help="Show the API's error texts. They can hold file names.",
     )
-    @_flag("--api.url", help="Base URL of the API, up to /v2.")
-    @_flag("--api.token-file", type=_PATH, help="File with the token and nothing else.")
-    @_flag("--api.profile", help="Section of ~/.sevenbridges/credentials for URL and token.")
+    @_flag("--api.url", metavar="URL", help="Base URL of the API, up to /v2.")
+    @_flag(
+        "--api.token-file", type=_PATH, metavar="FILE", help="File with the token and nothing else."
+    )
+    @_flag(
+        "--api.profile",
+        metavar="NAME",
+        help="Section of ~/.sevenbridges/credentials for URL and token.",
+    )
     @_flag(
         "--api.timeout",
-        type=_POSITIVE_DURATION,
+        type=_usage(_timeout),
         metavar="DURATION",
         default="10s",
         help="Deadline of a scrape's calls when the scraper sends none.",
@@ -161,7 +176,12 @@ def make_command(run: Callable[[Flags], int], version: str) -> click.Command:
         default="/metrics",
         help="Where the metrics are.",
     )
-    @_flag("--web.config.file", type=_PATH, help="TLS and basic auth (exporter-toolkit).")
+    @_flag(
+        "--web.config.file",
+        type=_PATH,
+        metavar="FILE",
+        help="TLS and basic auth (exporter-toolkit).",
+    )
     @_flag(
         "--web.timeout-offset",
         type=_DURATION,

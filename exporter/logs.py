@@ -11,20 +11,35 @@ from datetime import datetime, timezone
 from typing import Final, Literal
 
 Format = Literal["logfmt", "json"]
-LEVELS: Final = ("debug", "info", "warn", "error")
 FORMATS: Final[tuple[Format, ...]] = ("logfmt", "json")
 
-_PYTHON_LEVELS = {"warn": logging.WARNING}
+_PYTHON_LEVELS: Final = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warn": logging.WARNING,
+    "error": logging.ERROR,
+}
+LEVELS: Final = tuple(_PYTHON_LEVELS)
+
 _OWN = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 
 
-def configure(level: str, style: Format) -> None:
-    """Send everything that is logged to standard error."""
+def configure(level: str, style: Format, *, errors: bool = True) -> None:
+    """Send everything that is logged to standard error.
+
+    Args:
+        level: The least of `LEVELS` to log.
+        style: How a line is written.
+        errors: Whether errors, too, are logged.
+    """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(Formatter(style))
-    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+    if not errors:
+        handler.addFilter(lambda record: record.levelno < logging.ERROR)
+    least = _PYTHON_LEVELS[level]
     # Other libraries' lines below a warning are about their own insides.
-    logging.getLogger("exporter").setLevel(_PYTHON_LEVELS.get(level, level.upper()))
+    logging.basicConfig(handlers=[handler], level=max(least, logging.WARNING), force=True)
+    logging.getLogger("exporter").setLevel(least)
 
 
 class Formatter(logging.Formatter):

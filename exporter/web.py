@@ -17,8 +17,12 @@ if TYPE_CHECKING:
 HEALTHY_PATH: Final = "/-/healthy"
 READY_PATH: Final = "/-/ready"
 
+#: Where there are no metrics.
+RESERVED_PATHS: Final = frozenset({"/", HEALTHY_PATH, READY_PATH})
+#: A scrape takes no longer, whatever a flag or a scraper says.
+MAX_TIMEOUT_SECONDS: Final = 3600.0
+
 _PLAIN = "text/plain; charset=utf-8"
-_LONGEST_TIMEOUT_SECONDS = 3600.0
 
 
 class Application:
@@ -112,7 +116,7 @@ class Application:
             return self._timeout
         if not math.isfinite(told) or told <= 0:
             return self._timeout
-        told = min(told, _LONGEST_TIMEOUT_SECONDS)
+        told = min(told, MAX_TIMEOUT_SECONDS)
         return max(told - self._timeout_offset, told / 2)
 
 

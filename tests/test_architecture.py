@@ -34,7 +34,10 @@ ALLOWED: dict[str, set[str]] = {
     # Beside it.
     "server": set(),
     "webconfig": {"document"},
+    "duration": set(),
     "logs": set(),
+    "flags": {"duration", "logs", "server", "web"},
+    "check": {"api", "watchlist"},
     "credentials": set(),
     "simulator": set(),
     "demo": {"simulator"},
