@@ -1,9 +1,9 @@
 """From a snapshot to the bytes of an answer.
 
 A series is rendered and compressed when its export changes, not when it is scraped: the lines of
-a page of exports are kept, compressed, for as long as its blocks are the same objects. A scrape
-renders changed pages, the totals and the exporter's own metrics; the rest is joined. The samples'
-lines are the same in both formats.
+a block of exports are kept, compressed, for as long as the block is the same object, and so is
+what a page of blocks makes put together. A scrape renders changed blocks, the totals and the
+exporter's own metrics; the rest is joined. The samples' lines are the same in both formats.
 """
 
 import threading
@@ -14,7 +14,7 @@ from prometheus_client import exposition as text_format
 from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.utils import floatToGoString
 
-from exporter.deflate import Part, gzip_of
+from exporter.deflate import Part
 from exporter.families import (
     BATCH_FAMILIES,
     BATCH_LABELS,
@@ -30,15 +30,15 @@ TEXT: Final = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS: Final = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
 #: A page has the blocks that make up so many exports. Every page costs each scrape a little, and
-#: every export on it something when one of them changes.
-PAGE_SIZE: Final = 200
+#: every block on it something when one of them changes.
+PAGE_SIZE: Final = 1000
 
 Page = tuple[Block, ...]
 # Stands for an export's labels; no label holds it, for none holds a control character unescaped.
 _PLACE: Final = "\0"
+_BATCH, _EXPORT_ID = EXPORT_LABELS
 # A number as prometheus_client writes it.
 _number: Callable[[float], str] = floatToGoString
-_ESCAPES = str.maketrans({"\\": r"\\", "\n": r"\n", '"': r"\""})
 
 
 class Exposition:
@@ -54,10 +54,11 @@ class Exposition:
     ) -> None:
         self._telemetry = telemetry
         self._export_families = export_families
-        # Of each page and each batch, what every family says of it.
+        # Of each block, each page and each batch, what every family says of it.
+        self._blocks: dict[Block, tuple[Part, ...]] = {}
         self._pages: dict[Page, tuple[Part, ...]] = {}
         self._batches: dict[Batch, tuple[str, ...]] = {}
-        # Two scrapes at once must not render the same pages twice.
+        # Two scrapes at once must not render the same blocks twice.
         self._lock = threading.Lock()
 
     def render(self, snapshot: Snapshot, content_type: str, *, compress: bool) -> bytes:
@@ -70,13 +71,18 @@ class Exposition:
         """
         pieces = self._pieces(snapshot, content_type)
         if compress:
-            return gzip_of(p if isinstance(p, Part) else Part.of(p) for p in pieces)
+            return Part.join(p if isinstance(p, Part) else Part.of(p) for p in pieces).gzip()
         return b"".join(p.piece() if isinstance(p, Part) else p for p in pieces)
 
     def _pieces(self, snapshot: Snapshot, content_type: str) -> Iterator[bytes | Part]:
         with self._lock:
+            self._blocks = {
+                block: self._blocks.get(block) or self._block(block)
+                for batch in snapshot.batches
+                for block in batch.blocks
+            }
             self._pages = {
-                page: self._pages.get(page) or self._page(page) for page in _pages(snapshot)
+                page: self._pages.get(page) or self._page(page) for page in _pages(self._blocks)
             }
             self._batches = {
                 batch: self._batches.get(batch) or _batch(batch) for batch in snapshot.batches
@@ -96,10 +102,10 @@ class Exposition:
         generate = openmetrics if content_type == OPENMETRICS else text_format
         yield generate.generate_latest(self._telemetry)
 
-    def _page(self, page: Page) -> tuple[Part, ...]:
+    def _block(self, block: Block) -> tuple[Part, ...]:
+        batch = _label(_BATCH, block.batch)
         exports = [
-            (",".join(_labels(EXPORT_LABELS, (block.batch, watched.id))), watched)
-            for block in page
+            (f"{batch},{_label(_EXPORT_ID, watched.id)}", watched)
             for watched in block.exports
             if not watched.retired
         ]
@@ -107,19 +113,22 @@ class Exposition:
             Part.of(_export_lines(family, exports).encode()) for family in self._export_families
         )
 
+    def _page(self, page: Page) -> tuple[Part, ...]:
+        families = zip(*(self._blocks[block] for block in page), strict=True)
+        return tuple(Part.join(parts) for parts in families)
 
-def _pages(snapshot: Snapshot) -> Iterator[Page]:
+
+def _pages(blocks: Iterable[Block]) -> Iterator[Page]:
     """Group the blocks, always in the same way: a page is known by its blocks."""
     page: list[Block] = []
     size = 0
-    for batch in snapshot.batches:
-        for block in batch.blocks:
-            page.append(block)
-            size += len(block.exports)
-            if size >= PAGE_SIZE:
-                yield tuple(page)
-                page.clear()
-                size = 0
+    for block in blocks:
+        page.append(block)
+        size += len(block.exports)
+        if size >= PAGE_SIZE:
+            yield tuple(page)
+            page.clear()
+            size = 0
     if page:
         yield tuple(page)
 
@@ -131,20 +140,20 @@ def _header(family: Family[Any]) -> str:
 def _lines(family: Family[Any], common: str, samples: Samples) -> str:
     lines = []
     for values, value in samples:
-        labels = ",".join((*([common] if common else ()), *_labels(family.labels, values)))
+        own = map(_label, family.labels, values)
+        labels = ",".join((common, *own) if common else own)
         braced = f"{{{labels}}}" if labels else ""
         lines.append(f"{family.name}{braced} {_number(value)}\n")
     return "".join(lines)
 
 
-def _labels(names: Iterable[str], values: Iterable[str]) -> list[str]:
-    return [
-        f'{name}="{value.translate(_ESCAPES)}"' for name, value in zip(names, values, strict=True)
-    ]
+def _label(name: str, value: str) -> str:
+    escaped = value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
+    return f'{name}="{escaped}"'
 
 
 def _batch(batch: Batch) -> tuple[str, ...]:
-    common = ",".join(_labels(BATCH_LABELS, (batch.name,)))
+    common = _label(*BATCH_LABELS, batch.name)
     return tuple(_lines(family, common, family.samples(batch)) for family in BATCH_FAMILIES)
 
 

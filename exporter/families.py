@@ -44,9 +44,17 @@ def _by(values: Iterable[tuple[str, float]]) -> Samples:
     return tuple(((label,), value) for label, value in values)
 
 
+def _state(current: str) -> Samples:
+    states = STATES if current in STATES else (*STATES, current)
+    return tuple(((state,), 1 if state == current else 0) for state in states)
+
+
+# Nearly every export is in one of these: its samples need not be made anew.
+_STATE_SAMPLES: Final = {state: _state(state) for state in STATES}
+
+
 def _states(watched: WatchedExport) -> Samples:
-    states = STATES if watched.state in STATES else (*STATES, watched.state)
-    return tuple(((state,), 1 if state == watched.state else 0) for state in states)
+    return _STATE_SAMPLES.get(watched.state) or _state(watched.state)
 
 
 def _info(watched: WatchedExport) -> Samples:

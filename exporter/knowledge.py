@@ -16,7 +16,7 @@ from exporter.snapshot import Batch, Block, WatchedExport
 from exporter.watchlist import Watchlist
 
 #: Exports in a block: a change renders so many again, and every block costs a scrape a little.
-BLOCK_SIZE: Final = 200
+BLOCK_SIZE: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
