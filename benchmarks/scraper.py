@@ -1,0 +1,71 @@
+"""Asks for metrics as Prometheus does."""
+
+import gzip
+import http.client
+import re
+import time
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+_HEADERS = {
+    "Accept": "application/openmetrics-text;version=1.0.0,"
+    "application/openmetrics-text;version=0.0.1;q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1",
+    "Accept-Encoding": "gzip",
+    "X-Prometheus-Scrape-Timeout-Seconds": "30",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Scrape:
+    """One answer.
+
+    Attributes:
+        seconds: From the request to the last byte of the answer.
+        compressed: The body as it came.
+    """
+
+    seconds: float
+    compressed: bytes
+
+    def body(self) -> str:
+        """Give the body as text."""
+        return gzip.decompress(self.compressed).decode()
+
+    def total(self, state: str) -> int:
+        """Give the number of exports in `state`, of all batches."""
+        sample = rf'^cavatica_exports{{.*state="{state}"}} (\S+)$'
+        found = re.findall(sample, self.body(), re.MULTILINE)
+        return sum(int(float(value)) for value in found)
+
+
+class Scraper:
+    """Keeps its connection open between scrapes, as Prometheus does."""
+
+    def __init__(self, url: str) -> None:
+        self._connection = http.client.HTTPConnection(urlsplit(url).netloc)
+
+    def status(self, path: str) -> int:
+        """Give the status of the answer for `path`."""
+        self._connection.request("GET", path)
+        with self._connection.getresponse() as response:
+            response.read()
+            return response.status
+
+    def scrape(self) -> Scrape:
+        """Ask once for the metrics.
+
+        Raises:
+            RuntimeError: The answer is not 200.
+        """
+        began = time.perf_counter()
+        self._connection.request("GET", "/metrics", headers=_HEADERS)
+        with self._connection.getresponse() as response:
+            body = response.read()
+        seconds = time.perf_counter() - began
+        if response.status != http.client.OK:
+            raise RuntimeError(f"/metrics answers {response.status}")
+        return Scrape(seconds, body)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
