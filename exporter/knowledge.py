@@ -15,7 +15,7 @@ from exporter.export import COMPLETED, FINISHED, UNKNOWN, Export, LookupFailure
 from exporter.snapshot import Batch, Block, WatchedExport
 from exporter.watchlist import Watchlist
 
-#: Exports in a block: a change renders so many again, and every block costs a scrape a little.
+#: Exports in a block: a change renders so many again, and every block costs memory.
 BLOCK_SIZE: Final = 100
 
 
@@ -67,6 +67,12 @@ class Knowledge:
         self._settled = deque(i for i in self._settled if i in known)
         self._answered = {i: answered for i, answered in self._answered.items() if i in known}
         self._known = known
+        self._retiring = [
+            (due, watched.id)
+            for watched in known.values()
+            if (due := self._due(watched)) is not None and not watched.retired
+        ]
+        heapq.heapify(self._retiring)
         self._lay_out(watchlist.batches)
 
     def plan(self, size: int) -> list[list[str]]:
@@ -113,7 +119,7 @@ class Knowledge:
                     self._answered[export_id] = _Answered(monotonic, unix)
             elif before.state not in FINISHED:
                 self._show(replace(before, state=UNKNOWN, failure=outcome))
-                if outcome is not None:
+                if not self._is_unfinished(export_id):
                     self._answered.pop(export_id, None)
 
     def age(self, *, since: float, monotonic: float, unix: float) -> None:
@@ -135,9 +141,11 @@ class Knowledge:
             ):
                 self._show(replace(watched, state=UNKNOWN))
         while self._retiring and self._retiring[0][0] <= unix:
-            _, export_id = heapq.heappop(self._retiring)
-            if (before := self._known.get(export_id)) is not None and before.state == COMPLETED:
-                self._show(self._with_retirement(before, unix))
+            due, export_id = heapq.heappop(self._retiring)
+            watched = self._known[export_id]
+            # An export that changed has another entry, or none.
+            if self._due(watched) == due:
+                self._show(replace(watched, retired=True))
 
     def batches(self) -> tuple[Batch, ...]:
         """Give the batches in order of names, made anew where anything changed."""
@@ -170,17 +178,20 @@ class Knowledge:
             seen = before.export.finished if before.export and before.state in FINISHED else None
             export = replace(export, finished=unix if seen is None else seen)
         after = replace(before, state=export.state, export=export, failure=None)
-        if after != before:
-            self._show(self._with_retirement(after, unix))
+        if after == before:
+            return
+        due = self._due(after)
+        retired = due is not None and due <= unix
+        if due is not None and not retired and (before.retired or due != self._due(before)):
+            heapq.heappush(self._retiring, (due, after.id))
+        self._show(replace(after, retired=retired))
 
-    def _with_retirement(self, watched: WatchedExport, unix: float) -> WatchedExport:
-        if not self._retention or watched.state != COMPLETED:
-            return replace(watched, retired=False)
-        finished = watched.export.finished if watched.export else None
-        due = (unix if finished is None else finished) + self._retention
-        if due > unix:
-            heapq.heappush(self._retiring, (due, watched.id))
-        return replace(watched, retired=due <= unix)
+    def _due(self, watched: WatchedExport) -> float | None:
+        """When it retires, or has retired, in Unix time; None for never."""
+        if not self._retention or watched.state != COMPLETED or watched.export is None:
+            return None
+        # Every finished export has a time: `_learn_export` sees to it.
+        return (watched.export.finished or 0) + self._retention
 
     def _show(self, watched: WatchedExport) -> None:
         if self._known[watched.id] != watched:

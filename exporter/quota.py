@@ -1,13 +1,15 @@
 """The account's rate limit, which everything else that uses the account shares."""
 
+import math
 from dataclasses import replace
 
 from exporter.api import RateLimit
 from exporter.clock import Clock
 
-# What is waited for where the reset is in the past, or further away than any window.
-_DEFAULT_HOLD_SECONDS = 60.0
-_LONGEST_HOLD_SECONDS = 3600.0
+# How long a window is taken to last where the reset is in the past, or further away than any.
+_DEFAULT_WINDOW_SECONDS = 60.0
+_LONGEST_WINDOW_SECONDS = 3600.0
+_NOTHING = RateLimit(None, None, None)
 
 
 class Quota:
@@ -22,7 +24,9 @@ class Quota:
         self._share = share
         self._clock = clock
         self._rate_limit: RateLimit | None = None
-        self._held_until: float | None = None
+        # On the monotonic clock: the other one may be wrong, and it may jump.
+        self._window_ends = -math.inf
+        self._held_until = -math.inf
 
     @property
     def rate_limit(self) -> RateLimit | None:
@@ -31,14 +35,14 @@ class Quota:
 
     def allows_first_call(self) -> bool:
         """Whether a scrape may ask at all: always, but while the account has no calls left."""
-        return self._held_until is None or self._clock.monotonic() >= self._held_until
+        return self._clock.monotonic() >= self._held_until
 
     def allows_further_call(self, under_way: int) -> bool:
         """Whether one more may be sent while `under_way` calls are not answered yet."""
         if not self.allows_first_call():
             return False
         known = self._rate_limit
-        if known is None or (known.reset is not None and known.reset <= self._clock.time()):
+        if known is None or self._clock.monotonic() >= self._window_ends:
             # The next answer tells what is left in this window.
             return under_way == 0
         if known.limit is None or known.remaining is None:
@@ -47,10 +51,14 @@ class Quota:
 
     def learn(self, told: RateLimit, *, refused: bool) -> None:
         """Take over what an answer's headers say; `refused` if it was a 429."""
+        wait = (told.reset or 0) - self._clock.time()
+        makes_sense = 0 < wait <= _LONGEST_WINDOW_SECONDS
+        ends = self._clock.monotonic() + (wait if makes_sense else _DEFAULT_WINDOW_SECONDS)
         known = self._rate_limit
-        if known is None or told != RateLimit(None, None, None):
+        if known is None or told != _NOTHING:
             if (
-                known is not None
+                makes_sense
+                and known is not None
                 and known.reset == told.reset
                 and known.remaining is not None
                 and told.remaining is not None
@@ -58,8 +66,6 @@ class Quota:
                 # Answers of calls side by side arrive in any order.
                 told = replace(told, remaining=min(known.remaining, told.remaining))
             self._rate_limit = told
+            self._window_ends = ends
         if refused or told.remaining == 0:
-            wait = (told.reset or 0) - self._clock.time()
-            if not 0 < wait <= _LONGEST_HOLD_SECONDS:
-                wait = _DEFAULT_HOLD_SECONDS
-            self._held_until = self._clock.monotonic() + wait
+            self._held_until = max(self._held_until, ends)

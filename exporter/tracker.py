@@ -18,6 +18,8 @@ from exporter.watchlist import Watchlist
 # After these, another call of the same scrape fares no better.
 _HOPELESS: Final = frozenset({"auth", "rate_limited", "maintenance"})
 
+_INCOMPLETE: Final = "invalid_response: the items do not account for every ID asked"
+
 _log = logging.getLogger(__name__)
 
 
@@ -83,6 +85,7 @@ class Tracker:
         self._watchlist = Watchlist()
         self._last_success: float | None = None
         self._failure: str | None = None
+        self._began = 0.0
         # Held by whoever touches what is known; never while the API is asked.
         self._lock = threading.Lock()
         self._turn = threading.Lock()
@@ -106,6 +109,7 @@ class Tracker:
             running = self._running
             if running is None:
                 mine = self._running = futures.Future()
+                self._began = arrived
         if running is not None:
             try:
                 return running.result(max(deadline - arrived, 0))
@@ -137,7 +141,8 @@ class Tracker:
         finally:
             with self._lock:
                 self._knowledge.settle(this.asked, [i for ids in this.waiting for i in ids])
-        self._report(this.failures)
+        if this.asked:
+            self._report(this)
         with self._lock:
             return self._publish(began, up=this.up, requests=this.requests)
 
@@ -145,7 +150,7 @@ class Tracker:
         monotonic, unix = self._clock.monotonic(), self._clock.time()
         if up:
             self._last_success = unix
-        self._knowledge.age(since=began, monotonic=monotonic, unix=unix)
+        self._knowledge.age(since=self._began, monotonic=monotonic, unix=unix)
         return Snapshot(
             watchlist=self._watchlist,
             batches=self._knowledge.batches(),
@@ -220,9 +225,11 @@ class Tracker:
                 answer.outcomes, monotonic=self._clock.monotonic(), unix=self._clock.time()
             )
 
-    def _report(self, failures: Sequence[ApiError]) -> None:
+    def _report(self, this: _Round) -> None:
         """Log a failure when it begins or changes, and its end."""
-        failure = f"{failures[0].reason}: {failures[0]}" if failures else None
+        failure = None if this.complete else _INCOMPLETE
+        if this.failures:
+            failure = f"{this.failures[0].reason}: {this.failures[0]}"
         if failure is not None and failure != self._failure:
             _log.warning("the API does not answer as it should", extra={"err": failure})
         if failure is None and self._failure is not None:
