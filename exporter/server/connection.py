@@ -86,7 +86,8 @@ class Connection:
             socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
 
     def _serve(self) -> None:
-        # Or a small last packet waits 40 ms for the client's delayed acknowledgement.
+        # Or a small packet, as after the tickets of TLS 1.3, waits 40 ms for the client's delayed
+        # acknowledgement of the one before.
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
             self._shake_hands()
@@ -228,6 +229,9 @@ def _call(app: "WSGIApplication", environ: "WSGIEnvironment") -> Generator[bytes
         size = 0
         if environ["REQUEST_METHOD"] != "HEAD":
             for chunk in itertools.chain(written, (first,), chunks):
+                if len(chunk) >= _PIECE_BYTES:
+                    yield b"".join(waiting)  # joined with this one, it would be copied
+                    waiting = []
                 waiting.append(chunk)
                 size += len(chunk)
                 if size >= _PIECE_BYTES:

@@ -79,6 +79,7 @@ class BasicAuth:
         return _refusal(start_response, "401 Unauthorized", challenge)
 
     def _allows(self, users: Mapping[bytes, bytes], user: bytes, password: bytes) -> bool:
+        # bcrypt 5 raises for the longer ones, earlier ones for a NUL.
         if not user or len(password) > _MAX_PASSWORD_BYTES or b"\0" in password:
             return False
         known = users.get(user)
