@@ -12,11 +12,8 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final, Literal, get_args
 
-import requests
-import urllib3
-
 from exporter.export import Export, LookupFailure, pair_items, parse_error
-from exporter.transport import MAX_ANSWER_BYTES, AnswerTooLargeError, Reply, Transport
+from exporter.transport import NoReplyError, Reply, Transport
 
 Reason = Literal[
     "timeout",
@@ -195,21 +192,9 @@ class Client:
 
     def _post(self, ids: Sequence[str], timeout: float) -> Reply:
         try:
-            return self._transport.post(self._url, {"export_ids": list(ids)}, max(timeout, 0))
-        except AnswerTooLargeError as error:
-            text = f"the answer is larger than {MAX_ANSWER_BYTES} bytes"
-            raise ApiError("invalid_response", text) from error
-        except requests.exceptions.ContentDecodingError as error:
-            raise ApiError("invalid_response", "the answer's compression is broken") from error
-        except requests.exceptions.SSLError as error:
-            raise ApiError("tls", "the TLS connection failed") from error
-        except requests.Timeout as error:
-            raise ApiError("timeout", "no answer in time") from error
-        except requests.RequestException as error:
-            # A read that times out after the headers arrives in this wrapping.
-            if error.args and isinstance(error.args[0], urllib3.exceptions.ReadTimeoutError):
-                raise ApiError("timeout", "no answer in time") from error
-            raise ApiError("connection", "no connection, or it broke") from error
+            return self._transport.post(self._url, {"export_ids": list(ids)}, timeout)
+        except NoReplyError as error:
+            raise ApiError(error.reason, str(error)) from error
 
 
 def _items(reply: Reply) -> list[object]:

@@ -6,13 +6,15 @@ to that thread and its connection is cut.
 """
 
 import contextlib
+import os
 import socket
 import threading
 from collections.abc import Callable, Mapping
 from concurrent import futures
+from contextvars import ContextVar
 from dataclasses import dataclass
 from http.cookiejar import DefaultCookiePolicy
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import requests
 import requests.adapters
@@ -20,12 +22,15 @@ import requests.auth
 import urllib3
 import urllib3.connection
 
+Reason = Literal["timeout", "connection", "tls", "invalid_response"]
+
 #: An answer is not read on beyond this; a hundred exports are some 150 kB.
-MAX_ANSWER_BYTES: Final = 8 * 2**20
+MAX_ANSWER_BYTES: Final = 4 * 2**20
 
 _READ_BYTES = 65536
 # A timeout of 0 would mean a socket that does not block at all.
 _SHORTEST_TIMEOUT = 0.001
+_LATE = "no answer in time"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,15 +48,25 @@ class Reply:
     body: bytes
 
 
-class AnswerTooLargeError(requests.RequestException):
-    """The answer has more than `MAX_ANSWER_BYTES`."""
+class NoReplyError(Exception):
+    """There is no answer, or none that can be read.
+
+    The text never holds anything that the other side sent.
+
+    Attributes:
+        reason: Why.
+    """
+
+    def __init__(self, reason: Reason, text: str) -> None:
+        super().__init__(text)
+        self.reason: Reason = reason
 
 
 class Transport:
     """Sends requests with the token; may be used by several threads at once.
 
     Args:
-        token: Gives the token to use for the next request.
+        token: Gives the token to use for the next request, which can stand in a header.
         headers: To send with every request.
         use_environment: Whether the environment's proxies and CA bundle count. For plain HTTP they
             must not: the token would travel to a proxy in clear.
@@ -66,10 +81,10 @@ class Transport:
         use_environment: bool,
         connections: int,
     ) -> None:
-        self._adapter = _Adapter(pool_connections=1, pool_maxsize=connections)
-        self._session = requests.Session()
-        self._session.mount("https://", self._adapter)
-        self._session.mount("http://", self._adapter)
+        adapter = _Adapter(pool_connections=1, pool_maxsize=connections)
+        self._session = _Session()
+        self._session.mount("https://", adapter)
+        self._session.mount("http://", adapter)
         # With an `auth` of its own the session never looks into ~/.netrc.
         self._session.auth = _TokenAuth(token)
         self._session.trust_env = use_environment
@@ -80,9 +95,7 @@ class Transport:
         """Send `payload` as JSON and have done within `timeout` seconds. Follows no redirect.
 
         Raises:
-            requests.RequestException: `requests.Timeout` when the time is over, and requests' own
-                errors of connections, TLS and broken answers.
-            AnswerTooLargeError: as it says.
+            NoReplyError: when there is no answer within the time, or none that can be read.
         """
         line = _Line()
         future: futures.Future[Reply] = futures.Future()
@@ -95,22 +108,32 @@ class Transport:
 
         threading.Thread(target=run, name="api-call", daemon=True).start()
         try:
-            return future.result(timeout)
+            return future.result(max(timeout, 0))
         except futures.TimeoutError:
             line.cut()
-            raise requests.Timeout from None
+            raise NoReplyError("timeout", _LATE) from None
+        except (OSError, urllib3.exceptions.HTTPError) as error:
+            raise _explain(error) from error
 
     def _exchange(self, url: str, payload: object, timeout: float, line: "_Line") -> Reply:
-        self._adapter.thread.line = line
-        response = self._session.post(
-            url,
-            json=payload,
-            timeout=max(timeout, _SHORTEST_TIMEOUT),
-            allow_redirects=False,
-            stream=True,
-        )
-        with response:
-            return Reply(response.status_code, response.headers, _body(response))
+        _LINE.set(line)
+        try:
+            response = self._session.post(
+                url,
+                json=payload,
+                timeout=max(timeout, _SHORTEST_TIMEOUT),
+                allow_redirects=False,
+                stream=True,
+            )
+            with response:
+                return Reply(response.status_code, response.headers, _body(response))
+        finally:
+            line.let_go()
+
+
+class _Session(requests.Session):
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """No answer leads on: where one could, requests reads all of its body, however long."""
 
 
 class _TokenAuth(requests.auth.AuthBase):
@@ -123,16 +146,20 @@ class _TokenAuth(requests.auth.AuthBase):
 
 
 class _Line:
-    """The socket that a request goes over, to be cut from another thread."""
+    """The connection that a request goes over, to be cut from another thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._socket: socket.socket | None = None
         self._is_cut = False
 
-    def connect(self, sock: socket.socket) -> None:
+    def follow(self, sock: socket.socket) -> None:
+        # A descriptor of our own: that of `sock` changes hands before the TLS handshake, and may be
+        # somebody else's once it is closed.
+        duplicate = socket.socket(fileno=os.dup(sock.fileno()))
         with self._lock:
-            self._socket = sock
+            self._close()
+            self._socket = duplicate
             if self._is_cut:
                 self._shut_down()
 
@@ -141,49 +168,66 @@ class _Line:
             self._is_cut = True
             self._shut_down()
 
+    def let_go(self) -> None:
+        with self._lock:
+            self._close()
+
     def _shut_down(self) -> None:
         if self._socket is not None:
-            # The plain socket's method: that of a TLS socket changes what its reader uses.
             with contextlib.suppress(OSError):
-                socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+                self._socket.shutdown(socket.SHUT_RDWR)
+
+    def _close(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+
+# Of the request that runs in this thread.
+_LINE: Final[ContextVar[_Line]] = ContextVar("_LINE")
+
+
+class _Followed(urllib3.connection.HTTPConnection):
+    """Tells the line of its request which socket it goes over."""
+
+    def _new_conn(self) -> socket.socket:
+        # Not `connect`: that returns after the TLS handshake, which can be dripped too.
+        sock = super()._new_conn()
+        _LINE.get().follow(sock)
+        return sock
+
+    def request(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 # as the base class
+        # Kept open since an earlier request.
+        if self.sock is not None:
+            _LINE.get().follow(self.sock)
+        super().request(*args, **kwargs)
 
 
 class _Adapter(requests.adapters.HTTPAdapter):
-    """Tells the line of the thread that sends a request which socket it goes over."""
+    """Follows every connection, whatever its kind: plain, TLS, over an HTTP or a SOCKS proxy."""
 
-    def __init__(self, **kwargs: Any) -> None:  # noqa: ANN401 # as the base class takes them
-        self.thread = threading.local()
-        super().__init__(**kwargs)
-
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 # as above
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 # as the base class
         super().init_poolmanager(*args, **kwargs)
-        self._follow(self.poolmanager)
+        _follow(self.poolmanager)
 
-    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> urllib3.ProxyManager:  # noqa: ANN401 # as above
-        manager: urllib3.ProxyManager = super().proxy_manager_for(*args, **kwargs)
-        self._follow(manager)
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> urllib3.ProxyManager:  # noqa: ANN401 # as the base class
+        is_new = proxy not in self.proxy_manager
+        manager: urllib3.ProxyManager = super().proxy_manager_for(proxy, **kwargs)
+        if is_new:
+            _follow(manager)
         return manager
 
-    def _follow(self, manager: urllib3.PoolManager) -> None:
-        thread = self.thread
 
-        class HTTPConnection(urllib3.connection.HTTPConnection):
-            def request(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 # as there
-                super().request(*args, **kwargs)
-                thread.line.connect(self.sock)
+def _follow(manager: urllib3.PoolManager) -> None:
+    # Not in place: urllib3 gives the same mapping to every manager.
+    manager.pool_classes_by_scheme = {
+        scheme: _followed(pool) for scheme, pool in manager.pool_classes_by_scheme.items()
+    }
 
-        class HTTPSConnection(urllib3.connection.HTTPSConnection):
-            def request(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 # as there
-                super().request(*args, **kwargs)
-                thread.line.connect(self.sock)
 
-        class HTTPPool(urllib3.HTTPConnectionPool):
-            ConnectionCls = HTTPConnection
-
-        class HTTPSPool(urllib3.HTTPSConnectionPool):
-            ConnectionCls = HTTPSConnection
-
-        manager.pool_classes_by_scheme = {"http": HTTPPool, "https": HTTPSPool}
+def _followed(pool: Any) -> Any:  # noqa: ANN401 # urllib3's types do not cover pools' classes
+    connection = type("Connection", (_Followed, pool.ConnectionCls), {})
+    return type("Pool", (pool,), {"ConnectionCls": connection})
 
 
 def _body(response: requests.Response) -> bytes:
@@ -193,5 +237,35 @@ def _body(response: requests.Response) -> bytes:
         chunks.append(chunk)
         size += len(chunk)
         if size > MAX_ANSWER_BYTES:
-            raise AnswerTooLargeError
+            text = f"the answer is larger than {MAX_ANSWER_BYTES} bytes"
+            raise NoReplyError("invalid_response", text)
     return b"".join(chunks)
+
+
+def _explain(error: Exception) -> NoReplyError:
+    broken = requests.exceptions
+    if isinstance(error, broken.ContentDecodingError):
+        return NoReplyError("invalid_response", "the answer's compression is broken")
+    if isinstance(error, broken.InvalidHeader):
+        return NoReplyError("invalid_response", "the answer's length is no number")
+    if isinstance(error, broken.SSLError):
+        return NoReplyError("tls", "the TLS connection failed" + _cause(error))
+    # A read that times out after the headers arrives in a wrapping.
+    if isinstance(error, broken.Timeout) or (
+        error.args and isinstance(error.args[0], urllib3.exceptions.ReadTimeoutError)
+    ):
+        return NoReplyError("timeout", _LATE)
+    if isinstance(error, OSError) and not isinstance(error, broken.RequestException):
+        # Of all that requests opens and reads, only the CA bundle's errors come as they are.
+        return NoReplyError("tls", str(error))
+    return NoReplyError("connection", "no connection, or it broke" + _cause(error))
+
+
+def _cause(error: BaseException) -> str:
+    """Give what the operating system or the TLS library said; the other side has no word in it."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.strerror:
+            return f": {cause.strerror}"
+        cause = cause.__cause__ or cause.__context__
+    return ""

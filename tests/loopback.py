@@ -1,0 +1,117 @@
+"""A server on loopback that says, byte by byte, what a test tells it to."""
+
+import socket
+import ssl
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+PATIENCE = 5.0
+"""Seconds after which something that a test waits for will not come any more."""
+
+
+class Peer:
+    """The server's end of one connection."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        """Speak over this socket."""
+        self.sock = sock
+
+    def receive(self) -> bytes:
+        """Give one request as it came: its head, and its body as long as the head says."""
+        data = b""
+        while b"\r\n\r\n" not in data:
+            data += self._read()
+        head, _, body = data.partition(b"\r\n\r\n")
+        lengths = [
+            int(line[15:])
+            for line in head.lower().split(b"\r\n")
+            if line[:15] == b"content-length:"
+        ]
+        while len(body) < sum(lengths):
+            body += self._read()
+        return head + b"\r\n\r\n" + body
+
+    def send(self, data: bytes) -> None:
+        """Send it all."""
+        self.sock.sendall(data)
+
+    def drip(self, data: bytes) -> None:
+        """Send a byte every 20 ms, until the other side has had enough."""
+        for byte in data:
+            self.sock.sendall(bytes((byte,)))
+            time.sleep(0.02)
+
+    def hang(self) -> None:
+        """Say nothing, until the other side has had enough."""
+        while True:
+            self._read()
+
+    def reset(self) -> None:
+        """End the connection as a crash does: with RST."""
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.sock.close()
+
+    def _read(self) -> bytes:
+        data = self.sock.recv(65536)
+        if not data:
+            raise ConnectionResetError
+        return data
+
+
+@contextmanager
+def listen(talk: Callable[[Peer], object], *, tls: ssl.SSLContext | None = None) -> Iterator[int]:
+    """Let `talk` speak on every connection, each in a thread of its own; give the port.
+
+    At the end of the block nothing is left. An error of `talk` that is not the connection's fails
+    the test: pytest makes it one, as of every thread.
+    """
+    is_over = threading.Event()
+    threads: list[threading.Thread] = []
+    peers: list[Peer] = []
+
+    def serve(sock: socket.socket) -> None:
+        sock.settimeout(PATIENCE)
+        with suppress(OSError), tls.wrap_socket(sock, server_side=True) if tls else sock as mine:
+            peers.append(Peer(mine))
+            talk(peers[-1])
+        sock.close()
+
+    def accept() -> None:
+        while not is_over.is_set():
+            with suppress(TimeoutError):
+                sock, _ = listener.accept()
+                threads.append(threading.Thread(target=serve, args=(sock,)))
+                threads[-1].start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        # How often it is looked whether all is over.
+        listener.settimeout(0.01)
+        acceptor = threading.Thread(target=accept)
+        acceptor.start()
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            is_over.set()
+            acceptor.join()
+            for peer in peers:
+                with suppress(OSError):
+                    peer.sock.shutdown(socket.SHUT_RDWR)
+            for thread in threads:
+                thread.join()
+
+
+def open_descriptors() -> int:
+    """How many files and sockets this process has open."""
+    return sum(1 for _ in Path("/dev/fd").iterdir())
+
+
+def wait_for(condition: Callable[[], bool], what: str) -> None:
+    """Wait until it holds: for what another thread is about to do."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, f"still not so: {what}"
+        time.sleep(0.005)
