@@ -1,7 +1,8 @@
 """Every query of every panel, and every alert's expression, on a real Prometheus.
 
 It has scraped the real exporter over the simulated CAVATICA: two replicas that see all there is to
-see, one exporter that CAVATICA refuses and that is stopped then, and one that cannot reach it.
+see, one exporter that CAVATICA refuses and that is stopped then, and one that cannot reach it. It
+has scraped itself, too, as somebody who is no exporter.
 """
 
 import os
@@ -14,13 +15,14 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import promql_parser as promql
 import pytest
 import requests
 import yaml
 
 from dashboards import build
 from exporter.simulator import Lifetimes, Simulator, serve
-from tests.dashboard_rules import Json, targets, variables
+from tests.dashboard_rules import Json, parsed, targets, variables, walk
 from tests.servers import Prometheus, Sample, free_port, wait_until
 
 pytestmark = pytest.mark.servers
@@ -37,18 +39,21 @@ VARIABLES = [
     for uid, dashboard in build().items()
     for name, variable in variables(dashboard).items()
 ]
-ALERTS = {
-    rule["alert"]: rule["expr"]
+EXPRESSIONS: dict[str, str] = {
+    rule.get("alert") or rule["record"]: rule["expr"]
     for group in yaml.safe_load(RULES.read_text(encoding="utf-8"))["groups"]
     for rule in group["rules"]
-    if "alert" in rule
 }
+ALERTS = {name: expr for name, expr in EXPRESSIONS.items() if name.startswith("Cavatica")}
 EMPTY = {
     "CavaticaBatchStalled": "compares with six hours ago",
     "CavaticaExporterAbsent": "there is an exporter: that is the good news",
     "CavaticaDataStale": "an hour without a complete scrape",
 }
 """Alerts that cannot fire within seconds, with what is missing."""
+
+OTHER = 'job="prometheus"'
+"""The target that is no exporter."""
 
 DAY = 86400.0
 RECENT = Lifetimes(pending=(1, 1), running=(1, 1), failed_share=0.5)
@@ -179,8 +184,12 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
             ],
         }
         prometheus = start(Prometheus(configuration(jobs, directory), directory / "prometheus"))
+        jobs["prometheus"] = [prometheus.url.removeprefix("http://")]
+        prometheus.config_file.write_text(configuration(jobs, directory), encoding="utf-8")
+        prometheus.reload()
         scene = Scene(prometheus, batches, failed)
         wait_until(lambda: len(scene.ask("cavatica_up")) == 4, 30, "all were scraped")
+        wait_until(lambda: scene.ask(f"process_start_time_seconds{{{OTHER}}}"), 30, "it has itself")
         wait_until(
             lambda: scene.ask('rate(cavatica_api_request_failures_total{reason="auth"}[5m]) > 0'),
             30,
@@ -205,7 +214,14 @@ def test_a_panel_has_an_answer(scene: Scene, target: Json) -> None:
 @pytest.mark.parametrize("target", QUERIES)
 def test_a_panel_says_nothing_without_an_exporter(scene: Scene, target: Json) -> None:
     """A dead exporter is never shown as "0 failed", and a panel shows no other target's metrics."""
-    assert scene.ask(target["expr"], job="somebody-else") == []
+    assert scene.ask(target["expr"], job="prometheus") == []
+
+
+@pytest.mark.parametrize("target", QUERIES)
+def test_every_part_of_a_query_finds_something(scene: Scene, target: Json) -> None:
+    """No part of a query is empty always, hidden by another part: labels have such values."""
+    for selector in parts(target["expr"].replace('="$export_id"', '=~".+"')):
+        assert scene.ask(selector), selector
 
 
 @pytest.mark.parametrize("query", VARIABLES)
@@ -222,6 +238,13 @@ def test_a_variable_has_values(scene: Scene, query: str) -> None:
 def test_an_alert_can_fire(scene: Scene, alert: str) -> None:
     """An alert's expression has an answer when what it is about happens."""
     assert bool(scene.ask(ALERTS[alert])) == (alert not in EMPTY)
+
+
+@pytest.mark.parametrize("rule", EXPRESSIONS)
+def test_every_part_of_a_rule_finds_something(scene: Scene, rule: str) -> None:
+    """No part of a rule's expression is empty always: its metrics and labels exist."""
+    for selector in parts(EXPRESSIONS[rule]):
+        assert scene.ask(selector), selector
 
 
 def test_two_replicas_count_once(scene: Scene) -> None:
@@ -250,3 +273,9 @@ def panel_query(uid: str, place: str) -> str:
     """The expression at a place: the panel's title and the query's letter."""
     expr: str = dict(targets(build()[uid]))[place]["expr"]
     return expr
+
+
+def parts(expr: str) -> set[str]:
+    """The selectors in an expression, each as an expression, without range and offset."""
+    found = (node for node, _ in walk(parsed(expr)) if isinstance(node, promql.VectorSelector))
+    return {f"{each.name}{each.matchers}" for each in found}
