@@ -151,7 +151,7 @@ class WatchlistLoader:
         settled = changed >= _UNSETTLED_SECONDS
         look = _look_of(status) if settled else None
         digest = hashlib.blake2b(data, digest_size=16).digest()
-        if digest == before.digest and not afresh:
+        if digest == before.digest:
             good = before.error is None
             return replace(before, look=look, mtime=status.st_mtime if good else before.mtime)
         try:

@@ -57,6 +57,7 @@ INVALID = {
     "invalid-item-text.json": ":3: every one of items must be a mapping",
     # Batches
     "invalid-batch-empty.yml": ":1: batch must be a name",
+    "invalid-batch-blank.yml": ":1: batch must be a name",
     "invalid-batch-null.json": ":1: batch must be a name",
     "invalid-batch-list.yml": ":1: batch must be a name",
     "invalid-batch-control.yml": ":2: batch must be at most 100 printable characters",

@@ -198,6 +198,9 @@ def test_many_rejected_ids_do_not_fill_the_log(
     directory: Path, loader: WatchlistLoader, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Twenty are shown, the rest is a number."""
+    (directory / "a.yml").write_text("- not good\n" * 20)
+    assert loader.load().rejected == 20
+    assert len(logged(caplog)) == 20
     (directory / "a.yml").write_text("- not good\n" * 50)
     assert loader.load().rejected == 50
     lines = logged(caplog)
@@ -368,6 +371,19 @@ def test_a_broken_file_does_not_touch_the_others(directory: Path, loader: Watchl
     assert [name for name, error in errors(watchlist).items() if error] == ["bad.yml"]
 
 
+def test_an_error_is_logged_once(
+    directory: Path, loader: WatchlistLoader, caplog: pytest.LogCaptureFixture
+) -> None:
+    """However often the file is looked at, and whatever else changes meanwhile."""
+    (directory / "bad.yml").write_text("")
+    loader.load()
+    assert len(logged(caplog)) == 1
+    (directory / "new.yml").write_text("- w\n")
+    loader.load()
+    loader.load(afresh=True)
+    assert logged(caplog) == []
+
+
 def test_adding_and_removing_files(
     directory: Path, loader: WatchlistLoader, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -402,7 +418,7 @@ def test_a_file_that_comes_back_is_read_anew(directory: Path, loader: WatchlistL
 def test_reading_afresh_reads_everything(
     directory: Path, loader: WatchlistLoader, clock: Clock, opened: set[str]
 ) -> None:
-    """On request every file is opened and parsed, and the time of the reload is new."""
+    """On request every file is opened, and the time of the reload is new."""
     (directory / "a.yml").write_text("- x\n")
     before = loader.load()
     opened.clear()
@@ -430,6 +446,19 @@ def test_a_file_that_changed_just_now_is_opened_again(
     opened.clear()
     assert loader.load() is before
     assert opened == set()
+
+
+def test_a_time_of_just_now_is_enough(
+    directory: Path, loader: WatchlistLoader, clock: Clock, opened: set[str]
+) -> None:
+    """A file server may tell no more than when the content changed."""
+    file = directory / "a.yml"
+    file.write_text("- x\n")
+    os.utime(file, (clock.now, clock.now))
+    loader.load()
+    opened.clear()
+    loader.load()
+    assert opened == {"a.yml"}
 
 
 def test_a_time_set_to_the_past_does_not_make_a_file_settled(
@@ -466,6 +495,22 @@ def test_a_mounted_config_map_is_followed(tmp_path: Path, loader: WatchlistLoade
     shutil.rmtree(directory / "..1")
     watchlist = loader.load()
     assert (watchlist.batches, watchlist.errors) == ({"a": ("y",)}, ())
+
+
+def test_a_file_that_is_back_as_it_was_is_good_again(
+    tmp_path: Path, directory: Path, loader: WatchlistLoader
+) -> None:
+    """What a link led to was away for a moment; it looks as before, and the error is over."""
+    (tmp_path / "volume").mkdir()
+    (tmp_path / "volume" / "a.yml").write_text("- x\n")
+    (directory / "a.yml").symlink_to("../volume/a.yml")
+    assert loader.load().errors == ()
+    (tmp_path / "volume").rename(tmp_path / "away")
+    watchlist = loader.load()
+    assert watchlist.errors == ("a.yml: cannot be read: No such file or directory",)
+    assert watchlist.batches == {"a": ("x",)}
+    (tmp_path / "away").rename(tmp_path / "volume")
+    assert loader.load().errors == ()
 
 
 def test_the_directory_may_be_a_link(tmp_path: Path, directory: Path, clock: Clock) -> None:
