@@ -43,10 +43,12 @@ def query_panels(dashboard: Json) -> Iterator[Json]:
 
 
 def targets(dashboard: Json) -> Iterator[tuple[str, Json]]:
-    """Every query, with the name of its place."""
+    """Every query, those of annotations too, with the name of its place."""
     for panel in query_panels(dashboard):
         for target in panel["targets"]:
             yield f"{panel['title']} {target['refId']}", target
+    for annotation in dashboard["annotations"]["list"]:
+        yield f"annotation {annotation['name']}", annotation | {"instant": True}
 
 
 def variables(dashboard: Json, kind: str = "query") -> dict[str, Json]:
