@@ -6,8 +6,10 @@ what a page of blocks makes put together. A scrape renders changed blocks, the t
 exporter's own metrics; the rest is joined. The samples' lines are the same in both formats.
 """
 
+import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from prometheus_client import exposition as text_format
@@ -32,6 +34,8 @@ OPENMETRICS: Final = "application/openmetrics-text; version=1.0.0; charset=utf-8
 #: A page has the blocks that make up so many exports. Every page costs each scrape a little, and
 #: every block on it something when one of them changes.
 PAGE_SIZE: Final = 1000
+#: Of single exports; more than these are worth a warning.
+MANY_SERIES: Final = 10_000
 
 Page = tuple[Block, ...]
 # Stands for an export's labels; no label holds it, for none holds a control character unescaped.
@@ -39,6 +43,21 @@ _PLACE: Final = "\0"
 _BATCH, _EXPORT_ID = EXPORT_LABELS
 # A number as prometheus_client writes it.
 _number: Callable[[float], str] = floatToGoString
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Rendered:
+    """What is said of some exports.
+
+    Attributes:
+        families: Of every family the samples' lines.
+        series: How many lines that are.
+    """
+
+    families: tuple[Part, ...]
+    series: int
 
 
 class Exposition:
@@ -55,9 +74,10 @@ class Exposition:
         self._telemetry = telemetry
         self._export_families = export_families
         # Of each block, each page and each batch, what every family says of it.
-        self._blocks: dict[Block, tuple[Part, ...]] = {}
-        self._pages: dict[Page, tuple[Part, ...]] = {}
+        self._blocks: dict[Block, _Rendered] = {}
+        self._pages: dict[Page, _Rendered] = {}
         self._batches: dict[Batch, tuple[str, ...]] = {}
+        self._has_many_series = False
         # Two scrapes at once must not render the same blocks twice.
         self._lock = threading.Lock()
 
@@ -88,12 +108,13 @@ class Exposition:
                 batch: self._batches.get(batch) or _batch(batch) for batch in snapshot.batches
             }
             pages, batches = [*self._pages.values()], [*self._batches.values()]
+            self._warn(sum(page.series for page in pages))
         texts = []
         for index, family in enumerate(BATCH_FAMILIES):
             texts += [_header(family), *(batch[index] for batch in batches)]
         for i, export_family in enumerate(self._export_families):
             yield "".join((*texts, _header(export_family))).encode()
-            yield from [page[i] for page in pages]
+            yield from [page.families[i] for page in pages]
             texts.clear()
         for scrape_family in SCRAPE_FAMILIES:
             samples = scrape_family.samples(snapshot)
@@ -102,20 +123,35 @@ class Exposition:
         generate = openmetrics if content_type == OPENMETRICS else text_format
         yield generate.generate_latest(self._telemetry)
 
-    def _block(self, block: Block) -> tuple[Part, ...]:
+    def _warn(self, series: int) -> None:
+        """Say so once when there are many series, and again after there were fewer."""
+        has_many = series > MANY_SERIES
+        if has_many and not self._has_many_series:
+            _log.warning(
+                f"more than {MANY_SERIES:,} series of single exports: let those of COMPLETED ones"
+                " go with --exports.completed-retention, or take finished batches' ID files away",
+                extra={"series": series},
+            )
+        self._has_many_series = has_many
+
+    def _block(self, block: Block) -> _Rendered:
         batch = _label(_BATCH, block.batch)
         exports = [
             (f"{batch},{_label(_EXPORT_ID, watched.id)}", watched)
             for watched in block.exports
             if not watched.retired
         ]
-        return tuple(
-            Part.of(_export_lines(family, exports).encode()) for family in self._export_families
+        texts = [_export_lines(family, exports) for family in self._export_families]
+        return _Rendered(
+            tuple(Part.of(text.encode()) for text in texts), sum(text.count("\n") for text in texts)
         )
 
-    def _page(self, page: Page) -> tuple[Part, ...]:
-        families = zip(*(self._blocks[block] for block in page), strict=True)
-        return tuple(Part.join(parts) for parts in families)
+    def _page(self, page: Page) -> _Rendered:
+        blocks = [self._blocks[block] for block in page]
+        families = zip(*(block.families for block in blocks), strict=True)
+        return _Rendered(
+            tuple(Part.join(parts) for parts in families), sum(block.series for block in blocks)
+        )
 
 
 def _pages(blocks: Iterable[Block]) -> Iterator[Page]:
