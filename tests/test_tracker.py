@@ -1,0 +1,664 @@
+"""One scrape: the watchlist is looked at, the API is asked, and what is known is published."""
+
+import logging
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from exporter.api import MAX_CALLS, BulkAnswer, RateLimit, Reason
+from exporter.knowledge import Knowledge
+from exporter.snapshot import Snapshot, WatchedExport
+from exporter.tracker import BulkGet, Tracker
+from exporter.watchlist import Watchlist, WatchlistLoader
+from tests.fakes import (
+    BROKEN,
+    NO_LIMIT,
+    NOT_FOUND,
+    FakeApi,
+    FakeClock,
+    Outcome,
+    completed,
+    error,
+    failed,
+    ids,
+    pending,
+    running,
+    watch,
+)
+
+PATIENCE = 10.0
+"""How long tests wait for another thread, in seconds."""
+
+
+class Scene:
+    """A tracker between a watchlist and an API that do what the test says."""
+
+    def __init__(self, api: FakeApi | None = None, *, max_age: float = 300) -> None:
+        self.clock = FakeClock()
+        self.api = api or FakeApi()
+        self.watchlist = watch({"b": ["x"]})
+        self.tracker = self.track(self.load, self.api, max_age=max_age)
+
+    def track(
+        self, load: Callable[[], Watchlist], bulk_get: BulkGet, *, max_age: float = 300
+    ) -> Tracker:
+        """Make a tracker with the scene's clock and a quota share of one half."""
+        knowledge = Knowledge(max_age, 0)
+        return Tracker(load, bulk_get, knowledge, quota_share=0.5, clock=self.clock)
+
+    def load(self) -> Watchlist:
+        """Give the watchlist."""
+        return self.watchlist
+
+    def watch(self, batches: Mapping[str, Sequence[str]], acknowledged: Sequence[str] = ()) -> None:
+        """Edit the watchlist."""
+        self.watchlist = watch(batches, acknowledged)
+
+    def scrape(self, seconds: float = 10) -> Snapshot:
+        """Scrape with a deadline so far away."""
+        return self.tracker.scrape(self.clock.monotonic() + seconds)
+
+    def limit(self, remaining: int, limit: int = 1000, reset_in: float = 300) -> None:
+        """Let the API say this of the rate limit."""
+        self.api.rate_limit = RateLimit(limit, remaining, self.clock.time() + reset_in)
+
+
+@pytest.fixture
+def scene() -> Scene:
+    """Give a scene in which one ID is watched."""
+    return Scene()
+
+
+def known(snapshot: Snapshot) -> dict[str, WatchedExport]:
+    """Give what a snapshot says, by ID."""
+    return {
+        watched.id: watched
+        for batch in snapshot.batches
+        for block in batch.blocks
+        for watched in block.exports
+    }
+
+
+def states(snapshot: Snapshot) -> dict[str, str]:
+    """Give the states of a snapshot, by ID."""
+    return {export_id: watched.state for export_id, watched in known(snapshot).items()}
+
+
+# The calls of a scrape.
+
+
+def test_up_to_100_ids_are_one_call_on_every_scrape(scene: Scene) -> None:
+    """Every ID is asked every time, finished or not."""
+    scene.watch({"a": ids(60, "a"), "b": ids(40, "b")})
+    scene.api.say(*map(completed, ids(60, "a")))
+    for _ in range(3):
+        assert scene.scrape().api_calls == 1
+    assert [sorted(call) for call in scene.api.calls] == [[*ids(60, "a"), *ids(40, "b")]] * 3
+
+
+def test_finished_exports_cost_no_further_call(scene: Scene) -> None:
+    """250 finished and 30 unfinished exports are one call a scrape."""
+    scene.watch({"b": ids(280)})
+    scene.api.say(*map(completed, ids(280)[30:]))
+    assert scene.scrape().api_calls == 3
+    for _ in range(3):
+        scene.api.calls.clear()
+        assert scene.scrape().api_calls == 1
+        assert len(scene.api.calls[0]) == 100
+        assert set(ids(30)) <= set(scene.api.calls[0])
+
+
+def test_250_unfinished_exports_are_three_calls(scene: Scene) -> None:
+    """Every unfinished export is asked on every scrape, by as few calls as can be."""
+    scene.watch({"b": ids(250)})
+    for _ in range(2):
+        scene.api.calls.clear()
+        assert scene.scrape().up
+        assert sorted(map(len, scene.api.calls)) == [50, 100, 100]
+        assert sorted(i for call in scene.api.calls for i in call) == list(ids(250))
+
+
+def test_with_nothing_watched_the_api_is_not_asked(scene: Scene) -> None:
+    """An empty watchlist is a good scrape without a call."""
+    scene.watch({"b": []})
+    snapshot = scene.scrape()
+    assert (snapshot.up, snapshot.api_calls, scene.api.calls) == (True, 0, [])
+    assert snapshot.last_success == scene.clock.time()
+
+
+def test_a_hundred_thousand_finished_exports_cost_one_call(scene: Scene) -> None:
+    """API use follows the unfinished exports, not history; the re-checks go round all of them."""
+    scene.watch({"b": ids(1000)})
+    scene.api.say(*map(completed, ids(1000)))
+    scene.scrape()
+    scene.api.calls.clear()
+    for _ in range(10):
+        assert scene.scrape().api_calls == 1
+    assert sorted(i for call in scene.api.calls for i in call) == list(ids(1000))
+
+
+# States over several scrapes.
+
+
+def test_a_life_from_pending_to_failed_is_right_in_every_scrape(scene: Scene) -> None:
+    """Totals and export agree in each of the three scrapes."""
+    for export in (pending("x"), running("x"), failed("x")):
+        scene.api.say(export)
+        snapshot = scene.scrape()
+        assert known(snapshot) == {"x": WatchedExport("x", export.state, export)}
+        [batch] = snapshot.batches
+        assert {state: n for state, n in batch.totals.states.items() if n} == {export.state: 1}
+        assert batch.totals.errors == ({"1003": 1} if export.state == "FAILED" else {})
+        scene.clock.pass_by(60)
+
+
+@pytest.mark.parametrize("max_age", [0, 300])
+def test_in_an_outage_finished_exports_stay_and_others_become_unknown(max_age: float) -> None:
+    """A failed call changes nothing but `up`, until max-age has passed."""
+    scene = Scene(max_age=max_age)
+    scene.watch({"b": ["c", "f", "r"]})
+    scene.api.say(completed("c"), failed("f"))
+    assert scene.scrape().up
+    scene.api.failure = error("connection", requests=2)
+    for _ in range(int(max_age) // 60):
+        scene.clock.pass_by(60)
+        snapshot = scene.scrape()
+        assert states(snapshot) == {"c": "COMPLETED", "f": "FAILED", "r": "RUNNING"}
+        assert (snapshot.up, snapshot.api_calls) == (False, 2)
+    scene.clock.pass_by(1)
+    snapshot = scene.scrape()
+    assert states(snapshot) == {"c": "COMPLETED", "f": "FAILED", "r": "UNKNOWN"}
+    assert known(snapshot)["r"].export == running("r")
+    scene.api.failure = None
+    snapshot = scene.scrape()
+    assert states(snapshot) == {"c": "COMPLETED", "f": "FAILED", "r": "RUNNING"}
+    assert snapshot.up
+
+
+def test_the_last_success_is_the_end_of_the_last_good_scrape(scene: Scene) -> None:
+    """It is missing before the first one, and stays through failures."""
+    scene.api.failure = error("timeout")
+    assert scene.scrape().last_success is None
+    scene.api.failure = None
+    scene.clock.pass_by(60)
+    good = scene.clock.time()
+    assert scene.scrape().last_success == good
+    scene.api.failure = error("timeout")
+    scene.clock.pass_by(60)
+    assert scene.scrape().last_success == good
+
+
+def test_the_duration_is_that_of_the_scrape(scene: Scene) -> None:
+    """It is measured on the clock that never jumps."""
+
+    def load() -> Watchlist:
+        scene.clock.pass_by(0.25)
+        scene.clock.unix -= 3600
+        return scene.watchlist
+
+    assert scene.track(load, scene.api).scrape(scene.clock.monotonic() + 10).duration == 0.25
+
+
+def test_an_edit_of_the_watchlist_has_its_effect_in_the_next_scrape(scene: Scene) -> None:
+    """IDs come, move, are acknowledged and go, and what is known of them stays while they do."""
+    scene.api.say(failed("x"))
+    scene.scrape()
+    scene.watch({"a": ["x"], "b": ["y"]}, ["x"])
+    snapshot = scene.scrape()
+    assert [batch.name for batch in snapshot.batches] == ["a", "b"]
+    assert known(snapshot)["x"].acknowledged
+    assert states(snapshot) == {"x": "FAILED", "y": "RUNNING"}
+    assert snapshot.watchlist is scene.watchlist
+    scene.watch({"b": ["y"]})
+    assert states(scene.scrape()) == {"y": "RUNNING"}
+
+
+def test_files_are_parsed_when_they_change_and_not_when_they_are_scraped(
+    scene: Scene, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A scrape over unchanged files parses none, and makes no block anew."""
+    caplog.set_level(logging.INFO)
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.yml").write_text(f"- {name}")
+    # Files that changed a moment ago are read again, so the loader lives a day later.
+    loader = WatchlistLoader(tmp_path, lambda: 4e9)
+    tracker = scene.track(loader.load, scene.api)
+
+    def parsed() -> int:
+        count = caplog.messages.count("ID file loaded")
+        caplog.clear()
+        return count
+
+    first = tracker.scrape(scene.clock.monotonic() + 10)
+    assert parsed() == 2
+    second = tracker.scrape(scene.clock.monotonic() + 10)
+    assert parsed() == 0
+    assert [batch is old for batch, old in zip(second.batches, first.batches, strict=True)] == [
+        True,
+        True,
+    ]
+    (tmp_path / "b.yml").write_text("- b\n- c")
+    third = tracker.scrape(scene.clock.monotonic() + 10)
+    assert parsed() == 1
+    assert third.batches[0] is first.batches[0]
+    assert states(third) == {"a": "RUNNING", "b": "RUNNING", "c": "RUNNING"}
+
+
+# When the API does not answer as it should.
+
+
+def test_an_answer_that_is_not_complete_is_used_as_far_as_it_goes(scene: Scene) -> None:
+    """An ID that it passes over keeps its state, and the scrape was not good."""
+    scene.watch({"b": ["x", "y"]})
+    scene.api.say(pending("x"), pending("y"))
+    scene.scrape()
+    scene.api.say(running("x"), running("y"))
+    scene.api.silent = {"y"}
+    snapshot = scene.scrape()
+    assert states(snapshot) == {"x": "RUNNING", "y": "PENDING"}
+    assert not snapshot.up
+
+
+@pytest.mark.parametrize("answer", [NOT_FOUND, BROKEN])
+def test_an_error_item_is_a_proper_answer(scene: Scene, answer: Outcome) -> None:
+    """The API did answer: the ID is UNKNOWN, and the scrape was good."""
+    scene.scrape()
+    scene.api.outcomes["x"] = answer
+    snapshot = scene.scrape()
+    assert states(snapshot) == {"x": "UNKNOWN"}
+    assert snapshot.up
+
+
+@pytest.mark.parametrize("reason", ["auth", "rate_limited", "maintenance"])
+def test_after_a_failure_that_concerns_all_calls_no_other_is_made(
+    scene: Scene, reason: Reason
+) -> None:
+    """With a wrong token, a refusal or maintenance, one call tells as much as ten."""
+    scene.watch({"b": ids(950)})
+    scene.api.failure = error(reason)
+    snapshot = scene.scrape()
+    assert (len(scene.api.calls), snapshot.up) == (1, False)
+    scene.api.failure = None
+    scene.clock.pass_by(60)
+    scene.scrape()
+    assert scene.api.calls[1] == list(ids(950))[100:200]
+
+
+@pytest.mark.parametrize("reason", ["timeout", "connection", "server_error", "invalid_response"])
+def test_after_another_failure_the_other_calls_are_made(scene: Scene, reason: Reason) -> None:
+    """One call's bad luck does not take the others' answers."""
+    scene.watch({"b": ids(250)})
+    scene.api.failure = error(reason)
+    assert not scene.scrape().up
+    assert len(scene.api.calls) == 3
+
+
+def test_at_the_deadline_no_further_call_is_made(scene: Scene) -> None:
+    """What a scrape could not ask in time is asked first by the next one."""
+    everyone = ids(250)
+    scene.watch({"b": everyone})
+
+    def slow(ids: Sequence[str], deadline: float) -> BulkAnswer:
+        scene.clock.steady = deadline
+        return scene.api(ids, deadline)
+
+    tracker = scene.track(scene.load, slow)
+    for asked in (range(100), range(100, 200), range(200, 250)):
+        snapshot = tracker.scrape(scene.clock.monotonic() + 10)
+        assert not snapshot.up
+        assert snapshot.api_calls == 1
+        assert {everyone[number] for number in asked} <= set(scene.api.calls[-1])
+
+
+def test_a_scrape_without_any_time_asks_nobody(scene: Scene) -> None:
+    """With a deadline that has passed it answers with what is known."""
+    scene.scrape()
+    scene.api.calls.clear()
+    snapshot = scene.scrape(seconds=0)
+    assert (snapshot.up, snapshot.api_calls, scene.api.calls) == (False, 0, [])
+    assert states(snapshot) == {"x": "RUNNING"}
+
+
+# The quota.
+
+
+def test_calls_beyond_the_first_stop_at_the_quota_share(scene: Scene) -> None:
+    """What the share puts off does not count against `up`, and comes first next time."""
+    scene.watch({"b": ids(250)})
+    scene.limit(remaining=500)
+    for number in range(3):
+        snapshot = scene.scrape()
+        assert (snapshot.up, snapshot.api_calls) == (True, 1)
+        assert ids(250)[number * 100] == scene.api.calls[-1][0]
+    assert snapshot.rate_limit == scene.api.rate_limit
+    assert "UNKNOWN" not in states(snapshot).values()
+
+
+def test_at_0_remaining_there_is_no_call_until_the_reset(scene: Scene) -> None:
+    """A scrape on hold shows what is known and is not up."""
+    scene.limit(remaining=0, reset_in=100)
+    assert scene.scrape().up
+    scene.limit(remaining=999)
+    scene.clock.pass_by(99)
+    snapshot = scene.scrape()
+    assert (snapshot.up, snapshot.api_calls, states(snapshot)) == (False, 0, {"x": "RUNNING"})
+    scene.clock.pass_by(1)
+    assert scene.scrape().up
+    assert len(scene.api.calls) == 2
+
+
+@pytest.mark.parametrize(("reset_in", "hold"), [(100, 100), (None, 60), (-5, 60)])
+def test_after_a_429_there_is_no_call_until_the_reset(
+    scene: Scene, reset_in: float | None, hold: float
+) -> None:
+    """Without a reset that makes sense the hold is 60 s."""
+    reset = None if reset_in is None else scene.clock.time() + reset_in
+    scene.api.failure = error("rate_limited", RateLimit(1000, None, reset))
+    assert not scene.scrape().up
+    scene.api.failure = None
+    scene.clock.pass_by(hold - 1)
+    assert not scene.scrape().up
+    assert len(scene.api.calls) == 1
+    scene.clock.pass_by(1)
+    assert scene.scrape().up
+
+
+def test_headers_of_a_failed_call_are_believed(scene: Scene) -> None:
+    """A 500 counts against the limit as any other answer, and says what remains."""
+    told = RateLimit(1000, 300, scene.clock.time() + 100)
+    scene.api.failure = error("server_error", told)
+    snapshot = scene.scrape()
+    assert snapshot.rate_limit == told
+
+
+class CountingApi(FakeApi):
+    """Counts down what remains, and answers when several calls are there, the last one first."""
+
+    def __init__(self, clock: FakeClock, limit: int) -> None:
+        super().__init__()
+        self.remaining = limit
+        self.under_way = 0
+        self.most = 0
+        self._limit = limit
+        self._reset = clock.time() + 300
+        self._counter = threading.Condition()
+        self._answered = 0
+
+    def __call__(self, ids: Sequence[str], deadline: float) -> BulkAnswer:
+        """Answer with what remained when the call arrived."""
+        with self._counter:
+            self.remaining -= 1
+            self.under_way += 1
+            self.most = max(self.most, self.under_way)
+            told = RateLimit(self._limit, self.remaining, self._reset)
+            self._counter.notify_all()
+            # Beside others it lets one that came later go first, if there is one.
+            self._counter.wait_for(lambda: self.under_way == MAX_CALLS, timeout=0.005)
+            self.under_way -= 1
+        return replace(super().__call__(ids, deadline), rate_limit=told)
+
+
+def test_a_big_start_never_uses_more_than_the_share() -> None:
+    """3,000 new IDs are known as soon as the share allows, by calls side by side."""
+    scene = Scene()
+    api = CountingApi(scene.clock, limit=40)
+    scene.watch({"b": ids(3000)})
+    tracker = scene.track(scene.load, api)
+    snapshot = tracker.scrape(scene.clock.monotonic() + 10)
+    assert api.remaining == 20
+    assert 1 < api.most <= MAX_CALLS
+    assert snapshot.batches[0].totals.states["UNKNOWN"] == 1000
+    assert snapshot.up
+    for used in (1, 2, 3):
+        snapshot = tracker.scrape(scene.clock.monotonic() + 10)
+        assert api.remaining == 20 - used
+        assert snapshot.batches[0].totals.states["UNKNOWN"] == max(1000 - used * 100, 0)
+
+
+class HeldApi(FakeApi):
+    """Answers every call when the test lets it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.arrived = threading.Semaphore(0)
+        self.go = threading.Semaphore(0)
+
+    def __call__(self, ids: Sequence[str], deadline: float) -> BulkAnswer:
+        """Say that the call is there, and wait."""
+        answer = super().__call__(ids, deadline)
+        self.arrived.release()
+        assert self.go.acquire(timeout=PATIENCE)
+        return answer
+
+
+@pytest.fixture
+def held() -> HeldApi:
+    """Give an API that waits."""
+    return HeldApi()
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[ThreadPoolExecutor]:
+    """Give threads for scrapes that wait."""
+    with ThreadPoolExecutor() as pool:
+        yield pool
+
+
+def test_before_the_quota_is_known_the_first_call_goes_alone(
+    held: HeldApi, elsewhere: ThreadPoolExecutor
+) -> None:
+    """Its answer says whether the others may go, and then four go side by side."""
+    scene = Scene(held)
+    scene.watch({"b": ids(900)})
+    scene.limit(remaining=999)
+    scrape = elsewhere.submit(scene.scrape)
+    assert held.arrived.acquire(timeout=PATIENCE)
+    assert not held.arrived.acquire(timeout=0.02)
+    held.go.release()
+    for _ in range(2):
+        for _ in range(MAX_CALLS):
+            assert held.arrived.acquire(timeout=PATIENCE)
+        assert not held.arrived.acquire(timeout=0.02)
+        held.go.release(MAX_CALLS)
+    assert scrape.result(PATIENCE).api_calls == 9
+
+
+# Scrapes side by side.
+
+
+def waiting(scene: Scene, elsewhere: ThreadPoolExecutor, api: HeldApi) -> Future[Snapshot]:
+    """Start a scrape and wait until it asks."""
+    scrape = elsewhere.submit(scene.scrape)
+    assert api.arrived.acquire(timeout=PATIENCE)
+    return scrape
+
+
+class Deadline(float):
+    """A deadline that tells when somebody reckons how long to wait for a running scrape."""
+
+    def __init__(self, _: float) -> None:
+        self.reckoned = threading.Event()
+
+    def __sub__(self, other: float) -> float:
+        """Give the time that is left."""
+        self.reckoned.set()
+        return float(self) - other
+
+
+def test_scrapes_that_arrive_meanwhile_share_the_result(
+    held: HeldApi, elsewhere: ThreadPoolExecutor
+) -> None:
+    """Two Prometheus servers do not double the calls."""
+    scene = Scene(held)
+    first = waiting(scene, elsewhere, held)
+    others = []
+    for _ in range(2):
+        deadline = Deadline(scene.clock.monotonic() + PATIENCE)
+        others.append(elsewhere.submit(scene.tracker.scrape, deadline))
+        assert deadline.reckoned.wait(PATIENCE)
+    held.go.release()
+    assert [scrape.result(PATIENCE) for scrape in others] == [first.result(PATIENCE)] * 2
+    assert len(held.calls) == 1
+
+
+def test_an_impatient_scrape_answers_with_what_is_known(
+    held: HeldApi, elsewhere: ThreadPoolExecutor
+) -> None:
+    """Its own deadline counts; it made no call, and it is not up."""
+    scene = Scene(held)
+    scene.watch({"b": ids(250)})
+    scene.limit(remaining=1)
+    held.go.release()
+    scene.scrape()
+    assert held.arrived.acquire(timeout=PATIENCE)
+    first = waiting(scene, elsewhere, held)
+    scene.clock.pass_by(1)
+    snapshot = scene.scrape(seconds=0)
+    assert (snapshot.up, snapshot.api_calls, snapshot.duration) == (False, 0, 0)
+    assert snapshot.batches[0].totals.states["RUNNING"] == 100
+    held.go.release()
+    assert first.result(PATIENCE).batches[0].totals.states["RUNNING"] == 200
+    assert first.result(PATIENCE).last_success == scene.clock.time()
+
+
+def test_an_impatient_scrape_does_not_age_what_the_running_one_has_heard(
+    held: HeldApi, elsewhere: ThreadPoolExecutor
+) -> None:
+    """With a max-age of 0s too, an answer lives to the end of the scrape that asked."""
+    scene = Scene(held, max_age=0)
+    scene.watch({"b": ids(200)})
+    scene.limit(remaining=999)
+    first = waiting(scene, elsewhere, held)
+    held.go.release()
+    assert held.arrived.acquire(timeout=PATIENCE)
+    scene.clock.pass_by(1)
+    assert scene.scrape(seconds=0).batches[0].totals.states["RUNNING"] == 100
+    held.go.release()
+    assert first.result(PATIENCE).batches[0].totals.states["RUNNING"] == 200
+
+
+def test_an_impatient_scrape_lets_old_states_be_unknown(
+    held: HeldApi, elsewhere: ThreadPoolExecutor
+) -> None:
+    """A state is never older than max-age, whoever shows it."""
+    scene = Scene(held)
+    held.go.release()
+    scene.scrape()
+    assert held.arrived.acquire(timeout=PATIENCE)
+    scene.clock.pass_by(301)
+    first = waiting(scene, elsewhere, held)
+    assert states(scene.scrape(seconds=0)) == {"x": "UNKNOWN"}
+    held.go.release()
+    assert states(first.result(PATIENCE)) == {"x": "RUNNING"}
+
+
+def test_a_scrape_after_another_is_one_of_its_own(scene: Scene) -> None:
+    """Results are shared with those who wait, and never kept for those who come later."""
+    assert scene.scrape() is not scene.scrape()
+    assert len(scene.api.calls) == 2
+
+
+def test_an_error_of_the_watchlist_does_not_wedge_the_tracker(scene: Scene) -> None:
+    """The scrape fails, the next one works, and nobody lost a turn."""
+    broken = [True]
+
+    def load() -> Watchlist:
+        if broken.pop():
+            raise RuntimeError("a defect")
+        broken.append(False)
+        return scene.watchlist
+
+    tracker = scene.track(load, scene.api)
+    with pytest.raises(RuntimeError, match="a defect"):
+        tracker.scrape(scene.clock.monotonic() + 10)
+    broken.append(False)
+    assert states(tracker.scrape(scene.clock.monotonic() + 10)) == {"x": "RUNNING"}
+
+
+def test_a_defect_while_asking_does_not_wedge_the_tracker(scene: Scene) -> None:
+    """Whoever shares the scrape gets the same error, and the next scrape asks everyone again."""
+    scene.watch({"b": ["x", "y"]})
+    scene.api.say(completed("y"))
+    scene.scrape()
+    scene.api.failure = RuntimeError("a defect")
+    with pytest.raises(RuntimeError, match="a defect"):
+        scene.scrape()
+    scene.api.failure = None
+    scene.api.calls.clear()
+    assert scene.scrape().up
+    assert scene.api.calls == [["x", "y"]]
+
+
+def test_those_who_share_a_scrape_share_its_error(
+    held: HeldApi, elsewhere: ThreadPoolExecutor
+) -> None:
+    """A scrape that fails does not leave the others waiting."""
+    began, go = threading.Event(), threading.Event()
+    scene = Scene(held)
+
+    def load() -> Watchlist:
+        began.set()
+        assert go.wait(PATIENCE)
+        raise RuntimeError("a defect")
+
+    tracker = scene.track(load, held)
+    deadline = scene.clock.monotonic() + PATIENCE
+    first = elsewhere.submit(tracker.scrape, deadline)
+    assert began.wait(PATIENCE)
+    patient = Deadline(deadline)
+    second = elsewhere.submit(tracker.scrape, patient)
+    assert patient.reckoned.wait(PATIENCE)
+    assert tracker.scrape(scene.clock.monotonic()).batches == ()
+    go.set()
+    for scrape in (first, second):
+        with pytest.raises(RuntimeError, match="a defect"):
+            scrape.result(PATIENCE)
+
+
+# The log.
+
+
+def test_a_failure_is_logged_when_it_begins_and_when_it_ends(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An outage of a day is two lines, not thousands."""
+    caplog.set_level(logging.INFO)
+    scene.scrape()
+    scene.api.failure = error("timeout")
+    scene.scrape()
+    scene.scrape()
+    scene.api.failure = error("auth")
+    scene.scrape()
+    scene.api.failure = None
+    scene.scrape()
+    scene.scrape()
+    assert [(record.levelname, record.__dict__.get("err")) for record in caplog.records] == [
+        ("WARNING", "timeout: as the test wants it"),
+        ("WARNING", "auth: as the test wants it"),
+        ("INFO", None),
+    ]
+
+
+def test_during_a_hold_nothing_is_said_to_be_well(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A scrape that asked nobody has no news of the API."""
+    caplog.set_level(logging.INFO)
+    scene.api.failure = error("rate_limited", NO_LIMIT)
+    for _ in range(3):
+        scene.scrape()
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+
+def test_an_answer_that_is_not_complete_is_logged(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Somebody who sees `cavatica_up` 0 finds the reason in the log."""
+    scene.api.silent = {"x"}
+    scene.scrape()
+    [record] = caplog.records
+    assert "account for every ID" in record.__dict__["err"]
