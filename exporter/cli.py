@@ -260,7 +260,7 @@ def _listen(
     try:
         return Server(app, address, tls=tls)
     except OSError as error:
-        raise StartError(f"--web.listen-address: {error}") from error
+        raise StartError(f"--web.listen-address: {error.strerror}") from error
 
 
 def _revision() -> str:

@@ -21,6 +21,7 @@ from tests.servers import wait_until
 PATIENCE = 20.0
 """Seconds after which something that a test waits for will not come any more."""
 
+MODULE = (sys.executable, "-m", "exporter")
 LOOPBACK = "--web.listen-address=127.0.0.1:0"
 
 Labels = tuple[tuple[str, str], ...]
@@ -195,12 +196,18 @@ def environment(**variables: str) -> dict[str, str]:
     return kept | variables
 
 
-def execute(arguments: Sequence[str], **variables: str) -> "subprocess.CompletedProcess[str]":
+def execute(
+    arguments: Sequence[str],
+    *,
+    command: Sequence[str | Path] = MODULE,
+    stdout: int = subprocess.PIPE,
+) -> "subprocess.CompletedProcess[str]":
     """Run the exporter as a process, to its end."""
     return subprocess.run(
-        [sys.executable, "-m", "exporter", *arguments],
-        env=environment(**variables),
-        capture_output=True,
+        [*command, *arguments],
+        env=environment(),
+        stdout=stdout,
+        stderr=subprocess.PIPE,
         text=True,
         timeout=PATIENCE,
         check=False,
@@ -208,11 +215,13 @@ def execute(arguments: Sequence[str], **variables: str) -> "subprocess.Completed
 
 
 @contextmanager
-def process(log: Path, *arguments: str, **variables: str) -> Iterator[Running]:
-    """Run the exporter as a process; its log goes to a file."""
+def process(
+    log: Path, *arguments: str, ready: str = "msg=ready", **variables: str
+) -> Iterator[Running]:
+    """Run the exporter as a process, from the words `ready` in its log; that goes to a file."""
     with log.open("wb") as stderr:
         popen = subprocess.Popen(
-            [sys.executable, "-m", "exporter", *arguments],
+            [*MODULE, *arguments],
             env=environment(**variables),
             stdout=subprocess.PIPE,
             stderr=stderr,
@@ -222,7 +231,7 @@ def process(log: Path, *arguments: str, **variables: str) -> Iterator[Running]:
     with popen:
         try:
             wait_until(
-                lambda: popen.poll() is not None or "msg=ready" in running.log,
+                lambda: popen.poll() is not None or ready in running.log,
                 PATIENCE,
                 "the exporter is ready",
             )
