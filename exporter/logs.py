@@ -40,6 +40,8 @@ def configure(level: str, style: Format, *, errors: bool = True) -> None:
     # Other libraries' lines below a warning are about their own insides.
     logging.basicConfig(handlers=[handler], level=max(least, logging.WARNING), force=True)
     logging.getLogger("exporter").setLevel(least)
+    # Of headers that it cannot parse, urllib3 quotes what the other side sent.
+    logging.getLogger("urllib3.connection").setLevel(logging.ERROR)
 
 
 class Formatter(logging.Formatter):
