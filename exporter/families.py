@@ -5,7 +5,7 @@ All of them are gauges. A value that the API did not give is left out, never 0.
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from exporter.export import FAILED, STATES, ErrorDetail
 from exporter.snapshot import Batch, Snapshot, WatchedExport
@@ -276,4 +276,8 @@ SCRAPE_FAMILIES: Final[tuple[Family[Snapshot], ...]] = (
 )
 
 #: Every family that is made of a snapshot.
-FAMILIES: Final = (*BATCH_FAMILIES, *export_families(expose_error_messages=True), *SCRAPE_FAMILIES)
+FAMILIES: Final[tuple[Family[Any], ...]] = (
+    *BATCH_FAMILIES,
+    *export_families(expose_error_messages=True),
+    *SCRAPE_FAMILIES,
+)
