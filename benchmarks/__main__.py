@@ -3,7 +3,9 @@
 import math
 import os
 import platform
+import signal
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable
@@ -100,6 +102,8 @@ _HEAD = (
 
 def main() -> None:
     """Measure and print."""
+    # As an exception, so that every process that was started is ended, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     implementation = f"{platform.python_implementation()} {platform.python_version()}"
     load = ", ".join(f"{load:.1f}" for load in os.getloadavg())
     print(f"{implementation}, {os.cpu_count()} cores, load {load}\n")

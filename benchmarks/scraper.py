@@ -39,8 +39,8 @@ class Scrape:
         """Give the number of exports in `state`, of all batches."""
         sample = rf'^cavatica_exports{{.*state="{state}"}} (\S+)$'
         # The totals come first.
-        begin = zlib.decompressobj(_GZIP).decompress(self.compressed, _TOTALS_BYTES).decode()
-        found = re.findall(sample, begin, re.MULTILINE)
+        begin = zlib.decompressobj(_GZIP).decompress(self.compressed, _TOTALS_BYTES)
+        found = re.findall(sample, begin.decode(errors="replace"), re.MULTILINE)
         return sum(int(float(value)) for value in found)
 
 
