@@ -2,14 +2,19 @@
 
 import logging
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from exporter.api import MAX_CALLS, BulkAnswer, RateLimit, Reason
+from exporter.export import FINISHED, Export, LookupFailure
 from exporter.knowledge import Knowledge
 from exporter.snapshot import Snapshot, WatchedExport
 from exporter.tracker import BulkGet, Tracker
@@ -130,7 +135,7 @@ def test_with_nothing_watched_the_api_is_not_asked(scene: Scene) -> None:
     assert snapshot.last_success == scene.clock.time()
 
 
-def test_a_hundred_thousand_finished_exports_cost_one_call(scene: Scene) -> None:
+def test_history_costs_no_calls(scene: Scene) -> None:
     """API use follows the unfinished exports, not history; the re-checks go round all of them."""
     scene.watch({"b": ids(1000)})
     scene.api.say(*map(completed, ids(1000)))
@@ -662,3 +667,126 @@ def test_an_answer_that_is_not_complete_is_logged(
     scene.scrape()
     [record] = caplog.records
     assert "account for every ID" in record.__dict__["err"]
+
+
+# Everything at once.
+
+
+@dataclass
+class Naive:
+    """What should be known of an ID, without any of the tracker's structures."""
+
+    state: str = "UNKNOWN"
+    export: Export | None = None
+    failure: LookupFailure | None = None
+    answered: float | None = None
+
+    def hear(self, outcome: Outcome, now: float) -> None:
+        """Take over an outcome."""
+        finished = self.state in FINISHED
+        if isinstance(outcome, Export):
+            if not (finished and outcome.state == "UNKNOWN"):
+                self.state, self.export, self.failure = outcome.state, outcome, None
+                self.answered = now
+        elif not finished:
+            self.state, self.failure = "UNKNOWN", outcome
+
+    def age(self, now: float) -> None:
+        """Forget a state that is too old."""
+        if self.state not in FINISHED and (self.answered is None or now - self.answered > 300):
+            self.state = "UNKNOWN"
+
+
+NAMES = st.sampled_from([f"e{number}" for number in range(8)])
+OUTCOMES = st.sampled_from([pending, running, completed, failed]) | st.sampled_from(
+    [NOT_FOUND, BROKEN, None, "ABORTED", "UNKNOWN"]
+)
+
+
+class Life(RuleBasedStateMachine):
+    """Answers, failures, edits and time, in any order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scene = Scene()
+        self.naive: dict[str, Naive] = {}
+        self.batches: dict[str, tuple[str, ...]] = {}
+        self.acknowledged: list[str] = []
+
+    @initialize()
+    def begin(self) -> None:
+        """Watch one ID."""
+        self.edit([("e0", "a")], [])
+
+    @rule(
+        division=st.lists(st.tuples(NAMES, st.sampled_from("abc")), unique_by=lambda pair: pair[0]),
+        acknowledged=st.lists(NAMES),
+    )
+    def edit(self, division: list[tuple[str, str]], acknowledged: list[str]) -> None:
+        """Put IDs into batches, and acknowledge some."""
+        self.batches = {"b": ()} | {
+            name: tuple(i for i, batch in division if batch == name) for _, name in division
+        }
+        self.acknowledged = acknowledged
+        self.scene.watch(self.batches, acknowledged)
+        self.naive = {i: self.naive.get(i, Naive()) for i, _ in division}
+
+    @rule(name=NAMES, outcome=OUTCOMES, silent=st.booleans())
+    def say(
+        self,
+        name: str,
+        outcome: Callable[[str], Export] | LookupFailure | str | None,
+        *,
+        silent: bool,
+    ) -> None:
+        """Let the API answer this for an ID from now on."""
+        if isinstance(outcome, str):
+            self.scene.api.outcomes[name] = Export(name, outcome)
+        else:
+            self.scene.api.outcomes[name] = outcome(name) if callable(outcome) else outcome
+        self.scene.api.silent = {name} if silent else set()
+
+    @rule(reason=st.sampled_from(["timeout", "auth", None]))
+    def fail(self, reason: Reason | None) -> None:
+        """Let the API's calls fail, or work again."""
+        self.scene.api.failure = None if reason is None else error(reason)
+
+    @rule(seconds=st.sampled_from([1, 60, 299, 301]), jump=st.sampled_from([0, -7200, 7200]))
+    def wait(self, seconds: float, jump: float) -> None:
+        """Let time go by, and the wall clock be set."""
+        self.scene.clock.pass_by(seconds)
+        self.scene.clock.unix += jump
+
+    @rule()
+    def scrape(self) -> None:
+        """Compare a scrape with what should be known."""
+        api, now = self.scene.api, self.scene.clock.monotonic()
+        snapshot = self.scene.scrape()
+        if api.failure is None:
+            for name, naive in self.naive.items():
+                if name not in api.silent:
+                    naive.hear(api.outcomes.get(name, running(name)), now)
+        for naive in self.naive.values():
+            naive.age(now)
+        assert known(snapshot) == {
+            name: WatchedExport(
+                name, naive.state, naive.export, naive.failure, name in self.acknowledged
+            )
+            for name, naive in self.naive.items()
+        }
+        self.check_totals(snapshot)
+
+    def check_totals(self, snapshot: Snapshot) -> None:
+        """Compare the totals with what the exports say."""
+        assert {batch.name: batch.totals.watched for batch in snapshot.batches} == {
+            name: len(batch) for name, batch in sorted(self.batches.items())
+        }
+        for batch in snapshot.batches:
+            states = Counter(self.naive[name].state for name in self.batches[batch.name])
+            assert {state: n for state, n in batch.totals.states.items() if n} == states
+            assert sum(batch.totals.states.values()) == batch.totals.watched
+
+
+TestLife = Life.TestCase
+TestLife.__doc__ = "Whatever happens, a scrape shows what a naive model of the specification knows."
+TestLife.settings = settings(max_examples=25, stateful_step_count=15)
