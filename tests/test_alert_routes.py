@@ -72,7 +72,6 @@ def test_alerts_reach_their_receiver(name: str) -> None:
 
 def test_amlint_has_nothing_to_say_about_the_routes() -> None:
     """No alert gets lost on its way, and no route or inhibition is without effect."""
-    pytest.importorskip("amlint")
     command = Path(sys.executable).with_name("amlint")
     done = subprocess.run(
         [command, "check", "--strict", "--rules", RULES_FILE, ROUTES_FILE],
