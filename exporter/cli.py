@@ -198,7 +198,6 @@ class Exporter:
         hurry.start()
         for server in servers:
             server.close(max(end - time.monotonic(), 0.0))
-        hurry.cancel()
 
     def _load(self, *, afresh: bool = False) -> Watchlist:
         with self._loading:

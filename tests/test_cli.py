@@ -252,7 +252,12 @@ def test_a_port_in_use_is_one_line_and_status_2(
     with socket.create_server(("127.0.0.1", 0)) as taken:
         flags = [LOOPBACK, f"--web.listen-address=127.0.0.1:{taken.getsockname()[1]}"]
         assert run(*cavatica.flags, *flags[1 - busy :]) == 2
-    last = capsys.readouterr().err.splitlines()[-1]
+    *log, last = capsys.readouterr().err.splitlines()
+    assert len(log) == busy
+    for line in log:
+        port = int(line.rpartition(":")[2])
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port))
     assert re.fullmatch(
         r"cavatica-exporter: --web\.listen-address: cannot listen on 127\.0\.0\.1:\d+: Address"
         r" already in use",
@@ -497,6 +502,25 @@ def test_a_scrape_ends_before_its_scraper_gives_up(cavatica: Cavatica) -> None:
             page = exporter.scrape(**headers)
             assert page("cavatica_up") == 0
             assert 0.05 < (page("cavatica_scrape_duration_seconds") or 0) < 2
+
+
+def test_the_offset_is_taken_off_the_scrapers_timeout(cavatica: Cavatica) -> None:
+    """With an offset of 0 s a scrape may take all the time that its scraper waits."""
+    cavatica.simulator.fault = Fault(delay=5)
+    with serving(*cavatica.flags, LOOPBACK, "--web.timeout-offset=0s") as exporter:
+        page = exporter.scrape(**{"X-Prometheus-Scrape-Timeout-Seconds": "0.3"})
+    assert (page("cavatica_scrape_duration_seconds") or 0) > 0.25
+
+
+def test_the_quota_share_bounds_the_calls_of_a_scrape(
+    cavatica: Cavatica, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Calls beyond the first are made only as far as the account's rate limit allows."""
+    cavatica.write("many.yml", *cavatica.simulator.start(200))
+    assert run(*cavatica.flags, "--once", "--api.quota-share=0.001") == 0
+    assert "\ncavatica_scrape_api_calls 1.0\n" in capsys.readouterr().out
+    assert run(*cavatica.flags, "--once") == 0
+    assert "\ncavatica_scrape_api_calls 3.0\n" in capsys.readouterr().out
 
 
 def test_two_scrapers_at_once_make_no_call_twice(cavatica: Cavatica) -> None:
