@@ -403,6 +403,30 @@ class TestConnection:
         assert exchanges[1].seconds < 0.3
 
 
+class TestProxy:
+    """The environment's proxies."""
+
+    def test_is_for_https_alone(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Plain HTTP is for loopback, and must not show the token to a proxy."""
+        visits: list[Peer] = []
+        ids: list[str] = []
+
+        def talk(peer: Peer) -> None:
+            ids.extend(json.loads(peer.receive().partition(b"\r\n\r\n")[2])["export_ids"])
+            peer.send(b"HTTP/1.1 418 No\r\nContent-Length: 0\r\n\r\n")
+
+        with listen(visits.append) as proxy, listen(talk) as port:
+            for name in ("HTTP_PROXY", "HTTPS_PROXY"):
+                monkeypatch.setenv(name, f"http://127.0.0.1:{proxy}")
+            for url in (f"http://127.0.0.1:{port}/v2", "https://127.0.0.1:1/v2"):
+                client = Client(url, lambda: TOKEN, user_agent="a-test", observe=lambda _: None)
+                with pytest.raises(ApiError):
+                    client.bulk_get(["A"], time.monotonic() + 5)
+        assert ids == ["A"]
+        # A broken connection is made once more.
+        assert len(visits) == 2
+
+
 class TestRateLimit:
     """What the headers say about the account."""
 

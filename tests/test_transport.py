@@ -23,7 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.transport import MAX_ANSWER_BYTES, NoReplyError, Reply, Transport
-from tests.loopback import Peer, listen, open_descriptors, wait_for
+from tests.loopback import PATIENCE, Peer, listen, open_descriptors, wait_for
 
 TOKEN = "0123456789abcdef0123456789abcdef"
 PAYLOAD = {"export_ids": ["A"]}
@@ -78,7 +78,7 @@ def make_transport(
     return Transport(token, headers, use_environment=use_environment, connections=4)
 
 
-def post(port: int, *, scheme: str = "http", timeout: float = DEADLINE) -> Reply:
+def post(port: int, *, scheme: str = "http", timeout: float = PATIENCE) -> Reply:
     """One request to the port; for TLS the environment counts."""
     transport = make_transport(use_environment=scheme == "https")
     return transport.post(f"{scheme}://127.0.0.1:{port}/path", PAYLOAD, timeout)
@@ -107,7 +107,7 @@ def drip(data: bytes, *, after: bytes = b"") -> Callable[[Peer], None]:
 
 
 @contextmanager
-def in_time(timeout: float = DEADLINE) -> Iterator[None]:
+def in_time(timeout: float) -> Iterator[None]:
     """The block ends by its deadline, and soon after no request's thread is there."""
     began = time.monotonic()
     yield
@@ -115,7 +115,7 @@ def in_time(timeout: float = DEADLINE) -> Iterator[None]:
     wait_for(lambda: "api-call" not in {each.name for each in threading.enumerate()}, "it ends")
 
 
-def failure(port: int, *, scheme: str = "http", timeout: float = DEADLINE) -> tuple[str, str]:
+def failure(port: int, *, scheme: str = "http", timeout: float = PATIENCE) -> tuple[str, str]:
     """Reason and text of a request that fails in time."""
     with in_time(timeout), pytest.raises(NoReplyError) as caught:
         post(port, scheme=scheme, timeout=timeout)
@@ -173,7 +173,7 @@ class TestRequest:
         transport = make_transport(lambda: next(tokens))
         with listen(talk) as port:
             for _ in range(2):
-                transport.post(f"http://127.0.0.1:{port}/", PAYLOAD, DEADLINE)
+                transport.post(f"http://127.0.0.1:{port}/", PAYLOAD, PATIENCE)
         found = [re.findall(rb"X-SBG-Auth-Token: (\w+)", each) for each in received]
         assert found == [[b"first"], [b"second"]]
 
@@ -190,8 +190,34 @@ class TestRequest:
         transport = make_transport()
         with listen(talk) as port:
             for _ in range(2):
-                transport.post(f"http://127.0.0.1:{port}/", PAYLOAD, DEADLINE)
+                transport.post(f"http://127.0.0.1:{port}/", PAYLOAD, PATIENCE)
         assert len(connections) == 1
+
+    def test_keeps_as_many_connections_as_it_is_told(self) -> None:
+        """Requests side by side, again and again, need one connection each."""
+        connections = []
+        together = threading.Barrier(4)
+
+        def talk(peer: Peer) -> None:
+            connections.append(peer)
+            while True:
+                peer.receive()
+                together.wait(PATIENCE)
+                peer.send(OK)
+
+        transport = make_transport()
+        with listen(talk) as port:
+            url = f"http://127.0.0.1:{port}/"
+            for _ in range(2):
+                threads = [
+                    threading.Thread(target=transport.post, args=(url, PAYLOAD, PATIENCE))
+                    for _ in range(4)
+                ]
+                for thread in threads:
+                    thread.start()
+                for thread in threads:
+                    thread.join()
+        assert len(connections) == 4
 
     def test_sends_no_cookies_back(self) -> None:
         """What a server wants remembered is forgotten."""
@@ -205,7 +231,7 @@ class TestRequest:
         transport = make_transport()
         with listen(talk) as port:
             for _ in range(2):
-                transport.post(f"http://127.0.0.1:{port}/", PAYLOAD, DEADLINE)
+                transport.post(f"http://127.0.0.1:{port}/", PAYLOAD, PATIENCE)
         assert len(received) == 2
         assert b"ookie" not in b"".join(received)
 
@@ -258,7 +284,7 @@ class TestRedirect:
         """What is read of a redirect is limited as of any answer."""
         head = b"HTTP/1.1 302 Found\r\nLocation: /elsewhere\r\n\r\n"
         with listen(say(head, *[b" " * 2**20] * 200)) as port:
-            assert failure(port, timeout=5)[0] == "invalid_response"
+            assert failure(port)[0] == "invalid_response"
 
 
 class TestReply:
@@ -290,7 +316,7 @@ class TestReply:
         """The limit is the largest body, not the smallest that is refused."""
         body = b" " * MAX_ANSWER_BYTES
         with listen(say(HEAD + b"Content-Length: %d\r\n\r\n" % len(body), body)) as port:
-            assert len(post(port, timeout=5).body) == MAX_ANSWER_BYTES
+            assert len(post(port).body) == MAX_ANSWER_BYTES
 
     def test_of_everybody_is_their_own(self) -> None:
         """Requests side by side do not mix."""
@@ -352,20 +378,46 @@ class TestDeadline:
     ) -> None:
         """However often a few bytes arrive, a request is late when its time is over."""
         with listen(talk, tls=tls if scheme == "https" else None) as port:
-            assert failure(port, scheme=scheme) == ("timeout", "no answer in time")
+            assert failure(port, scheme=scheme, timeout=DEADLINE) == (
+                "timeout",
+                "no answer in time",
+            )
+
+    @pytest.mark.parametrize("scheme", ["http", "https"])
+    def test_holds_on_a_kept_connection(self, scheme: str, tls: ssl.SSLContext) -> None:
+        """A connection that served an earlier request is cut like a new one."""
+
+        def talk(peer: Peer) -> None:
+            peer.receive()
+            peer.send(OK)
+            peer.receive()
+            peer.drip(HEAD * 99)
+
+        transport = make_transport(use_environment=scheme == "https")
+        with listen(talk, tls=tls if scheme == "https" else None) as port:
+            url = f"{scheme}://127.0.0.1:{port}/"
+            assert transport.post(url, PAYLOAD, PATIENCE).status == 200
+            with in_time(DEADLINE), pytest.raises(NoReplyError, match="no answer in time"):
+                transport.post(url, PAYLOAD, DEADLINE)
 
     def test_holds_against_a_drip_in_the_tls_handshake(self, tls: ssl.SSLContext) -> None:
         """The handshake has no end of its own: a record may be 16 kB, byte by byte."""
         del tls  # the environment's CA bundle
         record = b"\x16\x03\x03\x3f\xff\x02\x00\x3f\xfb"
         with listen(lambda peer: peer.drip(record + b"\x00" * 999)) as port:
-            assert failure(port, scheme="https") == ("timeout", "no answer in time")
+            assert failure(port, scheme="https", timeout=DEADLINE) == (
+                "timeout",
+                "no answer in time",
+            )
 
     def test_holds_against_a_silent_tls_handshake(self, tls: ssl.SSLContext) -> None:
         """Somebody listens, and says nothing."""
         del tls  # the environment's CA bundle
         with listen(Peer.hang) as port:
-            assert failure(port, scheme="https") == ("timeout", "no answer in time")
+            assert failure(port, scheme="https", timeout=DEADLINE) == (
+                "timeout",
+                "no answer in time",
+            )
 
     def test_holds_against_a_proxy(
         self, tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
@@ -374,7 +426,7 @@ class TestDeadline:
         del tls  # the environment's CA bundle
         with listen(drip(HEAD * 99)) as proxy:
             monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy}")
-            assert failure(1, scheme="https") == ("timeout", "no answer in time")
+            assert failure(1, scheme="https", timeout=DEADLINE) == ("timeout", "no answer in time")
 
     def test_holds_while_nobody_accepts(self) -> None:
         """A connection that is not made in time is late too."""
@@ -384,7 +436,10 @@ class TestDeadline:
                 waiting = stack.enter_context(socket.socket())
                 waiting.setblocking(False)  # noqa: FBT003 # its only way
                 waiting.connect_ex(listener.getsockname())
-            assert failure(listener.getsockname()[1]) == ("timeout", "no answer in time")
+            assert failure(listener.getsockname()[1], timeout=DEADLINE) == (
+                "timeout",
+                "no answer in time",
+            )
 
     def test_holds_against_the_resolver(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Nothing can interrupt the resolver; what it gives too late is not asked any more."""
@@ -448,7 +503,7 @@ class TestDeadline:
         """A socket's timeout is the same deadline."""
         with responses.RequestsMock() as mock:
             mock.post("http://127.0.0.1:1/path", body=error)
-            assert failure(1) == ("timeout", "no answer in time")
+            assert failure(1, timeout=DEADLINE) == ("timeout", "no answer in time")
 
 
 class TestConnection:
@@ -470,16 +525,16 @@ class TestConnection:
             raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
         monkeypatch.setattr(socket, "getaddrinfo", resolve)
-        with in_time(), pytest.raises(NoReplyError) as caught:
-            make_transport().post("http://api.invalid/", PAYLOAD, DEADLINE)
+        with in_time(PATIENCE), pytest.raises(NoReplyError) as caught:
+            make_transport().post("http://api.invalid/", PAYLOAD, PATIENCE)
         assert caught.value.reason == "connection"
         assert str(caught.value) == "no connection, or it broke: Name or service not known"
 
     @pytest.mark.parametrize("host", ["a..b", "x" * 64 + ".invalid", ".invalid"])
     def test_has_a_name_that_is_none(self, host: str) -> None:
         """What is no host's name leads nowhere, by whichever error."""
-        with in_time(), pytest.raises(NoReplyError) as caught:
-            make_transport().post(f"http://{host}/", PAYLOAD, DEADLINE)
+        with in_time(PATIENCE), pytest.raises(NoReplyError) as caught:
+            make_transport().post(f"http://{host}/", PAYLOAD, PATIENCE)
         assert caught.value.reason == "connection"
 
     @pytest.mark.parametrize(
@@ -524,7 +579,7 @@ class TestConnection:
         with listen(talk) as port:
             for number in (1, 2):
                 url = f"http://127.0.0.1:{port}/"
-                assert transport.post(url, PAYLOAD, DEADLINE).status == 200
+                assert transport.post(url, PAYLOAD, PATIENCE).status == 200
                 wait_for(lambda count=number: len(served) == count, "the server has hung up")  # type: ignore[misc]
 
 
@@ -544,7 +599,7 @@ class TestTLS:
             received.append(peer.receive())
 
         with listen(talk, tls=server_context(authority)) as port:
-            reason, text = failure(port, scheme="https", timeout=2)
+            reason, text = failure(port, scheme="https")
         assert reason == "tls"
         assert "certificate verify failed" in text
         assert received == []
@@ -557,13 +612,13 @@ class TestTLS:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         authority.issue_cert("api.example").configure_cert(context)
         with listen(Peer.hang, tls=context) as port:
-            assert failure(port, scheme="https", timeout=2)[0] == "tls"
+            assert failure(port, scheme="https")[0] == "tls"
 
     def test_needs_tls_at_the_other_end(self, tls: ssl.SSLContext) -> None:
         """A plain server is not spoken to."""
         del tls  # the environment's CA bundle
         with listen(lambda peer: peer.send(OK)) as port:
-            reason, text = failure(port, scheme="https", timeout=2)
+            reason, text = failure(port, scheme="https")
         assert reason == "tls"
         assert text.startswith("the TLS connection failed: [SSL")
 
@@ -607,7 +662,7 @@ class TestProxy:
             monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy}")
             transport = make_transport(use_environment=True)
             for _ in range(2):
-                reply = transport.post("https://127.0.0.1:1/path", PAYLOAD, DEADLINE)
+                reply = transport.post("https://127.0.0.1:1/path", PAYLOAD, PATIENCE)
                 assert reply.status == 200
         assert [each.split(b" HTTP")[0] for each in requests_seen] == [b"CONNECT 127.0.0.1:1"]
         assert TOKEN.encode() not in requests_seen[0]
@@ -642,7 +697,7 @@ class TestSize:
         """Of 200 MB little more than the limit is read, whether announced or not."""
         megabyte = b" " * 2**20
         with listen(say(HEAD + length + b"\r\n", *[megabyte] * 200)) as port:
-            assert failure(port, timeout=5) == self.TOO_LARGE
+            assert failure(port) == self.TOO_LARGE
 
     @pytest.mark.parametrize("is_chunked", [False, True])
     @pytest.mark.parametrize("times", [1, 2, 3])
@@ -659,7 +714,7 @@ class TestSize:
             head += b"Content-Length: %d\r\n\r\n" % len(bomb)
         tracemalloc.reset_peak()
         with listen(say(head, bomb)) as port:
-            assert failure(port, timeout=5) == self.TOO_LARGE
+            assert failure(port) == self.TOO_LARGE
 
     @pytest.mark.parametrize(
         ("encoding", "body"),
@@ -686,7 +741,7 @@ class TestSize:
         with listen(say(HEAD + b"Content-Length: 2\r\n\r\n{}garbage" + OK)) as port:
             transport = make_transport()
             for _ in range(2):
-                reply = transport.post(f"http://127.0.0.1:{port}/", PAYLOAD, DEADLINE)
+                reply = transport.post(f"http://127.0.0.1:{port}/", PAYLOAD, PATIENCE)
                 assert reply.body == b"{}"
 
 
