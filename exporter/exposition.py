@@ -1,9 +1,9 @@
 """From a snapshot to the bytes of an answer.
 
 A series is rendered and compressed when its export changes, not when it is scraped: the lines of
-a block of exports are kept, compressed, for as long as the block is the same object, and so is
-what a page of blocks makes put together. A scrape renders changed blocks, the totals and the
-exporter's own metrics; the rest is joined. The samples' lines are the same in both formats.
+a block of exports are kept, compressed, until one of their samples changes, and so is what a page
+of blocks makes put together. A scrape renders what changed and the exporter's own metrics; the
+rest is joined. The samples' lines are the same in both formats.
 """
 
 import logging
@@ -37,7 +37,6 @@ PAGE_SIZE: Final = 1000
 #: Of single exports; more than these are worth a warning.
 MANY_SERIES: Final = 10_000
 
-Page = tuple[Block, ...]
 # Stands for an export's labels; no label holds it, for none holds a control character unescaped.
 _PLACE: Final = "\0"
 _BATCH, _EXPORT_ID = EXPORT_LABELS
@@ -47,17 +46,20 @@ _number: Callable[[float], str] = floatToGoString
 _log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Lines:
+    """What one family says of some exports, compressed, and how many series that is."""
+
+    part: Part
+    series: int
+
+
 @dataclass(frozen=True, slots=True)
 class _Rendered:
-    """What is said of some exports.
+    """A block, and what every family says of its exports."""
 
-    Attributes:
-        families: Of every family the samples' lines.
-        series: How many lines that are.
-    """
-
-    families: tuple[Part, ...]
-    series: int
+    block: Block
+    families: tuple[_Lines, ...]
 
 
 class Exposition:
@@ -73,11 +75,15 @@ class Exposition:
     ) -> None:
         self._telemetry = telemetry
         self._export_families = export_families
-        # Of each block, each page and each batch, what every family says of it.
-        self._blocks: dict[Block, _Rendered] = {}
-        self._pages: dict[Page, _Rendered] = {}
+        # What the last scrape used: what every family says of each block (by its first ID) and of
+        # each batch, what was put together, and what was compressed.
+        self._blocks: dict[str, _Rendered] = {}
+        self._pages: dict[tuple[_Lines, ...], _Lines] = {}
         self._batches: dict[Batch, tuple[str, ...]] = {}
+        self._scrape_texts: dict[tuple[str, Samples], str] = {}
+        self._compressed: dict[str, Part] = {}
         self._has_many_series = False
+        self._shown = self._of_batches(())
         # Two scrapes at once must not render the same blocks twice.
         self._lock = threading.Lock()
 
@@ -89,39 +95,56 @@ class Exposition:
             content_type: `TEXT` or `OPENMETRICS`.
             compress: Whether the body is to be a gzip file.
         """
-        pieces = self._pieces(snapshot, content_type)
-        if compress:
-            return Part.join(p if isinstance(p, Part) else Part.of(p) for p in pieces).gzip()
-        return b"".join(p.piece() if isinstance(p, Part) else p for p in pieces)
-
-    def _pieces(self, snapshot: Snapshot, content_type: str) -> Iterator[bytes | Part]:
         with self._lock:
-            self._blocks = {
-                block: self._blocks.get(block) or self._block(block)
-                for batch in snapshot.batches
-                for block in batch.blocks
-            }
-            self._pages = {
-                page: self._pages.get(page) or self._page(page) for page in _pages(self._blocks)
-            }
-            self._batches = {
-                batch: self._batches.get(batch) or _batch(batch) for batch in snapshot.batches
-            }
-            pages, batches = [*self._pages.values()], [*self._batches.values()]
-            self._warn(sum(page.series for page in pages))
-        texts = []
-        for index, family in enumerate(BATCH_FAMILIES):
-            texts += [_header(family), *(batch[index] for batch in batches)]
-        for i, export_family in enumerate(self._export_families):
-            yield "".join((*texts, _header(export_family))).encode()
-            yield from [page.families[i] for page in pages]
-            texts.clear()
-        for scrape_family in SCRAPE_FAMILIES:
-            samples = scrape_family.samples(snapshot)
-            texts += [_header(scrape_family), _lines(scrape_family, "", samples)]
-        yield "".join(texts).encode()
+            pieces = self._pieces(snapshot)
         generate = openmetrics if content_type == OPENMETRICS else text_format
-        yield generate.generate_latest(self._telemetry)
+        own = generate.generate_latest(self._telemetry)
+        if not compress:
+            return b"".join(
+                (*(p.piece() if isinstance(p, Part) else p.encode() for p in pieces), own)
+            )
+        with self._lock:
+            self._compressed = {
+                p: self._compressed.get(p) or Part.of(p.encode())
+                for p in pieces
+                if isinstance(p, str)
+            }
+            parts = [p if isinstance(p, Part) else self._compressed[p] for p in pieces]
+        return Part.join((*parts, Part.of(own))).gzip()
+
+    def _pieces(self, snapshot: Snapshot) -> list[str | Part]:
+        """Give everything that is made of the snapshot; what did not change, as it was."""
+        if [*self._batches] != [*snapshot.batches]:
+            self._shown = self._of_batches(snapshot.batches)
+        samples = [(family.name, family.samples(snapshot)) for family in SCRAPE_FAMILIES]
+        self._scrape_texts = {
+            key: self._scrape_texts.get(key) or _header(family) + _lines(family, "", key[1])
+            for family, key in zip(SCRAPE_FAMILIES, samples, strict=True)
+        }
+        return [*self._shown, *self._scrape_texts.values()]
+
+    def _of_batches(self, batches: Sequence[Batch]) -> list[str | Part]:
+        self._batches = {batch: self._batches.get(batch) or _batch(batch) for batch in batches}
+        blocks = [
+            self._block(block) for batch in batches for block in batch.blocks if block.exports
+        ]
+        self._blocks = {rendered.block.exports[0].id: rendered for rendered in blocks}
+        # Of every page, what each family says of each block on it.
+        pages = [
+            tuple(zip(*(rendered.families for rendered in page), strict=True))
+            for page in _pages(blocks)
+        ]
+        self._pages = {
+            lines: self._pages.get(lines) or _join(lines) for page in pages for lines in page
+        }
+        self._warn(sum(lines.series for lines in self._pages.values()))
+        pieces: list[str | Part] = []
+        for i, family in enumerate(BATCH_FAMILIES):
+            pieces.append("".join((_header(family), *(each[i] for each in self._batches.values()))))
+        for i, export_family in enumerate(self._export_families):
+            pieces.append(_header(export_family))
+            pieces.append(Part.join(self._pages[page[i]].part for page in pages))
+        return pieces
 
     def _warn(self, series: int) -> None:
         """Say so once when there are many series, and again after there were fewer."""
@@ -135,38 +158,57 @@ class Exposition:
         self._has_many_series = has_many
 
     def _block(self, block: Block) -> _Rendered:
-        batch = _label(_BATCH, block.batch)
-        exports = [
-            (f"{batch},{_label(_EXPORT_ID, watched.id)}", watched)
-            for watched in block.exports
-            if not watched.retired
-        ]
-        texts = [_export_lines(family, exports) for family in self._export_families]
-        return _Rendered(
-            tuple(Part.of(text.encode()) for text in texts), sum(text.count("\n") for text in texts)
-        )
-
-    def _page(self, page: Page) -> _Rendered:
-        blocks = [self._blocks[block] for block in page]
-        families = zip(*(block.families for block in blocks), strict=True)
-        return _Rendered(
-            tuple(Part.join(parts) for parts in families), sum(block.series for block in blocks)
-        )
+        before = self._blocks.get(block.exports[0].id)
+        if before is not None and before.block is block:
+            return before
+        changes = None if before is None else _changes(before.block, block)
+        families = []
+        for i, family in enumerate(self._export_families):
+            if before is not None and changes is not None and not _tells(family, changes):
+                families.append(before.families[i])
+            else:
+                text = _export_lines(family, block)
+                families.append(_Lines(Part.of(text.encode()), text.count("\n")))
+        return _Rendered(block, tuple(families))
 
 
-def _pages(blocks: Iterable[Block]) -> Iterator[Page]:
-    """Group the blocks, always in the same way: a page is known by its blocks."""
-    page: list[Block] = []
+def _changes(before: Block, after: Block) -> list[tuple[WatchedExport, WatchedExport]] | None:
+    """Give the exports that changed; None if the blocks are not of the same exports."""
+    if before.batch != after.batch or len(before.exports) != len(after.exports):
+        return None
+    exports = zip(before.exports, after.exports, strict=True)
+    changes = [(old, new) for old, new in exports if old is not new]
+    return changes if all(old.id == new.id for old, new in changes) else None
+
+
+def _tells(
+    family: Family[WatchedExport], changes: Iterable[tuple[WatchedExport, WatchedExport]]
+) -> bool:
+    """Whether the family's lines tell of the changes."""
+    return any(_samples(family, old) != _samples(family, new) for old, new in changes)
+
+
+def _samples(family: Family[WatchedExport], watched: WatchedExport) -> Samples:
+    return () if watched.retired else family.samples(watched)
+
+
+def _pages(blocks: Iterable[_Rendered]) -> Iterator[list[_Rendered]]:
+    """Group the blocks, always in the same way."""
+    page: list[_Rendered] = []
     size = 0
-    for block in blocks:
-        page.append(block)
-        size += len(block.exports)
+    for rendered in blocks:
+        page.append(rendered)
+        size += len(rendered.block.exports)
         if size >= PAGE_SIZE:
-            yield tuple(page)
-            page.clear()
+            yield page
+            page = []
             size = 0
     if page:
-        yield tuple(page)
+        yield page
+
+
+def _join(lines: Sequence[_Lines]) -> _Lines:
+    return _Lines(Part.join(each.part for each in lines), sum(each.series for each in lines))
 
 
 def _header(family: Family[Any]) -> str:
@@ -193,18 +235,19 @@ def _batch(batch: Batch) -> tuple[str, ...]:
     return tuple(_lines(family, common, family.samples(batch)) for family in BATCH_FAMILIES)
 
 
-def _export_lines(
-    family: Family[WatchedExport], exports: Iterable[tuple[str, WatchedExport]]
-) -> str:
-    """Write a family's lines for many exports.
+def _export_lines(family: Family[WatchedExport], block: Block) -> str:
+    """Write a family's lines for the exports of a block.
 
     What stands around the labels of an export is the same for all with the same samples, and most
     have: it is written once.
     """
+    batch = _label(_BATCH, block.batch)
     around: dict[Samples, list[str]] = {}
     lines = []
-    for common, watched in exports:
-        samples = family.samples(watched)
+    for watched in block.exports:
+        if not (samples := _samples(family, watched)):
+            continue
+        common = f"{batch},{_label(_EXPORT_ID, watched.id)}"
         if not family.labels:
             lines += [f"{family.name}{{{common}}} {_number(v)}\n" for _, v in samples]
             continue
