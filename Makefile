@@ -8,6 +8,8 @@ help:
 	@echo 'make demo         run the exporter against a simulated CAVATICA'
 	@echo 'make test         all tests, with coverage'
 	@echo 'make lint         ruff and mypy'
+	@echo 'make soak         ten minutes of faults, file edits and scrapers (MINUTES=10 SEED=1; Linux)'
+	@echo 'make fuzz         many more examples of every property: anything at every door'
 	@echo 'make bench        how fast it is with up to 100,000 exports, beside a naive exporter (Linux)'
 	@echo 'make fmt          format the code, mend what can be mended'
 	@echo 'make constraints  renew the pinned versions of the tools'
@@ -29,6 +31,16 @@ lint: .venv/ready
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+MINUTES ?= 10
+SEED ?= $(shell date +%s)
+.PHONY: soak
+soak: .venv/ready
+	$(BIN)/python -m tests.soak --minutes $(MINUTES) --seed $(SEED)
+
+.PHONY: fuzz
+fuzz: .venv/ready
+	$(BIN)/pytest -m hypothesis --hypothesis-profile=fuzz
 
 .PHONY: bench
 bench: .venv/ready

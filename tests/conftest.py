@@ -12,6 +12,7 @@ from tests.servers import require_programs
 # Shared machines pause; a property that holds slowly still holds. Under CI examples are the same
 # in every run, so that a change is never blamed for an old bug.
 settings.register_profile("exporter", deadline=None, derandomize=os.environ.get("CI") == "true")
+settings.register_profile("fuzz", deadline=None, max_examples=5000)
 settings.load_profile("exporter")
 
 

@@ -452,7 +452,7 @@ def test_nonsense_is_answered_at_once(serve: Serve, data: bytes, expected: bytes
     assert time.monotonic() - begin < 0.5
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.binary(max_size=100) | st.binary(max_size=60).map(lambda end: GET[:-2] + end))
 def test_no_bytes_are_a_500_or_a_traceback(
     serve: Serve, capfd: pytest.CaptureFixture[str], data: bytes

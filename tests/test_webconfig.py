@@ -290,7 +290,7 @@ def test_deep_nesting_is_refused(tmp_path: Path) -> None:
         WebConfigFile(write(tmp_path, "[" * 100_000))
 
 
-@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.binary(max_size=60) | st.text(max_size=60).map(str.encode))
 def test_any_content_is_taken_or_refused(tmp_path: Path, data: bytes) -> None:
     """No bytes end in anything but a configuration or a `WebConfigError`."""

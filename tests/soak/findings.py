@@ -1,0 +1,38 @@
+"""What a run finds wrong, and what it looked at."""
+
+import re
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Final
+
+#: Every token begins like this.
+TOKEN_BEGIN: Final = "hush-"
+#: What nobody may see: tokens, and what the simulator's answers say of files and projects.
+_SECRET: Final = re.compile(TOKEN_BEGIN.encode() + rb"|PT-[0-9A-F]{6}|release/|my-project")
+
+
+@dataclass(slots=True)
+class Findings:
+    """Written by all threads of a run.
+
+    Attributes:
+        problems: Everything that was wrong.
+        count: How often each thing was looked at, or was so.
+        searched: Bytes in which secrets were looked for.
+    """
+
+    problems: list[str] = field(default_factory=list)
+    count: Counter[str] = field(default_factory=Counter)
+    searched: int = 0
+
+    def add(self, problem: str) -> None:
+        """Note that something is wrong."""
+        self.problems.append(f"{time.strftime('%H:%M:%S')} {problem}")
+
+    def search(self, what: str, data: bytes) -> None:
+        """Note if a secret stands there."""
+        self.searched += len(data)
+        if found := _SECRET.search(data):
+            around = data[max(0, found.start() - 80) : found.end() + 80]
+            self.add(f"{what} holds a secret: {around!r}")
