@@ -25,10 +25,13 @@ class Findings:
     problems: list[str] = field(default_factory=list)
     count: Counter[str] = field(default_factory=Counter)
     searched: int = 0
+    _known: set[str] = field(default_factory=set)
 
     def add(self, problem: str) -> None:
-        """Note that something is wrong."""
-        self.problems.append(f"{time.strftime('%H:%M:%S')} {problem}")
+        """Note that something is wrong, once."""
+        if problem not in self._known:
+            self._known.add(problem)
+            self.problems.append(f"{time.strftime('%H:%M:%S')} {problem}")
 
     def search(self, what: str, data: bytes) -> None:
         """Note if a secret stands there."""
