@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import exposition as text_format
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
@@ -34,6 +34,7 @@ from exporter.knowledge import BLOCK_SIZE, Knowledge
 from exporter.snapshot import Batch, Block, Snapshot, WatchedExport
 from exporter.telemetry import Telemetry
 from exporter.watchlist import FileStatus, Watchlist
+from tests.examples import examples
 from tests.fakes import NOT_FOUND, FakeClock, completed, failed, ids, pending, running, watch
 from tests.servers import promtool
 
@@ -241,7 +242,7 @@ def watched_exports(
     )
 
 
-@settings(max_examples=15)
+@examples(15)
 @given(snapshots(texts), st.sampled_from(FORMATS))
 def test_the_lines_are_those_of_prometheus_client(snapshot: Snapshot, content_type: str) -> None:
     """Byte for byte, whatever the labels hold, where it keeps the order of the labels."""
@@ -250,7 +251,7 @@ def test_the_lines_are_those_of_prometheus_client(snapshot: Snapshot, content_ty
     )
 
 
-@settings(max_examples=10)
+@examples(10)
 @given(snapshots(plain_texts), st.sampled_from(FORMATS))
 def test_the_samples_are_those_of_prometheus_client(snapshot: Snapshot, content_type: str) -> None:
     """Read again they are the same families, types, help texts, labels and values."""
@@ -259,7 +260,7 @@ def test_the_samples_are_those_of_prometheus_client(snapshot: Snapshot, content_
     assert len(ours) == len(BATCH_FAMILIES) + len(FAMILIES) + len(SCRAPE_FAMILIES) + 4
 
 
-@settings(max_examples=10)
+@examples(10)
 @given(snapshots(texts), st.sampled_from(FORMATS))
 def test_a_compressed_answer_holds_the_same(snapshot: Snapshot, content_type: str) -> None:
     """Both forms come from the same kept parts."""
@@ -333,7 +334,7 @@ class Watched:
 kinds = st.sampled_from(["run", "complete", "fail", "acknowledge", "leave", "move", "come", "wait"])
 
 
-@settings(max_examples=6)
+@examples(6)
 @given(st.lists(st.tuples(kinds, st.integers(0, 200)), max_size=6))
 def test_what_is_kept_is_what_would_be_rendered_anew(changes: list[tuple[str, int]]) -> None:
     """After any changes the answer is byte for byte that of an exposition that kept nothing."""

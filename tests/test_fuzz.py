@@ -12,18 +12,18 @@ from pathlib import Path
 
 import pytest
 import requests
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from exporter.simulator import Fault, Lifetimes, Simulator, serve
+from tests.examples import examples
 from tests.running import LOOPBACK, PATIENCE, Page, Running, process
 
 TOKEN = "hush-1"
 # The password is correct-horse; the cost is the least that there is.
 USERS = "basic_auth_users:\n  alice: $2b$04$lcKZI3Yyfz8KPmETP5wlLelCACNOU8JGosbwq.hpEYM/LG.RN46z.\n"
 AUTHORIZATION = "Basic YWxpY2U6Y29ycmVjdC1ob3JzZQ=="
-# Some real time each: a fifth of what the profile says.
-few = settings(max_examples=settings().max_examples // 5)
+few = examples(20)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from exporter.knowledge import Knowledge
 from exporter.snapshot import Snapshot, WatchedExport
 from exporter.tracker import BulkGet, Tracker
 from exporter.watchlist import Watchlist, WatchlistLoader
+from tests.examples import examples
 from tests.fakes import (
     BROKEN,
     NO_LIMIT,
@@ -789,4 +790,4 @@ class Life(RuleBasedStateMachine):
 
 TestLife = Life.TestCase
 TestLife.__doc__ = "Whatever happens, a scrape shows what a naive model of the specification knows."
-TestLife.settings = settings(max_examples=25, stateful_step_count=15)
+TestLife.settings = settings(examples(25), stateful_step_count=15)

@@ -1,0 +1,8 @@
+"""How many examples a property is tried with, when each of them takes long."""
+
+from hypothesis import settings
+
+
+def examples(percent: int) -> settings:
+    """Give settings with that part of the profile's examples: `make fuzz` raises them too."""
+    return settings(max_examples=max(1, settings().max_examples * percent // 100))
