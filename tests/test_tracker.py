@@ -730,7 +730,6 @@ class Life(RuleBasedStateMachine):
         }
         self.acknowledged = acknowledged
         self.scene.watch(self.batches, acknowledged)
-        self.naive = {i: self.naive.get(i, Naive()) for i, _ in division}
 
     @rule(name=NAMES, outcome=OUTCOMES, silent=st.booleans())
     def say(
@@ -763,6 +762,8 @@ class Life(RuleBasedStateMachine):
         """Compare a scrape with what should be known."""
         api, now = self.scene.api, self.scene.clock.monotonic()
         snapshot = self.scene.scrape()
+        # An ID that is gone and back between two scrapes was never away.
+        self.naive = {i: self.naive.get(i, Naive()) for ids in self.batches.values() for i in ids}
         if api.failure is None:
             for name, naive in self.naive.items():
                 if name not in api.silent:
