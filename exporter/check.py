@@ -17,7 +17,7 @@ def describe(watchlist: Watchlist, quota_share: float) -> Iterator[str]:
     """Give the lines."""
     ids = sum(len(batch) for batch in watchlist.batches.values())
     calls = math.ceil(ids / MAX_IDS)
-    allowed = max(round(quota_share * _LIMIT), 1)
+    allowed = max(int(quota_share * _LIMIT), 1)
     yield f"{len(watchlist.files)} ID files, {ids} export IDs in {len(watchlist.batches)} batches"
     for name, batch in watchlist.batches.items():
         yield f"  {name}: {len(batch)}"

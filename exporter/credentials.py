@@ -189,7 +189,7 @@ class _Profiles:
 
     def find(self, name: str) -> Mapping[str, str]:
         """Give the section, or nothing if there is no such section or no such file."""
-        parser = configparser.ConfigParser(interpolation=None, default_section="")
+        parser = configparser.ConfigParser(interpolation=None)
         try:
             parser.read_string(_text_of(self.path))
         except FileNotFoundError:
@@ -201,7 +201,7 @@ class _Profiles:
             raise CredentialsError(
                 f"{self.path} is no INI file, or has a section or a key twice"
             ) from None
-        return {k: v.strip() for k, v in parser[name].items()} if name in parser else {}
+        return dict(parser[name]) if name in parser else {}
 
 
 def _is_loopback(host: str) -> bool:
