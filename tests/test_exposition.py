@@ -416,6 +416,26 @@ def test_a_new_batch_costs_its_own_lines_only() -> None:
     assert counting.take() == each(ids(3, "new"))
 
 
+@pytest.mark.parametrize(
+    ("batch", "exports"),
+    [("renamed", ("c00000", "c00002")), ("c", ("c00000", "new"))],
+    ids=["another batch", "another export"],
+)
+def test_lines_are_kept_of_the_same_exports_of_the_same_batch_only(
+    batch: str, exports: tuple[str, ...]
+) -> None:
+    """A block that begins as another one did is a new one if its batch or its exports are."""
+    own, life = exposition(), Watched()
+    life.batches = {"c": ("c00000", "c00002")}
+    life.edit()
+    own.render(life.snapshot(), TEXT, compress=True)
+    life.batches = {batch: exports}
+    life.edit()
+    snapshot = life.snapshot()
+    fresh = exposition().render(snapshot, TEXT, compress=True)
+    assert own.render(snapshot, TEXT, compress=True) == fresh
+
+
 def test_a_batch_that_is_gone_is_not_kept() -> None:
     """What comes back is rendered again: kept lines do not add up over the years."""
     counting, life = Counting(), Watched()
