@@ -94,10 +94,11 @@ class Tracker:
         self._ended: futures.Future[None] = futures.Future()
 
     def end(self) -> None:
-        """Wait for no call any more: a scrape that is running gives what is known, at once."""
-        with self._turn:
-            if not self._ended.done():
-                self._ended.set_result(None)
+        """Wait for no call any more: a scrape that is running gives what is known, at once.
+
+        To be called once.
+        """
+        self._ended.set_result(None)
 
     def scrape(self, deadline: float) -> Snapshot:
         """Ask the API as far as `deadline` (on the clock's monotonic) allows; give what is known.
