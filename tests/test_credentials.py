@@ -217,11 +217,11 @@ def test_no_token_is_sent_to_any_other_url(url: str, problem: str, tmp_path: Pat
         find(home(tmp_path), url=url)
 
 
-@given(url=st.text() | st.from_regex(r"\Ahttps?://[^a]*\Z"))
-def test_no_url_makes_it_fail_in_another_way(url: str) -> None:
+@given(scheme=st.sampled_from(["", "http://", "https://"]), rest=st.text(max_size=30))
+def test_no_url_makes_it_fail_in_another_way(scheme: str, rest: str) -> None:
     """It is taken, or refused in words."""
     try:
-        api = find(Path("nowhere"), {"SB_AUTH_TOKEN": "t"}, url=url)
+        api = find(Path("nowhere"), {"SB_AUTH_TOKEN": "t"}, url=scheme + rest)
     except CredentialsError:
         return
     assert api.url.startswith(("https://", "http://localhost", "http://127.", "http://[::1]"))
