@@ -43,8 +43,10 @@ def test_a_part_gives_its_piece_back(piece: bytes) -> None:
 
 
 def test_nothing_is_an_empty_file() -> None:
-    """A body without parts is a gzip file of no bytes."""
-    assert gzip.decompress(Part.join([]).gzip()) == b""
+    """A body without parts is a gzip file of no bytes, and empty parts add nothing to it."""
+    nothing = Part.join([])
+    assert gzip.decompress(nothing.gzip()) == b""
+    assert Part.join([Part.of(b""), nothing]) == nothing
 
 
 def test_equal_bodies_are_equal_files() -> None:

@@ -24,6 +24,7 @@ EXPORTS = st.sampled_from(
         replace(UNKNOWN, failure=BROKEN),
         replace(UNKNOWN, export=running("u")),
         watched(pending("p")),
+        watched(running("r")),
         watched(replace(running("r"), started=5.0)),
         watched(replace(running("r"), started=None)),
         watched(completed("c")),
