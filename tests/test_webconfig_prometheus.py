@@ -89,7 +89,7 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]
             server = Server(config.wrap(app), ("127.0.0.1", 0), tls=config.ssl_context)
             stack.callback(server.close)
             server.start()
-            jobs += JOB.format(name=name, port=server.port, settings=settings)
+            jobs += JOB.format(name=name, port=server.server_port, settings=settings)
         running = stack.enter_context(Prometheus(jobs, directory))
         wait_until(
             lambda: (

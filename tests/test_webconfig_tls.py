@@ -76,7 +76,7 @@ def client(authority: trustme.CA) -> ssl.SSLContext:
 
 def ask(server: Server, client: ssl.SSLContext) -> tuple[bytes, int]:
     """The body of the answer, and the serial number of the server's certificate."""
-    plain = socket.create_connection(("127.0.0.1", server.port), timeout=5)
+    plain = socket.create_connection(("127.0.0.1", server.server_port), timeout=5)
     with client.wrap_socket(plain, server_hostname="localhost") as connection:
         connection.sendall(b"GET / HTTP/1.1\r\n\r\n")
         answer = b""

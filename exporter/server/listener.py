@@ -1,57 +1,37 @@
-"""The listening socket: who comes in, how many at once, and how it ends."""
+"""The listening socket and what happens on a connection: standard library, with bounds."""
 
-import ipaddress
+import contextlib
+import io
 import logging
-import os
-import re
-import selectors
 import socket
 import ssl
+import sys
 import threading
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Iterable, Iterator, MutableMapping
+from http import HTTPStatus
+from socketserver import ThreadingMixIn
+from typing import IO, TYPE_CHECKING, Any, Final, cast
+from wsgiref.handlers import SimpleHandler
+from wsgiref.headers import Headers
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
-from exporter.server.connection import Connection, Service
+from exporter.server.address import Address, listen, url_of
+from exporter.server.stream import LINGER_SECONDS, Stream
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import WSGIApplication
+    from _typeshed import OptExcInfo
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-logger = logging.getLogger(__name__)
-
-Address = tuple[str, int]
-"""Host and port. The host is a name, an IP address without brackets, or empty for all of them."""
-
+_MAX_LINE_BYTES: Final = 8 * 1024
 #: Connections beyond the limit that are told so; those beyond these are closed without a word.
 _MAX_REFUSALS: Final = 64
 _SECONDS_BETWEEN_WARNINGS: Final = 60.0
-_EVERY_ADDRESS: Final = frozenset({"", "0.0.0.0", "::"})  # noqa: S104 -- the user's choice
-_MAX_PORT: Final = 65535
-_PORT: Final = re.compile(r"[0-9]{1,5}")
-_HOST: Final = re.compile(r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*")
+
+_log = logging.getLogger(__name__)
 
 
-def parse_listen_address(text: str) -> Address:
-    """The address in `HOST:PORT`; `:10036` is port 10036 of all addresses, IPv4 and IPv6.
-
-    Raises:
-        ValueError: It is of another form; the text says which is right.
-    """
-    host, _, port = text.rpartition(":")
-    if host.startswith("[") and host.endswith("]"):
-        host = host[1:-1]
-        good = _is_ipv6(host)
-    else:
-        good = not host or bool(_HOST.fullmatch(host))
-    if ":" in text and good and _PORT.fullmatch(port) and int(port) <= _MAX_PORT:
-        return host, int(port)
-    raise ValueError(
-        f"{text!r} is no listen address: HOST:PORT is needed, as in :10036, 127.0.0.1:10036 or"
-        f" [::1]:10036, with a port from 0 to {_MAX_PORT}"
-    )
-
-
-class Server:
+class Server(ThreadingMixIn, WSGIServer):
     """A server that listens from the moment it is made, and answers once it is started.
 
     Args:
@@ -62,12 +42,11 @@ class Server:
         head_seconds: A client may take so long for the TLS handshake and the request together.
         send_seconds: A client may take so long to take the answer.
 
-    Attributes:
-        port: The bound one.
-
     Raises:
         OSError: The address cannot be listened on; the text names it.
     """
+
+    daemon_threads = True
 
     def __init__(
         self,
@@ -79,125 +58,235 @@ class Server:
         head_seconds: float = 10.0,
         send_seconds: float = 60.0,
     ) -> None:
-        self._service = Service(app, tls, head_seconds, send_seconds)
-        self._max_connections = max_connections
+        super().__init__(address, WSGIRequestHandler, bind_and_activate=False)
+        self.socket.close()
+        self.socket = listen(address)
+        # The base class would ask the name service, which may take as long as it likes.
+        self.server_name, self.server_port = self.socket.getsockname()[:2]
+        self.setup_environ()
+        self._app = app
+        self.tls = tls
+        self.head_seconds = head_seconds
+        self.send_seconds = send_seconds
         self._host = address[0]
-        self._listener = _listen(address)
-        self.port: int = self._listener.getsockname()[1]
-        self._thread = threading.Thread(
-            target=self._accept_all, name=f"server-{self.port}", daemon=True
-        )
-        self._closing = threading.Event()
-        self._wake, self._woken = socket.socketpair()
-        self._selector = selectors.DefaultSelector()
-        self._selector.register(self._listener, selectors.EVENT_READ)
-        self._selector.register(self._woken, selectors.EVENT_READ)
-        self._connections: set[Connection] = set()
-        self._ended = threading.Condition()  # guards the set; notified when one has left it
+        self._max_connections = max_connections
+        self._places = threading.BoundedSemaphore(max_connections)
+        self._room = threading.BoundedSemaphore(max_connections + _MAX_REFUSALS)
+        self._accepting = threading.Thread(target=self.serve_forever, daemon=True)
+        self._closing = False
+        self._answering = 0
+        self._answered = threading.Condition()
         self._warned = -_SECONDS_BETWEEN_WARNINGS
 
     @property
     def url(self) -> str:
         """Where the server is reached from this machine, without a slash at the end."""
-        host = "localhost" if self._host in _EVERY_ADDRESS else self._host
-        scheme = "https" if self._service.tls() else "http"
-        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self.port}"
+        return url_of("https" if self.tls() else "http", (self._host, self.server_port))
 
     def start(self) -> None:
-        """Answers from now on, in threads of its own."""
-        self._thread.start()
+        """Answer from now on, in threads of its own."""
+        self._accepting.start()
 
     def close(self, grace: float = 0.0) -> None:
-        """Takes no more connections, waits for the answers under way, and cuts off what is left.
+        """Take no more connections, and wait up to `grace` seconds for the answers under way."""
+        self._closing = True
+        if self._accepting.ident:
+            with contextlib.suppress(OSError):
+                # Wakes the thread that accepts; it would look up in half a second only.
+                self.socket.shutdown(socket.SHUT_RDWR)
+            self.shutdown()
+        self.server_close()
+        with self._answered:
+            self._answered.wait_for(lambda: not self._answering, grace)
 
-        Args:
-            grace: Seconds to wait. Connections without a whole request are not waited for.
-        """
-        self._closing.set()
-        self._wake.close()
-        if self._thread.ident:
-            self._thread.join()
-        self._selector.close()
-        self._woken.close()
-        self._listener.close()
-        with self._ended:
-            self._ended.wait_for(lambda: not any(c.answering for c in self._connections), grace)
-            for connection in self._connections:
-                connection.cut()
-
-    def _accept_all(self) -> None:
-        while self._selector.select() and not self._closing.is_set():
-            self._accept()
-
-    def _accept(self) -> None:
+    @contextlib.contextmanager
+    def answering(self) -> Iterator[None]:
+        """Let `close` wait for what is done inside."""
+        with self._answered:
+            self._answering += 1
         try:
-            client, _ = self._listener.accept()
+            yield
+        finally:
+            with self._answered:
+                self._answering -= 1
+                self._answered.notify_all()
+
+    # The base classes call what follows.
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        """Accept a connection."""
+        try:
+            return super().get_request()
         except OSError as error:
-            self._warn("cannot accept a connection: %s", error)
-            # Without file descriptors the next try would fail at once, and for ever.
-            self._closing.wait(0.1)
+            if not self._closing:
+                self._warn("cannot accept a connection: %s", error)
+                # Without file descriptors the next try would fail at once, and for ever.
+                time.sleep(0.1)
+            raise
+
+    def process_request(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 # as the base class
+        """Begin a thread for a connection, if there may be one more."""
+        if not self._room.acquire(blocking=False):
+            self.shutdown_request(request)
             return
-        with self._ended:
-            count = len(self._connections)
-            if refused := count >= self._max_connections:
-                self._warn("%d connections are open: no more are served", count)
-            if count >= self._max_connections + _MAX_REFUSALS:
-                client.close()
-                return
-            connection = Connection(client, self._service, refused=refused)
-            self._connections.add(connection)
         try:
-            threading.Thread(target=self._run, args=(connection,), daemon=True).start()
+            super().process_request(request, client_address)
         except RuntimeError as error:
+            self._room.release()
             self._warn("cannot serve a connection: %s", error)
-            client.close()
-            self._forget(connection)
+            self.shutdown_request(request)
 
-    def _run(self, connection: Connection) -> None:
-        connection.run()
-        self._forget(connection)
+    def process_request_thread(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 # as the base class
+        """Serve a connection in its thread."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._room.release()
 
-    def _forget(self, connection: Connection) -> None:
-        with self._ended:
-            self._connections.remove(connection)
-            self._ended.notify_all()
+    def finish_request(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 # as the base class
+        """Serve a connection, or tell it that there are too many."""
+        app, seconds = self._app, self.head_seconds
+        served = self._places.acquire(blocking=False)
+        if not served:
+            self._warn("%d connections are open: no more are served", self._max_connections)
+            app, seconds = _too_many, min(seconds, LINGER_SECONDS)
+        try:
+            _Handler(request, client_address, self, app, seconds)
+        finally:
+            if served:
+                self._places.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 # as the base class
+        """Log what a connection died of: the client's doing, if it is an error of the socket."""
+        del request, client_address
+        _log_error("unexpected error on a connection", sys.exc_info())
 
     def _warn(self, text: str, value: object) -> None:
-        """Logs once a minute at most: what others do must not fill the log."""
+        """Log once a minute at most: what others do must not fill the log."""
         if time.monotonic() - self._warned >= _SECONDS_BETWEEN_WARNINGS:
             self._warned = time.monotonic()
-            logger.warning(text, value)
+            _log.warning(text, value)
 
 
-def _is_ipv6(host: str) -> bool:
-    try:
-        ipaddress.IPv6Address(host)
-    except ValueError:
-        return False
-    return True
+class _Handler(WSGIRequestHandler):
+    """A connection: handshake, request, answer, end, each in bounded time."""
 
+    server: Server
+    protocol_version = "HTTP/1.1"
+    # Of requests without one.
+    default_request_version = "HTTP/1.0"
+    error_message_format = "%(message)s\n"
+    error_content_type = "text/plain; charset=utf-8"
 
-def _listen(address: Address) -> socket.socket:
-    host, port = address
-    try:
-        if host in {"", "::"} and socket.has_dualstack_ipv6():
-            listener = socket.create_server(
-                ("", port), family=socket.AF_INET6, backlog=512, dualstack_ipv6=True
+    def __init__(
+        self,
+        request: socket.socket,
+        client_address: Any,  # noqa: ANN401 # as the base class
+        server: Server,
+        app: "WSGIApplication",
+        seconds: float,
+    ) -> None:
+        self._app = app
+        self._seconds = seconds
+        super().__init__(request, client_address, server)
+
+    def setup(self) -> None:
+        self.connection = self.request
+        # Or a small packet, as after the tickets of TLS 1.3, waits 40 ms for the client's delayed
+        # acknowledgement of the one before.
+        self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if context := self.server.tls():
+            self.connection = context.wrap_socket(
+                self.connection, server_side=True, do_handshake_on_connect=False
             )
-        else:
-            # IPv4 first: that is what those who write `localhost` expect, Go's exporters included.
-            family, *_, found = min(
-                socket.getaddrinfo(
-                    host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-                ),
-                key=lambda each: each[0] != socket.AF_INET,
-            )
-            listener = socket.create_server(found, family=family, backlog=512)
-    except OSError as error:
-        shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        # `create_server` adds words of its own; an unknown name's number is none of the system's.
-        number = error.errno or 0
-        reason = os.strerror(number) if number > 0 else error.strerror
-        raise OSError(number, f"cannot listen on {shown}: {reason}") from error
-    listener.settimeout(0)
-    return listener
+        self.stream = Stream(self.connection, self._seconds)
+        self.rfile = io.BufferedReader(self.stream)
+        self.wfile = io.BufferedWriter(self.stream)
+
+    def handle(self) -> None:
+        self.stream.shake_hands()
+        self.raw_requestline = self.rfile.readline(_MAX_LINE_BYTES + 1)
+        if len(self.raw_requestline) > _MAX_LINE_BYTES:
+            self.command = self.requestline = self.request_version = ""
+            self.send_error(HTTPStatus.REQUEST_URI_TOO_LONG)
+        elif self.parse_request():
+            with self.server.answering():
+                _Answer(self).run(self._app)
+                self.wfile.flush()
+
+    def finish(self) -> None:
+        try:
+            super().finish()
+        finally:
+            self.stream.hang_up()
+
+    def version_string(self) -> str:
+        return "cavatica-exporter"
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002, ANN401 # as the base class
+        _log.debug(format, *args)
+
+
+class _Answer(SimpleHandler):
+    """The application's answer to a request."""
+
+    environ: "WSGIEnvironment"
+    headers: Headers
+    headers_sent: bool
+    status: str
+
+    http_version = "1.1"
+    # The base class would put the process's environment into every request's, tokens and all.
+    os_environ: MutableMapping[str, str] = {}  # noqa: RUF012 # as the base class
+    error_body = b"Internal error; the log tells more.\n"
+
+    def __init__(self, handler: _Handler) -> None:
+        super().__init__(
+            handler.rfile,
+            cast("IO[bytes]", handler.wfile),
+            sys.stderr,
+            handler.get_environ(),
+            multithread=True,
+            multiprocess=False,
+        )
+        self._handler = handler
+
+    def client_is_modern(self) -> bool:
+        # Who says HTTP/0.9 is answered with a head as well.
+        return True
+
+    def cleanup_headers(self) -> None:
+        super().cleanup_headers()
+        self.headers["Connection"] = "close"
+
+    def send_headers(self) -> None:
+        # The client's time begins when there is something to take.
+        self._handler.stream.allow(self._handler.server.send_seconds)
+        self._handler.log_request(self.status[:3])
+        super().send_headers()
+
+    def write(self, data: bytes) -> None:
+        if self.environ["REQUEST_METHOD"] != "HEAD":
+            super().write(data)
+        elif not self.headers_sent:
+            # The length is told, the body is not.
+            self.bytes_sent = len(data)
+            self.send_headers()
+
+    def log_exception(self, exc_info: "OptExcInfo") -> None:
+        handler = self._handler
+        path = handler.path.partition("?")[0]
+        _log_error(f"unexpected error at {handler.command} {path}", exc_info)
+
+
+def _too_many(_: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+    start_response("503 Service Unavailable", [("Content-Type", "text/plain; charset=utf-8")])
+    return [b"Too many connections are open.\n"]
+
+
+def _log_error(text: str, exc_info: "OptExcInfo") -> None:
+    # Timeouts and TLS errors are of this kind too.
+    if isinstance(exc_info[1], OSError):
+        _log.debug("a connection failed: %s", exc_info[1])
+    else:
+        _log.error("%s", text, exc_info=exc_info)
