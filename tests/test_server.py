@@ -509,6 +509,19 @@ def test_a_reader_that_stops_is_cut_off(serve: Serve, seconds: float) -> None:
         assert sent.wait(2)
 
 
+def test_a_client_that_stays_after_its_answer_is_left_alone(serve: Serve) -> None:
+    """Who has the answer and does not hang up costs a thread for a moment only."""
+    server = serve()
+    threads = threading.active_count()
+    with connect(server) as client:
+        client.sendall(GET)
+        assert status(read_all(client)) == b"200 OK"
+        deadline = time.monotonic() + 0.9
+        while threading.active_count() > threads:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+
 @pytest.mark.parametrize("data", [b"", b"GET", b"GET / HTTP/1.1\r\nA"])
 def test_two_hundred_idle_clients_block_nobody(serve: Serve, data: bytes) -> None:
     """While 200 clients stand before or in their request, the next is answered within a second."""
@@ -677,6 +690,9 @@ def test_running_out_of_file_descriptors_passes(
         deadline = time.monotonic() + 5
         while not caplog.records and time.monotonic() < deadline:
             time.sleep(0.01)
+        used = time.process_time()
+        time.sleep(0.2)
+        assert time.process_time() - used < 0.1
         stack.close()
         assert status(read_all(client)) == b"200 OK"
     assert "cannot accept a connection" in caplog.text

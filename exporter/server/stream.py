@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 #: A connection is read for so long after its answer, or the kernel could take the answer back: it
 #: resets what is closed with unread bytes.
-LINGER_SECONDS: Final = 1.0
+LINGER_SECONDS: Final = 0.5
 
 _MAX_HEAD_BYTES: Final = 64 * 1024
 # As Go's server says it, so as every exporter.
