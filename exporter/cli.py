@@ -150,7 +150,8 @@ class Exporter:
         """Print one scrape."""
         self._load_first()
         snapshot = self._tracker.scrape(time.monotonic() + self._timeout)
-        click.echo(self._exposition.render(snapshot, TEXT, compress=False), nl=False)
+        for chunk in self._exposition.render(snapshot, TEXT, compress=False).chunks:
+            click.echo(chunk, nl=False)
         return 0 if snapshot.up else 1
 
     def serve(self) -> int:

@@ -9,7 +9,7 @@ it by x^(8n).
 
 import struct
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Final
@@ -63,14 +63,16 @@ class Part:
                 length += part.length
         return cls(tuple(chunks), crc, _spread(_power_of_x(8 * length)), length)
 
-    def piece(self) -> bytes:
-        """Give back what was compressed."""
-        return zlib.decompressobj(-zlib.MAX_WBITS).decompress(b"".join(self.chunks))
+    def plain(self) -> Iterator[bytes]:
+        """Give back what was compressed, a chunk at a time."""
+        decompressor = zlib.decompressobj(-zlib.MAX_WBITS)
+        for chunk in self.chunks:
+            yield decompressor.decompress(chunk)
 
-    def gzip(self) -> bytes:
-        """Give the gzip file of the piece."""
+    def gzip(self) -> tuple[bytes, ...]:
+        """Give the gzip file of the piece, in chunks that all who ask share."""
         trailer = struct.pack("<LL", self.crc, self.length & _ALL)
-        return b"".join((_HEADER, *self.chunks, _END, trailer))
+        return (_HEADER, *self.chunks, _END + trailer)
 
 
 def _spread(a: int) -> int:

@@ -10,6 +10,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Final
 
 from prometheus_client import exposition as text_format
@@ -37,6 +38,9 @@ PAGE_SIZE: Final = 1000
 #: Of single exports; more than these are worth a warning.
 MANY_SERIES: Final = 10_000
 
+# Of a body; fewer at a time are not worth a packet, more are memory for every slow reader.
+_CHUNK_BYTES: Final = 64 * 1024
+
 # Stands for an export's labels; no label holds it, for none holds a control character unescaped.
 _PLACE: Final = "\0"
 _BATCH, _EXPORT_ID = EXPORT_LABELS
@@ -62,6 +66,20 @@ class _Rendered:
     families: tuple[_Lines, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Body:
+    """The body of an answer.
+
+    Attributes:
+        length: In bytes.
+        chunks: Made while they are sent: whoever is slow to take a hundred megabytes needs the
+            memory of one chunk.
+    """
+
+    length: int
+    chunks: Iterator[bytes]
+
+
 class Exposition:
     """Renders snapshots; may be used by several threads at once.
 
@@ -80,14 +98,14 @@ class Exposition:
         self._blocks: dict[str, _Rendered] = {}
         self._pages: dict[tuple[_Lines, ...], _Lines] = {}
         self._batches: dict[Batch, tuple[str, ...]] = {}
-        self._scrape_texts: dict[tuple[str, Samples], str] = {}
-        self._compressed: dict[str, Part] = {}
+        self._scrape_texts: dict[tuple[str, Samples], bytes] = {}
+        self._compressed: dict[bytes, Part] = {}
         self._has_many_series = False
         self._shown = self._of_batches(())
         # Two scrapes at once must not render the same blocks twice.
         self._lock = threading.Lock()
 
-    def render(self, snapshot: Snapshot, content_type: str, *, compress: bool) -> bytes:
+    def render(self, snapshot: Snapshot, content_type: str, *, compress: bool) -> Body:
         """Give the body of the answer.
 
         Args:
@@ -97,33 +115,33 @@ class Exposition:
         """
         with self._lock:
             pieces = self._pieces(snapshot)
+            if compress:
+                self._compressed = {
+                    p: self._compressed.get(p) or Part.of(p) for p in pieces if isinstance(p, bytes)
+                }
+                parts = [p if isinstance(p, Part) else self._compressed[p] for p in pieces]
         generate = openmetrics if content_type == OPENMETRICS else text_format
         own = generate.generate_latest(self._telemetry)
-        if not compress:
-            return b"".join(
-                (*(p.piece() if isinstance(p, Part) else p.encode() for p in pieces), own)
-            )
-        with self._lock:
-            self._compressed = {
-                p: self._compressed.get(p) or Part.of(p.encode())
-                for p in pieces
-                if isinstance(p, str)
-            }
-            parts = [p if isinstance(p, Part) else self._compressed[p] for p in pieces]
-        return Part.join((*parts, Part.of(own))).gzip()
+        if compress:
+            chunks = Part.join((*parts, Part.of(own))).gzip()
+            return Body(sum(map(len, chunks)), _chunks(chunks))
+        length = sum(p.length if isinstance(p, Part) else len(p) for p in pieces) + len(own)
+        plain = (p.plain() if isinstance(p, Part) else (p,) for p in pieces)
+        return Body(length, _chunks(chain(chain.from_iterable(plain), (own,))))
 
-    def _pieces(self, snapshot: Snapshot) -> list[str | Part]:
+    def _pieces(self, snapshot: Snapshot) -> list[bytes | Part]:
         """Give everything that is made of the snapshot; what did not change, as it was."""
         if [*self._batches] != [*snapshot.batches]:
             self._shown = self._of_batches(snapshot.batches)
         samples = [(family.name, family.samples(snapshot)) for family in SCRAPE_FAMILIES]
         self._scrape_texts = {
-            key: self._scrape_texts.get(key) or _header(family) + _lines(family, "", key[1])
+            key: self._scrape_texts.get(key)
+            or (_header(family) + _lines(family, "", key[1])).encode()
             for family, key in zip(SCRAPE_FAMILIES, samples, strict=True)
         }
         return [*self._shown, *self._scrape_texts.values()]
 
-    def _of_batches(self, batches: Sequence[Batch]) -> list[str | Part]:
+    def _of_batches(self, batches: Sequence[Batch]) -> list[bytes | Part]:
         self._batches = {batch: self._batches.get(batch) or _batch(batch) for batch in batches}
         blocks = [
             self._block(block) for batch in batches for block in batch.blocks if block.exports
@@ -138,11 +156,12 @@ class Exposition:
             lines: self._pages.get(lines) or _join(lines) for page in pages for lines in page
         }
         self._warn(sum(lines.series for lines in self._pages.values()))
-        pieces: list[str | Part] = []
+        pieces: list[bytes | Part] = []
         for i, family in enumerate(BATCH_FAMILIES):
-            pieces.append("".join((_header(family), *(each[i] for each in self._batches.values()))))
+            texts = (each[i] for each in self._batches.values())
+            pieces.append("".join((_header(family), *texts)).encode())
         for i, export_family in enumerate(self._export_families):
-            pieces.append(_header(export_family))
+            pieces.append(_header(export_family).encode())
             pieces.append(Part.join(self._pages[page[i]].part for page in pages))
         return pieces
 
@@ -162,12 +181,14 @@ class Exposition:
         if before is not None and before.block is block:
             return before
         changes = None if before is None else _changes(before.block, block)
+        batch = _label(_BATCH, block.batch)
+        commons = [f"{batch},{_label(_EXPORT_ID, watched.id)}" for watched in block.exports]
         families = []
         for i, family in enumerate(self._export_families):
             if before is not None and changes is not None and not _tells(family, changes):
                 families.append(before.families[i])
             else:
-                text = _export_lines(family, block)
+                text = _export_lines(family, block.exports, commons)
                 families.append(_Lines(Part.of(text.encode()), text.count("\n")))
         return _Rendered(block, tuple(families))
 
@@ -211,6 +232,20 @@ def _join(lines: Sequence[_Lines]) -> _Lines:
     return _Lines(Part.join(each.part for each in lines), sum(each.series for each in lines))
 
 
+def _chunks(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Put small pieces together, until they are worth sending."""
+    waiting: list[bytes] = []
+    size = 0
+    for piece in pieces:
+        waiting.append(piece)
+        size += len(piece)
+        if size >= _CHUNK_BYTES:
+            yield b"".join(waiting)
+            waiting = []
+            size = 0
+    yield b"".join(waiting)
+
+
 def _header(family: Family[Any]) -> str:
     return f"# HELP {family.name} {family.help}\n# TYPE {family.name} gauge\n"
 
@@ -235,19 +270,19 @@ def _batch(batch: Batch) -> tuple[str, ...]:
     return tuple(_lines(family, common, family.samples(batch)) for family in BATCH_FAMILIES)
 
 
-def _export_lines(family: Family[WatchedExport], block: Block) -> str:
-    """Write a family's lines for the exports of a block.
+def _export_lines(
+    family: Family[WatchedExport], exports: Sequence[WatchedExport], commons: Sequence[str]
+) -> str:
+    """Write a family's lines for exports, each with the labels that all its series have in common.
 
     What stands around the labels of an export is the same for all with the same samples, and most
     have: it is written once.
     """
-    batch = _label(_BATCH, block.batch)
     around: dict[Samples, list[str]] = {}
     lines = []
-    for watched in block.exports:
+    for watched, common in zip(exports, commons, strict=True):
         if not (samples := _samples(family, watched)):
             continue
-        common = f"{batch},{_label(_EXPORT_ID, watched.id)}"
         if not family.labels:
             lines += [f"{family.name}{{{common}}} {_number(v)}\n" for _, v in samples]
             continue

@@ -106,7 +106,8 @@ class Application:
         headers = [("Vary", "Accept, Accept-Encoding")]
         if compress:
             headers.append(("Content-Encoding", "gzip"))
-        return _answer(start_response, HTTPStatus.OK, body, *headers, content_type=content_type)
+        _start(start_response, HTTPStatus.OK, content_type, body.length, *headers)
+        return body.chunks
 
     def _seconds(self, environ: "WSGIEnvironment") -> float:
         """Give how long the scrape may take: less than the scraper waits, but never nothing."""
@@ -176,16 +177,26 @@ def _answer(
     *headers: tuple[str, str],
     content_type: str = _PLAIN,
 ) -> Iterable[bytes]:
+    _start(start_response, status, content_type, len(body), *headers)
+    return [body]
+
+
+def _start(
+    start_response: "StartResponse",
+    status: HTTPStatus,
+    content_type: str,
+    length: int,
+    *headers: tuple[str, str],
+) -> None:
     start_response(
         f"{status.value} {status.phrase}",
         [
             ("Content-Type", content_type),
-            ("Content-Length", str(len(body))),
+            ("Content-Length", str(length)),
             ("X-Content-Type-Options", "nosniff"),
             *headers,
         ],
     )
-    return [body]
 
 
 def _landing_page(telemetry_path: str) -> str:
