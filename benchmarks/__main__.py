@@ -54,7 +54,7 @@ class Result:
 
     Attributes:
         ready: Seconds from the start of the process until it is ready; None if it cannot tell.
-        known: Scrapes until every ID was answered for.
+        start: Seconds of each of the first scrapes, until every ID was answered for.
         times: Seconds of every scrape, in ascending order.
         cpu: Seconds of processor time, per scrape.
         calls: Of the API, per scrape.
@@ -64,7 +64,7 @@ class Result:
     """
 
     ready: float | None
-    known: int
+    start: list[float]
     times: list[float]
     cpu: float
     calls: float
@@ -96,7 +96,7 @@ _CASES = (
 _NAIVE_CASES = _CASES[:3]
 _HEAD = (
     *("exporter", "watched", "unfinished", "scrapes", "p50 ms", "limit", "p95 ms", "CPU ms"),
-    *("API calls", "body MB", "gzip MB", "peak RSS MB", "limit", "ready s", "first scrapes"),
+    *("API calls", "body MB", "gzip MB", "peak RSS MB", "limit", "ready s", "first s"),
 )
 
 
@@ -154,7 +154,7 @@ def _measure(case: Case, run: Callable[[Case, Simulator, Path], Result]) -> Resu
                 f"{result.rss / _MEGABYTE:.0f}",
                 f"{case.limit[1]}" if own else "",
                 "" if result.ready is None else f"{result.ready:.2f}",
-                f"{result.known}",
+                ", ".join(f"{seconds:.1f}" for seconds in result.start),
             )
         ),
         flush=True,
@@ -171,10 +171,13 @@ def _run_exporter(case: Case, api: Simulator, ids: Path) -> Result:
         while scraper.status("/-/ready") != 200:  # noqa: PLR2004 # OK
             time.sleep(0.005)
         ready = time.monotonic() - process.began
-        known = 1
-        while scraper.scrape().total("UNKNOWN"):
-            known += 1
-        return _scrapes(process, scraper, api, case.changing, _SCRAPES, (ready, known))
+        start = []
+        is_known = False
+        while not is_known:
+            first = scraper.scrape()
+            start.append(first.seconds)
+            is_known = not first.total("UNKNOWN")
+        return _scrapes(process, scraper, api, case.changing, _SCRAPES, (ready, start))
 
 
 def _run_naive(_: Case, api: Simulator, ids: Path) -> Result:
@@ -182,8 +185,8 @@ def _run_naive(_: Case, api: Simulator, ids: Path) -> Result:
         naive_exporter(api.url, ids, ids.parent / "log") as process,
         closing(Scraper(process.url)) as scraper,
     ):
-        scraper.scrape()
-        return _scrapes(process, scraper, api, 0, _NAIVE_SCRAPES, (None, 1))
+        start = [scraper.scrape().seconds]
+        return _scrapes(process, scraper, api, 0, _NAIVE_SCRAPES, (None, start))
 
 
 def _scrapes(
@@ -192,7 +195,7 @@ def _scrapes(
     api: Simulator,
     changing: int,
     count: int,
-    start: tuple[float | None, int],
+    start: tuple[float | None, list[float]],
 ) -> Result:
     scraper.scrape()
     calls, cpu = api.remaining_calls(), process.cpu_seconds()

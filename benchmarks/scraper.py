@@ -12,7 +12,8 @@ _HEADERS = {
     "Accept": "application/openmetrics-text;version=1.0.0,"
     "application/openmetrics-text;version=0.0.1;q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1",
     "Accept-Encoding": "gzip",
-    "X-Prometheus-Scrape-Timeout-Seconds": "30",
+    # Its default.
+    "X-Prometheus-Scrape-Timeout-Seconds": "10",
 }
 # zlib's manual: the window bits that say it is a gzip file.
 _GZIP = 16 + zlib.MAX_WBITS
@@ -45,7 +46,7 @@ class Scrape:
 
 
 class Scraper:
-    """Keeps its connection open between scrapes, as Prometheus does."""
+    """Asks again and again; the exporter ends the connection after each answer."""
 
     def __init__(self, url: str) -> None:
         self._connection = http.client.HTTPConnection(urlsplit(url).netloc)

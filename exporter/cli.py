@@ -4,6 +4,7 @@ import contextlib
 import importlib.metadata
 import json
 import logging
+import math
 import os
 import platform
 import signal
@@ -174,6 +175,10 @@ class Exporter:
                 server.start()
                 _log.info("listening", extra={"url": server.url})
             self._load_first()
+            # A scrape without time asks nobody: what is rendered now does not make the first one
+            # of many exports late.
+            unknown = self._tracker.scrape(-math.inf)
+            self._exposition.render(unknown, TEXT, compress=False)
             application.ready.set()
             _log.info("ready", extra={"version": __version__})
             if self._flags.demo:

@@ -59,7 +59,7 @@ def _usage(parse: Callable[[str], T]) -> Callable[[str], T]:
 def _timeout(text: str) -> float:
     seconds = parse_duration(text)
     if not 0 < seconds <= MAX_TIMEOUT_SECONDS:
-        raise ValueError(f"{text!r} is no timeout: it must be above 0s and at most 1h")
+        raise ValueError(f"{text!r} is no timeout: it must be above 0s and at most 2m")
     return seconds
 
 
@@ -199,7 +199,8 @@ def make_command(run: Callable[[Flags], int], version: str) -> click.Command:
     @_flag("--config.check", is_flag=True, help="Check everything, ask nothing, and exit.")
     @_flag("--once", is_flag=True, help="Print one scrape and exit.")
     @_flag("--demo", is_flag=True, help="Watch a simulated CAVATICA: needs nothing.")
-    @click.version_option(version, message="%(prog)s %(version)s")
+    # Not from the environment: many an image has a variable like CAVATICA_EXPORTER_VERSION.
+    @click.version_option(version, message="%(prog)s %(version)s", allow_from_autoenv=False)
     def command(**values: Any) -> int:  # noqa: ANN401 # click has parsed them
         """Export the state of CAVATICA's bulk export jobs to Prometheus."""
         return run(Flags(**values))

@@ -1,11 +1,15 @@
 """What the exporter counts about itself, in a registry of its own."""
 
 from collections.abc import Iterator
+from typing import Final
 
 import prometheus_client as prometheus
 from prometheus_client.metrics_core import Metric
 
 from exporter.api import REASONS, Exchange
+
+# In seconds: the API's page tells of no time; a scrape waits for two minutes at most.
+_BUCKETS: Final = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120)
 
 
 class Telemetry:
@@ -37,6 +41,7 @@ class Telemetry:
         self._duration = prometheus.Histogram(
             "cavatica_api_request_duration_seconds",
             "How long HTTP requests to the API took.",
+            buckets=_BUCKETS,
             registry=self._registry,
         )
         prometheus.Gauge(

@@ -19,8 +19,8 @@ READY_PATH: Final = "/-/ready"
 
 #: Where there are no metrics.
 RESERVED_PATHS: Final = frozenset({"/", HEALTHY_PATH, READY_PATH})
-#: A scrape takes no longer, whatever a flag or a scraper says.
-MAX_TIMEOUT_SECONDS: Final = 3600.0
+#: A scrape takes no longer, whatever a flag or a scraper says: others wait for it.
+MAX_TIMEOUT_SECONDS: Final = 120.0
 
 _PLAIN = "text/plain; charset=utf-8"
 
@@ -117,8 +117,8 @@ class Application:
             return self._timeout
         if not math.isfinite(told) or told <= 0:
             return self._timeout
-        told = min(told, MAX_TIMEOUT_SECONDS)
-        return max(told - self._timeout_offset, told / 2)
+        left = told - self._timeout_offset
+        return min(left if left > 0 else told / 2, MAX_TIMEOUT_SECONDS)
 
 
 def negotiate(accept: str) -> str:

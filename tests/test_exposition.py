@@ -19,6 +19,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from exporter.api import Exchange, RateLimit
+from exporter.deflate import Part
 from exporter.export import STATES, ErrorDetail, Export, LookupFailure
 from exporter.exposition import OPENMETRICS, PAGE_SIZE, TEXT, Exposition
 from exporter.families import (
@@ -31,7 +32,7 @@ from exporter.families import (
     export_families,
 )
 from exporter.knowledge import BLOCK_SIZE, Knowledge
-from exporter.snapshot import Batch, Block, Snapshot, WatchedExport
+from exporter.snapshot import Batch, Block, Snapshot, Totals, WatchedExport
 from exporter.telemetry import Telemetry
 from exporter.watchlist import FileStatus, Watchlist
 from tests.examples import examples
@@ -394,6 +395,72 @@ def test_a_series_is_rendered_when_its_export_changes_and_not_when_it_is_scraped
     life.scrape([failed("a00001")])
     render(own, life.snapshot(), TEXT, compress=True)
     assert set(counting.take()) == set(life.everyone()[:BLOCK_SIZE])
+
+
+class Parts:
+    """Counts what is compressed and what is put together."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.counts: Counter[str] = Counter()
+        for name in ("of", "join"):
+            monkeypatch.setattr(Part, name, self._counting(name, getattr(Part, name)))
+
+    def _counting(self, name: str, make: Callable[[Any], Part]) -> Callable[[Any], Part]:
+        def count(source: Any) -> Part:  # noqa: ANN401 # a piece or parts
+            self.counts[name] += 1
+            return make(source)
+
+        return count
+
+
+def test_a_scrape_that_finds_nothing_new_compresses_the_exporters_own_metrics_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Pages, families, totals and what is said of the files stay put together and compressed."""
+    parts, life, own = Parts(monkeypatch), Watched(), exposition()
+    own.render(life.snapshot(), TEXT, compress=True)
+    parts.counts.clear()
+    own.render(life.snapshot(), TEXT, compress=True)
+    assert parts.counts == {"of": 1, "join": 1}
+
+
+def test_a_change_puts_its_page_together_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of many pages one is made anew, in the families that tell of the change."""
+    life = Watched()
+    life.batches = {"a": ids(PAGE_SIZE, "a"), "b": ids(PAGE_SIZE, "b"), "c": ids(PAGE_SIZE, "c")}
+    life.edit()
+    life.scrape([running(i) for i in life.everyone()])
+    parts, own = Parts(monkeypatch), exposition()
+    own.render(life.snapshot(), TEXT, compress=True)
+    life.scrape([replace(running("b00001"), state="PENDING")])
+    parts.counts.clear()
+    own.render(life.snapshot(), TEXT, compress=True)
+    # The page of the states; every family of its pages; the body.
+    assert parts.counts["join"] == 1 + len(FAMILIES) + 1
+    # The block's states, the batches' totals that changed, and the exporter's own metrics.
+    assert parts.counts["of"] <= 1 + len(BATCH_FAMILIES) + 1
+
+
+class Noted(dict[str, int]):
+    """Counts how often it is read."""
+
+    reads = 0
+
+    def items(self) -> Any:  # noqa: ANN401 # as the base class
+        """Count, and give the items."""
+        self.reads += 1
+        return super().items()
+
+
+def test_the_totals_of_a_batch_are_rendered_when_it_changes() -> None:
+    """Thousands of batches cost a scrape nothing while one of them changes."""
+    states = Noted(dict.fromkeys(STATES, 0))
+    steady = Batch("steady", (), Totals(states=states))
+    own = exposition()
+    own.render(snapshot_of(steady, Batch.of("b", ())), TEXT, compress=True)
+    reads = states.reads
+    own.render(snapshot_of(steady, Batch.of("b", ())), TEXT, compress=True)
+    assert states.reads == reads > 0
 
 
 def test_only_families_that_tell_of_a_change_are_rendered() -> None:

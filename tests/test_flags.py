@@ -39,7 +39,7 @@ VALUES: dict[str, tuple[str, object]] = {
     "--api.url": ("https://api.sbgenomics.com/v2", "https://api.sbgenomics.com/v2"),
     "--api.token-file": ("/run/token", Path("/run/token")),
     "--api.profile": ("cavatica", "cavatica"),
-    "--api.timeout": ("1h", 3600.0),
+    "--api.timeout": ("2m", 120.0),
     "--api.quota-share": ("1", 1.0),
     "--web.listen-address": ("[::1]:0", (("::1", 0),)),
     "--web.telemetry-path": ("/exports/metrics", "/exports/metrics"),
@@ -170,7 +170,10 @@ def test_the_listen_address_can_be_repeated(monkeypatch: pytest.MonkeyPatch) -> 
         (["--exports.completed-retention=-1s"], "'--exports.completed-retention': '-1s' is no dur"),
         (["--api.token-file="], "'--api.token-file': it is empty: name a path"),
         (["--api.timeout=0s"], "'--api.timeout': '0s' is no timeout: it must be above 0s and at"),
-        (["--api.timeout=61m"], "'--api.timeout': '61m' is no timeout: it must be above 0s and at"),
+        (
+            ["--api.timeout=121s"],
+            "'--api.timeout': '121s' is no timeout: it must be above 0s and at",
+        ),
         (["--api.quota-share=0"], "'--api.quota-share': '0' is no share: it must be above 0 and"),
         (["--api.quota-share=1.01"], "'1.01' is no share: it must be above 0 and at most 1"),
         (["--api.quota-share=half"], "'half' is no share: it must be above 0 and at most 1"),
@@ -236,6 +239,13 @@ def test_the_help_names_every_flag(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(f"  {flag}" in text for flag in (*VALUES, *SWITCHES, "--version"))
     assert "CAVATICA_EXPORTER_" in text
     assert "500ms, 30s," in text
+
+
+def test_a_version_in_the_environment_is_not_the_flag(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Container images name their versions in variables that look like the flag's."""
+    monkeypatch.setenv("CAVATICA_EXPORTER_VERSION", "1")
+    monkeypatch.setenv("CAVATICA_EXPORTER_HELP", "1")
+    assert parse("--exports.path=x") == {"exports_path": Path("x")}
 
 
 def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -197,9 +197,10 @@ def test_the_landing_page_has_links_that_work() -> None:
         ("10", 9.5),
         ("30.000000", 29.5),
         ("1.5", 1.0),
-        ("0.6", 0.3),
+        ("0.6", 0.1),
+        ("0.5", 0.25),
         ("0.1", 0.05),
-        ("1e9", 3599.5),
+        ("1e9", 120.0),
         ("0", 10.0),
         ("-1", 10.0),
         ("nan", 10.0),
@@ -212,7 +213,7 @@ def test_the_landing_page_has_links_that_work() -> None:
     ],
 )
 def test_a_scrape_is_over_before_its_scraper_gives_up(told: str, seconds: float) -> None:
-    """Less the offset, but never nothing; nonsense counts as nothing said."""
+    """Less the offset, or half where nothing is left; nonsense counts as nothing said."""
     client = Client()
     client.get("/metrics", x_prometheus_scrape_timeout_seconds=told)
     assert client.scrapes.deadlines == [pytest.approx(1000.0 + seconds)]
@@ -227,11 +228,11 @@ def test_a_scraper_that_says_nothing_has_the_flags_timeout() -> None:
 
 @given(told=st.text(st.characters(max_codepoint=255)) | st.floats().map(str))
 def test_no_header_makes_a_scrape_endless(told: str) -> None:
-    """Whatever is told, the deadline is not past, and within an hour."""
+    """Whatever is told, the deadline is not past, and within two minutes."""
     client = Client()
     client.get("/metrics", x_prometheus_scrape_timeout_seconds=told)
     [deadline] = client.scrapes.deadlines
-    assert 1000 <= deadline <= 4600
+    assert 1000 <= deadline <= 1120
 
 
 @pytest.mark.parametrize(
