@@ -8,6 +8,7 @@ help:
 	@echo 'make demo         run the exporter against a simulated CAVATICA'
 	@echo 'make test         all tests, with coverage'
 	@echo 'make lint         ruff and mypy'
+	@echo 'make servers      Prometheus and Alertmanager for the tests, which make test gets by itself'
 	@echo 'make soak         ten minutes of faults, file edits and scrapers (MINUTES=10 SEED=1; Linux)'
 	@echo 'make fuzz         many more examples of every property: anything at every door'
 	@echo 'make bench        how fast it is with up to 100,000 exports, beside a naive exporter (Linux)'

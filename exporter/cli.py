@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         sys.exit(_INTERRUPTED)
     except click.ClickException as error:
         problem = error.format_message()
-    except (StartError, CredentialsError, WebConfigError) as error:
+    except (StartError, CredentialsError) as error:
         problem = str(error)
     click.echo(f"cavatica-exporter: {' '.join(problem.split())}", err=True)
     sys.exit(2)
@@ -101,7 +101,7 @@ def _check(flags: Flags, demo: Demo | None, path: Path) -> int:
         errors.append(str(error))
     try:
         _web_config(flags)
-    except WebConfigError as error:
+    except StartError as error:
         errors.append(str(error))
     for line in errors or lines:
         click.echo(line, err=bool(errors))
@@ -161,6 +161,7 @@ class Exporter:
         application = Application(
             self._tracker.scrape,
             self._exposition,
+            version=__version__,
             telemetry_path=self._flags.web_telemetry_path,
             timeout=self._timeout,
             timeout_offset=self._flags.web_timeout_offset,
@@ -180,7 +181,8 @@ class Exporter:
             unknown = self._tracker.scrape(-math.inf)
             self._exposition.render(unknown, TEXT, compress=False)
             application.ready.set()
-            _log.info("ready", extra={"version": __version__})
+            api = self._credentials.api
+            _log.info("ready", extra={"version": __version__, "api": api.url, "token": api.origin})
             if self._flags.demo:
                 click.echo(_DEMO.format(url=servers[0].url, path=self._flags.web_telemetry_path))
             while (received := signal.sigwait(_SIGNALS)) == signal.SIGHUP:
@@ -214,7 +216,9 @@ class Exporter:
         watchlist = self._load()
         unreadable = watchlist.files and all(file.mtime is None for file in watchlist.files)
         if watchlist.error is not None or unreadable:
-            raise StartError("no ID file can be read: " + "; ".join(watchlist.errors))
+            raise StartError(
+                "--exports.path: no ID file can be read: " + "; ".join(watchlist.errors)
+            )
 
 
 class _Credentials:
@@ -256,7 +260,12 @@ def _find_api(flags: Flags, demo: Demo | None) -> Api:
 
 
 def _web_config(flags: Flags) -> WebConfigFile | None:
-    return None if flags.web_config_file is None else WebConfigFile(flags.web_config_file)
+    if flags.web_config_file is None:
+        return None
+    try:
+        return WebConfigFile(flags.web_config_file)
+    except WebConfigError as error:
+        raise StartError(f"--web.config.file: {error}") from error
 
 
 def _listen(

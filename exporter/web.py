@@ -31,6 +31,7 @@ class Application:
     Args:
         scrape: Makes a scrape by a deadline on `monotonic`.
         exposition: Renders it.
+        version: Of the exporter, for the landing page.
         telemetry_path: Where the metrics are.
         timeout: Seconds for a scrape whose scraper does not say how long it waits.
         timeout_offset: Seconds that are taken off what the scraper says.
@@ -42,6 +43,7 @@ class Application:
         scrape: Callable[[float], Snapshot],
         exposition: Exposition,
         *,
+        version: str,
         telemetry_path: str,
         timeout: float,
         timeout_offset: float,
@@ -52,7 +54,7 @@ class Application:
         self._timeout = timeout
         self._timeout_offset = timeout_offset
         self._monotonic = monotonic
-        self._landing_page = _landing_page(telemetry_path).encode()
+        self._landing_page = _landing_page(version, telemetry_path).encode()
         self._routes: dict[str, Callable[[WSGIEnvironment, StartResponse], Iterable[bytes]]] = {
             "/": self._landing,
             HEALTHY_PATH: self._healthy,
@@ -199,7 +201,7 @@ def _start(
     )
 
 
-def _landing_page(telemetry_path: str) -> str:
+def _landing_page(version: str, telemetry_path: str) -> str:
     links = [
         (telemetry_path, "Metrics"),
         (HEALTHY_PATH, "Healthy"),
@@ -219,7 +221,7 @@ def _landing_page(telemetry_path: str) -> str:
 </head>
 <body>
 <h1>CAVATICA exporter</h1>
-<p>Prometheus metrics of bulk export jobs on CAVATICA.</p>
+<p>Prometheus metrics of bulk export jobs on CAVATICA. Version {html.escape(version)}.</p>
 <ul>
 {items}</ul>
 </body>

@@ -441,6 +441,7 @@ class Exporter:
             telemetry_path="/metrics",
             timeout=10.0,
             timeout_offset=0.0,
+            version="1",
             monotonic=self.clock.monotonic,
         )
         self.application.ready.set()

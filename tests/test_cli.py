@@ -221,7 +221,7 @@ def test_nothing_to_watch_because_of_errors_is_no_start(
         (cavatica.exports / "bad.yml").write_text(content, encoding="utf-8")
     assert run(*cavatica.flags, *mode) == 2
     last = capsys.readouterr().err.splitlines()[-1]
-    assert last.startswith("cavatica-exporter: no ID file can be read: ")
+    assert last.startswith("cavatica-exporter: --exports.path: no ID file can be read: ")
     assert last.endswith(problem)
 
 
@@ -306,7 +306,7 @@ def test_a_check_lists_every_error(
     assert run(*cavatica.flags, *flags) == 1
     written = capsys.readouterr()
     assert written.out == ""
-    begins = ["bad-1.yml:1: ", "bad-2.json:1: ", "--api.token-file ", f"{web}:1: "]
+    begins = ["bad-1.yml:1: ", "bad-2.json:1: ", "--api.token-file ", "--web.config.file: "]
     for begin, line in zip(begins, written.err.splitlines(), strict=True):
         assert line.startswith(begin)
 

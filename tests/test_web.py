@@ -72,6 +72,7 @@ class Client:
         self.app = Application(
             self.scrapes,
             Exposition(telemetry, export_families(expose_error_messages=False)),
+            version="1.2.3",
             telemetry_path=telemetry_path,
             timeout=10.0,
             timeout_offset=0.5,
@@ -175,7 +176,7 @@ def test_no_browser_takes_an_answer_for_something_else(path: str) -> None:
 
 
 def test_the_landing_page_has_links_that_work() -> None:
-    """It leads to all there is, and runs no script."""
+    """It says what this is, leads to all there is, and runs no script."""
     client = Client(telemetry_path="/exports")
     answer = client.get("/")
     links: list[str] = []
@@ -185,6 +186,7 @@ def test_the_landing_page_has_links_that_work() -> None:
             links.extend(value for name, value in attrs if tag == "a" and name == "href" and value)
 
     Links().feed(answer.body.decode())
+    assert b"Version 1.2.3." in answer.body
     assert links == ["/exports", "/-/healthy", "/-/ready"]
     assert all(client.get(link).status == "200 OK" for link in links)
     assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
