@@ -5,18 +5,17 @@ client, `sevenbridges-python`.
 """
 
 import configparser
-import errno
 import ipaddress
 import logging
-import os
 import re
-import stat
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
+
+from exporter.smallfile import look, look_of, read
 
 CAVATICA_URL: Final = "https://cavatica-api.sbgenomics.com/v2"
 TOKEN_VARIABLE: Final = "SB_AUTH_TOKEN"  # noqa: S105 # its name
@@ -69,10 +68,10 @@ class TokenFile:
         """Give the token that the file holds now."""
         with self._lock:
             try:
-                if _look(self._path) != self._look:
+                if look(self._path) != self._look:
                     self._token = self._read()
                     _log.info("the token was read again")
-            except (OSError, CredentialsError) as error:
+            except CredentialsError as error:
                 if self._look is not None:
                     _log.warning("the last token stays in use", extra={"err": str(error)})
                 self._look = None
@@ -81,12 +80,11 @@ class TokenFile:
     def _read(self) -> Token:
         origin = f"--api.token-file {self._path}"
         try:
-            look = _look(self._path)
-            text = _text_of(self._path)
+            data, status = read(self._path, _MAX_FILE_BYTES)
         except OSError as error:
             raise CredentialsError(f"{origin} cannot be read: {error.strerror}") from None
-        token = Token(text.strip(), origin)
-        self._look = look
+        token = Token(_text(data).strip(), origin)
+        self._look = look_of(status)
         return token
 
 
@@ -191,7 +189,8 @@ class _Profiles:
         """Give the section, or nothing if there is no such section or no such file."""
         parser = configparser.ConfigParser(interpolation=None)
         try:
-            parser.read_string(_text_of(self.path))
+            data, _ = read(self.path, _MAX_FILE_BYTES)
+            parser.read_string(_text(data))
         except FileNotFoundError:
             return {}
         except OSError as error:
@@ -211,14 +210,5 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _text_of(path: Path) -> str:
-    # Opened without waiting: a named pipe would wait for its writer, in the midst of a scrape.
-    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise OSError(errno.EINVAL, "not a regular file")
-        return file.read(_MAX_FILE_BYTES).decode("utf-8-sig", "replace")
-
-
-def _look(path: Path) -> tuple[int, ...]:
-    status = path.stat()
-    return (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+def _text(data: bytes) -> str:
+    return data.decode("utf-8-sig", "replace")

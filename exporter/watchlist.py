@@ -15,8 +15,10 @@ from typing import Final
 
 from exporter.document import printable
 from exporter.idfile import ENDINGS, IdFile, IdFileError, parse
+from exporter.smallfile import look_of, read
 
-MAX_FILE_BYTES: Final = 16 * 2**20
+# 100,000 IDs, each of them acknowledged as well, are 7 MB.
+MAX_FILE_BYTES: Final = 8 * 2**20
 # The clocks of some file systems tick this slowly: a file that changed just now may change again
 # and look the same.
 _UNSETTLED_SECONDS = 2.0
@@ -138,18 +140,16 @@ class WatchlistLoader:
     def _look(self, name: str, path: "Path | os.DirEntry[str]", *, afresh: bool) -> _Known:
         before = self._known.get(name, _Known())
         try:
-            if not afresh and before.look == _look_of(path.stat()):
+            if not afresh and before.look == look_of(path.stat()):
                 return before
-            data, status = _read(path)
+            data, status = read(path, MAX_FILE_BYTES)
         except OSError as error:
             problem = f"{printable(name)}: cannot be read: {error.strerror}"
             return replace(before, look=None, digest=None, error=problem)
-        except IdFileError as error:
-            return replace(before, look=None, digest=None, error=str(error))
         # Both: only the second one cannot be set, only the first one is a file server's for sure.
         changed = min(abs(self._now() - at) for at in (status.st_mtime, status.st_ctime))
         settled = changed >= _UNSETTLED_SECONDS
-        look = _look_of(status) if settled else None
+        look = look_of(status) if settled else None
         digest = hashlib.blake2b(data, digest_size=16).digest()
         if digest == before.digest:
             good = before.error is None
@@ -230,27 +230,3 @@ def _leads_to_a_directory(entry: "os.DirEntry[str]") -> bool:
     except OSError:
         # A link that leads nowhere or in a circle: reading it says so.
         return False
-
-
-def _look_of(status: os.stat_result) -> tuple[int, ...]:
-    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-
-
-def _read(path: "Path | os.DirEntry[str]") -> tuple[bytes, os.stat_result]:
-    """Read a regular file of bounded size, and tell how it looked."""
-    with open(path, "rb", opener=_open_without_waiting) as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise IdFileError(f"{printable(path.name)}: not a regular file")
-        if status.st_size > MAX_FILE_BYTES:
-            raise IdFileError(f"{printable(path.name)}: larger than {MAX_FILE_BYTES} bytes")
-        data = file.read(status.st_size + 1)
-        after = os.fstat(file.fileno())
-    if (status.st_size, status.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
-        raise IdFileError(f"{printable(path.name)}: changed while it was read")
-    return data, status
-
-
-def _open_without_waiting(path: str, flags: int) -> int:
-    """Open a named pipe too, which would wait for its writer."""
-    return os.open(path, flags | os.O_NONBLOCK)

@@ -17,9 +17,10 @@ ALLOWED: dict[str, set[str]] = {
     # The line of the data.
     "clock": set(),
     "document": set(),
+    "smallfile": set(),
     "export": set(),
     "idfile": {"export", "document"},
-    "watchlist": {"export", "document", "idfile"},
+    "watchlist": {"export", "document", "idfile", "smallfile"},
     "transport": set(),
     "api": {"export", "transport"},
     "quota": {"api", "clock"},
@@ -33,12 +34,12 @@ ALLOWED: dict[str, set[str]] = {
     "web": {"snapshot", "tracker", "exposition", "telemetry"},
     # Beside it.
     "server": set(),
-    "webconfig": {"document"},
+    "webconfig": {"document", "smallfile"},
     "duration": set(),
     "logs": set(),
     "flags": {"duration", "logs", "server", "web"},
     "check": {"api", "watchlist"},
-    "credentials": set(),
+    "credentials": {"smallfile"},
     "simulator": set(),
     "demo": {"simulator"},
 }

@@ -262,7 +262,6 @@ def test_white_space_around_a_token_does_not_matter(content: bytes, tmp_path: Pa
         (b"", "must hold the token alone, but holds no token"),
         (b"\n\n", "must hold the token alone, but holds no token"),
         (b"token: a-secret\n", "must hold the token alone, but holds something else"),
-        (b"a-secret\n" * 100_000, "must hold the token alone, but holds something else"),
         (b"\xff\xfea\0-\0", "must hold the token alone, but holds something else"),
     ],
 )
@@ -277,12 +276,14 @@ def test_a_file_with_anything_else_is_an_error(
 
 
 def test_a_token_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
-    """A missing file, a directory, and a named pipe, which could be waited for without end."""
+    """Missing, a directory, a named pipe, which could be waited for without end, or too large."""
     os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "large").write_bytes(b"a-secret\n" * 100_000)
     for name, why in [
         ("missing", "No such file or directory"),
         (".", "Is a directory"),
         ("pipe", "not a regular file"),
+        ("large", "larger than 65536 bytes"),
     ]:
         with pytest.raises(CredentialsError, match=f"cannot be read: {why}"):
             TokenFile(tmp_path / name)
@@ -318,6 +319,20 @@ def test_the_last_token_stays_while_the_file_has_none(
     assert caplog.messages == ["the last token stays in use"]
     file.write_text("t-2", encoding="utf-8")
     assert token() == "t-2"
+
+
+def test_a_token_file_that_vanished_is_told_with_its_flag(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Once, in words like those of the start, and until the file is back."""
+    file = tmp_path / "token"
+    file.write_text("t-1", encoding="utf-8")
+    token = TokenFile(file)
+    file.unlink()
+    assert [token(), token()] == ["t-1", "t-1"]
+    (record,) = caplog.records
+    problem = f"--api.token-file {file} cannot be read: No such file or directory"
+    assert record.__dict__["err"] == problem
 
 
 def test_calls_side_by_side_have_the_same_token(

@@ -280,8 +280,37 @@ def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
 
 def test_a_huge_file_is_refused(tmp_path: Path) -> None:
     """What cannot be a web configuration is not read to its end."""
-    with pytest.raises(WebConfigError, match=r"web\.yml: over 1048576 bytes$"):
+    with pytest.raises(WebConfigError, match=r"web\.yml: larger than 1048576 bytes$"):
         WebConfigFile(write(tmp_path, " " * 1_048_577))
+
+
+def test_a_named_pipe_is_refused_at_once(directory: Path) -> None:
+    """Nothing is waited for: every connection asks for the file, and would wait as well."""
+    os.mkfifo(directory / "pipe")
+    with pytest.raises(WebConfigError, match=r"pipe: not a regular file$"):
+        WebConfigFile(directory / "pipe")
+    text = TLS.replace(
+        "}", ", client_auth_type: RequireAndVerifyClientCert, client_ca_file: ca.crt}"
+    )
+    for name in ("server.crt", "server.key", "ca.crt"):
+        with pytest.raises(WebConfigError, match=r"cannot be read: .*pipe: not a regular file$"):
+            WebConfigFile(write(directory, text.replace(name, "pipe")))
+
+
+def test_a_pipe_in_the_place_of_the_file_leaves_what_was_in_force(directory: Path) -> None:
+    """Who asks for the password is answered as before."""
+    path = write(directory, USERS)
+    file = WebConfigFile(path)
+    path.unlink()
+    os.mkfifo(path)
+    assert set(file.users()) == {b"alice"}
+
+
+def test_a_huge_certificate_is_refused(directory: Path) -> None:
+    """Nothing that is not text of a megabyte at most is handed to OpenSSL."""
+    os.truncate(directory / "server.crt", 1_048_577)
+    with pytest.raises(WebConfigError, match=r"server\.crt: larger than 1048576 bytes$"):
+        WebConfigFile(write(directory, TLS))
 
 
 def test_deep_nesting_is_refused(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from operator import lt
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from exporter import smallfile
 from exporter.document import DocumentError, line_of, read_yaml
 from exporter.webconfig.basicauth import BasicAuth, is_hash
 from exporter.webconfig.section import Section, WebConfigError
@@ -24,10 +25,7 @@ _REFUSED: Final = {"rate_limit": "leave it out"}
 _HTTP_KEYS: Final = ("http2",)
 _HTTP_REFUSED: Final = {"headers": "leave it out"}
 
-_MAX_FILE_BYTES: Final = 1024 * 1024
-
-#: What tells one state of a file from another; None for one that is not there.
-_Signature = tuple[int, ...] | None
+_MAX_FILE_BYTES: Final = 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +84,7 @@ class WebConfigFile:
             force: Also if nothing changed, and even if the file now protects less than before.
         """
         with self._reloading:
-            if not force and all(_signature(path) == was for path, was in self._files.items()):
+            if not force and all(smallfile.look(path) == was for path, was in self._files.items()):
                 return
             reading = _Reading(self._path)
             try:
@@ -102,11 +100,11 @@ class _Reading:
     """One reading of the file, and of those that it names.
 
     Attributes:
-        files: Those that were looked at, each with its signature from before it was read.
+        files: Those that were looked at, each with how it looked before it was read.
     """
 
     def __init__(self, path: Path) -> None:
-        self.files: dict[Path, _Signature] = {}
+        self.files: dict[Path, tuple[int, ...] | None] = {}
         self._path = path
 
     def state(self, before: _State | None = None) -> _State:
@@ -134,16 +132,13 @@ class _Reading:
     def _content(self) -> Mapping[str, object]:
         self._find(self._path.name)
         try:
-            with self._path.open("rb") as file:
-                data = file.read(_MAX_FILE_BYTES + 1)
+            data, _ = smallfile.read(self._path, _MAX_FILE_BYTES)
             text = data.decode("utf-8-sig")
         except OSError as error:
             raise WebConfigError.at(str(self._path), None, str(error.strerror)) from None
         except UnicodeDecodeError as error:
             line = data.count(b"\n", 0, error.start) + 1
             raise WebConfigError.at(str(self._path), line, "not UTF-8 text") from None
-        if len(data) > _MAX_FILE_BYTES:
-            raise WebConfigError.at(str(self._path), None, f"over {_MAX_FILE_BYTES} bytes")
         try:
             content = read_yaml(text)
         except DocumentError as error:
@@ -166,13 +161,5 @@ class _Reading:
 
     def _find(self, name: str) -> Path:
         path = self._path.parent / name
-        self.files[path] = _signature(path)
+        self.files[path] = smallfile.look(path)
         return path
-
-
-def _signature(path: Path) -> _Signature:
-    try:
-        found = path.stat()
-    except (OSError, ValueError):
-        return None
-    return found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_dev, found.st_ino

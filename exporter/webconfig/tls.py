@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
+from exporter import smallfile
 from exporter.document import printable
 from exporter.webconfig.section import Section
 
@@ -25,6 +26,9 @@ TLS_REFUSED: Final[Mapping[str, str]] = {
     "client_allowed_sans": "use a certificate authority for nobody but those who may come in",
     "curve_preferences": "leave it out",
 }
+
+#: All authorities of a system are a quarter of it.
+_MAX_FILE_BYTES: Final = 2**20
 
 _CLIENT_AUTH_TYPES: Final[Mapping[str, ssl.VerifyMode]] = {
     "NoClientCert": ssl.CERT_NONE,
@@ -144,7 +148,8 @@ def _readable_file(section: Section, key: str, find: Callable[[str], Path]) -> P
         raise section.error(key, "is missing")
     path = find(name)
     try:
-        path.read_bytes()
+        # OpenSSL tells too little of what is wrong, and would wait for a pipe.
+        smallfile.read(path, _MAX_FILE_BYTES)
     except (OSError, ValueError) as error:  # ValueError: there is a NUL in the name
         reason = error.strerror if isinstance(error, OSError) else error
         raise section.error(key, f"cannot be read: {printable(str(path))}: {reason}") from None
