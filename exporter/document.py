@@ -12,11 +12,15 @@ import yaml
 
 # An API answer saved as YAML is seven levels deep. libyaml recurses for each level on the C stack.
 MAX_DEPTH: Final = 50
-# Ten times what 100,000 IDs need; a file of many more would hold up a scrape for minutes.
-MAX_VALUES: Final = 1_000_000
+# 100,000 IDs, each of them acknowledged as well. The scrape that finds a new file reads it first:
+# this many take a second or two.
+MAX_VALUES: Final = 250_000
 
 _MAX_SHOWN_CHARS = 64
-_MAX_NEAR_CHARS = 20
+
+# Where libyaml sees one: a percent sign that nothing stands before in its line. YAML knows five
+# line breaks, and a mark of the byte order may stand at the beginning.
+_DIRECTIVE = re.compile(r"%(?<![^\n\r\x85\u2028\u2029\ufeff]%)")
 
 # What matters of a text that is known to be JSON: brackets, where strings begin, bare words.
 _JSON_TOKEN = re.compile(r'[\[\]{}"]|[^\s,:\[\]{}"]+')
@@ -47,6 +51,10 @@ def printable(text: str) -> str:
 def excerpt(text: str) -> str:
     """Give the beginning of an untrusted text, for a message."""
     return printable(text[:_MAX_SHOWN_CHARS])
+
+
+def _too_many(line: int | None) -> DocumentError:
+    return DocumentError(line, f"holds more than {MAX_VALUES} values")
 
 
 class _Text(str):
@@ -80,7 +88,7 @@ class _Builder:
         value.line = line
         self._values += 1
         if self._values > MAX_VALUES:
-            raise DocumentError(line, f"holds more than {MAX_VALUES} values")
+            raise _too_many(line)
         if not self._open:
             if self.document is not None:
                 raise DocumentError(line, "more than one document")
@@ -112,8 +120,12 @@ def read_yaml(text: str) -> object:
     """Read a YAML document in which every key stands once.
 
     Raises:
-        DocumentError: also for aliases, for a second document, and beyond the limits above.
+        DocumentError: also for aliases, directives, a second document, and beyond the limits above.
     """
+    # libyaml compares each with all before it, and stops the whole process for as long.
+    if directive := _DIRECTIVE.search(text):
+        line = text.count("\n", 0, directive.start()) + 1
+        raise DocumentError(line, "directives are not supported: no line may begin with %")
     builder = _Builder()
     try:
         for event in yaml.parse(text, Loader=yaml.CBaseLoader):
@@ -129,7 +141,7 @@ def read_yaml(text: str) -> object:
             elif isinstance(event, yaml.AliasEvent):
                 raise DocumentError(line, "aliases are not supported: write the value out")
     except yaml.MarkedYAMLError as error:
-        raise _not_yaml(text, error) from None
+        raise _not_yaml(error) from None
     except yaml.reader.ReaderError as error:
         # The position is one of the UTF-8 that libyaml reads.
         line = text.encode().count(b"\n", 0, error.position) + 1
@@ -138,13 +150,14 @@ def read_yaml(text: str) -> object:
     return builder.document
 
 
-def _not_yaml(text: str, error: yaml.MarkedYAMLError) -> DocumentError:
-    """Say what libyaml says, which place in the text it means, and where that thing began."""
+def _not_yaml(error: yaml.MarkedYAMLError) -> DocumentError:
+    """Say what libyaml says, and where that thing began.
+
+    What stands there is not shown: a password that lacks its quotes is such a place.
+    """
     mark: yaml.Mark = error.problem_mark  # type: ignore[assignment] # of a text it is there
     began = error.context_mark
     problem = f"not YAML: {error.problem}"
-    if near := text[mark.index :].split("\n", 1)[0][:_MAX_NEAR_CHARS]:
-        problem += f', at "{printable(near)}"'
     if began is not None and began.line != mark.line:
         problem += f", {error.context} that begins in line {began.line + 1}"
     return DocumentError(mark.line + 1, problem)
@@ -156,6 +169,10 @@ def read_json(text: str) -> object:
     Raises:
         DocumentError: also beyond the limits above.
     """
+    # The decoder stops the whole process until it is through, so it must not begin with too much.
+    # Lists in lists count twice, and what stands within texts does: of IDs no file is like that.
+    if sum(map(text.count, ",[{")) > MAX_VALUES:
+        raise _too_many(None)
     decoder = json.JSONDecoder(parse_int=str)  # an int of many digits would be a ValueError
     try:
         decoder.decode(text)

@@ -67,15 +67,12 @@ INVALID = {
     "invalid-alias.yml": ":3: aliases are not supported: write the value out",
     "invalid-merge-key.yml": ":3: aliases are not supported: write the value out",
     "invalid-two-documents.yml": ":3: more than one document",
-    "invalid-tab.yml": ":2: not YAML: found character that cannot start any token,"
-    r' at "\t- gOM3zcx6CG411ac0S"',
+    "invalid-tab.yml": ":2: not YAML: found character that cannot start any token",
     "invalid-quote.yml": ":4: not YAML: found unexpected end of stream,"
     " while scanning a quoted scalar that begins in line 2",
-    "invalid-colon.yml": ":2: not YAML: mapping values are not allowed in this context,"
-    ' at ": COMPLETED"',
-    "invalid-dash.yml": ":1: not YAML: block sequence entries are not allowed in this context,"
-    ' at "- gOM3zcx6CG411ac0Sb"',
-    "invalid-conflict.yml": ":4: not YAML: could not find expected ':', at \"=======\","
+    "invalid-colon.yml": ":2: not YAML: mapping values are not allowed in this context",
+    "invalid-dash.yml": ":1: not YAML: block sequence entries are not allowed in this context",
+    "invalid-conflict.yml": ":4: not YAML: could not find expected ':',"
     " while scanning a simple key that begins in line 2",
     # JSON
     "invalid-empty.json": ":1: not JSON: Expecting value",
@@ -351,7 +348,7 @@ def test_ids_need_no_quotes_in_yaml(ids: list[str]) -> None:
 
 
 @pytest.mark.parametrize("name", ["x.yml", "x.json"])
-@given(data=st.binary() | st.text('[]{}",:\\-? \n\t&*#!|>a1').map(str.encode))
+@given(data=st.binary() | st.text('[]{}",:\\-? \n\t&*#!%|>a1').map(str.encode))
 def test_no_bytes_raise_anything_but_an_id_file_error(data: bytes, name: str) -> None:
     """Whatever a file holds, it is a file or an error that can be shown in one line."""
     try:
