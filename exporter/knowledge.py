@@ -5,18 +5,19 @@ unfinished exports cost.
 """
 
 import heapq
-import math
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
+from zlib import crc32
 
 from exporter.export import COMPLETED, FINISHED, UNKNOWN, Export, LookupFailure
 from exporter.snapshot import Batch, Block, WatchedExport
 from exporter.watchlist import Watchlist
 
-#: Exports in a block: a change renders so many again, and every block costs memory.
-BLOCK_SIZE: Final = 100
+#: Exports in a block at most, on average half as many: a change renders so many again, and every
+#: block costs memory.
+BLOCK_SIZE: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,14 +178,13 @@ class Knowledge:
         if export.state in FINISHED and export.finished is None:
             seen = before.export.finished if before.export and before.state in FINISHED else None
             export = replace(export, finished=unix if seen is None else seen)
-        after = replace(before, state=export.state, export=export, failure=None)
-        if after == before:
-            return
+        after = replace(before, state=export.state, export=export, failure=None, retired=False)
         due = self._due(after)
-        retired = due is not None and due <= unix
-        if due is not None and not retired and (before.retired or due != self._due(before)):
+        if due is not None and due <= unix:
+            after = replace(after, retired=True)
+        elif due is not None and (before.retired or due != self._due(before)):
             heapq.heappush(self._retiring, (due, after.id))
-        self._show(replace(after, retired=retired))
+        self._show(after)
 
     def _due(self, watched: WatchedExport) -> float | None:
         """When it retires, or has retired, in Unix time; None for never."""
@@ -201,11 +201,12 @@ class Knowledge:
     def _lay_out(self, batches: Mapping[str, tuple[str, ...]]) -> None:
         old_blocks = dict(zip(self._block_ids, self._blocks, strict=True))
         old_batches = self._batches
-        self._block_ids = [
-            (name, ids[i : i + BLOCK_SIZE])
-            for name, ids in batches.items()
-            for i in range(0, len(ids), BLOCK_SIZE)
-        ]
+        self._block_ids = []
+        self._spans = {}
+        for name, ids in batches.items():
+            begin = len(self._block_ids)
+            self._block_ids += ((name, block) for block in _cut(ids))
+            self._spans[name] = slice(begin, len(self._block_ids))
         self._places = {
             export_id: index for index, (_, ids) in enumerate(self._block_ids) for export_id in ids
         }
@@ -213,12 +214,6 @@ class Knowledge:
             self._block(batch, ids, old_blocks.get((batch, ids))) for batch, ids in self._block_ids
         ]
         self._changed.clear()
-        self._spans = {}
-        begin = 0
-        for name, ids in batches.items():
-            end = begin + math.ceil(len(ids) / BLOCK_SIZE)
-            self._spans[name] = slice(begin, end)
-            begin = end
         self._batches = {
             name: _batch(name, tuple(self._blocks[span]), old_batches.get(name))
             for name, span in self._spans.items()
@@ -227,6 +222,23 @@ class Knowledge:
     def _block(self, batch: str, ids: tuple[str, ...], old: Block | None) -> Block:
         exports = tuple(self._known[export_id] for export_id in ids)
         return old if old is not None and old.exports == exports else Block.of(batch, exports)
+
+
+def _cut(ids: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    """Cut a batch into blocks.
+
+    The IDs say where, not their places: one that comes or goes at the top of a long list would
+    move all of them into other blocks, and everything would be rendered again.
+    """
+    least = BLOCK_SIZE // 4
+    begin = 0
+    for end, export_id in enumerate(ids, 1):
+        size = end - begin
+        if size == BLOCK_SIZE or (size >= least and crc32(export_id.encode()) % least == 0):
+            yield ids[begin:end]
+            begin = end
+    if begin < len(ids):
+        yield ids[begin:]
 
 
 def _batch(name: str, blocks: tuple[Block, ...], old: Batch | None) -> Batch:

@@ -17,6 +17,7 @@ from tests.fakes import (
     completed,
     failed,
     ids,
+    pending,
     running,
     watch,
 )
@@ -362,6 +363,53 @@ def test_an_error_item_is_no_answer_for_an_export(answer: Outcome, *, remains: b
     assert line.knowledge.oldest_answers() == ({"b": first} if remains else {})
 
 
+def test_an_answer_for_an_id_that_was_unknown_meanwhile_does_not_come_back() -> None:
+    """Once the API did not know it, what it said of it before is no answer any more."""
+    line = Line()
+    line.watch({"b": ["x"]})
+    line.hear(running("x"))
+    for answer in (NOT_FOUND, BROKEN):
+        plan = line.knowledge.plan(100)
+        line.learn({"x": answer})
+        line.knowledge.settle(plan[0], [])
+    assert line.knowledge.oldest_answers() == {}
+
+
+# What a scrape costs.
+
+
+class Counted(str):
+    """An ID that counts how often somebody looks it up."""
+
+    __slots__ = ("looked_up",)
+
+    def __init__(self, _: str) -> None:
+        self.looked_up = 0
+
+    def __hash__(self) -> int:
+        """Count, and give the hash of the text."""
+        self.looked_up += 1
+        return super().__hash__()
+
+
+def test_a_scrape_looks_at_nobody_but_whom_it_asks() -> None:
+    """With all places taken by the unfinished, history is not walked over by any step."""
+    line = Line(retention=DAY)
+    done = [Counted(export_id) for export_id in ids(1000, "done")]
+    line.watch({"b": [*done, *ids(100)]})
+    line.hear(*(replace(completed("x"), id=i) for i in done), *map(running, ids(100)))
+    line.knowledge.batches()
+    for export_id in done:
+        export_id.looked_up = 0
+    line.clock.pass_by(60)
+    line.hear(*map(pending, ids(100)))
+    line.age()
+    line.knowledge.oldest_answers()
+    assert [export_id for export_id in done if export_id.looked_up] == []
+    line.knowledge.batches()
+    assert sum(export_id.looked_up for export_id in done) <= BLOCK_SIZE
+
+
 # Retention.
 
 
@@ -427,18 +475,21 @@ def test_a_correction_of_the_time_moves_the_retirement() -> None:
     assert line.known()["x"].retired
 
 
-def test_a_wall_clock_that_goes_back_takes_no_retirement_back() -> None:
-    """Series that are gone stay away, and those of a later finish retire in their time."""
+def test_a_wall_clock_that_was_wrong_takes_no_series_for_good() -> None:
+    """What retired too early is shown again as soon as the API says the same again."""
     line = Line(retention=DAY)
-    line.watch({"b": ["x", "y"]})
-    line.hear(completed("x", line.clock.time() - DAY), completed("y", line.clock.time()))
+    line.watch({"b": ["x"]})
+    done = completed("x", line.clock.time())
+    line.hear(done)
+    line.clock.unix += 2 * DAY
+    line.age()
+    assert line.known()["x"].retired
     line.clock.unix -= 2 * DAY
-    line.hear(completed("x", line.clock.time() + DAY))
+    line.hear(done)
+    assert not line.known()["x"].retired
+    line.clock.pass_by(DAY)
     line.age()
-    assert {i: watched.retired for i, watched in line.known().items()} == {"x": True, "y": False}
-    line.clock.pass_by(3 * DAY)
-    line.age()
-    assert line.known()["y"].retired
+    assert line.known()["x"].retired
 
 
 def test_a_retired_export_that_changed_while_the_clock_was_back_retires_again() -> None:
@@ -510,12 +561,36 @@ def test_exports_stand_in_blocks_of_one_batch() -> None:
     line.watch({"two": ids(BLOCK_SIZE + 1), "none": [], "one": ["x"]})
     blocks = objects(line)
     assert list(blocks) == ["none", "one", "two"]
-    assert [len(block.exports) for block in blocks["two"]] == [BLOCK_SIZE, 1]
+    assert all(0 < len(block.exports) <= BLOCK_SIZE for block in blocks["two"])
     assert tuple(w.id for block in blocks["two"] for w in block.exports) == ids(BLOCK_SIZE + 1)
     assert {block.batch for block in blocks["two"]} == {"two"}
     assert blocks["none"] == []
     assert line.batch("none").totals.watched == 0
     assert line.batch("two").totals.watched == BLOCK_SIZE + 1
+
+
+def test_blocks_are_neither_many_nor_few() -> None:
+    """On average they are half as large as the largest: each costs memory, and each change all."""
+    line = Line()
+    line.watch({"b": ids(10_000)})
+    sizes = [len(block.exports) for block in objects(line)["b"]]
+    assert 0.4 * BLOCK_SIZE < sum(sizes) / len(sizes) < 0.6 * BLOCK_SIZE
+    assert min(sizes[:-1]) >= BLOCK_SIZE / 4
+    assert max(sizes) <= BLOCK_SIZE
+
+
+@pytest.mark.parametrize("edited", [ids(5000)[1:], ("new", *ids(5000))])
+def test_an_id_that_comes_or_goes_at_the_top_of_a_long_list_changes_few_blocks(
+    edited: Sequence[str],
+) -> None:
+    """All others are the same objects, though every ID stands at another place now."""
+    line = Line()
+    line.watch({"b": ids(5000)})
+    before = objects(line)["b"]
+    line.watch({"b": edited})
+    after = objects(line)["b"]
+    assert sum(block not in before for block in after) <= 3
+    assert [watched.id for block in after for watched in block.exports] == [*edited]
 
 
 def test_an_export_that_changes_replaces_its_block_only() -> None:
@@ -566,8 +641,9 @@ def test_an_added_id_changes_the_last_block_of_its_batch_only() -> None:
     blocks = objects(line)
     line.watch({"a": [*ids(BLOCK_SIZE + 1), "new"], "b": ["x"], "c": ["y"]})
     changed = objects(line)
-    assert changed["a"][0] is blocks["a"][0]
-    assert changed["a"][1] is not blocks["a"][1]
+    *others, last = blocks["a"]
+    assert changed["a"][: len(others)] == others
+    assert last not in changed["a"]
     assert changed["b"] == blocks["b"]
     assert line.states()["new"] == line.states()["y"] == "UNKNOWN"
 
@@ -580,6 +656,16 @@ def test_what_changed_before_the_watchlist_did_is_shown() -> None:
     line.watch({"a": ["x"], "b": ["y"], "c": ["z"]})
     assert line.states() == {"x": "FAILED", "y": "UNKNOWN", "z": "UNKNOWN"}
     assert line.batch("a").totals.states["FAILED"] == 1
+
+
+def test_what_an_id_that_left_was_last_answered_for_is_forgotten() -> None:
+    """If it comes back while nobody answers, no answer for it counts."""
+    line = Line()
+    line.watch({"b": ["x", "y"]})
+    line.hear(running("x"))
+    line.watch({"b": ["y"]})
+    line.watch({"b": ["x", "y"]})
+    assert line.knowledge.oldest_answers() == {}
 
 
 def test_a_removed_id_is_gone_at_once() -> None:

@@ -108,6 +108,16 @@ def test_the_latest_finish_and_the_oldest_start_count() -> None:
     assert of.oldest_unfinished == {"RUNNING": 5.0}
 
 
+def test_a_batch_has_the_latest_finish_and_the_oldest_start_of_its_blocks() -> None:
+    """In whichever order they come."""
+    early = Block.of("b", (watched(replace(running("r"), started=5.0)), watched(failed("f", 6.0))))
+    late = Block.of("b", (watched(replace(running("r"), started=7.0)), watched(failed("f", 8.0))))
+    for blocks in ((early, late), (late, early)):
+        of = Batch.of("b", blocks).totals
+        assert of.oldest_unfinished == {"RUNNING": 5.0}
+        assert of.last_finished == {"FAILED": 8.0}
+
+
 @given(st.lists(st.lists(EXPORTS, max_size=5), max_size=4))
 def test_a_batch_has_the_totals_of_all_its_exports(blocks: list[list[WatchedExport]]) -> None:
     """However exports are divided into blocks, the sums are the same."""
