@@ -1,6 +1,7 @@
 """The wiring: flags, logging, signals, and the objects that do the work."""
 
 import contextlib
+import errno
 import importlib.metadata
 import json
 import logging
@@ -59,7 +60,8 @@ class StartError(Exception):
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command and exit: 0, 1 for a bad result, 2 for what cannot be started."""
-    command = make_command(run, _version_text())
+    built_of = f"revision: {_revision() or 'unknown'}, python {platform.python_version()}"
+    command = make_command(run, f"{__version__} ({built_of})")
     try:
         sys.exit(command.main(arguments, prog_name=command.name, standalone_mode=False))
     except click.Abort:
@@ -68,6 +70,13 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         problem = error.format_message()
     except (StartError, CredentialsError) as error:
         problem = str(error)
+    except OSError as error:
+        if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+            raise
+        problem = f"cannot write: {error.strerror}"
+        # Else Python would write the rest at its end, and fail again.
+        with contextlib.suppress(OSError):
+            sys.stdout.close()
     click.echo(f"cavatica-exporter: {' '.join(problem.split())}", err=True)
     sys.exit(2)
 
@@ -287,9 +296,3 @@ def _revision() -> str:
         return ""
     revision = json.loads(text or "{}").get("vcs_info", {}).get("commit_id", "")
     return str(revision)
-
-
-def _version_text() -> str:
-    return (
-        f"{__version__} (revision: {_revision() or 'unknown'}, python {platform.python_version()})"
-    )

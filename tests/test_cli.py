@@ -9,6 +9,7 @@ import runpy
 import signal
 import socket
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,9 +20,10 @@ import requests
 import trustme
 
 from exporter import __version__
+from exporter.cli import main
 from exporter.simulator import Fault, Request, Simulator, serve
 from tests.loopback import wait_for
-from tests.running import LOOPBACK, PATIENCE, execute, process, run, serving
+from tests.running import LOOPBACK, PATIENCE, execute, kept_logging, process, run, serving
 
 TOKEN = "t0ken-of-a-test"
 OTHER = "another-t0ken"
@@ -309,6 +311,13 @@ def test_a_check_lists_every_error(
     begins = ["bad-1.yml:1: ", "bad-2.json:1: ", "--api.token-file ", "--web.config.file: "]
     for begin, line in zip(begins, written.err.splitlines(), strict=True):
         assert line.startswith(begin)
+
+
+def test_what_nobody_thought_of_has_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error of the system that has no words here is for a bug report, not for one line."""
+    monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
+    with kept_logging(), pytest.raises(FileNotFoundError):
+        main(["--demo", "--config.check"])
 
 
 def test_a_check_needs_its_path(capsys: pytest.CaptureFixture[str]) -> None:
@@ -725,6 +734,16 @@ def test_a_reader_that_goes_away_is_no_error(cavatica: Cavatica) -> None:
     assert ended.returncode == 1
     assert "Traceback" not in ended.stderr
     assert "Exception" not in ended.stderr
+
+
+@pytest.mark.servers
+@pytest.mark.parametrize("flag", ["--once", "--config.check", "--version"])
+def test_a_full_disk_is_one_line_and_status_2(cavatica: Cavatica, flag: str) -> None:
+    """A page that could not be written, or not to its end, is not taken for one."""
+    with Path("/dev/full").open("wb") as stdout:
+        ended = execute([*cavatica.flags, "--log.level=error", flag], stdout=stdout.fileno())
+    expected = "cavatica-exporter: cannot write: No space left on device\n"
+    assert (ended.returncode, ended.stderr) == (2, expected)
 
 
 @pytest.mark.servers
