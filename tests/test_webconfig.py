@@ -210,6 +210,10 @@ INVALID = {
     "hash-cost": (
         "2: alice in basic_auth_users must be a bcrypt hash, as `htpasswd -nBC 10 ''` makes it"
     ),
+    "colon": (
+        "2: a name in basic_auth_users must hold no colon; the one before a hash is followed by a"
+        " space"
+    ),
     "headers": "3: headers in http_server_config is not supported by this exporter: leave it out",
     "http-key": "2: unknown key http3 in http_server_config; did you mean http2?",
     "http2": "2: http2 in http_server_config cannot be maybe; known are true, false",

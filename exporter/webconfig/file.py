@@ -155,6 +155,14 @@ class _Reading:
         names = file.mapping("basic_auth_users")
         users = Section(names, "basic_auth_users", str(self._path), keys=names, refused={})
         for name in names:
+            # `{alice:password}` is a name to YAML; it cannot be one, and must not be shown.
+            if ":" in name:
+                raise WebConfigError.at(
+                    str(self._path),
+                    line_of(name),
+                    "a name in basic_auth_users must hold no colon; the one before a hash is"
+                    " followed by a space",
+                )
             if not is_hash(users.text(name)):
                 raise users.error(name, "must be a bcrypt hash, as `htpasswd -nBC 10 ''` makes it")
         return {name.encode(): users.text(name).encode() for name in names}
