@@ -214,13 +214,11 @@ class Tracker:
         except ApiError as error:
             this.failures.append(error)
             this.requests += error.requests
-            if error.rate_limit is not None:
-                refused = error.reason == "rate_limited"
-                self._quota.learn(error.rate_limit, refused=refused)
+            self._quota.learn(error)
             return
         this.requests += answer.requests
         this.complete &= answer.complete
-        self._quota.learn(answer.rate_limit, refused=False)
+        self._quota.learn(answer)
         with self._lock:
             self._knowledge.learn(
                 answer.outcomes, monotonic=self._clock.monotonic(), unix=self._clock.time()
