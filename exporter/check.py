@@ -4,20 +4,20 @@ import math
 from collections.abc import Iterator
 
 from exporter.api import MAX_IDS
+from exporter.quota import LIMIT, WINDOW_SECONDS, allowed_calls
 from exporter.watchlist import Watchlist
 
-# The API's page on rate limits: 1,000 calls in 5 minutes for an account.
-_LIMIT = 1000
-_WINDOW_SECONDS = 300
 # Prometheus' own default, and what many set.
 _INTERVALS = (60, 15)
+_WINDOW = f"{WINDOW_SECONDS // 60} minutes"
 
 
 def describe(watchlist: Watchlist, quota_share: float) -> Iterator[str]:
     """Give the lines."""
     ids = sum(len(batch) for batch in watchlist.batches.values())
     calls = math.ceil(ids / MAX_IDS)
-    allowed = max(int(quota_share * _LIMIT), 1)
+    # The first call of a scrape is made whatever the share is.
+    share = max(allowed_calls(quota_share, LIMIT), 1)
     yield f"{len(watchlist.files)} ID files, {ids} export IDs in {len(watchlist.batches)} batches"
     for name, batch in watchlist.batches.items():
         yield f"  {name}: {len(batch)}"
@@ -29,18 +29,32 @@ def describe(watchlist: Watchlist, quota_share: float) -> Iterator[str]:
         f" {min(calls, 1)} once all are finished"
     )
     for interval in _INTERVALS:
-        used = calls * _WINDOW_SECONDS / interval
-        bounded = min(used, max(allowed, _WINDOW_SECONDS / interval))
+        scrapes = WINDOW_SECONDS // interval
+        used = calls * scrapes
+        # Scrapes that find the share used up make their first call.
+        held = share + scrapes - math.ceil(share / calls) if used > share else used
         yield (
-            f"  scraped every {interval} s: {used:g} calls in 5 minutes, {used / _LIMIT:.1%} of the"
-            f" account's rate limit of {_LIMIT}"
-            + (f"; held to {bounded:g} by --api.quota-share" if bounded < used else "")
+            f"  scraped every {interval} s: {_calls(used)} in {_WINDOW}, {used / LIMIT:.1%} of the"
+            f" account's rate limit of {LIMIT}"
+            + (f"; held to {held} by --api.quota-share" if held < used else "")
         )
-    windows = math.ceil(calls / allowed)
-    if windows > 1:
-        yield (
-            f"after a start, every ID is answered for within {(windows - 1) * 5} to {windows * 5}"
-            f" minutes: --api.quota-share {quota_share:g} allows {allowed} calls in 5 minutes"
-        )
-    else:
+    if calls <= share:
         yield "after a start, every ID is answered for in one scrape, if its timeout allows"
+        return
+    yield f"after a start, --api.quota-share {quota_share:g} allows {_calls(share)} in {_WINDOW}"
+    for interval in _INTERVALS:
+        minutes = math.ceil(_start_seconds(calls, share, interval) / 60)
+        yield f"  scraped every {interval} s: every ID is answered for within {minutes} min"
+
+
+def _start_seconds(calls: int, share: int, interval: int) -> int:
+    """Give after how long the last of `calls` is made, which are more than `share`."""
+    # The first scrape of a window uses up the share, every other makes its one call.
+    in_window = share + WINDOW_SECONDS // interval - 1
+    windows, rest = divmod(calls - 1, in_window)
+    # A window ends between two scrapes.
+    return windows * (WINDOW_SECONDS + interval) + max(rest + 1 - share, 0) * interval
+
+
+def _calls(count: int) -> str:
+    return f"{count} call" + ("" if count == 1 else "s")

@@ -38,7 +38,7 @@ ALLOWED: dict[str, set[str]] = {
     "duration": set(),
     "logs": set(),
     "flags": {"duration", "logs", "server", "web"},
-    "check": {"api", "watchlist"},
+    "check": {"api", "quota", "watchlist"},
     "credentials": {"smallfile"},
     "simulator": set(),
     "demo": {"simulator"},

@@ -52,19 +52,27 @@ def test_it_says_what_a_scrape_costs(
     ]
 
 
-def test_it_says_where_the_quota_share_ends_it() -> None:
+@pytest.mark.parametrize(
+    ("ids", "share", "held", "start"),
+    [
+        # The share, and the one call of each scrape that finds it used up.
+        (57_001, 0.57, (574, 589), ("570 calls", 1, 1)),
+        (10_000, 0.01, (14, 29), ("10 calls", 42, 17)),
+        (100_000, 0.5, (504, 519), ("500 calls", 6, 6)),
+        # However small the share is, a scrape asks once.
+        (101, 0.0001, (5, 20), ("1 call", 1, 1)),
+    ],
+)
+def test_it_says_where_the_quota_share_ends_it(
+    ids: int, share: float, held: tuple[int, int], start: tuple[str, int, int]
+) -> None:
     """The exporter makes fewer calls then, and says how long it takes to know every export."""
-    lines = [*describe(watchlist(57_001), 0.57)]
-    assert lines[6].endswith(
-        "285.5% of the account's rate limit of 1000; held to 570 by --api.quota-share"
+    allowed, per_minute, per_quarter = start
+    *_, minute, quarter, first, second, third = describe(watchlist(ids), share)
+    assert minute.endswith(f"; held to {held[0]} by --api.quota-share")
+    assert quarter.endswith(f"; held to {held[1]} by --api.quota-share")
+    assert (first, second, third) == (
+        f"after a start, --api.quota-share {share:g} allows {allowed} in 5 minutes",
+        f"  scraped every 60 s: every ID is answered for within {per_minute} min",
+        f"  scraped every 15 s: every ID is answered for within {per_quarter} min",
     )
-    assert lines[8] == (
-        "after a start, every ID is answered for within 5 to 10 minutes: --api.quota-share 0.57"
-        " allows 570 calls in 5 minutes"
-    )
-
-
-def test_the_first_call_of_a_scrape_is_never_held_back() -> None:
-    """However small the share is, a scrape asks once."""
-    lines = [*describe(watchlist(101), 0.0001)]
-    assert lines[6].endswith("; held to 5 by --api.quota-share")
