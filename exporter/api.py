@@ -6,7 +6,6 @@ configured host only.
 """
 
 import json
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -144,7 +143,7 @@ class Client:
         user_agent: str,
         advance_access: bool = False,
         observe: Callable[[Exchange], None],
-        monotonic: Callable[[], float] = time.monotonic,
+        monotonic: Callable[[], float],
     ) -> None:
         self._url = url + _BULK_GET
         self._observe = observe

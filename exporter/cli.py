@@ -2,8 +2,6 @@
 
 import contextlib
 import errno
-import importlib.metadata
-import json
 import logging
 import math
 import os
@@ -21,12 +19,14 @@ import click
 
 from exporter import __version__, check, logs
 from exporter.api import Client
+from exporter.clock import SystemClock
 from exporter.credentials import Api, CredentialsError, Token, find_api
 from exporter.demo import Demo, run_demo
 from exporter.exposition import TEXT, Exposition
 from exporter.families import export_families
 from exporter.flags import Flags, make_command
 from exporter.knowledge import Knowledge
+from exporter.revision import find_revision
 from exporter.server import Address, Server
 from exporter.telemetry import Telemetry
 from exporter.tracker import Tracker
@@ -60,7 +60,7 @@ class StartError(Exception):
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command and exit: 0, 1 for a bad result, 2 for what cannot be started."""
-    built_of = f"revision: {_revision() or 'unknown'}, python {platform.python_version()}"
+    built_of = f"revision: {find_revision() or 'unknown'}, python {platform.python_version()}"
     command = make_command(run, f"{__version__} ({built_of})")
     try:
         sys.exit(command.main(arguments, prog_name=command.name, standalone_mode=False))
@@ -128,13 +128,14 @@ class Exporter:
     def __init__(self, flags: Flags, demo: Demo | None, path: Path) -> None:
         self._flags = flags
         self._credentials = _Credentials(flags, demo)
-        self._loader = WatchlistLoader(path, time.time)
+        self._clock = SystemClock()
+        self._loader = WatchlistLoader(path, self._clock.time)
         # A scrape and a SIGHUP must not read the files at once.
         self._loading = threading.Lock()
         self._timeout = flags.api_timeout
         telemetry = Telemetry(
             version=__version__,
-            revision=_revision(),
+            revision=find_revision(),
             python=platform.python_version(),
             exporter_metrics=not flags.web_disable_exporter_metrics,
         )
@@ -144,13 +145,14 @@ class Exporter:
             user_agent=f"cavatica-export-exporter/{__version__}",
             advance_access=flags.api_advance_access,
             observe=telemetry.observe,
+            monotonic=self._clock.monotonic,
         )
         self._tracker = Tracker(
             self._load,
             client.bulk_get,
             Knowledge(flags.exports_max_age, flags.exports_completed_retention),
             quota_share=flags.api_quota_share,
-            clock=time,
+            clock=self._clock,
         )
         self._exposition = Exposition(
             telemetry, export_families(expose_error_messages=flags.exports_expose_error_messages)
@@ -159,7 +161,7 @@ class Exporter:
     def once(self) -> int:
         """Print one scrape."""
         self._load_first()
-        snapshot = self._tracker.scrape(time.monotonic() + self._timeout)
+        snapshot = self._tracker.scrape(self._clock.monotonic() + self._timeout)
         for chunk in self._exposition.render(snapshot, TEXT, compress=False).chunks:
             click.echo(chunk, nl=False)
         return 0 if snapshot.up else 1
@@ -174,6 +176,7 @@ class Exporter:
             telemetry_path=self._flags.web_telemetry_path,
             timeout=self._timeout,
             timeout_offset=self._flags.web_timeout_offset,
+            monotonic=self._clock.monotonic,
         )
         app = web_config.wrap(application) if web_config else application
         tls = web_config.ssl_context if web_config else (lambda: None)
@@ -284,15 +287,3 @@ def _listen(
         return Server(app, address, tls=tls)
     except OSError as error:
         raise StartError(f"--web.listen-address: {error.strerror}") from error
-
-
-def _revision() -> str:
-    """Give the commit that was installed, where pip noted it (PEP 610)."""
-    try:
-        text = importlib.metadata.distribution("cavatica-export-exporter").read_text(
-            "direct_url.json"
-        )
-    except importlib.metadata.PackageNotFoundError:
-        return ""
-    revision = json.loads(text or "{}").get("vcs_info", {}).get("commit_id", "")
-    return str(revision)

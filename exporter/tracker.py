@@ -15,10 +15,14 @@ from exporter.quota import Quota
 from exporter.snapshot import Snapshot
 from exporter.watchlist import Watchlist
 
-# After these, another call of the same scrape fares no better.
+# After these, another call fares no better, until one was answered.
 _HOPELESS: Final = frozenset({"auth", "rate_limited", "maintenance"})
+# What was learned of an export is rendered after the calls and before the scraper gives up: that
+# takes 20 microseconds, and a busy machine longer (docs/performance.md).
+_RENDER_SECONDS: Final = 40e-6
 
 _INCOMPLETE: Final = "invalid_response: the items do not account for every ID asked"
+_ON_HOLD: Final = "rate_limited: no call until the account has some left"
 
 _log = logging.getLogger(__name__)
 
@@ -51,10 +55,19 @@ class _Round:
     requests: int = 0
 
     @property
+    def on_hold(self) -> bool:
+        """Whether there was no call because the account has none left."""
+        return bool(self.waiting) and not self.asked and not self.late
+
+    @property
     def up(self) -> bool:
         """Whether all went well; calls that the quota share put off do not count."""
-        on_hold = bool(self.waiting) and not self.asked
-        return self.complete and not (self.failures or self.late or on_hold)
+        return self.complete and not (self.failures or self.late or self.on_hold)
+
+    @property
+    def lacked_time(self) -> bool:
+        """Whether more time could have made it better."""
+        return self.late or any(failure.reason == "timeout" for failure in self.failures)
 
 
 class Tracker:
@@ -85,11 +98,13 @@ class Tracker:
         self._watchlist = Watchlist()
         self._last_success: float | None = None
         self._failure: str | None = None
+        self._is_hopeless = False
         self._began = 0.0
         # Held by whoever touches what is known; never while the API is asked.
         self._lock = threading.Lock()
         self._turn = threading.Lock()
-        self._running: futures.Future[Snapshot] | None = None
+        # Gives the snapshot, and whether more time could have made it better.
+        self._running: futures.Future[tuple[Snapshot, bool]] | None = None
         # Done when no call is to be waited for any more.
         self._ended: futures.Future[None] = futures.Future()
 
@@ -103,34 +118,46 @@ class Tracker:
     def scrape(self, deadline: float) -> Snapshot:
         """Ask the API as far as `deadline` (on the clock's monotonic) allows; give what is known.
 
-        A scrape that arrives while one is running waits for that one, and shares its result.
+        A scrape that arrives while one is running waits for that one, and shares its result. But
+        where that one had too little time, and this one has more, it asks itself.
         """
         arrived = self._clock.monotonic()
-        with self._turn:
-            running = self._running
+        while True:
+            with self._turn:
+                running = self._running
+                if running is None:
+                    mine = self._running = futures.Future()
+                    self._began = arrived
             if running is None:
-                mine = self._running = futures.Future()
-                self._began = arrived
-        if running is not None:
+                return self._lead(mine, arrived, deadline)
             try:
-                return running.result(max(deadline - arrived, 0))
+                snapshot, lacked_time = running.result(max(deadline - self._clock.monotonic(), 0))
             except futures.TimeoutError:
                 # The other scrape may take longer than this one can wait.
                 with self._lock:
                     return self._publish(arrived, up=False, requests=0)
+            # Of two that began with the same time, the second has next to nothing left.
+            if not lacked_time or self._clock.monotonic() > (arrived + deadline) / 2:
+                return snapshot
+
+    def _lead(
+        self, mine: "futures.Future[tuple[Snapshot, bool]]", arrived: float, deadline: float
+    ) -> Snapshot:
+        """Scrape, and tell those who wait for it."""
         try:
-            snapshot = self._scrape(arrived, deadline)
+            snapshot, lacked_time = self._scrape(arrived, deadline)
         except BaseException as error:
-            mine.set_exception(error)
-            raise
-        else:
-            mine.set_result(snapshot)
-            return snapshot
-        finally:
             with self._turn:
                 self._running = None
+            mine.set_exception(error)
+            raise
+        # First, or who asks again would find the same scrape.
+        with self._turn:
+            self._running = None
+        mine.set_result((snapshot, lacked_time))
+        return snapshot
 
-    def _scrape(self, began: float, deadline: float) -> Snapshot:
+    def _scrape(self, began: float, deadline: float) -> tuple[Snapshot, bool]:
         watchlist = self._load()
         with self._lock:
             if watchlist is not self._watchlist:
@@ -142,10 +169,11 @@ class Tracker:
         finally:
             with self._lock:
                 self._knowledge.settle(this.asked, [i for ids in this.waiting for i in ids])
-        if this.asked:
+        if this.asked or this.on_hold:
             self._report(this)
         with self._lock:
-            return self._publish(began, up=this.up, requests=this.requests)
+            snapshot = self._publish(began, up=this.up, requests=this.requests)
+        return snapshot, this.lacked_time
 
     def _publish(self, began: float, *, up: bool, requests: int) -> Snapshot:
         monotonic, unix = self._clock.monotonic(), self._clock.time()
@@ -170,7 +198,7 @@ class Tracker:
             while self._may_ask(this, len(under_way), deadline):
                 ids = this.waiting.popleft()
                 this.asked += ids
-                under_way.add(self._begin(ids, deadline))
+                under_way.add(self._begin(ids, _end_of_calls(this, deadline)))
             if not under_way:
                 return
             awaited: list[futures.Future[Any]] = [*under_way, self._ended]
@@ -193,19 +221,21 @@ class Tracker:
             except BaseException as error:  # noqa: BLE001 # result() raises it again
                 future.set_exception(error)
 
-        threading.Thread(target=run, name="scrape", daemon=True).start()
+        try:
+            threading.Thread(target=run, name="scrape", daemon=True).start()
+        except RuntimeError:
+            future.set_exception(ApiError("connection", "the system has no thread for a call"))
         return future
 
     def _may_ask(self, this: _Round, under_way: int, deadline: float) -> bool:
         if not this.waiting or under_way == MAX_CALLS:
             return False
-        if any(failure.reason in _HOPELESS for failure in this.failures):
-            return False
         if this.asked:
-            allowed = self._quota.allows_further_call(under_way)
+            allowed = not self._is_hopeless and self._quota.allows_further_call(under_way)
         else:
             allowed = self._quota.allows_first_call()
-        this.late = allowed and (self._ended.done() or self._clock.monotonic() >= deadline)
+        is_over = self._clock.monotonic() >= _end_of_calls(this, deadline)
+        this.late = allowed and (self._ended.done() or is_over)
         return allowed and not this.late
 
     def _take(self, this: _Round, future: "futures.Future[BulkAnswer]") -> None:
@@ -214,8 +244,10 @@ class Tracker:
         except ApiError as error:
             this.failures.append(error)
             this.requests += error.requests
+            self._is_hopeless |= error.reason in _HOPELESS
             self._quota.learn(error)
             return
+        self._is_hopeless = False
         this.requests += answer.requests
         this.complete &= answer.complete
         self._quota.learn(answer)
@@ -227,10 +259,16 @@ class Tracker:
     def _report(self, this: _Round) -> None:
         """Log a failure when it begins or changes, and its end."""
         failure = None if this.complete else _INCOMPLETE
-        if this.failures:
+        if this.on_hold:
+            failure = self._failure or _ON_HOLD
+        elif this.failures:
             failure = f"{this.failures[0].reason}: {this.failures[0]}"
         if failure is not None and failure != self._failure:
             _log.warning("the API does not answer as it should", extra={"err": failure})
         if failure is None and self._failure is not None:
             _log.info("the API answers again")
         self._failure = failure
+
+
+def _end_of_calls(this: _Round, deadline: float) -> float:
+    return deadline - _RENDER_SECONDS * len(this.asked)

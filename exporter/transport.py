@@ -6,6 +6,7 @@ to that thread and its connection is cut.
 """
 
 import contextlib
+import http.client
 import os
 import socket
 import threading
@@ -106,7 +107,10 @@ class Transport:
             except BaseException as error:  # noqa: BLE001 # result() raises it again
                 future.set_exception(error)
 
-        threading.Thread(target=run, name="api-call", daemon=True).start()
+        try:
+            threading.Thread(target=run, name="api-call", daemon=True).start()
+        except RuntimeError as error:
+            raise NoReplyError("connection", "the system has no thread for a call") from error
         try:
             return future.result(max(timeout, 0))
         except futures.TimeoutError:
@@ -187,8 +191,20 @@ class _Line:
 _LINE: Final[ContextVar[_Line]] = ContextVar("_LINE")
 
 
+class _Response(http.client.HTTPResponse):
+    """Reads no chunk of less than nothing: urllib3 would read on to the end, however far."""
+
+    def _safe_read(self, amt: int) -> bytes:
+        if amt < 0:
+            raise http.client.IncompleteRead(b"")
+        data: bytes = super()._safe_read(amt)  # type: ignore[misc] # urllib3 calls it, typeshed hides it
+        return data
+
+
 class _Followed(urllib3.connection.HTTPConnection):
     """Tells the line of its request which socket it goes over."""
+
+    response_class = _Response
 
     def _new_conn(self) -> socket.socket:
         # Not `connect`: that returns after the TLS handshake, which can be dripped too.

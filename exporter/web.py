@@ -3,7 +3,6 @@
 import html
 import math
 import threading
-import time
 from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
@@ -47,7 +46,7 @@ class Application:
         telemetry_path: str,
         timeout: float,
         timeout_offset: float,
-        monotonic: Callable[[], float] = time.monotonic,
+        monotonic: Callable[[], float],
     ) -> None:
         self._scrape = scrape
         self._exposition = exposition

@@ -395,7 +395,13 @@ class TestConnection:
         exchanges: list[Exchange] = []
         with listen(talk) as port:
             url = f"http://127.0.0.1:{port}/v2"
-            client = Client(url, lambda: TOKEN, user_agent="a-test", observe=exchanges.append)
+            client = Client(
+                url,
+                lambda: TOKEN,
+                user_agent="a-test",
+                observe=exchanges.append,
+                monotonic=time.monotonic,
+            )
             with pytest.raises(ApiError) as caught:
                 client.bulk_get(["A"], time.monotonic() + 0.4)
         assert (caught.value.reason, caught.value.requests) == ("timeout", 2)
@@ -419,7 +425,13 @@ class TestProxy:
             for name in ("HTTP_PROXY", "HTTPS_PROXY"):
                 monkeypatch.setenv(name, f"http://127.0.0.1:{proxy}")
             for url in (f"http://127.0.0.1:{port}/v2", "https://127.0.0.1:1/v2"):
-                client = Client(url, lambda: TOKEN, user_agent="a-test", observe=lambda _: None)
+                client = Client(
+                    url,
+                    lambda: TOKEN,
+                    user_agent="a-test",
+                    observe=lambda _: None,
+                    monotonic=time.monotonic,
+                )
                 with pytest.raises(ApiError):
                     client.bulk_get(["A"], time.monotonic() + 5)
         assert ids == ["A"]

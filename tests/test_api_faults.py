@@ -355,6 +355,12 @@ FAULTS = [
         answers(gzip.compress(BOMB * 4, 1), "Content-Encoding: gzip, gzip"),
         "invalid_response",
     ),
+    Fault(
+        "a chunk of less than nothing",
+        says(partial(silent, after=HEAD + b"Transfer-Encoding: chunked\r\n\r\n-1\r\n")),
+        "connection",
+        requests=2,
+    ),
     Fault("length too large", answers(good, length=9), "connection", requests=2),
     Fault("length too small", answers(good, length=-9), "invalid_response"),
     Fault("length no number", answers(good, "Content-Length: 1"), "invalid_response"),

@@ -33,7 +33,13 @@ def test_the_demo_has_something_of_everything() -> None:
     """Exports that begin, that are over, failures of which one is dealt with, an unknown ID."""
     with run_demo() as demo:
         loader = WatchlistLoader(demo.exports, time.time)
-        client = Client(demo.url, lambda: demo.token, user_agent="test", observe=lambda _: None)
+        client = Client(
+            demo.url,
+            lambda: demo.token,
+            user_agent="test",
+            observe=lambda _: None,
+            monotonic=time.monotonic,
+        )
         tracker = Tracker(
             loader.load, client.bulk_get, Knowledge(300, 0), quota_share=0.5, clock=time
         )

@@ -464,6 +464,11 @@ class TestPairing:
         assert pair_items(["A", "B"], [item, failure()]) == ({"B": NOT_FOUND}, False)
         assert pair_items(["A", "B"], [resource("B"), item]) == ({"B": running("B")}, False)
 
+    def test_items_for_nobody_make_no_error(self) -> None:
+        """However many there are: what is known of the IDs passed over stays."""
+        items = [resource("A"), resource("X"), resource("Y"), None]
+        assert pair_items(["A", "B"], items) == ({"A": running("A")}, False)
+
     def test_an_export_that_was_not_asked_for_is_left_out(self) -> None:
         """An answer of more than was asked is used as far as it was."""
         assert pair_items(["A"], [resource("X"), resource("A")]) == ({"A": running("A")}, False)

@@ -294,6 +294,48 @@ def test_after_a_failure_that_concerns_all_calls_no_other_is_made(
     assert scene.api.calls[1] == list(ids(950))[100:200]
 
 
+def test_after_such_a_failure_a_scrape_asks_once_until_one_is_answered(scene: Scene) -> None:
+    """An expired token costs one call a scrape, however well the quota is known."""
+    scene.watch({"b": ids(950)})
+    scene.limit(remaining=999)
+    scene.scrape()
+    scene.api.failure = error("auth")
+    scene.scrape()
+    for _ in range(2):
+        scene.api.calls.clear()
+        scene.scrape()
+        assert len(scene.api.calls) == 1
+    scene.api.failure = None
+    scene.api.calls.clear()
+    assert scene.scrape().up
+    assert len(scene.api.calls) == 10
+
+
+def test_one_incomplete_answer_of_several_is_enough(scene: Scene) -> None:
+    """That the others account for all their IDs does not make up for it."""
+    everyone = ids(250)
+    scene.watch({"b": everyone})
+    scene.api.silent = {everyone[0]}
+    assert not scene.scrape().up
+
+
+def test_an_unchanged_watchlist_is_not_taken_over_again() -> None:
+    """Nothing in a scrape walks over all that is watched."""
+
+    class Counting(Knowledge):
+        adopted = 0
+
+        def adopt(self, watchlist: Watchlist) -> None:
+            self.adopted += 1
+            super().adopt(watchlist)
+
+    scene, knowledge = Scene(), Counting(300, 0)
+    tracker = Tracker(scene.load, scene.api, knowledge, quota_share=0.5, clock=scene.clock)
+    for _ in range(3):
+        tracker.scrape(scene.clock.monotonic() + 10)
+    assert knowledge.adopted == 1
+
+
 @pytest.mark.parametrize("reason", ["timeout", "connection", "server_error", "invalid_response"])
 def test_after_another_failure_the_other_calls_are_made(scene: Scene, reason: Reason) -> None:
     """One call's bad luck does not take the others' answers."""
@@ -318,6 +360,33 @@ def test_at_the_deadline_no_further_call_is_made(scene: Scene) -> None:
         assert not snapshot.up
         assert snapshot.api_calls == 1
         assert {everyone[number] for number in asked} <= set(scene.api.calls[-1])
+
+
+def test_the_calls_end_before_the_deadline_by_the_time_that_rendering_takes() -> None:
+    """The scraper is answered in time, too, when much was learned."""
+    scene = Scene()
+    scene.watch({"b": ids(10_000)})
+    deadlines = []
+
+    def note(ids: Sequence[str], deadline: float) -> BulkAnswer:
+        deadlines.append(deadline - scene.clock.monotonic())
+        scene.clock.steady += 0.01
+        return scene.api(ids, deadline)
+
+    scene.track(scene.load, note).scrape(scene.clock.monotonic() + 1)
+    # After n calls of 10 ms, those exports take 4 ms to render.
+    assert len(deadlines) == pytest.approx(1 / 0.014, abs=MAX_CALLS)
+    assert deadlines[0] == pytest.approx(1 - 0.004)
+
+
+def test_without_a_thread_for_a_call_the_answer_is_what_is_known(scene: Scene) -> None:
+    """A machine at its limit is no reason to answer nothing."""
+    before = threading.stack_size(1 << 46)
+    try:
+        snapshot = scene.scrape()
+    finally:
+        threading.stack_size(before)
+    assert (snapshot.up, snapshot.api_calls, states(snapshot)) == (False, 0, {"x": "UNKNOWN"})
 
 
 def test_a_scrape_without_any_time_asks_nobody(scene: Scene) -> None:
@@ -511,6 +580,37 @@ def test_scrapes_that_arrive_meanwhile_share_the_result(
     assert len(held.calls) == 1
 
 
+@pytest.mark.parametrize(
+    ("seconds", "calls"), [(PATIENCE, 2), (1.1, 1)], ids=["much time left", "none to speak of"]
+)
+def test_who_shared_a_scrape_that_had_too_little_time_asks_itself(
+    held: HeldApi, elsewhere: ThreadPoolExecutor, seconds: float, calls: int
+) -> None:
+    """A scraper that waits a second spoils nothing for one that waits for ten."""
+    scene = Scene(held)
+    held.go.release()
+    scene.scrape()
+    assert held.arrived.acquire(timeout=PATIENCE)
+    held.calls.clear()
+
+    def hurried(ids: Sequence[str], deadline: float) -> BulkAnswer:
+        held(ids, deadline)
+        if len(held.calls) == 1:
+            raise error("timeout")
+        return held(ids, deadline)
+
+    tracker = scene.track(scene.load, hurried)
+    first = elsewhere.submit(tracker.scrape, scene.clock.monotonic() + 1)
+    assert held.arrived.acquire(timeout=PATIENCE)
+    deadline = Deadline(scene.clock.monotonic() + seconds)
+    second = elsewhere.submit(tracker.scrape, deadline)
+    assert deadline.reckoned.wait(PATIENCE)
+    scene.clock.pass_by(1)
+    held.go.release(3)
+    assert not first.result(PATIENCE).up
+    assert second.result(PATIENCE).up == (calls > 1)
+
+
 def test_an_impatient_scrape_answers_with_what_is_known(
     held: HeldApi, elsewhere: ThreadPoolExecutor
 ) -> None:
@@ -658,6 +758,19 @@ def test_during_a_hold_nothing_is_said_to_be_well(
     for _ in range(3):
         scene.scrape()
     assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+
+def test_a_hold_without_a_refusal_is_logged(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
+    """Where others used up the account's calls, nobody has been refused anything yet."""
+    caplog.set_level(logging.INFO)
+    scene.limit(remaining=0)
+    for _ in range(3):
+        scene.scrape()
+    [record] = caplog.records
+    assert record.__dict__["err"] == "rate_limited: no call until the account has some left"
+    scene.clock.pass_by(301)
+    scene.scrape()
+    assert caplog.records[-1].getMessage() == "the API answers again"
 
 
 def test_an_answer_that_is_not_complete_is_logged(

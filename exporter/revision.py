@@ -1,0 +1,16 @@
+"""The commit that the installed exporter was built from."""
+
+import importlib.metadata
+import json
+
+
+def find_revision() -> str:
+    """Give the commit where pip noted it (PEP 610), else an empty text."""
+    try:
+        text = importlib.metadata.distribution("cavatica-export-exporter").read_text(
+            "direct_url.json"
+        )
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+    revision = json.loads(text or "{}").get("vcs_info", {}).get("commit_id", "")
+    return str(revision)
