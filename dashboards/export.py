@@ -71,10 +71,10 @@ def _state() -> Json:
     return stat(
         "State",
         "The state at the end of the chosen time range.",
-        query(state_number(one), now=True),
+        query(f"max({state_number(one)}){OR_NOTHING}", now=True),
         loud=True,
         unit="none",
-        mappings=words(STATE_WORDS),
+        mappings=words({**STATE_WORDS, -1: ("not watched", "text")}),
     )
 
 
@@ -94,7 +94,7 @@ def _times() -> list[Json]:
             query(f"1000 * {FINISHED}{OR_NOTHING}", now=True),
             unit="dateTimeAsIso",
             thresholds=steps("text"),
-            mappings=words({-1: ("not yet", "text")}),
+            mappings=words({-1: ("not known", "text")}),
         ),
         stat(
             "Duration",
@@ -125,7 +125,7 @@ def _error() -> Json:
     return stat(
         "Error code",
         "CAVATICA's error code; `none` where it gave none. The labels below say more.",
-        query(f"{error}{or_label('code', 'no error')}", "{{code}}", now=True),
+        query(f"{error}{or_label('code', 'none known')}", "{{code}}", now=True),
         as_name=True,
         unit="none",
         thresholds=steps("text", {1: "red"}),

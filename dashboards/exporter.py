@@ -230,7 +230,7 @@ def _files() -> Json:
             override("Changed", unit="dateTimeFromNow"),
         ],
         sort="Loads",
-        noValue="No ID files",
+        noValue="Nothing to show, if the exporter is up",
     )
 
 

@@ -81,7 +81,7 @@ def open_exports() -> Json:
             ),
         ],
         sort="State",
-        noValue="Everything is completed or acknowledged",
+        noValue="Nothing to show, if the exporter is up",
     )
 
 

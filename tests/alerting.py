@@ -45,8 +45,8 @@ def _selected(node: object) -> Iterator[str]:
 
 
 def known_series() -> set[str]:
-    """The names of all series that the exporter and the recording rules give, and `up`."""
+    """The names of all series that the exporter, the rules and Prometheus itself give."""
     endings = {"counter": ["_total"], "histogram": ["_bucket", "_count", "_sum"]}
     telemetry = Telemetry(version="", revision="", python="", exporter_metrics=False).collect()
     counted = {f"{each.name}{end}" for each in telemetry for end in endings.get(each.type, [""])}
-    return {*map(attrgetter("name"), FAMILIES), *counted, *RECORDED, "up"}
+    return {*map(attrgetter("name"), FAMILIES), *counted, *RECORDED, "up", "ALERTS"}

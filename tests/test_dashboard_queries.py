@@ -40,7 +40,9 @@ VARIABLES = [
     for name, variable in variables(dashboard).items()
 ]
 EXPRESSIONS: dict[str, str] = {
-    rule.get("alert") or rule["record"]: rule["expr"]
+    (rule.get("alert") or rule["record"]) + (" of one" if "ALERTS{" in rule["expr"] else ""): (
+        rule["expr"]
+    )
     for group in yaml.safe_load(RULES.read_text(encoding="utf-8"))["groups"]
     for rule in group["rules"]
 }
@@ -244,7 +246,8 @@ def test_an_alert_can_fire(scene: Scene, alert: str) -> None:
 def test_every_part_of_a_rule_finds_something(scene: Scene, rule: str) -> None:
     """No part of a rule's expression is empty always: its metrics and labels exist."""
     for selector in parts(EXPRESSIONS[rule]):
-        assert scene.ask(selector), selector
+        # Prometheus' own, of an alert that does not fire here.
+        assert selector.startswith("ALERTS{") or scene.ask(selector), selector
 
 
 def test_two_replicas_count_once(scene: Scene) -> None:

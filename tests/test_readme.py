@@ -18,6 +18,7 @@ from exporter.families import (
 from exporter.flags import Flags, make_command
 from exporter.idfile import KEYS
 from exporter.telemetry import Telemetry
+from tests.alerting import RULES
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 
@@ -115,3 +116,13 @@ def test_the_readme_has_no_metric_that_is_not_there() -> None:
 def test_every_key_of_an_id_file_is_in_the_readme(key: str) -> None:
     """An example shows it at the beginning of a line."""
     assert re.search(rf"^{key}:", README, re.MULTILINE)
+
+
+def test_the_table_of_alerts_has_every_alert_with_its_severity() -> None:
+    """In the order of the rules; of two rules of one name the first counts."""
+    rows = re.findall(r"^\| `(Cavatica\w+)` \| (\w+) \|", README, re.MULTILINE)
+    severities: dict[str, str] = {}
+    for rule in RULES:
+        if "alert" in rule:
+            severities.setdefault(rule["alert"], rule["labels"]["severity"])
+    assert dict(rows) == severities
