@@ -585,6 +585,18 @@ class TestConnection:
                 wait_for(lambda count=number: len(served) == count, "the server has hung up")  # type: ignore[misc]
 
 
+class TestThreads:
+    """A machine at its limit."""
+
+    def test_without_one_there_is_no_reply(self) -> None:
+        """It is a failure like others, and the next request is made again."""
+        before = threading.stack_size(1 << 46)
+        try:
+            assert failure(1) == ("connection", "the system has no thread for a call")
+        finally:
+            threading.stack_size(before)
+
+
 class TestTLS:
     """The way to the API, encrypted."""
 
