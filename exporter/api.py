@@ -61,7 +61,7 @@ class Exchange:
     """One HTTP request, for the books.
 
     Attributes:
-        status: The HTTP status, or None where no answer came.
+        status: The HTTP status, or None where no answer began.
         seconds: How long it took.
         reason: Why it failed, or None.
     """
@@ -95,8 +95,8 @@ class ApiError(Exception):
 
     Attributes:
         reason: One of `REASONS`.
-        status: The HTTP status, or None where no answer came.
-        rate_limit: From the headers, or None where no answer came.
+        status: The HTTP status, or None where no answer began.
+        rate_limit: From the headers, or None where no whole answer came.
         requests: How many HTTP requests were sent.
     """
 
@@ -180,7 +180,7 @@ class Client:
             status = reply.status
             outcomes, complete = pair_items(ids, _items(reply))
         except ApiError as error:
-            reason = error.reason
+            status, reason = error.status, error.reason
             error.requests = number
             raise
         else:
@@ -193,7 +193,7 @@ class Client:
         try:
             return self._transport.post(self._url, {"export_ids": list(ids)}, timeout)
         except NoReplyError as error:
-            raise ApiError(error.reason, str(error)) from error
+            raise ApiError(error.reason, str(error), status=error.status) from error
 
 
 def _items(reply: Reply) -> list[object]:

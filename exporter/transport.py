@@ -56,11 +56,13 @@ class NoReplyError(Exception):
 
     Attributes:
         reason: Why.
+        status: Of an answer that began, else None.
     """
 
-    def __init__(self, reason: Reason, text: str) -> None:
+    def __init__(self, reason: Reason, text: str, status: int | None = None) -> None:
         super().__init__(text)
         self.reason: Reason = reason
+        self.status = status
 
 
 class Transport:
@@ -115,9 +117,9 @@ class Transport:
             return future.result(max(timeout, 0))
         except futures.TimeoutError:
             line.cut()
-            raise NoReplyError("timeout", _LATE) from None
+            raise NoReplyError("timeout", _LATE, line.status) from None
         except (OSError, urllib3.exceptions.HTTPError) as error:
-            raise _explain(error) from error
+            raise NoReplyError(*_explain(error), line.status) from error
 
     def _exchange(self, url: str, payload: object, timeout: float, line: "_Line") -> Reply:
         _LINE.set(line)
@@ -130,6 +132,7 @@ class Transport:
                 stream=True,
             )
             with response:
+                line.status = response.status_code
                 return Reply(response.status_code, response.headers, _body(response))
         finally:
             line.let_go()
@@ -150,9 +153,14 @@ class _TokenAuth(requests.auth.AuthBase):
 
 
 class _Line:
-    """The connection that a request goes over, to be cut from another thread."""
+    """The connection that a request goes over, to be cut from another thread.
+
+    Attributes:
+        status: Of the answer, once it has begun.
+    """
 
     def __init__(self) -> None:
+        self.status: int | None = None
         self._lock = threading.Lock()
         self._socket: socket.socket | None = None
         self._is_cut = False
@@ -254,27 +262,27 @@ def _body(response: requests.Response) -> bytes:
         size += len(chunk)
         if size > MAX_ANSWER_BYTES:
             text = f"the answer is larger than {MAX_ANSWER_BYTES} bytes"
-            raise NoReplyError("invalid_response", text)
+            raise NoReplyError("invalid_response", text, response.status_code)
     return b"".join(chunks)
 
 
-def _explain(error: Exception) -> NoReplyError:
+def _explain(error: Exception) -> tuple[Reason, str]:
     broken = requests.exceptions
     if isinstance(error, broken.ContentDecodingError):
-        return NoReplyError("invalid_response", "the answer's compression is broken")
+        return "invalid_response", "the answer's compression is broken"
     if isinstance(error, broken.InvalidHeader):
-        return NoReplyError("invalid_response", "the answer's length is no number")
+        return "invalid_response", "the answer's length is no number"
     if isinstance(error, broken.SSLError):
-        return NoReplyError("tls", "the TLS connection failed" + _cause(error))
+        return "tls", "the TLS connection failed" + _cause(error)
     # A read that times out after the headers arrives in a wrapping.
     if isinstance(error, broken.Timeout) or (
         error.args and isinstance(error.args[0], urllib3.exceptions.ReadTimeoutError)
     ):
-        return NoReplyError("timeout", _LATE)
+        return "timeout", _LATE
     if isinstance(error, OSError) and not isinstance(error, broken.RequestException):
         # Of all that requests opens and reads, only the CA bundle's errors come as they are.
-        return NoReplyError("tls", str(error))
-    return NoReplyError("connection", "no connection, or it broke" + _cause(error))
+        return "tls", str(error)
+    return "connection", "no connection, or it broke" + _cause(error)
 
 
 def _cause(error: BaseException) -> str:

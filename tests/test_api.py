@@ -35,6 +35,7 @@ EXAMPLE = Path(__file__).parent / "data/api/bulk-get-completed.json"
 IDS = ["gOM3zcx6CG411ac0SbNkaUE0SNRK4H0S", "YFyyZ7rpCGtXjKTzjGGRJIIAmCd6Mh19"]
 NO_LIMIT = RateLimit(None, None, None)
 NOT_FOUND = {"status": 404, "code": 9002, "message": "No such export.", "more_info": ""}
+CUT_OFF = b"HTTP/1.1 500 Oops\r\nContent-Length: 9\r\n\r\n{}"
 BROKEN = requests.ConnectionError(ProtocolError("Connection aborted."))
 
 
@@ -379,6 +380,27 @@ class TestConnection:
         api.answer(found())
         api.ask()
         assert [each.seconds for each in api.exchanges] == [2.0, 2.0]
+
+    def test_that_breaks_within_an_answer_is_counted_with_its_status(self) -> None:
+        """Only where there was no answer at all is there none."""
+
+        def talk(peer: Peer) -> None:
+            peer.receive()
+            peer.send(CUT_OFF)
+
+        exchanges: list[Exchange] = []
+        with listen(talk) as port:
+            client = Client(
+                f"http://127.0.0.1:{port}/v2",
+                lambda: TOKEN,
+                user_agent="a-test",
+                observe=exchanges.append,
+                monotonic=time.monotonic,
+            )
+            with pytest.raises(ApiError) as caught:
+                client.bulk_get(["A"], time.monotonic() + 5)
+        assert (caught.value.reason, caught.value.status) == ("connection", 500)
+        assert [(each.status, each.reason) for each in exchanges] == [(500, "connection")] * 2
 
     def test_shares_its_deadline_with_the_retry(self) -> None:
         """The second request has what the first one left."""

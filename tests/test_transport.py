@@ -555,6 +555,18 @@ class TestConnection:
             pytest.param(say(b"SSH-2.0-OpenSSH_9.2\r\n"), id="another protocol"),
             pytest.param(say(HEAD + b"a: b\r\n" * 200 + b"\r\n"), id="too many headers"),
             pytest.param(say(HEAD + b"a: " + b"b" * 70000), id="too long a header"),
+            pytest.param(
+                say(HEAD + b"Transfer-Encoding: chunked\r\n\r\n-1\r\n", *[b" " * 2**20] * 9),
+                id="a chunk of less than nothing",
+            ),
+            pytest.param(
+                say(HEAD + b"Transfer-Encoding: chunked\r\n\r\n1;" + b" " * 70000),
+                id="too long a chunk's extension",
+            ),
+            pytest.param(
+                say(HEAD + b"Transfer-Encoding: chunked\r\n\r\n0\r\n" + b" " * 70000),
+                id="too long a trailer",
+            ),
         ],
     )
     def test_breaks(self, talk: Callable[[Peer], object]) -> None:
@@ -583,6 +595,41 @@ class TestConnection:
                 url = f"http://127.0.0.1:{port}/"
                 assert transport.post(url, PAYLOAD, PATIENCE).status == 200
                 wait_for(lambda count=number: len(served) == count, "the server has hung up")  # type: ignore[misc]
+
+
+class TestStatus:
+    """Of an answer that cannot be used."""
+
+    @pytest.mark.parametrize(
+        ("talk", "status"),
+        [
+            pytest.param(say(), None, id="no answer"),
+            pytest.param(drip(HEAD * 99), None, id="late in the head"),
+            pytest.param(
+                say(b"HTTP/1.1 502 Bad\r\nContent-Length: 9\r\n\r\n{}"),
+                502,
+                id="closed in the body",
+            ),
+            pytest.param(
+                drip(b" " * 999, after=HEAD + b"Content-Length: 999\r\n\r\n"), 200, id="late"
+            ),
+            pytest.param(
+                say(HEAD + b"\r\n", b" " * (MAX_ANSWER_BYTES + 1)), 200, id="larger than the limit"
+            ),
+            pytest.param(
+                say(HEAD + b"Content-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}"),
+                200,
+                id="broken compression",
+            ),
+        ],
+    )
+    def test_is_told_where_it_came(
+        self, talk: Callable[[Peer], object], status: int | None
+    ) -> None:
+        """What follows may be late, too large, cut off or garbled."""
+        with listen(talk) as port, pytest.raises(NoReplyError) as caught:
+            post(port, timeout=DEADLINE)
+        assert caught.value.status == status
 
 
 class TestThreads:
