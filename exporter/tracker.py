@@ -224,7 +224,8 @@ class Tracker:
         try:
             threading.Thread(target=run, name="scrape", daemon=True).start()
         except RuntimeError:
-            future.set_exception(ApiError("connection", "the system has no thread for a call"))
+            # The system has no thread to give: the call is made in this one, and others wait.
+            run()
         return future
 
     def _may_ask(self, this: _Round, under_way: int, deadline: float) -> bool:

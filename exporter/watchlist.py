@@ -10,6 +10,7 @@ import os
 import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from operator import attrgetter
 from pathlib import Path
 from typing import Final
 
@@ -131,14 +132,14 @@ class WatchlistLoader:
         with os.scandir(self._path) as entries:
             return {
                 entry.name: entry
-                for entry in sorted(entries, key=lambda entry: entry.name)
+                for entry in sorted(entries, key=attrgetter("name"))
                 if entry.name.endswith(ENDINGS)
                 and not entry.name.startswith(".")
                 and not _leads_to_a_directory(entry)
             }
 
     def _look(self, name: str, path: "Path | os.DirEntry[str]", *, afresh: bool) -> _Known:
-        before = self._known.get(name, _Known())
+        before = self._known.get(name) or _Known()
         try:
             if not afresh and before.look == look_of(path.stat()):
                 return before
@@ -200,7 +201,7 @@ class WatchlistLoader:
             else:
                 _log.info("ID files can be read again")
         for name, file in known.items():
-            before = self._known.get(name, _Known())
+            before = self._known.get(name) or _Known()
             if file.error != before.error and file.error is not None:
                 kept = "none of its IDs are" if file.content is None else "its last good IDs are"
                 _log.error(f"ID file is in error, {kept} watched", extra={"err": file.error})

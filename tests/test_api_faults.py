@@ -11,6 +11,7 @@ import json
 import logging
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -194,6 +195,16 @@ def nobody() -> Iterator[str]:
 
 
 @contextmanager
+def crowded() -> Iterator[str]:
+    """A machine that has no thread left for a call."""
+    before = threading.stack_size(1 << 46)
+    try:
+        yield "http://127.0.0.1:1/v2"
+    finally:
+        threading.stack_size(before)
+
+
+@contextmanager
 def nowhere() -> Iterator[str]:
     """A host that no resolver knows."""
 
@@ -311,6 +322,7 @@ FAULTS = [
     Fault(
         "another protocol", says(lambda peer: peer.send(b"SSH-2.0\r\n")), "connection", requests=2
     ),
+    Fault("no thread left", crowded, "connection", requests=2),
     # Refusals
     Fault("redirect to another host", elsewhere, "redirect"),
     Fault("400", refuses("400"), "client_error"),

@@ -379,14 +379,14 @@ def test_the_calls_end_before_the_deadline_by_the_time_that_rendering_takes() ->
     assert deadlines[0] == pytest.approx(1 - 0.004)
 
 
-def test_without_a_thread_for_a_call_the_answer_is_what_is_known(scene: Scene) -> None:
-    """A machine at its limit is no reason to answer nothing."""
+def test_without_a_thread_for_a_call_it_is_made_in_the_scrapes_own(scene: Scene) -> None:
+    """A machine at its limit is no reason to ask nobody."""
     before = threading.stack_size(1 << 46)
     try:
         snapshot = scene.scrape()
     finally:
         threading.stack_size(before)
-    assert (snapshot.up, snapshot.api_calls, states(snapshot)) == (False, 0, {"x": "UNKNOWN"})
+    assert (snapshot.up, snapshot.api_calls, states(snapshot)) == (True, 1, {"x": "RUNNING"})
 
 
 def test_a_scrape_without_any_time_asks_nobody(scene: Scene) -> None:
@@ -609,6 +609,36 @@ def test_who_shared_a_scrape_that_had_too_little_time_asks_itself(
     held.go.release(3)
     assert not first.result(PATIENCE).up
     assert second.result(PATIENCE).up == (calls > 1)
+
+
+def test_those_who_ask_again_share_that_scrape(
+    held: HeldApi, elsewhere: ThreadPoolExecutor
+) -> None:
+    """However many shared one that had too little time, there is one more, and not one for each."""
+    scene = Scene(held)
+
+    def hurried(ids: Sequence[str], deadline: float) -> BulkAnswer:
+        answer = held(ids, deadline)
+        if len(held.calls) == 1:
+            raise error("timeout")
+        return answer
+
+    tracker = scene.track(scene.load, hurried)
+    first = elsewhere.submit(tracker.scrape, scene.clock.monotonic() + 1)
+    assert held.arrived.acquire(timeout=PATIENCE)
+    deadlines = [Deadline(scene.clock.monotonic() + PATIENCE) for _ in range(3)]
+    others = [elsewhere.submit(tracker.scrape, deadline) for deadline in deadlines]
+    for deadline in deadlines:
+        assert deadline.reckoned.wait(PATIENCE)
+        deadline.reckoned.clear()
+    scene.clock.pass_by(1)
+    held.go.release()
+    for deadline in deadlines:
+        assert deadline.reckoned.wait(PATIENCE)
+    held.go.release()
+    assert not first.result(PATIENCE).up
+    assert [scrape.result(PATIENCE).up for scrape in others] == [True] * 3
+    assert len(held.calls) == 2
 
 
 def test_an_impatient_scrape_answers_with_what_is_known(
