@@ -96,7 +96,7 @@ BATCH_FAMILIES: Final[tuple[Family[Batch], ...]] = (
     ),
     Family(
         "cavatica_export_lookup_errors",
-        "Export IDs for which the API answered an error instead of an export.",
+        "Export IDs for which the API answered an error, but for finished exports.",
         ("code",),
         lambda batch: _by(sorted(batch.totals.lookup_errors.items())),
     ),

@@ -78,7 +78,7 @@ class Tracker:
         bulk_get: Asks the API for up to `MAX_IDS` exports.
         knowledge: Empty, and the tracker's own from now on.
         quota_share: The part of the account's rate limit that may be used up, from 0 to 1.
-        clock: The module `time`, or a stand-in.
+        clock: Both kinds of time.
     """
 
     def __init__(
