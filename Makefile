@@ -7,6 +7,7 @@ BIN := .venv/bin
 help:
 	@echo 'make demo         run the exporter against a simulated CAVATICA'
 	@echo 'make test         all tests, with coverage'
+	@echo 'make check        lint and the unit tests: what to run while working'
 	@echo 'make lint         ruff and mypy'
 	@echo 'make servers      Prometheus and Alertmanager for the tests, which make test gets by itself'
 	@echo 'make soak         ten minutes of faults, file edits and scrapers (MINUTES=10 SEED=1; Linux)'
@@ -27,6 +28,11 @@ test: .venv/ready servers
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
+# What to run while working: lint and the unit tests, in under 30 seconds.
+.PHONY: check
+check: lint
+	$(BIN)/pytest -q tests/unit
+
 .PHONY: lint
 lint: .venv/ready
 	$(BIN)/ruff check
@@ -37,7 +43,7 @@ MINUTES ?= 10
 SEED ?= $(shell date +%s)
 .PHONY: soak
 soak: .venv/ready
-	$(BIN)/python -m tests.soak --minutes $(MINUTES) --seed $(SEED)
+	$(BIN)/python -m tests.system.soak --minutes $(MINUTES) --seed $(SEED)
 
 .PHONY: fuzz
 fuzz: .venv/ready

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from benchmarks.processes import Exporter, Simulator, exporter, naive_exporter, simulator
 from benchmarks.scraper import Scraper
-from exporter.watchlist import WatchlistLoader
+from exporter.watchlist.loader import WatchlistLoader
 
 _SCRAPES = 60
 _NAIVE_SCRAPES = 3

@@ -1,5 +1,5 @@
 """`python -m exporter`."""
 
-from exporter.cli import main
+from exporter.cli.command import main
 
 main()

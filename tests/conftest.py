@@ -7,7 +7,7 @@ import sys
 import pytest
 from hypothesis import settings
 
-from tests.servers import require_programs
+from tests.support.servers import require_programs
 
 # Shared machines pause; a property that holds slowly still holds. Under CI examples are the same
 # in every run, so that a change is never blamed for an old bug.

@@ -9,7 +9,7 @@ from operator import lt
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from exporter import smallfile
+from exporter import files
 from exporter.document import DocumentError, line_of, read_yaml
 from exporter.webconfig.basicauth import BasicAuth, is_hash
 from exporter.webconfig.section import Section, WebConfigError
@@ -84,7 +84,7 @@ class WebConfigFile:
             force: Also if nothing changed, and even if the file now protects less than before.
         """
         with self._reloading:
-            if not force and all(smallfile.look(path) == was for path, was in self._files.items()):
+            if not force and all(files.look(path) == was for path, was in self._files.items()):
                 return
             reading = _Reading(self._path)
             try:
@@ -132,7 +132,7 @@ class _Reading:
     def _content(self) -> Mapping[str, object]:
         self._find(self._path.name)
         try:
-            data, _ = smallfile.read(self._path, _MAX_FILE_BYTES)
+            data, _ = files.read(self._path, _MAX_FILE_BYTES)
             text = data.decode("utf-8-sig")
         except OSError as error:
             raise WebConfigError.at(str(self._path), None, str(error.strerror)) from None
@@ -169,5 +169,5 @@ class _Reading:
 
     def _find(self, name: str) -> Path:
         path = self._path.parent / name
-        self.files[path] = smallfile.look(path)
+        self.files[path] = files.look(path)
         return path

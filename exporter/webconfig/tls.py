@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from exporter import smallfile
+from exporter import files
 from exporter.document import printable
 from exporter.webconfig.section import Section
 
@@ -149,7 +149,7 @@ def _readable_file(section: Section, key: str, find: Callable[[str], Path]) -> P
     path = find(name)
     try:
         # OpenSSL tells too little of what is wrong, and would wait for a pipe.
-        smallfile.read(path, _MAX_FILE_BYTES)
+        files.read(path, _MAX_FILE_BYTES)
     except (OSError, ValueError) as error:  # ValueError: there is a NUL in the name
         reason = error.strerror if isinstance(error, OSError) else error
         raise section.error(key, f"cannot be read: {printable(str(path))}: {reason}") from None

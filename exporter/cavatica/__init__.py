@@ -1,0 +1,1 @@
+"""The CAVATICA API: one bulk get call, its values, and the credentials for it."""

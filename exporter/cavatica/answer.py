@@ -1,0 +1,112 @@
+"""The values of a bulk get call: its outcome, the rate limit, and the error with its reason.
+
+They load no HTTP library, so that whatever only reads them does not either.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Final, Literal, get_args
+
+from exporter.cavatica.export import Export, LookupFailure
+
+Reason = Literal[
+    "timeout",
+    "connection",
+    "tls",
+    "redirect",
+    "auth",
+    "rate_limited",
+    "maintenance",
+    "server_error",
+    "client_error",
+    "invalid_response",
+]
+REASONS: Final[tuple[Reason, ...]] = get_args(Reason)
+
+#: IDs in one call: the official client's manual gives this for all bulk calls.
+MAX_IDS: Final = 100
+#: Calls side by side.
+MAX_CALLS: Final = 4
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimit:
+    """What the rate-limit headers of an answer say; None where they do not.
+
+    Attributes:
+        limit: Calls that the account may make in a window.
+        remaining: Calls that are left of them.
+        reset: Unix time in seconds at which the next window begins.
+    """
+
+    limit: int | None
+    remaining: int | None
+    reset: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class RequestOutcome:
+    """One HTTP request, for the books.
+
+    Attributes:
+        status: The HTTP status, or None where no answer began.
+        seconds: How long it took.
+        reason: Why it failed, or None.
+    """
+
+    status: int | None
+    seconds: float
+    reason: Reason | None
+
+
+@dataclass(frozen=True, slots=True)
+class BulkResponse:
+    """What a bulk get call said.
+
+    Attributes:
+        outcomes: By asked ID, as `pair_items` gives them.
+        complete: Whether the items account for every ID asked, and for nothing else.
+        rate_limit: From the headers.
+        requests: How many HTTP requests it took.
+    """
+
+    outcomes: Mapping[str, Export | LookupFailure | None]
+    complete: bool
+    rate_limit: RateLimit
+    requests: int
+
+
+class ApiError(Exception):
+    """A bulk get call that gave no answer to use.
+
+    The text never holds anything that the other side sent, but numbers.
+
+    Attributes:
+        reason: One of `REASONS`.
+        status: The HTTP status, or None where no answer began.
+        rate_limit: From the headers, or None where no whole answer came.
+        requests: How many HTTP requests were sent.
+    """
+
+    def __init__(
+        self,
+        reason: Reason,
+        text: str,
+        *,
+        status: int | None = None,
+        rate_limit: RateLimit | None = None,
+    ) -> None:
+        super().__init__(text)
+        self.reason: Reason = reason
+        self.status = status
+        self.rate_limit = rate_limit
+        self.requests = 0
+
+    @property
+    def worth_a_retry(self) -> bool:
+        """Whether a second request may well succeed at once."""
+        return self.reason == "connection" or self.status in {
+            HTTPStatus.BAD_GATEWAY,
+            HTTPStatus.GATEWAY_TIMEOUT,
+        }

@@ -1,0 +1,172 @@
+"""The seam to the network: one bulk get call of the CAVATICA API.
+
+Every failure is one `ApiError` with a reason of a closed list, and every call ends by its
+deadline, whatever the other side does. The token leaves the process in one header, to the
+configured host only.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from http import HTTPStatus
+
+from exporter.cavatica.answer import (
+    MAX_CALLS,
+    ApiError,
+    BulkResponse,
+    RateLimit,
+    Reason,
+    RequestOutcome,
+)
+from exporter.cavatica.export import pair_items, parse_error
+from exporter.cavatica.transport import Response, Transport, TransportError
+
+# Both public clients use this path; the API's page prints `export` for `exports` in one place.
+_BULK_GET = "/bulk/storage/exports/get"
+# The header's documentation says seconds, the rate_limit page shows milliseconds: no time in
+# seconds is as large as this before the year 5138.
+_MILLISECONDS_FROM = 10**11
+_MAX_INTEGER_DIGITS = 18
+
+
+class Client:
+    """Asks the API; may be used by several threads at once.
+
+    Args:
+        url: Base URL up to ``/v2``, without a slash at the end.
+        token: Gives the token to use for the next request.
+        user_agent: The header's value.
+        advance_access: Whether to send ``X-SBG-Advance-Access: advance``.
+        observe: Is told of every HTTP request when it is over.
+        monotonic: The clock of the deadlines.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        token: Callable[[], str],
+        *,
+        user_agent: str,
+        advance_access: bool = False,
+        observe: Callable[[RequestOutcome], None],
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._url = url + _BULK_GET
+        self._observe = observe
+        self._monotonic = monotonic
+        headers = {"User-Agent": user_agent, "Accept-Encoding": "gzip"}
+        if advance_access:
+            headers["X-SBG-Advance-Access"] = "advance"
+        self._transport = Transport(
+            token,
+            headers,
+            use_environment=url.startswith("https://"),
+            connections=MAX_CALLS,
+        )
+
+    def bulk_get(self, ids: Sequence[str], deadline: float) -> BulkResponse:
+        """Ask for up to `MAX_IDS` different exports, and have done by `deadline`.
+
+        Raises:
+            ApiError: when there is no answer to use.
+        """
+        try:
+            return self._attempt(ids, deadline, number=1)
+        except ApiError as error:
+            if not error.worth_a_retry or self._monotonic() >= deadline:
+                raise
+        return self._attempt(ids, deadline, number=2)
+
+    def _attempt(self, ids: Sequence[str], deadline: float, number: int) -> BulkResponse:
+        began = self._monotonic()
+        status: int | None = None
+        reason: Reason | None = None
+        try:
+            reply = self._post(ids, deadline - began)
+            status = reply.status
+            outcomes, complete = pair_items(ids, _items(reply))
+        except ApiError as error:
+            status, reason = error.status, error.reason
+            error.requests = number
+            raise
+        else:
+            reason = None if complete else "invalid_response"
+            return BulkResponse(outcomes, complete, _rate_limit(reply), number)
+        finally:
+            self._observe(RequestOutcome(status, self._monotonic() - began, reason))
+
+    def _post(self, ids: Sequence[str], timeout: float) -> Response:
+        try:
+            return self._transport.post(self._url, {"export_ids": list(ids)}, timeout)
+        except TransportError as error:
+            raise ApiError(error.reason, str(error), status=error.status) from error
+
+
+def _items(reply: Response) -> list[object]:
+    """Give the items of a good answer, and raise `ApiError` for any other."""
+    if reply.status != HTTPStatus.OK:
+        raise _refusal(reply)
+    document = _json(reply.body)
+    items = document.get("items") if isinstance(document, dict) else None
+    if not isinstance(items, list):
+        raise ApiError(
+            "invalid_response",
+            "the answer is no JSON object with a list of items",
+            status=reply.status,
+            rate_limit=_rate_limit(reply),
+        )
+    return items
+
+
+def _refusal(reply: Response) -> ApiError:
+    # Status codes and platform codes: the platform's page "API status codes".
+    error = parse_error(_json(reply.body))
+    code = error.code if error else ""
+    reason: Reason
+    if reply.status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
+        reason = "auth"
+    elif reply.status == HTTPStatus.TOO_MANY_REQUESTS:
+        reason = "rate_limited"
+    elif reply.status == HTTPStatus.SERVICE_UNAVAILABLE and code == "0":
+        reason = "maintenance"
+    elif reply.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        reason = "server_error"
+    elif reply.status >= HTTPStatus.BAD_REQUEST:
+        reason = "client_error"
+    elif reply.status >= HTTPStatus.MULTIPLE_CHOICES:
+        reason = "redirect"
+    else:
+        reason = "invalid_response"
+    text = f"HTTP {reply.status}" + (f", platform code {code}" if code else "")
+    return ApiError(reason, text, status=reply.status, rate_limit=_rate_limit(reply))
+
+
+def _json(body: bytes) -> object:
+    try:
+        document: object = json.loads(
+            body.decode("utf-8-sig"), parse_int=_bounded_integer, parse_constant=_no_number
+        )
+    except (ValueError, RecursionError):
+        return None
+    return document
+
+
+def _bounded_integer(digits: str) -> int | None:
+    # Python refuses to read integers of some thousand digits, and would drop the whole answer.
+    return int(digits) if len(digits) <= _MAX_INTEGER_DIGITS else None
+
+
+def _no_number(_: str) -> None:
+    """NaN and the infinities are no numbers in JSON."""
+
+
+def _rate_limit(reply: Response) -> RateLimit:
+    def number(name: str) -> int | None:
+        text = reply.headers.get(name, "").strip()
+        return int(text) if text.isascii() and text.isdigit() and len(text) < 16 else None  # noqa: PLR2004 # no count or time is longer
+
+    reset = number("X-RateLimit-Reset")
+    return RateLimit(
+        limit=number("X-RateLimit-Limit"),
+        remaining=number("X-RateLimit-Remaining"),
+        reset=reset / 1000 if reset is not None and reset >= _MILLISECONDS_FROM else reset,
+    )

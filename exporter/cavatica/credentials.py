@@ -1,0 +1,214 @@
+"""Where the API is and which token it wants.
+
+The names of the environment variables and of the credentials file are those of the official
+client, `sevenbridges-python`.
+"""
+
+import configparser
+import ipaddress
+import logging
+import re
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from exporter.files import look, look_of, read
+
+CAVATICA_URL: Final = "https://cavatica-api.sbgenomics.com/v2"
+TOKEN_VARIABLE: Final = "SB_AUTH_TOKEN"  # noqa: S105 # its name
+URL_VARIABLE: Final = "SB_API_ENDPOINT"
+CREDENTIALS_FILE: Final = Path(".sevenbridges", "credentials")
+DEFAULT_PROFILE: Final = "default"
+
+_MAX_FILE_BYTES = 65536
+# What may stand in a header.
+_TOKEN = re.compile(r"[!-~]{1,4096}")
+# Without what parsers of URLs disagree about.
+_URL = re.compile(r"[!-\[\]-~]+")
+
+_log = logging.getLogger(__name__)
+
+
+class CredentialsError(ValueError):
+    """There is no token or no URL to use; the text says what to do, and holds no secret."""
+
+
+class Token:
+    """A token that shows itself only when it is called."""
+
+    def __init__(self, text: str, origin: str) -> None:
+        if _TOKEN.fullmatch(text) is None:
+            what = "no token" if not text else "something else"
+            raise CredentialsError(f"{origin}: must hold the token alone, but holds {what}")
+        self._text = text
+
+    def __call__(self) -> str:
+        """Give the token."""
+        return self._text
+
+
+class TokenFile:
+    """The token in a file, read again when the file changes; may be called by several threads.
+
+    Raises:
+        CredentialsError: if it holds no token now. Later the last good one stays in force.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        # Calls side by side: none may go on with the old token while another reads the new one.
+        self._lock = threading.Lock()
+        self._look: tuple[int, ...] | None = None
+        self._token = self._read()
+
+    def __call__(self) -> str:
+        """Give the token that the file holds now."""
+        with self._lock:
+            try:
+                if look(self._path) != self._look:
+                    self._token = self._read()
+                    _log.info("the token was read again")
+            except CredentialsError as error:
+                if self._look is not None:
+                    _log.warning("the last token stays in use", extra={"err": str(error)})
+                self._look = None
+            return self._token()
+
+    def _read(self) -> Token:
+        origin = f"--api.token-file {self._path}"
+        try:
+            data, status = read(self._path, _MAX_FILE_BYTES)
+        except OSError as error:
+            raise CredentialsError(f"{origin} cannot be read: {error.strerror}") from None
+        token = Token(_text(data).strip(), origin)
+        self._look = look_of(status)
+        return token
+
+
+@dataclass(frozen=True, slots=True)
+class Api:
+    """Where the API is, and the token for it.
+
+    Attributes:
+        url: Base URL without a slash at the end.
+        token: Gives the token.
+        origin: Where the token comes from, for people.
+    """
+
+    url: str
+    token: Token | TokenFile
+    origin: str
+
+
+def find_api(
+    *,
+    url: str | None,
+    token_file: Path | None,
+    profile: str | None,
+    environ: Mapping[str, str],
+    home: Path,
+) -> Api:
+    """Find URL and token as the official client would, flags first.
+
+    Raises:
+        CredentialsError: when there is no token, or the URL is none to send it to.
+    """
+    profiles = _Profiles(home / CREDENTIALS_FILE)
+    named = profiles.get(profile) if profile is not None else {}
+    fallback: Mapping[str, str] = {}
+    token: Token | TokenFile
+    if token_file is not None:
+        token, origin = TokenFile(token_file), "--api.token-file"
+    elif profile is not None:
+        origin = f"profile {profile}"
+        token = Token(
+            named.get("auth_token", ""), f"{profiles.path}, section [{profile}], auth_token"
+        )
+    elif text := environ.get(TOKEN_VARIABLE, "").strip():
+        token, origin = Token(text, TOKEN_VARIABLE), TOKEN_VARIABLE
+    else:
+        fallback = profiles.find(DEFAULT_PROFILE)
+        if "auth_token" not in fallback:
+            raise CredentialsError(
+                "there is no token: put it into a file and name that with --api.token-file, or set"
+                f" {TOKEN_VARIABLE}, or write it into {profiles.path}; or try --demo, which needs"
+                " none"
+            )
+        origin = f"profile {DEFAULT_PROFILE}"
+        token = Token(fallback["auth_token"], f"{profiles.path}, section [{DEFAULT_PROFILE}]")
+    places = (
+        (url, "--api.url"),
+        (named.get("api_endpoint"), f"{profiles.path}, section [{profile}], api_endpoint"),
+        (environ.get(URL_VARIABLE), URL_VARIABLE),
+        (
+            fallback.get("api_endpoint"),
+            f"{profiles.path}, section [{DEFAULT_PROFILE}], api_endpoint",
+        ),
+    )
+    found = next((_checked(text, place) for text, place in places if text), CAVATICA_URL)
+    return Api(found, token, origin)
+
+
+def _checked(url: str, origin: str) -> str:
+    """Give `url` without a slash at the end; it must be https, or http to a loopback address."""
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        host = None
+    if host is None or parts.scheme not in {"http", "https"} or _URL.fullmatch(url) is None:
+        raise CredentialsError(f"{origin}: must be a URL like {CAVATICA_URL}")
+    if parts.username is not None or "?" in url or "#" in url:
+        raise CredentialsError(f"{origin}: must have no user, no ? and no #")
+    if parts.scheme == "http" and not _is_loopback(host):
+        raise CredentialsError(
+            f"{origin}: must begin with https://, for http:// would show the token to all between"
+            f" here and {host}"
+        )
+    return parts.geturl().rstrip("/")
+
+
+class _Profiles:
+    """The sections of the official client's credentials file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def get(self, name: str) -> Mapping[str, str]:
+        section = self.find(name)
+        if not section:
+            raise CredentialsError(
+                f"{self.path} has no section [{name}], which --api.profile names"
+            )
+        return section
+
+    def find(self, name: str) -> Mapping[str, str]:
+        """Give the section, or nothing if there is no such section or no such file."""
+        parser = configparser.ConfigParser(interpolation=None)
+        try:
+            data, _ = read(self.path, _MAX_FILE_BYTES)
+            parser.read_string(_text(data))
+        except FileNotFoundError:
+            return {}
+        except OSError as error:
+            raise CredentialsError(f"{self.path} cannot be read: {error.strerror}") from None
+        except configparser.Error:
+            # Its text would quote lines of the file.
+            raise CredentialsError(
+                f"{self.path} is no INI file, or has a section or a key twice"
+            ) from None
+        return dict(parser[name]) if name in parser else {}
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8-sig", "replace")

@@ -1,0 +1,1 @@
+"""The command line: flags, logging, signals, and the wiring of everything else."""

@@ -1,0 +1,60 @@
+"""What `--config.check` says: what would be watched, and what that costs."""
+
+import math
+from collections.abc import Iterator
+
+from exporter.cavatica.answer import MAX_IDS
+from exporter.tracker.rate_limit import LIMIT, WINDOW_SECONDS, allowed_calls
+from exporter.watchlist.watchlist import Watchlist
+
+# Prometheus' own default, and what many set.
+_INTERVALS = (60, 15)
+_WINDOW = f"{WINDOW_SECONDS // 60} minutes"
+
+
+def describe(watchlist: Watchlist, quota_share: float) -> Iterator[str]:
+    """Give the lines."""
+    ids = sum(len(batch) for batch in watchlist.batches.values())
+    calls = math.ceil(ids / MAX_IDS)
+    # The first call of a scrape is made whatever the share is.
+    share = max(allowed_calls(quota_share, LIMIT), 1)
+    yield f"{len(watchlist.files)} ID files, {ids} export IDs in {len(watchlist.batches)} batches"
+    for name, batch in watchlist.batches.items():
+        yield f"  {name}: {len(batch)}"
+    yield f"duplicate IDs passed over: {watchlist.duplicates}"
+    yield f"rejected IDs: {watchlist.rejected}"
+    yield f"acknowledged IDs: {len(watchlist.acknowledged)}"
+    yield (
+        f"calls per scrape: {calls} while every export can still change,"
+        f" {min(calls, 1)} once all are finished"
+    )
+    for interval in _INTERVALS:
+        scrapes = WINDOW_SECONDS // interval
+        used = calls * scrapes
+        # Scrapes that find the share used up make their first call.
+        held = share + scrapes - math.ceil(share / calls) if used > share else used
+        yield (
+            f"  scraped every {interval} s: {_calls(used)} in {_WINDOW}, {used / LIMIT:.1%} of the"
+            f" account's rate limit of {LIMIT}"
+            + (f"; held to {held} by --api.quota-share" if held < used else "")
+        )
+    if calls <= share:
+        yield "after a start, every ID is answered for in one scrape, if its timeout allows"
+        return
+    yield f"after a start, --api.quota-share {quota_share:g} allows {_calls(share)} in {_WINDOW}"
+    for interval in _INTERVALS:
+        minutes = math.ceil(_start_seconds(calls, share, interval) / 60)
+        yield f"  scraped every {interval} s: every ID is answered for within {minutes} min"
+
+
+def _start_seconds(calls: int, share: int, interval: int) -> int:
+    """Give after how long the last of `calls` is made, which are more than `share`."""
+    # The first scrape of a window uses up the share, every other makes its one call.
+    in_window = share + WINDOW_SECONDS // interval - 1
+    windows, rest = divmod(calls - 1, in_window)
+    # A window ends between two scrapes.
+    return windows * (WINDOW_SECONDS + interval) + max(rest + 1 - share, 0) * interval
+
+
+def _calls(count: int) -> str:
+    return f"{count} call" + ("" if count == 1 else "s")

@@ -1,0 +1,1 @@
+"""The metrics: families of samples, and their rendering to bytes."""

@@ -1,0 +1,1 @@
+"""The watchlist: which exports are watched, read from the ID files."""

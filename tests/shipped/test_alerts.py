@@ -1,0 +1,205 @@
+"""The alerts: they fire when they should, are said alike, and ask for series that exist."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.support.alert_files import (
+    ALERTS,
+    RECORDED,
+    ROOT,
+    RULES,
+    RULES_FILE,
+    Yaml,
+    known_series,
+    load,
+    series_names,
+)
+from tests.support.servers import promtool
+
+TEST_FILES = sorted((ROOT / "alerts" / "tests").glob("*.test.yml"))
+
+each_alert = pytest.mark.parametrize(
+    "rule",
+    [rule for rule in RULES if "alert" in rule],
+    ids=lambda rule: f"{rule['alert']} {rule['labels']['severity']}",
+)
+
+NAMES_NOTHING = {"CavaticaExporterAbsent"}
+"""An alert about something that is not there has no labels to name."""
+
+
+def expressions_in_annotations(rule: Yaml) -> list[str]:
+    """The expressions that templates query, with a selector's text in place of their arguments."""
+    templates = " ".join(rule["annotations"].values())
+    quoted = re.findall(r'printf "((?:[^"\\]|\\.)*)"', templates)
+    return [
+        each.replace("%q", '"x"').replace("%s", "")
+        for each in quoted
+        if not each.startswith("{")  # a selector's labels, put into another one
+    ]
+
+
+def seconds(duration: str) -> int:
+    """A duration of one number and unit, as the rules have them."""
+    return int(duration[:-1]) * {"s": 1, "m": 60, "h": 3600}[duration[-1]]
+
+
+@pytest.mark.servers
+def test_promtool_has_nothing_to_say_about_the_rules() -> None:
+    """The rules load, and no lint of promtool finds anything."""
+    done = promtool("check", "rules", "--lint=all", "--lint-fatal", RULES_FILE)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.servers
+@pytest.mark.parametrize("file", TEST_FILES, ids=lambda file: file.name)
+def test_promtool_rule_tests(file: Path) -> None:
+    """Alerts fire and are silent, with exact labels and texts, as the file says."""
+    done = promtool("test", "rules", file)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.servers
+def test_500_old_failures_loaded_at_once_tell_nobody(tmp_path: Path) -> None:
+    """With a new one among them that one is told, and that many failed; the others are counted."""
+    labels = 'job="cavatica", instance="a:10036", batch="archive"'
+    finished = {"NEW": 0, **{f"OLD{number}": -90_000 - number for number in range(500)}}
+    series = {
+        f'cavatica_exports{{{labels}, state="FAILED"}}': 501,
+        f'cavatica_exports_last_finished_timestamp_seconds{{{labels}, state="FAILED"}}': 0,
+        f"cavatica_acknowledged_exports{{{labels}}}": 0,
+        **{
+            f'cavatica_export_state{{{labels}, export_id="{export_id}", state="FAILED"}}': 1
+            for export_id in finished
+        },
+        **{
+            f'cavatica_export_finished_timestamp_seconds{{{labels}, export_id="{export_id}"}}': time
+            for export_id, time in finished.items()
+        },
+    }
+    firing = 'sum by (alertname, export_id) (ALERTS{alertstate="firing",alertname!~".*Absent"})'
+    expected = [
+        {"labels": '{alertname="CavaticaExportFailed", export_id="NEW"}', "value": 1},
+        {"labels": '{alertname="CavaticaExportFailureRatioHigh"}', "value": 1},
+        {"labels": '{alertname="CavaticaFailedExportsBacklog"}', "value": 1},
+    ]
+    count = {"labels": '{job="cavatica", batch="archive"}', "value": 500}
+    test = {
+        "interval": "1m",
+        "input_series": [
+            {"series": name, "values": f"_x5 {value}x20"} for name, value in series.items()
+        ],
+        "promql_expr_test": [
+            {"expr": firing, "eval_time": "4m", "exp_samples": []},
+            {"expr": firing, "eval_time": "20m", "exp_samples": expected},
+            {
+                "expr": "max without () (batch:cavatica_exports_failed_backlog:sum)",
+                "eval_time": "20m",
+                "exp_samples": [count],
+            },
+        ],
+    }
+    file = tmp_path / "old-failures.test.yml"
+    content = {"rule_files": [str(RULES_FILE)], "evaluation_interval": "1m", "tests": [test]}
+    file.write_text(yaml.safe_dump(content), encoding="utf-8")
+    done = promtool("test", "rules", file)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_alert_is_tested_silent_before_it_fires() -> None:
+    """For every alert a test expects silence first and then, later in the same test, the alert."""
+    shown = set()
+    for test in (test for file in TEST_FILES for test in load(file)["tests"]):
+        silent = set()
+        for case in test.get("alert_rule_test", []):
+            if not case["exp_alerts"]:
+                silent.add(case["alertname"])
+            elif case["alertname"] in silent:
+                shown.add(case["alertname"])
+    assert shown == set(ALERTS)
+
+
+@each_alert
+def test_alert_names(rule: Yaml) -> None:
+    """Names are CamelCase with the prefix Cavatica, of 40 characters at most."""
+    assert re.fullmatch(r"Cavatica([A-Z][a-z]+)+", rule["alert"])
+    assert len(rule["alert"]) <= 40
+
+
+@each_alert
+def test_alert_labels(rule: Yaml) -> None:
+    """The only label that a rule adds is one of three severities."""
+    labels = rule["labels"]
+    assert list(labels) == ["severity"]
+    assert labels["severity"] in {"info", "warning", "critical"}
+
+
+@each_alert
+def test_alert_annotations(rule: Yaml) -> None:
+    """The summary is one fixed sentence; the description has names and values."""
+    annotations = rule["annotations"]
+    assert list(annotations) == ["summary", "description", "runbook_url"]
+    assert re.fullmatch(r"[A-Z][^.{}]*\.", annotations["summary"])
+    assert annotations["description"].endswith(".")
+    if rule["alert"] not in NAMES_NOTHING:
+        assert re.search(r"\{\{ ?\$labels\.", annotations["description"])
+        assert re.search(r"\$value|query", annotations["description"])
+
+
+@each_alert
+def test_alerts_wait_ten_minutes_or_not_at_all(rule: Yaml) -> None:
+    """Prometheus does not restore a shorter `for` when it restarts."""
+    assert "for" not in rule or seconds(rule["for"]) >= 600
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_recording_rule_names(name: str) -> None:
+    """Recording rules are named level:metric:operations."""
+    level, metric, operations = name.split(":")
+    levels = {"instance", "job", "batch", "export", "state", "code", "reason"}
+    assert set(level.split("_")) <= levels
+    assert metric.startswith("cavatica_")
+    assert re.fullmatch(r"[a-z]+(_?[a-z0-9]+)*", operations)
+
+
+def test_the_exporters_own_series_are_read_without_the_labels_of_a_replica() -> None:
+    """Whatever takes series from the exporter drops all labels that a new pod changes."""
+    replica = {"instance", "pod", "container", "endpoint", "service"}
+    for rule in RULES:
+        if all(":" in name or name == "ALERTS" for name in series_names(rule["expr"])):
+            continue
+        # Of each replica on its own.
+        if rule.get("alert") in NAMES_NOTHING or rule.get("record", "").startswith("instance:"):
+            continue
+        dropped = re.findall(r"without \(([^)]*instance[^)]*)\)", rule["expr"])
+        assert dropped, rule
+        assert all(replica <= set(each.split(", ")) for each in dropped), rule
+
+
+def test_the_rules_load_in_prometheus_2_42() -> None:
+    """Nothing is used that only later versions know."""
+    text = RULES_FILE.read_text(encoding="utf-8")
+    assert not re.search(r"keep_firing_for|urlQueryEscape|toDuration|query_offset", text)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.get("alert") or rule["record"])
+def test_rules_use_series_that_exist(rule: Yaml) -> None:
+    """Every name in an expression or template is a metric of the exporter or a recording rule."""
+    assert series_names(rule["expr"]) <= known_series()
+    if "alert" in rule:
+        for expression in expressions_in_annotations(rule):
+            assert series_names(expression) <= known_series()
+
+
+def test_every_recording_rule_has_a_reader() -> None:
+    """Nothing is recorded that no other rule uses, in its expression or its text."""
+    expressions = [
+        each
+        for rule in RULES
+        for each in (rule["expr"], *(expressions_in_annotations(rule) if "alert" in rule else ()))
+    ]
+    read = {name for each in expressions for name in series_names(each)}
+    assert set(RECORDED) <= read

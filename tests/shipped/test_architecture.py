@@ -1,0 +1,135 @@
+"""The line of the data, as imports: they point one way, and modules stay small."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[2] / "exporter"
+MAXIMUM_LINES = 300
+
+# Each folder, or module beside them, with those of ours that it may import, beside the version.
+ALLOWED: dict[str, set[str]] = {
+    "__init__": set(),
+    "__main__": {"cli"},
+    # What everything else stands on.
+    "clock": set(),
+    "document": set(),
+    "files": set(),
+    # The line of the data.
+    "cavatica": {"files"},
+    "watchlist": {"cavatica", "document", "files"},
+    "tracker": {"cavatica", "watchlist", "clock"},
+    "metrics": {"cavatica", "tracker"},
+    "web": {"metrics", "tracker"},
+    # Beside it.
+    "server": set(),
+    "webconfig": {"document", "files"},
+    "simulator": set(),
+}
+# The wiring: the only folder that knows the others.
+ALLOWED["cli"] = set(ALLOWED) - {"__main__"}
+
+# The client is the one seam to the network.
+CLIENT = {"exporter.cavatica.client", "exporter.cavatica.transport"}
+HTTP_CLIENTS = {"requests", "urllib3", "urllib.request", "http.client.HTTPConnection"}
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def module_name(file: Path) -> str:
+    """The dotted name of a file of the package: `exporter`, `exporter.cavatica.client`."""
+    parts = file.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+NAMES = {module_name(file) for file in FILES}
+
+
+def imported_names(file: Path) -> Iterator[str]:
+    """Every dotted name that a file imports, wherever the statement stands."""
+    name = module_name(file)
+    package = name if file.name == "__init__.py" else name.rpartition(".")[0]
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            parents = package.split(".")[: len(package.split(".")) - node.level + 1]
+            base = ".".join([*(parents if node.level else []), *filter(None, [node.module])])
+            yield base
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def imported_modules(file: Path) -> set[str]:
+    """The modules of the package that a file imports; a submodule stands for its package."""
+    found = NAMES.intersection(imported_names(file)) - {module_name(file)}
+    return {name for name in found if not any(other.startswith(f"{name}.") for other in found)}
+
+
+def part(name: str) -> str:
+    """The entry of `ALLOWED` for a dotted name."""
+    return [*name.split("."), "__init__"][1]
+
+
+@pytest.mark.parametrize("file", FILES, ids=module_name)
+def test_a_module_imports_only_what_its_place_in_the_line_allows(file: Path) -> None:
+    """A stage knows the stages before it, as far as the table says, and no other."""
+    own = part(module_name(file))
+    assert own in ALLOWED, f"{own} is new: give it a place in ALLOWED"
+    assert {part(name) for name in imported_modules(file)} - {own, "__init__"} <= ALLOWED[own]
+
+
+def test_the_table_has_no_module_and_no_import_that_is_not_there() -> None:
+    """Who reads it sees the line of the data as it is."""
+    imported: dict[str, set[str]] = {}
+    for file in FILES:
+        own = part(module_name(file))
+        parts = {part(name) for name in imported_modules(file)} - {own, "__init__"}
+        imported[own] = imported.get(own, set()) | parts
+    assert ALLOWED | {"cli": imported["cli"]} == imported
+
+
+def test_the_architecture_page_has_every_module() -> None:
+    """The picture of the package names each folder, and each module within it."""
+    page = (PACKAGE.parent / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    picture = page.partition("```\nexporter/\n")[2].partition("```")[0]
+    rooms = {line.split()[0].rstrip("/"): line for line in picture.splitlines() if line.strip()}
+    paths = [file.relative_to(PACKAGE).with_suffix("").parts for file in FILES]
+    missing = {
+        ".".join(path)
+        for path in paths
+        if path[-1] not in {"__init__", "__main__"}
+        and path[-1] not in rooms.get(path[0], "").replace("`", "").split()
+    }
+    assert missing == set()
+
+
+@pytest.mark.parametrize("room", ["tracker", "metrics"])
+def test_a_room_without_network_loads_no_http_client(room: str) -> None:
+    """Whoever reads a snapshot or renders it does not pay for requests."""
+    modules = [name for name in sorted(NAMES) if name.startswith(f"exporter.{room}")]
+    program = f"import sys, {', '.join(modules)}; sys.exit('requests' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_imports_make_no_circle() -> None:
+    """The modules can be put in an order in which each one only needs those before it."""
+    graph = {module_name(file): imported_modules(file) for file in FILES}
+    assert list(TopologicalSorter(graph).static_order())
+
+
+@pytest.mark.parametrize("file", FILES, ids=module_name)
+def test_only_the_client_speaks_to_the_network(file: Path) -> None:
+    """There is one seam to the network: what replaces it in a test replaces all of it."""
+    clients = HTTP_CLIENTS.intersection(imported_names(file))
+    assert module_name(file) in CLIENT or not clients
+
+
+@pytest.mark.parametrize("file", FILES, ids=module_name)
+def test_a_module_is_short(file: Path) -> None:
+    """A module that outgrows its noun is cut."""
+    assert len(file.read_text(encoding="utf-8").splitlines()) <= MAXIMUM_LINES

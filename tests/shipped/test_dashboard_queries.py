@@ -1,0 +1,284 @@
+"""Every query of every panel, and every alert's expression, on a real Prometheus.
+
+It has scraped the real exporter over the simulated CAVATICA: two replicas that see all there is to
+see, one exporter that CAVATICA refuses and that is stopped then, and one that cannot reach it. It
+has scraped itself, too, as somebody who is no exporter.
+"""
+
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import promql_parser as promql
+import pytest
+import requests
+import yaml
+
+from dashboards import build
+from exporter.simulator import Lifetimes, Simulator, serve
+from tests.support.dashboard_rules import Json, parsed, targets, variables, walk
+from tests.support.servers import Prometheus, Sample, free_port, wait_until
+
+pytestmark = pytest.mark.servers
+
+RULES = Path(__file__).parents[2] / "alerts" / "cavatica-exports.rules.yml"
+
+QUERIES = [
+    pytest.param(target, id=f"{uid}-{place}")
+    for uid, dashboard in build().items()
+    for place, target in targets(dashboard)
+]
+VARIABLES = [
+    pytest.param(variable["query"], id=f"{uid}-{name}")
+    for uid, dashboard in build().items()
+    for name, variable in variables(dashboard).items()
+]
+EXPRESSIONS: dict[str, str] = {
+    (rule.get("alert") or rule["record"]) + (" of one" if "ALERTS{" in rule["expr"] else ""): (
+        rule["expr"]
+    )
+    for group in yaml.safe_load(RULES.read_text(encoding="utf-8"))["groups"]
+    for rule in group["rules"]
+}
+ALERTS = {name: expr for name, expr in EXPRESSIONS.items() if name.startswith("Cavatica")}
+EMPTY = {
+    "CavaticaBatchStalled": "compares with six hours ago",
+    "CavaticaExporterAbsent": "there is an exporter: that is the good news",
+    "CavaticaDataStale": "an hour without a complete scrape",
+}
+"""Alerts that cannot fire within seconds, with what is missing."""
+
+OTHER = 'job="prometheus"'
+"""The target that is no exporter."""
+
+DAY = 86400.0
+RECENT = Lifetimes(pending=(1, 1), running=(1, 1), failed_share=0.5)
+ENDLESS = Lifetimes(pending=(1, 1), running=(1e9, 1e9))
+WAITING = Lifetimes(pending=(1e9, 1e9))
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What was scraped.
+
+    Attributes:
+        prometheus: It scraped all exporters, and goes on.
+        ids: Of all exports, by batch.
+        failed: The ID of an export that failed lately.
+    """
+
+    prometheus: Prometheus
+    ids: Mapping[str, list[str]]
+    failed: str
+
+    def ask(self, expr: str, *, job: str = ".+") -> list[Sample]:
+        """The answer to an expression, with the dashboard's variables put in."""
+        return self.prometheus.query(self.filled(expr, job=job))
+
+    def filled(self, expr: str, *, job: str = ".+") -> str:
+        """An expression as Grafana would send it when everything is chosen."""
+        values = {
+            "$job": job,
+            "$instance": ".+",
+            "$batch": ".+",
+            "$export_id": self.failed,
+            "$__rate_interval": "30s",
+        }
+        for name, value in values.items():
+            expr = expr.replace(name, value)
+        return expr
+
+
+@contextmanager
+def running_exporter(directory: Path, url: str, token: str) -> Iterator[str]:
+    """A real exporter; gives its host and port."""
+    address = f"127.0.0.1:{free_port()}"
+    token_file = directory.parent / f"token-{token}"
+    token_file.write_text(token, encoding="utf-8")
+    command = [
+        *(sys.executable, "-m", "exporter", f"--exports.path={directory}", f"--api.url={url}"),
+        *(f"--api.token-file={token_file}", f"--web.listen-address={address}"),
+    ]
+    own = ("CAVATICA_EXPORTER_", "SB_")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(own)}
+    log = directory.parent / f"{address}.log"
+    with log.open("wb") as stderr:
+        process = subprocess.Popen(command, env=environment, stderr=stderr)
+    try:
+        wait_until(
+            lambda: process.poll() is not None or is_ready(address), 30, "the exporter is ready"
+        )
+        assert process.poll() is None, log.read_text(encoding="utf-8")
+        yield address
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def is_ready(address: str) -> bool:
+    """Whether an exporter has loaded its ID files."""
+    try:
+        return requests.get(f"http://{address}/-/ready", timeout=5).ok
+    except requests.ConnectionError:
+        return False
+
+
+def write_ids(simulator: Simulator, directory: Path) -> dict[str, list[str]]:
+    """ID files with everything in them that can be in them; gives the IDs by batch."""
+    recent = simulator.start(20, ago=3600, lifetimes=RECENT)
+    old = simulator.start(20, ago=30 * DAY, lifetimes=RECENT)
+    stuck = simulator.start(2, ago=2 * DAY, lifetimes=ENDLESS)
+    waiting = simulator.start(2, lifetimes=WAITING)
+    odd = simulator.start(1)
+    simulator.put(simulator.export(odd[0]) | {"state": "ABORTED"})
+    acknowledged = [each for each in old if simulator.export(each)["state"] == "FAILED"][:1]
+    batches = {"recent": recent, "old": old, "open": [*stuck, *waiting, *odd, "nobody-knows-me"]}
+    for batch, ids in batches.items():
+        content: dict[str, list[str]] = {"export_ids": ids}
+        if batch == "old":
+            content["acknowledged"] = acknowledged
+        (directory / f"{batch}.yml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    (directory / "zz-broken.yml").write_text("export_id: [", encoding="utf-8")
+    (directory / "zz-odd.yml").write_text(f"- {recent[0]}\n- no ID at all\n", encoding="utf-8")
+    return batches
+
+
+def configuration(jobs: Mapping[str, list[str]], directory: Path) -> str:
+    """Prometheus' configuration, with the shipped rules evaluated every second."""
+    rules = RULES.read_text(encoding="utf-8")
+    fast = directory / "fast.rules.yml"
+    fast.write_text(re.sub(r"interval: \w+", "interval: 1s", rules), encoding="utf-8")
+    scrapes = [
+        {"job_name": job, "static_configs": [{"targets": addresses}]}
+        for job, addresses in jobs.items()
+    ]
+    times = {"scrape_interval": "1s", "scrape_timeout": "1s"}
+    return yaml.safe_dump({"global": times, "rule_files": [str(fast)], "scrape_configs": scrapes})
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    """All exporters, scraped until there is something of everything."""
+    directory = tmp_path_factory.mktemp("dashboards")
+    watched = directory / "ids"
+    watched.mkdir()
+    simulator = Simulator(token="good", rate_limit=100_000)
+    batches = write_ids(simulator, watched)
+    # Others use up the account's rate limit, up to a twentieth.
+    simulator.spend(95_000)
+    failed = next(each for each in batches["recent"] if simulator.export(each)["state"] == "FAILED")
+    with ExitStack() as stack:
+        url = stack.enter_context(serve(simulator))
+        start = stack.enter_context
+        refused = ExitStack()
+        stack.push(refused)
+        jobs = {
+            "cavatica": [start(running_exporter(watched, url, "good")) for _ in range(2)],
+            "refused": [refused.enter_context(running_exporter(watched, url, "bad"))],
+            "unreachable": [
+                start(running_exporter(watched, f"http://127.0.0.1:{free_port()}/v2", "good"))
+            ],
+        }
+        prometheus = start(Prometheus(configuration(jobs, directory), directory / "prometheus"))
+        jobs["prometheus"] = [prometheus.url.removeprefix("http://")]
+        prometheus.config_file.write_text(configuration(jobs, directory), encoding="utf-8")
+        prometheus.reload()
+        scene = Scene(prometheus, batches, failed)
+        wait_until(lambda: len(scene.ask("cavatica_up")) == 4, 30, "all were scraped")
+        wait_until(lambda: scene.ask(f"process_start_time_seconds{{{OTHER}}}"), 30, "it has itself")
+        wait_until(
+            lambda: scene.ask('rate(cavatica_api_request_failures_total{reason="auth"}[5m]) > 0'),
+            30,
+            "the wrong token was refused twice",
+        )
+        refused.close()
+        wait_until(lambda: scene.ask(ALERTS["CavaticaExporterDown"]), 60, "it counts as down")
+        yield scene
+
+
+@pytest.mark.parametrize("target", QUERIES)
+def test_a_panel_has_an_answer(scene: Scene, target: Json) -> None:
+    """No panel says "No data" about an exporter that works."""
+    expr = scene.filled(target["expr"])
+    if target["instant"]:
+        assert scene.prometheus.query(expr)
+    else:
+        now = time.time()
+        assert scene.prometheus.query_range(expr, start=now - 10, end=now, step=1)
+
+
+@pytest.mark.parametrize("target", QUERIES)
+def test_a_panel_says_nothing_without_an_exporter(scene: Scene, target: Json) -> None:
+    """A dead exporter is never shown as "0 failed", and a panel shows no other target's metrics."""
+    assert scene.ask(target["expr"], job="prometheus") == []
+
+
+@pytest.mark.parametrize("target", QUERIES)
+def test_every_part_of_a_query_finds_something(scene: Scene, target: Json) -> None:
+    """No part of a query is empty always, hidden by another part: labels have such values."""
+    for selector in parts(target["expr"].replace('="$export_id"', '=~".+"')):
+        assert scene.ask(selector), selector
+
+
+@pytest.mark.parametrize("query", VARIABLES)
+def test_a_variable_has_values(scene: Scene, query: str) -> None:
+    """There is something to choose from for every variable."""
+    match re.fullmatch(r"label_values\((.+), (\w+)\)", query):
+        case re.Match() as found:
+            assert {sample.labels[found[2]] for sample in scene.ask(found[1])}
+        case None:
+            pytest.fail(query)
+
+
+@pytest.mark.parametrize("alert", ALERTS)
+def test_an_alert_can_fire(scene: Scene, alert: str) -> None:
+    """An alert's expression has an answer when what it is about happens."""
+    assert bool(scene.ask(ALERTS[alert])) == (alert not in EMPTY)
+
+
+@pytest.mark.parametrize("rule", EXPRESSIONS)
+def test_every_part_of_a_rule_finds_something(scene: Scene, rule: str) -> None:
+    """No part of a rule's expression is empty always: its metrics and labels exist."""
+    for selector in parts(EXPRESSIONS[rule]):
+        # Prometheus' own, of an alert that does not fire here.
+        assert selector.startswith("ALERTS{") or scene.ask(selector), selector
+
+
+def test_two_replicas_count_once(scene: Scene) -> None:
+    """Both replicas watch every export, and each export is counted once."""
+    expr = panel_query("cavatica-exports", "States over time A")
+    states = {sample.labels["state"]: sample.value for sample in scene.ask(expr, job="cavatica")}
+    assert sum(states.values()) == sum(map(len, scene.ids.values()))
+    assert {
+        "ABORTED": 1.0,
+        "UNKNOWN": 1.0,
+        "PENDING": 2.0,
+        "RUNNING": 2.0,
+    }.items() <= states.items()
+
+
+def test_the_table_lists_what_is_open_once(scene: Scene) -> None:
+    """A row for every unfinished export and every failure that is not acknowledged."""
+    rows = scene.ask(panel_query("cavatica-exports", "Unfinished and failed exports A"))
+    numbers = [sample.value for sample in rows if sample.labels["batch"] == "open"]
+    assert sorted(numbers) == [0, 1, 1, 2, 2, 5]
+    failures = scene.ask(panel_query("cavatica-exports", "Failed, to deal with A"))
+    assert [len([each for each in rows if each.value == 4])] == [each.value for each in failures]
+
+
+def panel_query(uid: str, place: str) -> str:
+    """The expression at a place: the panel's title and the query's letter."""
+    expr: str = dict(targets(build()[uid]))[place]["expr"]
+    return expr
+
+
+def parts(expr: str) -> set[str]:
+    """The selectors in an expression, each as an expression, without range and offset."""
+    found = (node for node, _ in walk(parsed(expr)) if isinstance(node, promql.VectorSelector))
+    return {f"{each.name}{each.matchers}" for each in found}

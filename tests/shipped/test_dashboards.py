@@ -1,0 +1,233 @@
+"""The dashboards: generated, up to date, by all the rules, and of metrics that exist."""
+
+import copy
+import json
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from dashboards import build
+from dashboards.blocks import firing_alerts, graph, link, query, stat, table
+from dashboards.frame import Line, Section
+from dashboards.frame import dashboard as frame
+from dashboards.promql import chosen, largest, select, total
+from exporter.metrics.families import FAMILIES
+from exporter.metrics.self_metrics import SelfMetrics
+from tests.support.dashboard_rules import LINTER, UIDS, Json, Rule, selectors
+from tests.support.dashboard_rules_own import OWN
+
+DIRECTORY = Path(__file__).parents[2] / "dashboards"
+DASHBOARDS = build()
+RULES: dict[str, Rule] = {rule.__name__: rule for rule in (*LINTER, *OWN)}
+
+GONE = object()
+"""As the new value of a mutation: the key is taken away."""
+
+VIEW = "${datasource:queryparam}&${job:queryparam}&${instance:queryparam}&${batch:queryparam}"
+
+
+def good_dashboard() -> Json:
+    """A small dashboard that keeps every rule."""
+    state = largest(chosen("cavatica_export_state"), "batch, export_id")
+    rate = f"rate({select('cavatica_api_requests_total')}[$__rate_interval])"
+    click = link("Again", f"/d/cavatica-exports?{VIEW}&${{__url_time_range}}")
+    panels = [
+        stat("Watched", "Exports.", query(total("cavatica_watched_exports"), now=True), unit="s"),
+        graph("Requests", "By code.", query(f"sum by (code) ({rate})"), unit="cpm", links=[click]),
+    ]
+    rows = table(
+        "Exports", "All.", query(state, table=True), join="export_id", columns={"export_id": "ID"}
+    )
+    alerts = firing_alerts("Alerts", "All.")
+    lines = [Line(4, panels), Line(8, [rows, alerts])]
+    return frame("cavatica-exports", "Good", "Is it good?", [Section("All", lines)], since="now-1h")
+
+
+def changed(dashboard: Json, path: str, value: object) -> Json:
+    """A copy with another value at a path, whose parts are keys and indices."""
+    copied = copy.deepcopy(dashboard)
+    *parents, last = path.split(".")
+    node: Any = copied
+    for part in parents:
+        node = node[int(part)] if isinstance(node, list) else node[part]
+    key = int(last) if isinstance(node, list) else last
+    if value is GONE:
+        del node[key]
+    else:
+        node[key] = value
+    return copied
+
+
+CHOSEN = 'job=~"$job",instance=~"$instance"'
+STAT, GRAPH, TABLE, ALERTS = "panels.1", "panels.2", "panels.3", "panels.4"
+
+MUTATIONS: list[tuple[str, str, object]] = [
+    ("template_datasource", "templating.list.0", GONE),
+    ("template_datasource", "templating.list.0.label", "Prometheus"),
+    ("template_datasource", "templating.list.0.name", "source"),
+    ("template_job", "templating.list.1", GONE),
+    ("template_job", "templating.list.1.allValue", ".*"),
+    ("template_job", "templating.list.1.datasource", {"type": "prometheus", "uid": "abc"}),
+    ("template_job", "templating.list.1.query", "label_values(up, job)"),
+    ("template_instance", "templating.list.2.multi", False),
+    ("template_instance", "templating.list.2.label", "instance"),
+    ("template_batch", "templating.list.3", GONE),
+    ("template_batch", "templating.list.3.allValue", None),
+    ("template_label_promql", "templating.list.3.query", "label_values(a{, batch)"),
+    ("template_label_promql", "templating.list.3.query", "cavatica_exports"),
+    ("template_on_time_change_reload", "templating.list.3.refresh", 1),
+    ("panel_datasource", f"{STAT}.datasource", {"type": "prometheus", "uid": "abc"}),
+    ("panel_datasource", f"{TABLE}.datasource", GONE),
+    ("panel_datasource", f"{STAT}.targets.0.datasource", {"type": "loki", "uid": "${datasource}"}),
+    ("only_prometheus", f"{STAT}.targets.0.datasource", {"type": "loki", "uid": "${datasource}"}),
+    ("only_prometheus", "__inputs", []),
+    ("only_prometheus", "description", "${DS_PROMETHEUS}"),
+    ("panel_title_description", f"{STAT}.title", ""),
+    ("panel_title_description", f"{TABLE}.description", GONE),
+    ("panel_title_description", f"{ALERTS}.description", ""),
+    ("panel_title_description", "panels.0.title", ""),
+    ("panel_units", f"{STAT}.fieldConfig.defaults.unit", GONE),
+    ("panel_units", f"{STAT}.fieldConfig.defaults", {"mappings": []}),
+    ("panel_units", f"{GRAPH}.fieldConfig.defaults.unit", "seconds"),
+    (
+        "panel_units",
+        f"{GRAPH}.fieldConfig.overrides",
+        [{"matcher": {}, "properties": [{"id": "unit", "value": "Bytes"}]}],
+    ),
+    ("panel_no_targets", f"{STAT}.targets", []),
+    ("target_promql", f"{STAT}.targets.0.expr", "sum("),
+    ("target_promql", f"{STAT}.targets.0.expr", "rate(a_total)"),
+    ("target_rate_interval", f"{GRAPH}.targets.0.expr", f"rate(a_total{{{CHOSEN}}}[5m])"),
+    ("target_rate_interval", f"{GRAPH}.targets.0.expr", f"increase(a_total{{{CHOSEN}}}[$__range])"),
+    ("target_job", f"{STAT}.targets.0.expr", 'max(a{instance=~"$instance"})'),
+    ("target_job", f"{STAT}.targets.0.expr", 'max(a{job="$job",instance=~"$instance"})'),
+    ("target_instance", f"{STAT}.targets.0.expr", 'max(a{job=~"$job"})'),
+    ("target_counter_agg", f"{GRAPH}.targets.0.expr", f"sum(a_total{{{CHOSEN}}})"),
+    ("target_counter_agg", f"{GRAPH}.targets.0.expr", f"delta(a_total{{{CHOSEN}}}[5m])"),
+    ("target_counter_agg", f"{GRAPH}.targets.0.expr", f"max by (le) (a_bucket{{{CHOSEN}}})"),
+    ("uneditable_dashboard", "editable", True),
+    ("uneditable_dashboard", "editable", GONE),
+    ("provisioned_by_file", "uid", "cavatica"),
+    ("provisioned_by_file", "id", 7),
+    ("provisioned_by_file", "id", GONE),
+    ("provisioned_by_file", "tags", []),
+    ("shapes_of_grafana_9_to_13", "schemaVersion", 16),
+    ("shapes_of_grafana_9_to_13", "refresh", False),
+    ("shapes_of_grafana_9_to_13", "timepicker.time_options", ["5m"]),
+    ("shapes_of_grafana_9_to_13", f"{GRAPH}.options.legend", {"displayMode": "hidden"}),
+    ("shapes_of_grafana_9_to_13", f"{TABLE}.fieldConfig.defaults.custom.displayMode", "auto"),
+    ("shapes_of_grafana_9_to_13", f"{TABLE}.transformations.1.id", "formatTime"),
+    ("panel_ids_unique", f"{STAT}.id", 1),
+    ("grid_full", f"{STAT}.gridPos.w", 13),
+    ("grid_full", f"{STAT}.gridPos.w", 11),
+    ("grid_full", f"{GRAPH}.gridPos.x", 13),
+    ("grid_full", f"{TABLE}.gridPos.y", 6),
+    ("variables_defined_and_used", "templating.list.3", GONE),
+    ("variables_defined_and_used", f"{STAT}.title", "Of $project"),
+    ("variables_defined_and_used", f"{STAT}.title", "Of [[project]]"),
+    ("variables_defined_and_used", f"{GRAPH}.fieldConfig.defaults.links.0.url", "/d/x?${id}"),
+    ("variables_defined_and_used", "templating.list.3.name", "project"),
+    ("tables_joined", f"{TABLE}.targets.0.format", "time_series"),
+    ("tables_joined", f"{TABLE}.targets.0.instant", False),
+    ("tables_joined", f"{TABLE}.transformations.0", GONE),
+    ("tables_joined", f"{TABLE}.transformations.2", GONE),
+    ("tables_joined", f"{TABLE}.transformations.0.options.byField", "batch_id"),
+    ("tables_joined", f"{TABLE}.targets.0.expr", f"a{{{CHOSEN}}}"),
+    ("formats_fit", f"{STAT}.targets.0.format", "table"),
+    ("formats_fit", f"{STAT}.targets.0.range", True),
+    ("formats_fit", f"{GRAPH}.targets.0.instant", True),
+    ("replicas_count_once", f"{STAT}.targets.0.expr", f"sum(cavatica_exports{{{CHOSEN}}})"),
+    (
+        "replicas_count_once",
+        f"{STAT}.targets.0.expr",
+        f"cavatica_export_state{{{CHOSEN}}} and cavatica_export_state{{{CHOSEN}}}",
+    ),
+    ("metrics_of_everybody_restricted", f"{STAT}.targets.0.expr", f"min(up{{{CHOSEN}}})"),
+    ("links_keep_the_view", "links.0.includeVars", False),
+    ("links_keep_the_view", "links.0.keepTime", False),
+    (
+        "links_keep_the_view",
+        f"{GRAPH}.fieldConfig.defaults.links.0.url",
+        f"/d/cavatica?{VIEW}&${{__url_time_range}}",
+    ),
+    (
+        "links_keep_the_view",
+        f"{GRAPH}.fieldConfig.defaults.links.0.url",
+        f"/d/cavatica-export?{VIEW}&from=1",
+    ),
+    (
+        "links_keep_the_view",
+        f"{GRAPH}.fieldConfig.defaults.links.0.url",
+        "/d/cavatica-export?${datasource:queryparam}&${__url_time_range}",
+    ),
+]
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("uid", DASHBOARDS)
+def test_a_dashboard_keeps_every_rule(uid: str, rule: str) -> None:
+    """Every dashboard keeps every rule, without an exemption."""
+    assert list(RULES[rule](DASHBOARDS[uid])) == []
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_good_dashboard_breaks_no_rule(rule: str) -> None:
+    """What the mutations below start from keeps every rule."""
+    assert list(RULES[rule](good_dashboard())) == []
+
+
+@pytest.mark.parametrize(("rule", "path", "value"), MUTATIONS)
+def test_a_rule_finds_what_it_is_for(rule: str, path: str, value: object) -> None:
+    """One wrong place in a good dashboard is found by the rule that is about it."""
+    assert list(RULES[rule](changed(good_dashboard(), path, value)))
+
+
+def test_every_rule_was_seen_to_fail() -> None:
+    """There is no rule that nothing can break."""
+    assert {rule for rule, _, _ in MUTATIONS} == set(RULES)
+
+
+def test_all_dashboards_are_there() -> None:
+    """The addresses of the dashboards are fixed."""
+    assert set(DASHBOARDS) == UIDS
+
+
+@pytest.mark.parametrize("uid", DASHBOARDS)
+def test_the_committed_file_is_what_the_generator_gives(uid: str) -> None:
+    """`python -m dashboards` was run after the last change."""
+    text = (DIRECTORY / f"{uid}.json").read_text(encoding="utf-8")
+    assert text == json.dumps(DASHBOARDS[uid], indent=2, ensure_ascii=False) + "\n"
+
+
+def test_there_is_no_file_that_the_generator_does_not_give() -> None:
+    """Grafana loads every JSON file of the directory: an old one would stay for ever."""
+    assert {file.stem for file in DIRECTORY.glob("*.json")} == set(DASHBOARDS)
+
+
+def metric_names() -> set[str]:
+    """Every name that a scrape of the exporter can have, as Prometheus stores it."""
+    endings = {"counter": ["_total"], "histogram": ["_bucket", "_count", "_sum"]}
+    counted = SelfMetrics(version="", revision="", python="", exporter_metrics=True).collect()
+    own = {f"{each.name}{end}" for each in counted for end in endings.get(each.type, [""])}
+    return {"up"} | own | set(map(attrgetter("name"), FAMILIES))
+
+
+@pytest.mark.parametrize("uid", DASHBOARDS)
+def test_every_metric_in_a_query_exists(uid: str) -> None:
+    """A query names a metric of the exporter's own tables, or one that Prometheus makes."""
+    asked = {selector.name for _, selector, _ in selectors(DASHBOARDS[uid])}
+    assert asked - metric_names() == set()
+
+
+def test_an_example_of_provisioning_is_there() -> None:
+    """The example has Grafana load the files of a directory, and nobody edit them."""
+    text = (DIRECTORY / "provisioning.example.yml").read_text(encoding="utf-8")
+    match yaml.safe_load(text):
+        case {"apiVersion": 1, "providers": [{"type": "file", **provider}]}:
+            assert provider["allowUiUpdates"] is False
+            assert provider["options"] == {"path": "/var/lib/grafana/dashboards/cavatica"}
+        case other:
+            pytest.fail(f"no file provider: {other}")

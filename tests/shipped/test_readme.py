@@ -1,0 +1,128 @@
+"""The README cannot go stale: what users can set, write and see is in it."""
+
+import re
+from operator import attrgetter
+from pathlib import Path
+
+import click
+import pytest
+
+from exporter.cli.flags import Flags, make_command
+from exporter.metrics.families import (
+    BATCH_FAMILIES,
+    BATCH_LABELS,
+    EXPORT_LABELS,
+    FAMILIES,
+    SCRAPE_FAMILIES,
+    export_families,
+)
+from exporter.metrics.self_metrics import SelfMetrics
+from exporter.watchlist.idfile import KEYS
+from tests.support.alert_files import RULES
+
+README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+
+ROWS: dict[str, tuple[str, str]] = {
+    name: (labels, meaning)
+    for name, labels, meaning in re.findall(
+        r"^\| `(cavatica_[a-z_]+)` \|([^|]*)\|([^|]*)\|$", README, re.MULTILINE
+    )
+}
+"""The rows of the tables of metrics: name to labels and meaning."""
+
+LABELS: dict[str, tuple[str, ...]] = (
+    {family.name: (*BATCH_LABELS, *family.labels) for family in BATCH_FAMILIES}
+    | {
+        family.name: (*EXPORT_LABELS, *family.labels)
+        for family in export_families(expose_error_messages=False)
+    }
+    | {family.name: family.labels for family in SCRAPE_FAMILIES}
+)
+"""The labels of all families that are made of a snapshot."""
+
+
+def run(flags: Flags) -> int:
+    """Stand in for the exporter: the flags are all that is looked at."""
+    raise NotImplementedError
+
+
+def options() -> list[click.Option]:
+    """The flags of the command."""
+    command = make_command(run, "")
+    return [option for option in command.params if isinstance(option, click.Option)]
+
+
+def names_of_telemetry() -> dict[str, tuple[str, ...]]:
+    """The names of the exporter's own metrics, as they are scraped, with their labels."""
+    telemetry = SelfMetrics(version="", revision="", python="", exporter_metrics=False)
+    return {
+        metric.name + ("_total" if metric.type == "counter" else ""): tuple(
+            sorted({label for sample in metric.samples for label in sample.labels} - {"le"})
+        )
+        for metric in telemetry.collect()
+    }
+
+
+@pytest.mark.parametrize("name", [name for option in options() for name in option.opts])
+def test_every_flag_is_in_the_readme(name: str) -> None:
+    """In backticks, with or without its value."""
+    if name.startswith("--"):
+        assert re.search(rf"`{re.escape(name)}[` ]", README)
+
+
+@pytest.mark.parametrize("option", options(), ids=lambda option: option.opts[0])
+def test_the_defaults_in_the_readme_are_those_of_the_flags(option: click.Option) -> None:
+    """The table says what holds where a flag is not given."""
+    row = re.search(rf"^\| `{re.escape(option.opts[0])}[^|]*\| ([^|]*)\|", README, re.MULTILINE)
+    if isinstance(option.default, str | tuple):
+        [default] = [option.default] if isinstance(option.default, str) else option.default
+        assert row
+        assert row[1].startswith(f"`{default}`")
+
+
+@pytest.mark.parametrize("name", [*map(attrgetter("name"), FAMILIES), *names_of_telemetry()])
+def test_every_metric_is_in_the_readme(name: str) -> None:
+    """A row of a table, and what it means."""
+    assert ROWS[name][1].strip()
+
+
+@pytest.mark.parametrize(("name", "labels"), LABELS.items(), ids=LABELS)
+def test_the_readme_has_the_labels_of_every_family(name: str, labels: tuple[str, ...]) -> None:
+    """In the order in which the series have them."""
+    assert re.findall(r"\w+", ROWS[name][0]) == [*labels]
+
+
+def test_the_readme_has_the_label_of_error_messages() -> None:
+    """Where it is asked for, the family of errors has one more."""
+    families = export_families(expose_error_messages=True)
+    [name] = [family.name for family in families if "message" in family.labels]
+    assert "`message`" in ROWS[name][1]
+
+
+@pytest.mark.parametrize(("name", "labels"), names_of_telemetry().items())
+def test_the_readme_has_the_labels_of_the_exporters_metrics(
+    name: str, labels: tuple[str, ...]
+) -> None:
+    """Of those at least that have a series from the start."""
+    assert set(labels) <= {*re.findall(r"\w+", ROWS[name][0])}
+
+
+def test_the_readme_has_no_metric_that_is_not_there() -> None:
+    """A row of a table is a promise."""
+    assert ROWS.keys() == LABELS.keys() | names_of_telemetry().keys()
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_every_key_of_an_id_file_is_in_the_readme(key: str) -> None:
+    """An example shows it at the beginning of a line."""
+    assert re.search(rf"^{key}:", README, re.MULTILINE)
+
+
+def test_the_table_of_alerts_has_every_alert_with_its_severity() -> None:
+    """In the order of the rules; of two rules of one name the first counts."""
+    rows = re.findall(r"^\| `(Cavatica\w+)` \| (\w+) \|", README, re.MULTILINE)
+    severities: dict[str, str] = {}
+    for rule in RULES:
+        if "alert" in rule:
+            severities.setdefault(rule["alert"], rule["labels"]["severity"])
+    assert dict(rows) == severities

@@ -1,0 +1,44 @@
+"""The runbooks: one for every alert, with commands that can be used."""
+
+import re
+
+from tests.support.alert_files import ALERTS, ROOT, known_series, series_names
+
+RUNBOOKS = (ROOT / "docs" / "runbooks.md").read_text(encoding="utf-8")
+URL = "https://github.com/cavatica-export-exporter/cavatica-export-exporter/blob/main/docs/runbooks.md#"
+
+
+def anchor(heading: str) -> str:
+    """The anchor that GitHub gives a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+def test_every_alert_has_a_runbook_and_every_runbook_an_alert() -> None:
+    """The address of every alert ends in a heading that exists, and there is no other heading."""
+    headings = re.findall(r"^## (.*)$", RUNBOOKS, re.MULTILINE)
+    urls = [rule["annotations"]["runbook_url"] for rule in ALERTS.values()]
+    assert headings == list(ALERTS)
+    assert urls == [URL + anchor(heading) for heading in headings]
+
+
+def test_every_runbook_has_the_same_four_parts() -> None:
+    """Meaning, Impact, Diagnosis and Mitigation, in this order, and none of them empty."""
+    _, *runbooks = re.split(r"^## ", RUNBOOKS, flags=re.MULTILINE)
+    for runbook in runbooks:
+        _, *parts = re.split(r"^### ", runbook, flags=re.MULTILINE)
+        titles = [part.splitlines()[0] for part in parts]
+        assert titles == ["Meaning", "Impact", "Diagnosis", "Mitigation"], runbook.splitlines()[0]
+        assert all(len(part.split()) > 5 for part in parts)
+
+
+def test_links_within_the_runbooks_lead_somewhere() -> None:
+    """A link to another runbook ends in its heading."""
+    assert set(re.findall(r"\(#([^)]*)\)", RUNBOOKS)) <= {anchor(name) for name in ALERTS}
+
+
+def test_queries_in_runbooks_use_series_that_exist() -> None:
+    """Every query that a runbook tells the reader to run is right, and about existing series."""
+    queries = re.findall(r"promtool query instant \$PROMETHEUS '([^'…]+)'", RUNBOOKS)
+    assert len(queries) == RUNBOOKS.count("promtool query instant") - 1  # one only shows the form
+    for query in queries:
+        assert series_names(query) <= known_series(), query

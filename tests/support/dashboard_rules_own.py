@@ -1,0 +1,187 @@
+"""Rules for dashboards that no linter knows: shape, grid, links, and what two replicas do."""
+
+import re
+from collections.abc import Iterator
+from itertools import pairwise, product
+from urllib.parse import parse_qs, urlsplit
+
+import promql_parser as promql
+
+from tests.support.dashboard_rules import (
+    UIDS,
+    VARIABLE,
+    Json,
+    Rule,
+    everything,
+    query_panels,
+    selectors,
+    targets,
+)
+
+GRID_WIDTH = 24
+
+
+def provisioned_by_file(dashboard: Json) -> Iterator[str]:
+    """Its address is fixed, its number is Grafana's, and the others' links find it."""
+    if dashboard["uid"] not in UIDS:
+        yield f"uid {dashboard['uid']}"
+    if dashboard.get("id", 0) is not None:
+        yield f"id {dashboard.get('id')}"
+    if dashboard["tags"] != ["cavatica"]:
+        yield f"tags {dashboard['tags']}"
+
+
+def shapes_of_grafana_9_to_13(dashboard: Json) -> Iterator[str]:
+    """Nothing that an old Grafana does not know yet, nothing that a new one knows no more."""
+    if dashboard["schemaVersion"] != 36:
+        yield f"schemaVersion {dashboard['schemaVersion']}"
+    if not isinstance(dashboard["refresh"], str):
+        yield f"refresh {dashboard['refresh']}"
+    for path, value in everything(dashboard):
+        match path.rpartition(".")[2], value:
+            case "legend", {"showLegend": True | False}:
+                pass
+            case "legend", _:
+                yield f"{path} without showLegend"
+            case "custom", {"displayMode": _}:
+                yield f"{path}.displayMode is cellOptions now"
+            case "time_options", _:
+                yield f"{path} is gone"
+            case "id", "formatTime" | "seriesToColumns":
+                yield f"{path}: {value}"
+
+
+def panel_ids_unique(dashboard: Json) -> Iterator[str]:
+    """A link to a panel shows one panel."""
+    ids = [panel["id"] for panel in dashboard["panels"]]
+    yield from (f"id {each} twice" for each in set(ids) if ids.count(each) > 1)
+
+
+def grid_full(dashboard: Json) -> Iterator[str]:
+    """No panel lies on another one, and there are no holes."""
+    cells: dict[tuple[int, int], str] = {}
+    for panel in dashboard["panels"]:
+        at = panel["gridPos"]
+        for cell in product(range(at["x"], at["x"] + at["w"]), range(at["y"], at["y"] + at["h"])):
+            if cell in cells:
+                yield f"{panel['title']} on {cells[cell]}"
+            if cell[0] >= GRID_WIDTH:
+                yield f"{panel['title']} leaves the grid"
+            cells[cell] = panel["title"]
+    height = 1 + max(y for _, y in cells)
+    if missing := set(product(range(GRID_WIDTH), range(height))) - set(cells):
+        yield f"{len(missing)} empty cells, the first at {min(missing, key=lambda at: at[::-1])}"
+
+
+def variables_defined_and_used(dashboard: Json) -> Iterator[str]:
+    """Every variable in use exists, and every one that exists is used."""
+    used = set()
+    for path, value in everything(dashboard):
+        # The variable's own name is how a link carries it on; a choice that is only carried on
+        # changes nothing here.
+        if isinstance(value, str) and not path.endswith(".url"):
+            used |= {"".join(found) for found in VARIABLE.findall(value)}
+        elif isinstance(value, str):
+            carried = {"".join(found) for found in VARIABLE.findall(value)}
+            yield from (f"{path}: {name}" for name in carried - _known(dashboard))
+    used = {name for name in used if not name.startswith("__")}
+    yield from (f"${name} is not defined" for name in used - _known(dashboard))
+    defined = {each["name"] for each in dashboard["templating"]["list"]}
+    yield from (f"${name} is not used" for name in defined - used)
+
+
+def _known(dashboard: Json) -> set[str]:
+    builtin = {"__data", "__field", "__url_time_range"}
+    return {each["name"] for each in dashboard["templating"]["list"]} | builtin
+
+
+def tables_joined(dashboard: Json) -> Iterator[str]:
+    """A row is one thing: instant queries, each by the label that they are joined on."""
+    for panel in query_panels(dashboard):
+        if panel["type"] != "table":
+            continue
+        steps = {each["id"]: each["options"] for each in panel["transformations"]}
+        if list(steps)[:1] != ["joinByField"] or list(steps)[-1:] != ["organize"]:
+            yield f"{panel['title']}: {list(steps)}"
+            continue
+        label = steps["joinByField"]["byField"]
+        for target in panel["targets"]:
+            if (target["format"], target["instant"], target["range"]) != ("table", True, False):
+                yield f"{panel['title']} {target['refId']}: no instant query in table format"
+            if not re.search(rf"max by \([^)]*\b{label}\b[^)]*\)", target["expr"]):
+                yield f"{panel['title']} {target['refId']}: not by {label}"
+
+
+def formats_fit(dashboard: Json) -> Iterator[str]:
+    """Only tables take labels as columns; a query is either for a moment or for a range."""
+    for panel in query_panels(dashboard):
+        for target in panel["targets"]:
+            place = f"{panel['title']} {target['refId']}"
+            if panel["type"] != "table" and target["format"] != "time_series":
+                yield f"{place}: {target['format']}"
+            if target["instant"] == target["range"]:
+                yield f"{place}: instant and range are {target['instant']}"
+            if panel["type"] in {"timeseries", "state-timeline"} and target["instant"]:
+                yield f"{place}: one moment over time"
+
+
+def replicas_count_once(dashboard: Json) -> Iterator[str]:
+    """What two replicas both know is taken once: `max` of it, or it only filters."""
+    about_exports = re.compile(r"cavatica_(exports?(_\w+)?|exported_bytes|\w+_exports)")
+    for place, selector, above in selectors(dashboard):
+        if not about_exports.fullmatch(selector.name or ""):
+            continue
+        steps = [*above, selector]
+        filters = any(
+            isinstance(outer, promql.BinaryExpr)
+            and str(outer.op) in {"and", "unless"}
+            and outer.rhs is inner
+            for outer, inner in pairwise(steps)
+        )
+        largest = any(
+            isinstance(each, promql.AggregateExpr) and str(each.op) == "max" for each in above
+        )
+        if not filters and not largest:
+            yield f"{place}: {selector.name} is added up over replicas"
+
+
+def metrics_of_everybody_restricted(dashboard: Json) -> Iterator[str]:
+    """`up` and `process_*` exist for every target, and "All" jobs is `.+`: keep to exporters."""
+    for place, target in targets(dashboard):
+        foreign = re.search(r"\b(up|process_\w+|python_info)\{", target["expr"])
+        if foreign and "and on (job, instance) present_over_time(" not in target["expr"]:
+            yield f"{place}: {foreign[1]} of every target"
+
+
+def links_keep_the_view(dashboard: Json) -> Iterator[str]:
+    """Whoever follows a link keeps data source, target, batch and time, or gets better ones."""
+    for link in dashboard["links"]:
+        if not (link["includeVars"] and link["keepTime"] and link["tags"] == ["cavatica"]):
+            yield f"link {link['title']}"
+    for path, value in everything(dashboard["panels"]):
+        if not path.endswith(".url") or not isinstance(value, str):
+            continue
+        if urlsplit(value).path.removeprefix("/d/") not in UIDS:
+            yield f"{path}: {value} leads to nowhere"
+        query = urlsplit(value).query
+        yield from (
+            f"{path}: loses {name}"
+            for name in ("datasource", "job", "instance", "batch")
+            if f"${{{name}:queryparam}}" not in query and f"var-{name}=" not in query
+        )
+        if "${__url_time_range}" not in query and not {"from", "to"} <= set(parse_qs(query)):
+            yield f"{path}: loses the time range"
+
+
+OWN: tuple[Rule, ...] = (
+    provisioned_by_file,
+    shapes_of_grafana_9_to_13,
+    panel_ids_unique,
+    grid_full,
+    variables_defined_and_used,
+    tables_joined,
+    formats_fit,
+    replicas_count_once,
+    metrics_of_everybody_restricted,
+    links_keep_the_view,
+)

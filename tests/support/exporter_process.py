@@ -1,0 +1,243 @@
+"""The exporter as a test runs it: inside the test's process, or as a process of its own."""
+
+import logging
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import requests
+from prometheus_client.parser import text_string_to_metric_families
+
+from exporter.cli.command import main
+from tests.support.servers import wait_until
+
+PATIENCE = 20.0
+"""Seconds after which something that a test waits for will not come any more."""
+
+MODULE = (sys.executable, "-m", "exporter")
+LOOPBACK = "--web.listen-address=127.0.0.1:0"
+
+Labels = tuple[tuple[str, str], ...]
+
+
+@contextmanager
+def kept_logging() -> Iterator[None]:
+    """Put back, at the end, how this process logs: the exporter sets it for itself."""
+    root, own = logging.getLogger(), logging.getLogger("exporter")
+    handlers, levels = root.handlers[:], (root.level, own.level)
+    try:
+        yield
+    finally:
+        root.handlers[:] = handlers
+        root.setLevel(levels[0])
+        own.setLevel(levels[1])
+
+
+def run(*arguments: str) -> int:
+    """Run the command to its end, in a thread: it blocks signals; give its exit status."""
+    codes: list[int] = []
+
+    def work() -> None:
+        try:
+            main(arguments)
+        except SystemExit as end:
+            codes.append(int(end.code or 0))
+
+    with kept_logging():
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join(PATIENCE)
+    assert codes, "the command does not end, or with an exception"
+    return codes[0]
+
+
+@dataclass(slots=True)
+class Page:
+    """What `/metrics` said: a value for every series."""
+
+    samples: Mapping[tuple[str, Labels], float]
+
+    @classmethod
+    def of(cls, text: str) -> "Page":
+        """Read the text format."""
+        return cls(
+            {
+                (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+                for family in text_string_to_metric_families(text)
+                for sample in family.samples
+            }
+        )
+
+    def __call__(self, name: str, **labels: str) -> float | None:
+        """Give the value of a series, or None if there is none with exactly these labels."""
+        return self.samples.get((name, tuple(sorted(labels.items()))))
+
+    def all(self, name: str) -> list[dict[str, str]]:
+        """Give the labels of every series of that name."""
+        return [dict(labels) for each, labels in self.samples if each == name]
+
+    def states(self, batch: str) -> dict[str, float]:
+        """Give how many exports of a batch are in each state, those of 0 left out."""
+        return {
+            labels["state"]: value
+            for (name, pairs), value in self.samples.items()
+            if name == "cavatica_exports" and value
+            for labels in [dict(pairs)]
+            if labels["batch"] == batch
+        }
+
+
+@dataclass(slots=True)
+class Running:
+    """An exporter that serves.
+
+    Attributes:
+        urls: Where it listens, in the order of the flags.
+        process: Its process, or None for one in this process.
+        thread: Where it runs in this process.
+        log_file: What its process writes its standard error to.
+        status: Its exit status, once it has ended.
+    """
+
+    urls: list[str] = field(default_factory=list)
+    process: "subprocess.Popen[str] | None" = None
+    thread: threading.Thread | None = None
+    log_file: Path | None = None
+    status: int | None = None
+
+    @property
+    def log(self) -> str:
+        """Everything that the process wrote to standard error."""
+        return self.log_file.read_text(encoding="utf-8") if self.log_file else ""
+
+    def get(self, path: str = "/metrics", **headers: str) -> requests.Response:
+        """GET a path of the first address."""
+        with requests.Session() as session:
+            session.trust_env = False
+            return session.get(f"{self.urls[0]}{path}", headers=headers, timeout=PATIENCE)
+
+    def scrape(self, **headers: str) -> Page:
+        """Scrape once."""
+        answer = self.get("/metrics", **headers)
+        assert answer.status_code == 200, answer.text
+        return Page.of(answer.text)
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal."""
+        if self.process:
+            self.process.send_signal(number)
+        elif self.thread and self.thread.ident:
+            # To the thread that waits for it: the others are the tests' own.
+            signal.pthread_kill(self.thread.ident, number)
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """End it by a signal; give its exit status."""
+        self.send(number)
+        if self.process:
+            self.status = self.process.wait(PATIENCE)
+        elif self.thread:
+            self.thread.join(PATIENCE)
+        assert self.status is not None, "it does not end"
+        return self.status
+
+
+class _Listening(logging.Handler):
+    """Notes where the exporter listens, and whether it is ready."""
+
+    def __init__(self, running: Running) -> None:
+        super().__init__()
+        self._running = running
+        self.ready = threading.Event()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.getMessage() == "listening":
+            self._running.urls.append(vars(record)["url"])
+        elif record.getMessage() == "ready":
+            self.ready.set()
+
+
+@contextmanager
+def serving(*arguments: str) -> Iterator[Running]:
+    """Run the exporter in a thread of this process, from its being ready to its end."""
+    running = Running()
+    listening = _Listening(running)
+    logger = logging.getLogger("exporter.cli.service")
+
+    def work() -> None:
+        try:
+            main(arguments)
+        except SystemExit as end:
+            running.status = int(end.code or 0)
+
+    running.thread = threading.Thread(target=work)
+    with kept_logging():
+        logger.addHandler(listening)
+        running.thread.start()
+        try:
+            assert listening.ready.wait(PATIENCE), "it does not get ready"
+            yield running
+        finally:
+            if running.status is None:
+                running.stop()
+            logger.removeHandler(listening)
+
+
+def environment(**variables: str) -> dict[str, str]:
+    """This process's environment, without the user's own settings and with these."""
+    own = ("CAVATICA_EXPORTER_", "SB_")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(own)}
+    return kept | variables
+
+
+def execute(
+    arguments: Sequence[str],
+    *,
+    command: Sequence[str | Path] = MODULE,
+    stdout: int = subprocess.PIPE,
+) -> "subprocess.CompletedProcess[str]":
+    """Run the exporter as a process, to its end."""
+    return subprocess.run(
+        [*command, *arguments],
+        env=environment(),
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+
+
+@contextmanager
+def process(
+    log: Path, *arguments: str, ready: str = "msg=ready", **variables: str
+) -> Iterator[Running]:
+    """Run the exporter as a process, from the words `ready` in its log; that goes to a file."""
+    with log.open("wb") as stderr:
+        popen = subprocess.Popen(
+            [*MODULE, *arguments],
+            env=environment(**variables),
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+        )
+    running = Running(process=popen, log_file=log)
+    with popen:
+        try:
+            wait_until(
+                lambda: popen.poll() is not None or ready in running.log,
+                PATIENCE,
+                "the exporter is ready",
+            )
+            assert popen.poll() is None, running.log
+            running.urls = re.findall(r"msg=listening url=(\S+)", running.log)
+            yield running
+        finally:
+            popen.terminate()
+            popen.wait(PATIENCE)

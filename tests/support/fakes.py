@@ -1,0 +1,124 @@
+"""Stand-ins for the clock and the API, and short names for what tests are about."""
+
+import threading
+from collections.abc import Mapping, Sequence
+
+from exporter.cavatica.answer import ApiError, BulkResponse, RateLimit, Reason
+from exporter.cavatica.export import ErrorDetail, Export, LookupFailure
+from exporter.watchlist.watchlist import Watchlist
+
+NO_LIMIT = RateLimit(None, None, None)
+NOT_FOUND = LookupFailure("9002", 404, "Requested export does not exist.")
+BROKEN = LookupFailure("", 500, "Something went wrong.")
+
+Outcome = Export | LookupFailure | None
+
+
+class FakeClock:
+    """A clock that only moves when it is told to."""
+
+    def __init__(self) -> None:
+        self.unix = 1_700_000_000.0
+        self.steady = 5000.0
+
+    def time(self) -> float:
+        """Give Unix time."""
+        return self.unix
+
+    def monotonic(self) -> float:
+        """Give the time that never jumps."""
+        return self.steady
+
+    def pass_by(self, seconds: float) -> None:
+        """Let time go on."""
+        self.unix += seconds
+        self.steady += seconds
+
+
+class FakeApi:
+    """Answers at once what it was told to.
+
+    Attributes:
+        outcomes: What it says of an ID; of any other that it is RUNNING.
+        silent: IDs that its answers pass over.
+        failure: What every call raises instead.
+        rate_limit: What its headers say.
+        calls: The IDs of every call so far.
+    """
+
+    def __init__(self) -> None:
+        self.outcomes: dict[str, Outcome] = {}
+        self.silent: set[str] = set()
+        self.failure: Exception | None = None
+        self.rate_limit = NO_LIMIT
+        self.calls: list[list[str]] = []
+        self._lock = threading.Lock()
+
+    def __call__(self, ids: Sequence[str], deadline: float) -> BulkResponse:
+        """Answer as `exporter.cavatica.client.Client.bulk_get` does."""
+        del deadline
+        with self._lock:
+            self.calls.append(list(ids))
+        if self.failure is not None:
+            raise self.failure
+        outcomes = {i: self.outcomes.get(i, running(i)) for i in ids if i not in self.silent}
+        complete = sum(outcome is not None for outcome in outcomes.values()) == len(ids)
+        return BulkResponse(outcomes, complete, self.rate_limit, requests=1)
+
+    def say(self, *exports: Export) -> None:
+        """Answer with these from now on."""
+        self.outcomes |= {export.id: export for export in exports}
+
+
+def error(reason: Reason, rate_limit: RateLimit | None = None, requests: int = 1) -> ApiError:
+    """Give the failure of a call."""
+    failure = ApiError(reason, "as the test wants it", rate_limit=rate_limit)
+    failure.requests = requests
+    return failure
+
+
+def ids(count: int, prefix: str = "e") -> tuple[str, ...]:
+    """Give so many IDs, in their order."""
+    return tuple(f"{prefix}{number:05}" for number in range(count))
+
+
+def watch(batches: Mapping[str, Sequence[str]], acknowledged: Sequence[str] = ()) -> Watchlist:
+    """Give the watchlist of these batches."""
+    return Watchlist(
+        batches={name: tuple(batches[name]) for name in sorted(batches)},
+        acknowledged=frozenset(acknowledged),
+    )
+
+
+def pending(export_id: str) -> Export:
+    """Give an export that waits."""
+    return Export(export_id, "PENDING", started=1_699_990_000.0, volume="rfranklin/output")
+
+
+def running(export_id: str) -> Export:
+    """Give an export that runs."""
+    return Export(export_id, "RUNNING", started=1_699_990_000.0, volume="rfranklin/output")
+
+
+def completed(export_id: str, finished: float | None = 1_699_999_000.0) -> Export:
+    """Give an export that went well."""
+    return Export(
+        export_id,
+        "COMPLETED",
+        started=1_699_990_000.0,
+        finished=finished,
+        size=1000,
+        volume="rfranklin/output",
+    )
+
+
+def failed(export_id: str, finished: float | None = 1_699_999_500.0) -> Export:
+    """Give an export that did not."""
+    return Export(
+        export_id,
+        "FAILED",
+        started=1_699_990_000.0,
+        finished=finished,
+        volume="rfranklin/output",
+        error=ErrorDetail("1003", 403, "patient-7.bam: access denied"),
+    )

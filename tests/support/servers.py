@@ -1,0 +1,275 @@
+"""Real Prometheus and Alertmanager servers, on loopback, for the tests marked `servers`."""
+
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, ClassVar, TypeVar
+
+import pytest
+import requests
+from typing_extensions import Self
+
+DIRECTORY = Path(__file__).parents[2] / ".servers"
+"""Where `make test` puts the programs."""
+
+PROGRAMS: Mapping[str, Sequence[str]] = {
+    "prometheus": ["prometheus"],
+    "promtool": ["promtool"],
+    "alertmanager": ["alertmanager", "prometheus-alertmanager"],
+    "amtool": ["amtool"],
+}
+"""The programs that are needed, each with the names it may have on PATH."""
+
+START_SECONDS = 30.0
+STOP_SECONDS = 10.0
+
+T = TypeVar("T")
+
+
+def find_program(name: str, *, directory: Path = DIRECTORY, path: str | None = None) -> Path | None:
+    """A program of `PROGRAMS`: the project's own, else the one on PATH, else None."""
+    if (own := directory / "bin" / name).exists():
+        return own
+    found = (shutil.which(known, path=path) for known in PROGRAMS[name])
+    return next((Path(each) for each in found if each), None)
+
+
+def require_programs(*, ci: bool, directory: Path = DIRECTORY, path: str | None = None) -> None:
+    """Skip the running test if a program is missing; under CI make it fail."""
+    missing = [name for name in PROGRAMS if not find_program(name, directory=directory, path=path)]
+    if not missing:
+        return
+    reason = f"not here: {', '.join(missing)} (`make servers` gets them from Debian's packages)"
+    if ci:
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)
+
+
+def program(name: str) -> Path:
+    """A program that is there, because the test is marked `servers`."""
+    if found := find_program(name):
+        return found
+    message = f"{name} is missing: mark the test with pytest.mark.servers"
+    raise LookupError(message)
+
+
+def promtool(*arguments: str | Path, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    """Run promtool to its end, whatever its exit code; its output is text."""
+    return _run("promtool", arguments, stdin)
+
+
+def amtool(*arguments: str | Path, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    """Run amtool to its end, whatever its exit code; its output is text."""
+    return _run("amtool", arguments, stdin)
+
+
+def _run(
+    name: str, arguments: Sequence[str | Path], stdin: str
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [program(name), *arguments],
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def wait_until(condition: Callable[[], T], timeout: float, what: str) -> T:
+    """Ask until the answer is true, and give it; fail after `timeout` seconds, naming `what`."""
+    deadline = time.monotonic() + timeout
+    while not (answer := condition()):
+        if time.monotonic() > deadline:
+            pytest.fail(f"not within {timeout:g} s: {what} (last answer: {answer!r})")
+        time.sleep(0.05)
+    return answer
+
+
+def free_port() -> int:
+    """A port that was free a moment ago, for a server that cannot say which one it picked."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One element of an instant vector; a scalar has no labels."""
+
+    labels: Mapping[str, str]
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One element of a range vector: pairs of Unix time and value."""
+
+    labels: Mapping[str, str]
+    values: Sequence[tuple[float, float]]
+
+
+class _Server:
+    """A server as a context manager: ready inside the block, gone behind it.
+
+    Its configuration, data and log are in `directory`; paths in the configuration may be relative
+    to it. Entering the same object again is a restart with the old data. If the block fails, the
+    log is printed for pytest to show.
+    """
+
+    name: ClassVar[str]
+    flags: ClassVar[Sequence[str]]
+
+    def __init__(self, config: str, directory: Path, *, arguments: Sequence[str] = ()) -> None:
+        self.directory = directory.resolve()
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self.config_file = self.directory / f"{self.name}.yml"
+        self.config_file.write_text(config, encoding="utf-8")
+        self.log_file = self.directory / f"{self.name}.log"
+        self.arguments = list(arguments)
+        self.url = ""
+
+    def __enter__(self) -> Self:
+        self._http = requests.Session()
+        self._http.trust_env = False  # a proxy is of no use on loopback
+        # Between picking a port and listening on it somebody else can take it.
+        for _ in range(3):
+            if self._start(free_port()):
+                return self
+        self._http.close()
+        pytest.fail(f"{self.name} does not start; its log:\n{self.log}")
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._stop()
+        self._http.close()
+        if kind is not None:
+            sys.stdout.write(f"--- log of {self.name}\n{self.log}")
+
+    @property
+    def log(self) -> str:
+        """What the server wrote since its start."""
+        return self.log_file.read_text(encoding="utf-8", errors="replace")
+
+    def get(self, path: str, **parameters: str | float) -> requests.Response:
+        """GET a path of the server; an answer other than 2xx fails the test, with its text."""
+        response = self._http.get(self.url + path, params=parameters, timeout=30)
+        if not response.ok:
+            pytest.fail(f"{response.request.url}: {response.status_code} {response.text}")
+        return response
+
+    def reload(self) -> None:
+        """Replace the running configuration by what is in `config_file` now."""
+        self._http.post(f"{self.url}/-/reload", timeout=30).raise_for_status()
+
+    def _start(self, port: int) -> bool:
+        self.url = f"http://127.0.0.1:{port}"
+        found = program(self.name)
+        command = [
+            str(found),
+            f"--config.file={self.config_file}",
+            f"--web.listen-address=127.0.0.1:{port}",
+            *(flag.format(data=self.directory / "data") for flag in self.flags),
+            *self.arguments,
+        ]
+        with self.log_file.open("wb") as log:
+            # The working directory is where the unpacked Alertmanager finds its templates.
+            self._process = subprocess.Popen(
+                command,
+                cwd=found.parent.parent,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+        try:
+            wait_until(
+                lambda: self._process.poll() is not None or self._ready(),
+                START_SECONDS,
+                f"{self.name} is ready",
+            )
+        except BaseException:
+            self._stop()
+            raise
+        return self._process.poll() is None
+
+    def _ready(self) -> bool:
+        try:
+            return self._http.get(f"{self.url}/-/ready", timeout=5).ok
+        except requests.RequestException:
+            return False
+
+    def _stop(self) -> None:
+        self._process.terminate()
+        try:
+            self._process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+class Prometheus(_Server):
+    """A real Prometheus."""
+
+    name = "prometheus"
+    flags = ("--storage.tsdb.path={data}", "--web.enable-lifecycle")
+
+    def query(self, expression: str, *, at: float | None = None) -> list[Sample]:
+        """The instant vector or scalar of an expression, now or at a Unix time."""
+        parameters: dict[str, str | float] = {"query": expression}
+        if at is not None:
+            parameters["time"] = at
+        data = self._data("/api/v1/query", **parameters)
+        if data["resultType"] == "scalar":
+            return [Sample({}, float(data["result"][1]))]
+        return [Sample(each["metric"], float(each["value"][1])) for each in data["result"]]
+
+    def query_range(
+        self, expression: str, *, start: float, end: float, step: float
+    ) -> list[Series]:
+        """The range vector of an expression between two Unix times, every `step` seconds."""
+        data = self._data("/api/v1/query_range", query=expression, start=start, end=end, step=step)
+        return [
+            Series(each["metric"], [(time, float(value)) for time, value in each["values"]])
+            for each in data["result"]
+        ]
+
+    def alerts(self) -> list[dict[str, Any]]:
+        """Pending and firing alerts: `labels`, `annotations`, `state`, `activeAt`, `value`."""
+        alerts: list[dict[str, Any]] = self._data("/api/v1/alerts")["alerts"]
+        return alerts
+
+    def targets(self) -> list[dict[str, Any]]:
+        """Active targets: `labels`, `health`, `lastError`, `lastScrape`, and more."""
+        targets: list[dict[str, Any]] = self._data("/api/v1/targets")["activeTargets"]
+        return targets
+
+    def _data(self, path: str, **parameters: str | float) -> dict[str, Any]:
+        data: dict[str, Any] = self.get(path, **parameters).json()["data"]
+        return data
+
+
+class Alertmanager(_Server):
+    """A real Alertmanager, without a cluster."""
+
+    name = "alertmanager"
+    flags = ("--storage.path={data}", "--cluster.listen-address=")
+
+    @property
+    def address(self) -> str:
+        """Host and port, as a Prometheus configuration names its Alertmanagers."""
+        return self.url.removeprefix("http://")
+
+    def alerts(self) -> list[dict[str, Any]]:
+        """Alerts as the API v2 gives them: `labels`, `annotations`, `status`, and more."""
+        alerts: list[dict[str, Any]] = self.get("/api/v2/alerts").json()
+        return alerts

@@ -1,0 +1,152 @@
+"""The helpers for real servers, each on its real server."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.support.servers import (
+    PROGRAMS,
+    Alertmanager,
+    Prometheus,
+    Sample,
+    amtool,
+    promtool,
+    require_programs,
+    wait_until,
+)
+
+PROMETHEUS = """
+global:
+  scrape_interval: 200ms
+scrape_configs:
+  - job_name: itself
+    static_configs:
+      - targets: [{target}]
+rule_files: [rules.yml]
+alerting:
+  alertmanagers:
+    - static_configs:
+        - targets: [{alertmanager}]
+"""
+
+RULES = """
+groups:
+  - name: smoke
+    interval: 200ms
+    rules:
+      - alert: ItselfIsUp
+        expr: up == 1
+"""
+
+ALERTMANAGER = """
+route: {receiver: nobody}
+receivers: [{name: nobody}]
+"""
+
+
+@pytest.mark.servers
+def test_an_alert_goes_from_prometheus_to_alertmanager(tmp_path: Path) -> None:
+    """Both servers start, and an alert of the one arrives at the other."""
+    (tmp_path / "rules.yml").write_text(RULES)
+    with Alertmanager(ALERTMANAGER, tmp_path) as alertmanager:
+        config = PROMETHEUS.format(target=alertmanager.address, alertmanager=alertmanager.address)
+        with Prometheus(config, tmp_path) as prometheus:
+            arrived = wait_until(alertmanager.alerts, 10, "the alert at Alertmanager")
+            assert arrived[0]["labels"]["alertname"] == "ItselfIsUp"
+            assert prometheus.alerts()[0]["state"] == "firing"
+            assert prometheus.targets()[0]["health"] == "up"
+
+
+@pytest.mark.servers
+def test_queries_give_labels_and_numbers(tmp_path: Path) -> None:
+    """Vectors, scalars and ranges come as labels and floats."""
+    config = "rule_files: []"
+    with Prometheus(config, tmp_path) as prometheus:
+        now = time.time()
+        assert prometheus.query("7") == [Sample({}, 7.0)]
+        assert prometheus.query('label_replace(vector(1.5), "a", "b", "", "")', at=now) == [
+            Sample({"a": "b"}, 1.5)
+        ]
+        [series] = prometheus.query_range("vector(2)", start=now - 10, end=now, step=5)
+        assert [value for _, value in series.values] == [2.0, 2.0, 2.0]
+
+
+@pytest.mark.servers
+def test_a_wrong_query_fails_with_the_servers_own_words(tmp_path: Path) -> None:
+    """A query that Prometheus refuses fails the test and says why."""
+    with (
+        Prometheus("rule_files: []", tmp_path) as prometheus,
+        pytest.raises(pytest.fail.Exception, match="parse error"),
+    ):
+        prometheus.query("sum(")
+
+
+@pytest.mark.servers
+def test_a_wrong_configuration_fails_with_the_log(tmp_path: Path) -> None:
+    """A server that ends at once fails the test and shows its log."""
+    with pytest.raises(pytest.fail.Exception, match="field nonsense not found"):
+        Prometheus("nonsense: 1", tmp_path).__enter__()
+
+
+@pytest.mark.servers
+def test_a_server_can_be_restarted_and_reloaded(tmp_path: Path) -> None:
+    """Entering again starts on the old data; a reload takes a changed configuration."""
+    prometheus = Prometheus("rule_files: []", tmp_path)
+    for scrape in ("[]", "[{job_name: added}]"):
+        with prometheus:
+            prometheus.config_file.write_text(f"scrape_configs: {scrape}")
+            prometheus.reload()
+            assert prometheus.targets() == []
+
+
+@pytest.mark.servers
+@pytest.mark.parametrize(
+    ("tool", "arguments", "text"),
+    [
+        (promtool, ["check", "config"], "rule_files: []"),
+        (amtool, ["check-config"], ALERTMANAGER),
+    ],
+)
+def test_tools_run(tool: object, arguments: list[str], text: str, tmp_path: Path) -> None:
+    """Promtool and amtool check a file that is right."""
+    assert callable(tool)
+    file = tmp_path / "config.yml"
+    file.write_text(text)
+    assert "SUCCESS" in tool(*arguments, file).stdout
+
+
+@pytest.mark.servers
+def test_promtool_reads_standard_input() -> None:
+    """What a metrics endpoint answered can be given to `promtool check metrics`."""
+    result = promtool(
+        "check", "metrics", stdin="# HELP a_bytes A.\n# TYPE a_bytes gauge\na_bytes 1\n"
+    )
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+
+
+def test_without_programs_a_test_is_skipped(tmp_path: Path) -> None:
+    """On a system without the programs the reason names them all."""
+    with pytest.raises(pytest.skip.Exception, match=", ".join(PROGRAMS)):
+        require_programs(ci=False, directory=tmp_path, path="")
+
+
+def test_without_programs_ci_fails(tmp_path: Path) -> None:
+    """Under CI a test that cannot run is no passed test."""
+    with pytest.raises(pytest.fail.Exception, match="make servers"):
+        require_programs(ci=True, directory=tmp_path, path="")
+
+
+def test_programs_on_path_will_do(tmp_path: Path) -> None:
+    """Programs that the system has are as good as the project's own."""
+    for name in ("prometheus", "promtool", "prometheus-alertmanager", "amtool"):
+        (tmp_path / name).touch(mode=0o755)
+    require_programs(ci=True, directory=tmp_path / "none", path=str(tmp_path))
+
+
+def test_waiting_ends_with_what_was_missing() -> None:
+    """A condition that never holds fails the test, naming the condition and the last answer."""
+    with pytest.raises(
+        pytest.fail.Exception, match=r"not within 0 s: the moon \(last answer: \[\]\)"
+    ):
+        wait_until(list, 0, "the moon")

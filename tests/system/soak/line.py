@@ -1,0 +1,116 @@
+"""Between the exporter and the simulator: a port that can be away, and a token that changes."""
+
+import socket
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any, Final
+
+from exporter.simulator import Simulator, serve
+from tests.system.soak.findings import TOKEN_BEGIN, Findings
+
+#: What the simulator knows; it never leaves this process.
+INNER_TOKEN: Final = "inner"
+
+# So long after a new token is in its file a request with the old one may still be under way.
+_ROTATION_SECONDS = 5.0
+
+
+class Line:
+    """The simulator on one port, which stays its own while it is away.
+
+    Args:
+        simulator: With the token `INNER_TOKEN`.
+        findings: Takes what is wrong with requests.
+
+    Attributes:
+        token: The one that is good now.
+        changed: Monotonic time from which on no other may be sent; None while nobody can say.
+        seen: Whether it was sent.
+        url: The API's.
+    """
+
+    def __init__(self, simulator: Simulator, findings: Findings) -> None:
+        self.token = ""
+        self.changed: float | None = None
+        self.seen = False
+        self._simulator = simulator
+        self._findings = findings
+        # Bound and not listening: connections are refused, and the port is given to nobody else.
+        self._holder = socket.socket()
+        self._holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._holder.bind(("127.0.0.1", 0))
+        self._stack = ExitStack()
+        self.url = self._listen()
+
+    def __call__(
+        self, environ: dict[str, Any], start_response: Callable[..., object]
+    ) -> Iterable[bytes]:
+        """Let requests with the good token through, as WSGI says."""
+        changed = self.changed
+        if environ.get("HTTP_X_SBG_AUTH_TOKEN") == self.token:
+            self.seen = True
+            environ["HTTP_X_SBG_AUTH_TOKEN"] = INNER_TOKEN
+        elif changed is not None and time.monotonic() - changed > _ROTATION_SECONDS:
+            self._findings.add("a request with another token than the file's")
+        else:
+            self._findings.count["requests with an old token"] += 1
+        self._findings.count["requests"] += 1
+        return self._simulator(environ, start_response)
+
+    @contextmanager
+    def gone(self) -> Iterator[None]:
+        """During the block all connections are cut and new ones refused."""
+        self._stack.close()
+        try:
+            yield
+        finally:
+            self._listen()
+
+    def close(self) -> None:
+        """Give the port back."""
+        self._stack.close()
+        self._holder.close()
+
+    def _listen(self) -> str:
+        return self._stack.enter_context(serve(self, port=self._holder.getsockname()[1]))
+
+
+@dataclass(slots=True)
+class TokenFile:
+    """The token's file while somebody renews the token, or spoils the file.
+
+    Attributes:
+        path: Of the file.
+        line: Is told which token is good.
+        random: Draws tokens and faults.
+        count: How many tokens there were.
+    """
+
+    path: Path
+    line: Line
+    random: Random
+    count: int = 0
+
+    def edit(self) -> None:
+        """Renew the token, or spoil the file: then the last token that was read stays in use."""
+        if not self.line.seen or self.random.random() < 0.5:
+            self.renew()
+        elif self.random.random() < 0.5:
+            self.path.unlink(missing_ok=True)
+        else:
+            # None of these can be a token.
+            self.path.write_text(self.random.choice(["", f"{TOKEN_BEGIN} 1", "\0", "ü"]))
+
+    def renew(self) -> None:
+        """Make a new token and write it, in place or beside and renamed."""
+        self.line.changed, self.line.seen = None, False
+        self.line.token = f"{TOKEN_BEGIN}{self.random.getrandbits(128):032x}"
+        path = self.path if self.random.random() < 0.5 else self.path.with_suffix(".new")
+        path.write_text(f"{self.line.token}\n")
+        path.replace(self.path)
+        self.line.changed = time.monotonic()
+        self.count += 1

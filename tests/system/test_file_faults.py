@@ -1,0 +1,415 @@
+"""Faults of ID files: each with its error, and what is still watched.
+
+In every case a directory holds `good.yml` and a victim that was good at first. A fault of the
+victim leaves `good.yml` alone, and ends when the victim is repaired.
+"""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from exporter.watchlist.loader import MAX_FILE_BYTES, WatchlistLoader
+
+KEPT = ("old1", "old2")
+
+# Wherever another program's words stand in an error, they are not ours to check.
+NOT_JSON = ":1: not JSON: "
+TOO_LARGE = ": cannot be read: larger than 8388608 bytes"
+NO_FILE = ": cannot be read: not a regular file"
+TOO_DEEP = "nested more than 50 levels deep"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One fault.
+
+    Attributes:
+        name: What goes wrong.
+        do: Does it to the victim.
+        error: How the error goes on after the file's name; None for what is no fault at all.
+        watched: The victim's IDs that are watched then.
+        victim: The file.
+    """
+
+    name: str
+    do: Callable[[Path], None]
+    error: str | None
+    watched: tuple[str, ...] = KEPT
+    victim: str = "victim.yml"
+
+
+def written(content: bytes | str) -> Callable[[Path], None]:
+    """Write the victim in place, as an editor without care does."""
+
+    def do(path: Path) -> None:
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+
+    return do
+
+
+def replaced(make: Callable[[Path], object]) -> Callable[[Path], None]:
+    """Put something else in the victim's place."""
+
+    def do(path: Path) -> None:
+        path.unlink()
+        make(path)
+
+    return do
+
+
+def bind_socket(path: Path) -> None:
+    """Make a socket; its path is short, as the system wants it."""
+    with socket.socket(socket.AF_UNIX) as endpoint:
+        directory = os.open(path.parent, os.O_RDONLY)
+        endpoint.bind(f"/proc/self/fd/{directory}/{path.name}")
+        os.close(directory)
+
+
+def grown(size: int) -> Callable[[Path], None]:
+    """Make a file of that size, most of it a hole."""
+
+    def do(path: Path) -> None:
+        path.write_bytes(b"\xff")
+        os.truncate(path, size)
+
+    return do
+
+
+def keep_look(path: Path) -> None:
+    """Change the content; size and time stay."""
+    before = path.stat()
+    path.write_bytes(path.read_bytes().replace(b"old", b"new"))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+# libyaml needs 20 s for them.
+DIRECTIVES = "".join(f"%TAG !{number}! t:\n" for number in range(90_000)) + "---\n- new\n"
+
+Y = partial(Fault, victim="victim.yml")
+J = partial(Fault, victim="victim.json")
+
+FAULTS = [
+    # Half of a file. A half that is a file in itself cannot be told from a whole one.
+    Y("truncated, to be written next", written(""), ": holds no export IDs"),
+    Y("only its comment is written so far", written("# batch of"), ": holds no export IDs"),
+    Y("written as far as a key", written("export_i"), ":1: holds no export IDs"),
+    Y("written as far as a quote", written("- new\n- 'ne"), ":2: not YAML: "),
+    Y("written as far as a bracket", written("[new,"), ":2: not YAML: "),
+    Y("written as far as half of a character", written(b"batch: \xc3"), ":1: not UTF-8 text"),
+    Y("a hole of zeroes after a crash", written(b"\0" * 4096), ":1: not YAML: it forbids"),
+    J("truncated, to be written next", written(""), NOT_JSON),
+    J("written as far as a comma", written('["new",'), NOT_JSON),
+    J("written as far as a quote", written('["ne'), NOT_JSON),
+    # A change that does not show
+    Y("changed, of the same size and time", keep_look, None, ("new1", "new2")),
+    # What cannot be read
+    Y("gone", Path.unlink, None, ()),
+    Y("a named pipe", replaced(os.mkfifo), NO_FILE),
+    Y("a device", replaced(lambda path: path.symlink_to("/dev/zero")), NO_FILE),
+    Y("a socket", replaced(bind_socket), ": cannot be read: No such device or address"),
+    Y("a directory", replaced(Path.mkdir), None, ()),
+    Y("a link to a directory", replaced(lambda path: path.symlink_to(".")), None, ()),
+    Y(
+        "a link to itself",
+        replaced(lambda path: path.symlink_to(path.name)),
+        ": cannot be read: Too many levels of symbolic links",
+    ),
+    Y(
+        "a link that leads nowhere",
+        replaced(lambda path: path.symlink_to("gone.yml")),
+        ": cannot be read: No such file or directory",
+    ),
+    # Size
+    Y("50 MB", grown(50 * 10**6), TOO_LARGE),
+    Y("a byte too large", grown(MAX_FILE_BYTES + 1), TOO_LARGE),
+    Y("as large as can be", grown(MAX_FILE_BYTES), ":1: not UTF-8 text"),
+    Y("a text of 1 MB", written("- " + "x" * 10**6), None, ()),
+    Y("a key of 1 MB", written("? " + "x" * 10**6 + "\n: 1"), f":1: unknown key {'x' * 64}:"),
+    J("a text of 1 MB", written(json.dumps(["x" * 10**6])), None, ()),
+    J("a key of 1 MB", written(json.dumps({"x" * 10**6: 1})), f":1: unknown key {'x' * 64}:"),
+    J("5,000 rejected IDs", written(json.dumps(["x y"] * 5_000, indent=0)), None, ()),
+    # YAML
+    Y("an alias", written("- &a new\n- *a"), ":2: aliases are not supported"),
+    Y(
+        "aliases of aliases",
+        written("a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]"),
+        ":2: aliases are not supported",
+    ),
+    Y("an alias within itself", written("&a [*a]"), ":1: aliases are not supported"),
+    Y("a tag that makes Python objects", written("- !!python/name:os.system new"), None, ("new",)),
+    Y("nested brackets", written("[" * 100 + "]" * 100), ":1: " + TOO_DEEP),
+    Y("nested dashes", written("- " * 100), ":1: " + TOO_DEEP),
+    Y("nested mappings", written("{a: " * 100), ":1: " + TOO_DEEP),
+    Y("tabs that indent", written("export_ids:\n\t- new"), ":2: not YAML: "),
+    Y("tabs elsewhere", written("- new\t\n- new2\t# why"), None, ("new", "new2")),
+    Y("a repeated key", written("export_ids: [a]\nexport_ids: [b]"), ":2: the key export_ids is"),
+    Y("a directive", written("%YAML 1.1\n---\n- new"), ":1: directives are not supported"),
+    Y("90,000 directives", written(DIRECTIVES), ":1: directives are not supported"),
+    Y("two documents", written("- new\n---\n- new"), ":3: more than one document"),
+    Y("a merge conflict", written("- a\n<<<<<<< HEAD\n- b\n=======\n- c\n"), ":3: not YAML: "),
+    Y("JSON under YAML's name", written('{"export_ids": ["new"]}'), None, ("new",)),
+    # JSON
+    J("not a number", written("[NaN, Infinity]"), None, ("NaN", "Infinity")),
+    J("a huge number", written("[1e999999, 7]"), None, ("1e999999", "7")),
+    J("a number of 5,000 digits", written("[" + "9" * 5000 + "]"), None, ()),
+    J("nested brackets", written("[" * 100 + "]" * 100), ":1: " + TOO_DEEP),
+    J("a repeated key", written('{"items": [],\n"items": []}'), ":2: the key items is repeated"),
+    J("a lone surrogate as an ID", written(r'["\ud800", "new"]'), None, ("new",)),
+    J("a lone surrogate as a key", written(r'{"\ud800": 1}'), r":1: unknown key \ud800:"),
+    J("a lone surrogate as a name", written(r'{"batch": "\ud800", "items": []}'), ":1: batch must"),
+    J("YAML under JSON's name", written("- new"), NOT_JSON),
+    J("a comment", written('["new"] // why'), NOT_JSON),
+    # Encodings
+    Y("an image", written(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"), ":1: not UTF-8 text"),
+    Y("compressed", written(b"\x1f\x8b\x08\0\0\0\0\0"), ":1: not UTF-8 text"),
+    Y("an ESC", written("- new\n- \x1b[31m"), ":2: not YAML: it forbids the character U+001B"),
+    Y("UTF-16 with its mark", written("- new".encode("utf-16")), ":1: not UTF-8 text"),
+    Y("UTF-16 without", written("- new".encode("utf-16-le")), ":1: not YAML: it forbids"),
+    J("UTF-16 with its mark", written('["new"]'.encode("utf-16")), ":1: not UTF-8 text"),
+    J("UTF-16 without", written('["new"]'.encode("utf-16-le")), NOT_JSON),
+    Y("Latin-1", written("# Größe\n- new".encode("latin-1")), ":1: not UTF-8 text"),
+    Y("UTF-8 with its mark", written("- new".encode("utf-8-sig")), None, ("new",)),
+    J("UTF-8 with its mark", written('["new"]'.encode("utf-8-sig")), None, ("new",)),
+    Y("Windows' line ends", written("- new\r\n- new2\r\n"), None, ("new", "new2")),
+    J("Windows' line ends", written('[\r\n"new"\r\n]\r\n'), None, ("new",)),
+    Y("old Macs' line ends", written("- new\r- new2\r"), None, ("new", "new2")),
+    Y("invisible characters", written("- new\u200b\n- new2\u00a0\n- new3"), None, ("new3",)),
+]  # fmt: skip
+
+# What becomes of the directory, with the path's error.
+DIRECTORY_FAULTS: list[tuple[str, Callable[[Path], object], str]] = [
+    ("gone", str, "No such file or directory"),
+    ("a file", Path.touch, "Not a directory"),
+    ("a named pipe", os.mkfifo, "Not a directory"),
+    ("a link to itself", lambda path: path.symlink_to(path), "Too many levels of symbolic links"),
+    ("a link that leads nowhere", lambda path: path.symlink_to("x"), "No such file or directory"),
+]
+
+# The C stack would end the process, and pytest with it, if these were composed or dumped: each is
+# read in a process of its own.
+DEEP = [
+    ("victim.yml", "[", 1 * 10**5),
+    ("victim.yml", "[", 3 * 10**6),
+    ("victim.yml", "- ", 10**6),
+    ("victim.yml", "{a: ", 10**6),
+    ("victim.json", "[", 2 * 10**5),
+    ("victim.json", '{"a":', 2 * 10**5),
+]
+
+by_name = pytest.mark.parametrize(
+    "fault", FAULTS, ids=[f"{fault.victim.partition('.')[2]}: {fault.name}" for fault in FAULTS]
+)
+
+
+def now_is(path: Path) -> Callable[[], float]:
+    """A clock that stands at the time of the file: it changed just now."""
+    at = path.stat().st_mtime
+    return lambda: at
+
+
+def start(directory: Path, fault: Fault) -> tuple[WatchlistLoader, Path]:
+    """A directory with a good file and the victim, and its loader."""
+    victim = directory / fault.victim
+    (directory / "good.yml").write_text("- good\n")
+    victim.write_text('["old1", "old2"]\n')
+    return WatchlistLoader(directory, now_is(victim)), victim
+
+
+@by_name
+def test_a_fault_has_its_error_and_costs_no_more_than_it_must(tmp_path: Path, fault: Fault) -> None:
+    """The last good IDs are watched on, the other file's anyway; after the repair the new ones."""
+    loader, victim = start(tmp_path, fault)
+    assert loader.load().errors == ()
+
+    fault.do(victim)
+    watchlist = loader.load()
+    assert watchlist.batches.get("victim", ()) == fault.watched
+    assert watchlist.batches["good"] == ("good",)
+    if fault.error is None:
+        assert watchlist.errors == ()
+    else:
+        (error,) = watchlist.errors
+        assert error.startswith(fault.victim + fault.error)
+        assert error.isprintable()
+        assert len(error) < 300
+
+    if victim.is_dir() and not victim.is_symlink():
+        victim.rmdir()
+    victim.unlink(missing_ok=True)
+    victim.write_text('["mended"]\n')
+    watchlist = loader.load()
+    assert watchlist.errors == ()
+    assert watchlist.batches == {"good": ("good",), "victim": ("mended",)}
+
+
+@by_name
+def test_a_fault_from_the_start_leaves_the_other_files_alone(tmp_path: Path, fault: Fault) -> None:
+    """Without a last good content there is the same error, and none of the victim's IDs."""
+    loader, victim = start(tmp_path, fault)
+    fault.do(victim)
+    watchlist = loader.load()
+    expected = () if fault.error else fault.watched
+    assert watchlist.batches.get("victim", ()) == expected
+    assert watchlist.batches["good"] == ("good",)
+    assert len(watchlist.errors) == (fault.error is not None)
+
+
+@pytest.mark.parametrize(
+    ("become", "problem"),
+    [fault[1:] for fault in DIRECTORY_FAULTS],
+    ids=[fault[0] for fault in DIRECTORY_FAULTS],
+)
+def test_while_the_directory_cannot_be_read_everything_stays(
+    tmp_path: Path, become: Callable[[Path], object], problem: str
+) -> None:
+    """A volume that is away for a moment does not end the watch; it goes on when it is back."""
+    directory = tmp_path / "exports"
+    directory.mkdir()
+    loader, victim = start(directory, FAULTS[0])
+    before = loader.load()
+    directory.rename(tmp_path / "away")
+    become(directory)
+    watchlist = loader.load()
+    assert watchlist.batches == before.batches
+    assert watchlist.files == before.files
+    assert watchlist.errors == (f"{directory}: cannot be read: {problem}",)
+    assert loader.load() is watchlist
+
+    directory.unlink(missing_ok=True)
+    (tmp_path / "away").rename(directory)
+    assert loader.load().errors == ()
+    victim.write_text("- new\n")
+    assert loader.load().batches == {"good": ("good",), "victim": ("new",)}
+
+
+@pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault.name == "gone"])
+def test_a_single_file_that_is_gone_stays_watched(tmp_path: Path, fault: Fault) -> None:
+    """Nobody takes the only file away to end the watch: it is an error until it is back."""
+    _, victim = start(tmp_path, fault)
+    loader = WatchlistLoader(victim, now_is(victim))
+    loader.load()
+    fault.do(victim)
+    watchlist = loader.load()
+    assert watchlist.errors == ("victim.yml: cannot be read: No such file or directory",)
+    assert watchlist.batches == {"victim": KEPT}
+    victim.mkdir()
+    assert loader.load().errors == ("victim.yml: cannot be read: Is a directory",)
+    victim.rmdir()
+    victim.write_text("- new\n")
+    watchlist = loader.load()
+    assert (watchlist.errors, watchlist.batches) == ((), {"victim": ("new",)})
+
+
+@pytest.mark.parametrize(("name", "text", "times"), DEEP)
+def test_deep_nesting_does_not_end_the_process(name: str, text: str, times: int) -> None:
+    """A file that would exhaust the C stack is an error like any other, and found at once."""
+    script = (
+        "from exporter.watchlist.idfile import IdFileError, parse\n"
+        f"try: parse({text!r}.encode() * {times}, {name!r})\n"
+        "except IdFileError as error: print(error)\n"
+    )
+    process = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert (process.returncode, process.stderr) == (0, "")
+    assert process.stdout.endswith(f" {TOO_DEEP}\n")
+
+
+def test_a_file_that_changes_while_it_is_read_is_read_again(tmp_path: Path) -> None:
+    """What was read may be half old and half new: it is an error, and gone when the file rests."""
+    loader, victim = start(tmp_path, FAULTS[0])
+    loader.load()
+    victim.write_text("- new\n" + "#" * 4 * 2**20)
+    stop = threading.Event()
+
+    def disturb() -> None:
+        for at in count():
+            if stop.is_set():
+                return
+            os.utime(victim, (at, at))
+
+    writer = threading.Thread(target=disturb)
+    writer.start()
+    try:
+        errors = next(filter(None, (loader.load().errors for _ in range(1000))))
+    finally:
+        stop.set()
+        writer.join()
+    assert errors == ("victim.yml: cannot be read: changed while it was read",)
+    watchlist = loader.load()
+    assert (watchlist.errors, watchlist.batches["victim"]) == ((), ("new",))
+
+
+def test_a_file_that_is_always_being_replaced_is_whole_in_every_load(tmp_path: Path) -> None:
+    """Written beside and renamed, it is the old or the new one, never an error or a mixture."""
+    loader, victim = start(tmp_path, FAULTS[0])
+    stop = threading.Event()
+
+    def replace() -> None:
+        for number in count():
+            if stop.is_set():
+                return
+            (tmp_path / ".new").write_text(f"- a{number}\n- b{number}\n" + "#" * 2**16)
+            (tmp_path / ".new").replace(victim)
+
+    loader.load()
+    writer = threading.Thread(target=replace)
+    writer.start()
+    try:
+        seen = [loader.load() for _ in range(200)]
+    finally:
+        stop.set()
+        writer.join()
+    assert {watchlist.errors for watchlist in seen} == {()}
+    for watchlist in seen:
+        first, second = watchlist.batches["victim"]
+        assert (first, second) == KEPT or first[1:] == second[1:]
+
+
+@pytest.mark.parametrize("fault", [fault for fault in FAULTS if str(fault.error)[:2] == ": "])
+def test_a_file_that_cannot_be_read_is_not_left_open(tmp_path: Path, fault: Fault) -> None:
+    """However often it is tried, its descriptor is given back; a directory's as well."""
+    loader, victim = start(tmp_path, fault)
+    single = WatchlistLoader(victim, now_is(victim))
+    single.load()
+    fault.do(victim)
+    before = sorted(os.listdir("/proc/self/fd"))  # noqa: PTH208 - names are wanted
+    for _ in range(3):
+        assert loader.load().errors
+        assert single.load().errors
+    assert sorted(os.listdir("/proc/self/fd")) == before  # noqa: PTH208 - names are wanted
+
+
+def test_a_hundred_thousand_ids_are_watched(tmp_path: Path) -> None:
+    """The size that large projects reach in years is read within a scrape."""
+    ids = [f"{number:032d}" for number in range(100_000)]
+    (tmp_path / "large.json").write_text(json.dumps(ids))
+    assert WatchlistLoader(tmp_path, time.time).load().batches == {"large": tuple(ids)}
+
+
+def test_thousands_of_files_are_watched(tmp_path: Path) -> None:
+    """Each is a batch, and all can be gone in the next scrape."""
+    directory = tmp_path / "exports"
+    directory.mkdir()
+    (directory / "0.yml").write_text("- new\n")
+    for number in range(1, 2000):
+        (directory / f"{number}.yml").hardlink_to(directory / "0.yml")
+    loader = WatchlistLoader(directory, lambda: time.time() + 60)
+    watchlist = loader.load()
+    assert (len(watchlist.batches), watchlist.duplicates) == (2000, 1999)
+    assert loader.load() is watchlist
+    shutil.rmtree(directory)
+    directory.mkdir()
+    assert loader.load().batches == {}

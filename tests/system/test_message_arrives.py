@@ -1,0 +1,245 @@
+"""From an export's failure to the message about it: real exporter, Prometheus and Alertmanager.
+
+Rules and routes are the shipped ones, in which time passes 60 times faster: a minute is a second.
+"""
+
+import json
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from signal import SIGKILL
+from typing import Any
+
+import pytest
+import yaml
+
+from exporter.simulator import Fault, Lifetimes, Request, Simulator, serve
+from tests.support.alert_files import ROUTES_FILE, RULES_FILE
+from tests.support.exporter_process import Running, process
+from tests.support.servers import Alertmanager, Prometheus, wait_until
+from tests.support.time_scaling import shorten
+
+FACTOR = 60
+PATIENCE = 30.0
+"""Seconds after which something that the test waits for will not come any more."""
+
+BATCH = "tcga-7"
+JOB = "cavatica"
+ALERT = "CavaticaExportFailed"
+RECORDED = "batch_export:cavatica_export_failed_timestamp_seconds:min"
+LOOK_BACK = shorten("[20m]", FACTOR)
+ENDLESS = Lifetimes(pending=(0, 0), running=(1e9, 1e9))
+RECEIVER = "http://notifications.example.org"
+"""What stands for the receivers' address in the shipped routes."""
+
+TOKEN = "made-up"
+
+PROMETHEUS_FLAGS = (
+    "--query.lookback-delta=5s",  # 5m
+    # 1m would be 1s, too; but a Prometheus that starts looks for its Alertmanagers for 5 s, however
+    # fast all else passes, and after 4 of these delays an alert that is not sent again is over.
+    "--rules.alert.resend-delay=10s",
+)
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Webhook:
+    """Who is told: a WSGI application that keeps what Alertmanager posts to it."""
+
+    posts: list[tuple[str, Json]] = field(default_factory=list)
+
+    def __call__(self, environ: Json, start_response: Any) -> Iterable[bytes]:  # noqa: ANN401 - WSGI's
+        """Take a message."""
+        request = Request.of(environ)
+        self.posts.append((request.path, json.loads(request.body)))
+        start_response("200 OK", [("Content-Length", "0")])
+        return []
+
+    @property
+    def messages(self) -> list[Json]:
+        """What the data team was told, without what differs from run to run."""
+        return [
+            {
+                "status": message["status"],
+                "group": message["groupLabels"],
+                "alerts": [
+                    (alert["status"], alert["labels"], alert["annotations"]["description"])
+                    for alert in message["alerts"]
+                ],
+            }
+            for path, message in self.posts
+            if path.endswith("/data-team")
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What stays while exporters and Prometheus come and go.
+
+    Attributes:
+        api: The simulator's URL.
+        directory: Of all files.
+    """
+
+    simulator: Simulator
+    api: str
+    webhook: Webhook
+    alertmanager: Alertmanager
+    directory: Path
+
+    def watch(self, **content: list[str]) -> None:
+        """Write the ID file."""
+        file = self.directory / "ids" / f"{BATCH}.yml"
+        file.write_text(yaml.safe_dump(content), encoding="utf-8")
+
+    def exporter(self, address: str = "127.0.0.1:0") -> AbstractContextManager[Running]:
+        """Run an exporter."""
+        return process(
+            self.directory / "exporter.log",
+            f"--exports.path={self.directory / 'ids'}",
+            f"--api.url={self.api}",
+            f"--web.listen-address={address}",
+            SB_AUTH_TOKEN=TOKEN,
+        )
+
+    def prometheus(self, exporter: Running) -> Prometheus:
+        """A Prometheus that scrapes this exporter; it has the data of the one before."""
+        config = {
+            "global": {"scrape_interval": "1s", "scrape_timeout": "1s"},
+            "rule_files": ["../rules.yml"],
+            "scrape_configs": [{"job_name": JOB, "static_configs": static(exporter.urls[0])}],
+            "alerting": {"alertmanagers": [{"static_configs": static(self.alertmanager.url)}]},
+        }
+        return Prometheus(
+            yaml.safe_dump(config), self.directory / "prometheus", arguments=PROMETHEUS_FLAGS
+        )
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Iterator[Scene]:
+    """The API, the Alertmanager, and who is told."""
+    (tmp_path / "ids").mkdir()
+    rules = shorten(RULES_FILE.read_text(encoding="utf-8"), FACTOR)
+    (tmp_path / "rules.yml").write_text(rules, encoding="utf-8")
+    routes = shorten(ROUTES_FILE.read_text(encoding="utf-8"), FACTOR)
+    simulator, webhook = Simulator(token=TOKEN), Webhook()
+    with (
+        serve(simulator) as api,
+        serve(webhook) as receiver,
+        Alertmanager(routes.replace(RECEIVER, receiver), tmp_path / "alertmanager") as alertmanager,
+    ):
+        yield Scene(simulator, api, webhook, alertmanager, tmp_path)
+
+
+def static(url: str) -> list[Json]:
+    """The only target, as a Prometheus configuration names it."""
+    return [{"targets": [url.removeprefix("http://")]}]
+
+
+def find_alertmanager(prometheus: Prometheus) -> None:
+    """Wait until Prometheus sends its alerts to somebody: it forgets what it could not send."""
+    wait_until(
+        lambda: prometheus.get("/api/v1/alertmanagers").json()["data"]["activeAlertmanagers"],
+        PATIENCE,
+        "Prometheus knows its Alertmanager",
+    )
+
+
+def expect(prometheus: Prometheus, expression: str, what: str) -> None:
+    """Wait until an expression has an answer."""
+    wait_until(lambda: prometheus.query(expression), PATIENCE, what)
+
+
+def alerts(server: Prometheus | Alertmanager) -> list[Json]:
+    """The alerts about failed exports that a server has now."""
+    return [alert for alert in server.alerts() if alert["labels"]["alertname"] == ALERT]
+
+
+def labels(export_id: str) -> dict[str, str]:
+    """All labels of the alert about an export."""
+    return {
+        "alertname": ALERT,
+        "batch": BATCH,
+        "export_id": export_id,
+        "job": JOB,
+        "severity": "warning",
+    }
+
+
+def fail(simulator: Simulator, export_id: str) -> Json:
+    """Let an export fail now; give the message that is due."""
+    now = time.gmtime()
+    error = {"status": 403, "code": 9001, "message": "Access denied."}
+    finished_on = time.strftime("%Y-%m-%dT%H:%M:%SZ", now)
+    simulator.put(
+        simulator.export(export_id)
+        | {"state": "FAILED", "finished_on": finished_on, "error": error}
+    )
+    description = (
+        f"Export {export_id} of batch {BATCH} failed at"
+        f" {time.strftime('%Y-%m-%d %H:%M:%S', now)} +0000 UTC with error code 9001."
+    )
+    return {
+        "status": "firing",
+        "group": {"batch": BATCH},
+        "alerts": [("firing", labels(export_id), description)],
+    }
+
+
+@pytest.mark.servers
+def test_a_failure_is_told_once(scene: Scene) -> None:
+    """A failure is one message, whatever is away or restarts, and its acknowledgement is none."""
+    alertmanager, simulator, webhook = scene.alertmanager, scene.simulator, scene.webhook
+    first, second = simulator.start(2, lifetimes=ENDLESS)
+    scene.watch(export_ids=[first, second])
+
+    with scene.exporter() as exporter, scene.prometheus(exporter) as prometheus:
+        find_alertmanager(prometheus)
+        expect(prometheus, 'count(cavatica_export_state{state="RUNNING"} == 1) == 2', "both run")
+        told = [fail(simulator, first)]
+        wait_until(lambda: webhook.messages, PATIENCE, "the failure is told")
+        assert webhook.messages == told
+        [alert] = alerts(alertmanager)
+
+        # The exporter is killed, and comes back where it was.
+        exporter.stop(SIGKILL)
+        expect(prometheus, "up == 0", "the exporter is away")
+        address = exporter.urls[0].removeprefix("http://")
+        with scene.exporter(address) as successor:
+            expect(prometheus, "changes(process_start_time_seconds[1m]) == 1", "it is back")
+            expect(prometheus, f"{RECORDED} and on (job) up == 1", "and sees the failure")
+            # The API goes away, and then everything that could remember the failure.
+            simulator.fault = Fault(status=503)
+            expect(prometheus, "cavatica_up == 0", "the API is away")
+            successor.stop(SIGKILL)
+
+    # The exporter comes back elsewhere, Prometheus on its data, and the API when nobody has seen
+    # the failure for longer than alerts look back.
+    with scene.exporter() as elsewhere, scene.prometheus(elsewhere) as prometheus:
+        assert elsewhere.urls != exporter.urls
+        find_alertmanager(prometheus)
+        expect(prometheus, 'count(cavatica_export_state{state="UNKNOWN"} == 1) == 2', "none known")
+        # Three seconds ago already, so that the alert has been evaluated without it.
+        long_ago = f"absent_over_time(cavatica_export_error_info{LOOK_BACK} offset 3s)"
+        expect(prometheus, long_ago, "the failure is long ago")
+        simulator.fault = None
+        # When there are three, the alert has been evaluated with two of them.
+        seen_again = f"count_over_time(cavatica_export_error_info{LOOK_BACK}) > 2"
+        expect(prometheus, seen_again, "it is seen again")
+        assert [each["labels"] for each in alerts(prometheus)] == [labels(first)]
+        # Had it ended in the meantime, it would have begun anew.
+        still = [(each["labels"], each["startsAt"]) for each in alerts(alertmanager)]
+        assert still == [(labels(first), alert["startsAt"])]
+
+        scene.watch(export_ids=[first, second], acknowledged=[first])
+        wait_until(lambda: not alerts(prometheus), PATIENCE, "the alert ends in Prometheus")
+        wait_until(lambda: not alerts(alertmanager), PATIENCE, "the alert ends in Alertmanager")
+
+        # Whatever Alertmanager has to say about the first, it says by its group's next message.
+        told.append(fail(simulator, second))
+        wait_until(lambda: len(webhook.messages) > 1, PATIENCE, "the second failure is told")
+        assert webhook.messages == told

@@ -1,0 +1,153 @@
+"""The exporter's process behind TLS, client certificates and passwords, as others speak to it."""
+
+import shutil
+import socket
+import ssl
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+import trustme
+
+from tests.support.exporter_process import LOOPBACK, Running, process
+from tests.support.servers import Prometheus, wait_until
+
+# Of the form that exporter-toolkit documents; the hash was made by
+# `htpasswd -nbB alice correct-horse`.
+WEB = """\
+tls_server_config:{clients}
+  cert_file: server.crt
+  key_file: server.key
+  min_version: TLS12
+http_server_config:
+  http2: true
+basic_auth_users:
+  alice: $2y$05$HxFHaYk8f4dAAYdEz3xOGuMte6L0BbQfFVInAdKpwEAoaKl.NwW1a
+"""
+CLIENTS = "\n  client_auth_type: RequireAndVerifyClientCert\n  client_ca_file: ca.crt"
+PASSWORD = "alice:correct-horse"
+JOB = """
+scrape_configs:
+  - job_name: cavatica
+    scrape_interval: 1s
+    scrape_timeout: 1s
+    scheme: https
+    tls_config: {{ca_file: ca.crt, cert_file: client.crt, key_file: client.key}}
+    basic_auth: {{username: alice, password: correct-horse}}
+    static_configs: [targets: ["{target}"]]
+"""
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give one with certificates of both sides, and two web configurations."""
+    directory = tmp_path_factory.mktemp("secured")
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(directory / "ca.crt"))
+    for name in ("server", "client"):
+        leaf = authority.issue_cert("127.0.0.1")
+        leaf.cert_chain_pems[0].write_to_path(str(directory / f"{name}.crt"))
+        leaf.private_key_pem.write_to_path(str(directory / f"{name}.key"))
+    (directory / "password.yml").write_text(WEB.format(clients=""))
+    (directory / "certificate.yml").write_text(WEB.format(clients=CLIENTS))
+    return directory
+
+
+@pytest.fixture(scope="module")
+def password(directory: Path) -> Iterator[Running]:
+    """Give a demo behind TLS that asks for a password."""
+    web = f"--web.config.file={directory / 'password.yml'}"
+    with process(directory / "password.log", "--demo", LOOPBACK, web) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def certificate(directory: Path) -> Iterator[Running]:
+    """Give a demo behind TLS that asks for a client's certificate and a password."""
+    web = f"--web.config.file={directory / 'certificate.yml'}"
+    with process(directory / "certificate.log", "--demo", LOOPBACK, web) as running:
+        yield running
+
+
+def curl(directory: Path, url: str, *arguments: str) -> str:
+    """What curl makes of it: the body and, in a last line, the status; or its error."""
+    program = shutil.which("curl")
+    if program is None:
+        pytest.skip("curl is not here")
+    ended = subprocess.run(
+        [program, "--silent", "--show-error", "--cacert", "ca.crt", "--noproxy", "*",
+         "--write-out", "\n%{http_code}", *arguments, url],
+        cwd=directory, capture_output=True, text=True, timeout=20, check=False,
+    )  # fmt: skip
+    return ended.stdout + ended.stderr
+
+
+def test_curl_scrapes_with_a_password(directory: Path, password: Running) -> None:
+    """The CA's certificate and the password are all that it needs."""
+    page = curl(directory, f"{password.urls[0]}/metrics", "--user", PASSWORD, "--compressed")
+    assert "\ncavatica_up 1.0\n" in page
+    assert page.endswith("\n200")
+
+
+@pytest.mark.parametrize(
+    "arguments", [(), ("--user", "alice:wrong"), ("--user", "bob:correct-horse")]
+)
+def test_curl_is_refused_with_another_password_or_none(
+    directory: Path, password: Running, arguments: Sequence[str]
+) -> None:
+    """The answer is 401, and says nothing of the exports."""
+    assert curl(directory, f"{password.urls[0]}/metrics", *arguments) == "Unauthorized\n\n401"
+
+
+def test_curl_scrapes_with_a_certificate(directory: Path, certificate: Running) -> None:
+    """A certificate of the right authority is what lets it in, and nothing else does."""
+    url = f"{certificate.urls[0]}/metrics"
+    own = ("--cert", "client.crt", "--key", "client.key")
+    assert "\ncavatica_up 1.0\n" in curl(directory, url, "--user", PASSWORD, *own)
+    assert "\n000curl: (" in curl(directory, url, "--user", PASSWORD)
+
+
+@pytest.mark.servers
+def test_prometheus_scrapes_with_certificate_and_password(
+    directory: Path, certificate: Running
+) -> None:
+    """Its own `tls_config` and `basic_auth` are all that it needs."""
+    job = JOB.format(target=certificate.urls[0].removeprefix("https://"))
+    with Prometheus(job, directory) as prometheus:
+        [sample] = wait_until(lambda: prometheus.query("cavatica_up"), 20, "it has scraped")
+        assert sample.value == 1
+        [target] = prometheus.targets()
+        assert target["lastError"] == ""
+
+
+@pytest.mark.parametrize("shakes_hands", [False, True])
+def test_200_idle_clients_do_not_keep_a_scrape_waiting(
+    directory: Path, password: Running, *, shakes_hands: bool
+) -> None:
+    """Whether they spoke TLS or nothing, the scrape takes less than a second."""
+    trusting = ssl.create_default_context(cafile=directory / "ca.crt")
+    host, port = password.urls[0].removeprefix("https://").split(":")
+    with ExitStack() as stack:
+        for _ in range(200):
+            client = stack.enter_context(socket.create_connection((host, int(port)), 10))
+            if shakes_hands:
+                stack.enter_context(trusting.wrap_socket(client, server_hostname=host))
+        began = time.monotonic()
+        page = curl(directory, f"{password.urls[0]}/metrics", "--user", PASSWORD)
+        assert time.monotonic() - began < 1
+    assert page.endswith("\n200")
+
+
+def test_200_idle_clients_do_not_keep_a_plain_scrape_waiting(tmp_path: Path) -> None:
+    """The same without TLS, each in the midst of its request."""
+    with process(tmp_path / "log", "--demo", LOOPBACK) as running, ExitStack() as stack:
+        host, port = running.urls[0].removeprefix("http://").split(":")
+        for _ in range(200):
+            client = stack.enter_context(socket.create_connection((host, int(port)), 10))
+            client.sendall(b"GET /metrics HTTP/1.1\r\n")
+        began = time.monotonic()
+        assert running.scrape()("cavatica_up") == 1
+        assert time.monotonic() - began < 1

@@ -1,0 +1,15 @@
+"""The exporter's process among faults, file edits and four scrapers at once, for some seconds."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.system.soak.run import Plan, soak
+
+pytestmark = pytest.mark.slow
+
+
+def test_nothing_is_wrong_whatever_happens(tmp_path: Path) -> None:
+    """Each scrape is in time and right, nothing grows, no secret shows; `make soak` goes on."""
+    report, problems = soak(Plan.short(), 1, tmp_path)
+    assert problems == [], report

@@ -1,0 +1,549 @@
+"""One bulk get call: what is sent, what comes back, and every way in which it can fail."""
+
+import gzip
+import json
+import logging
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+import responses
+from hypothesis import given
+from hypothesis import strategies as st
+from urllib3.exceptions import ProtocolError
+
+from exporter.cavatica.answer import (
+    MAX_IDS,
+    REASONS,
+    ApiError,
+    BulkResponse,
+    RateLimit,
+    Reason,
+    RequestOutcome,
+)
+from exporter.cavatica.client import Client
+from exporter.cavatica.export import Export, LookupFailure
+from tests.support.raw_server import Peer, listen
+
+URL = "https://cavatica-api.sbgenomics.com/v2"
+BULK_GET = f"{URL}/bulk/storage/exports/get"
+TOKEN = "0123456789abcdef0123456789abcdef"
+EXAMPLE = Path(__file__).parents[3] / "tests/data/api/bulk-get-completed.json"
+IDS = ["gOM3zcx6CG411ac0SbNkaUE0SNRK4H0S", "YFyyZ7rpCGtXjKTzjGGRJIIAmCd6Mh19"]
+NO_LIMIT = RateLimit(None, None, None)
+NOT_FOUND = {"status": 404, "code": 9002, "message": "No such export.", "more_info": ""}
+CUT_OFF = b"HTTP/1.1 500 Oops\r\nContent-Length: 9\r\n\r\n{}"
+BROKEN = requests.ConnectionError(ProtocolError("Connection aborted."))
+
+
+class Clock:
+    """A clock that goes on by a step whenever somebody looks at it."""
+
+    def __init__(self, step: float = 0.0) -> None:
+        """Start somewhere, as monotonic clocks do."""
+        self.now = 1000.0
+        self.step = step
+
+    def __call__(self) -> float:
+        """Give the time and go on."""
+        self.now += self.step
+        return self.now - self.step
+
+
+class Api:
+    """A client over answers that are set beforehand, and what it told its observer."""
+
+    def __init__(
+        self,
+        mock: responses.RequestsMock,
+        *,
+        clock: Clock | None = None,
+        advance_access: bool = False,
+    ) -> None:
+        """Make a client with these options."""
+        self.mock = mock
+        self.clock = clock or Clock()
+        self.exchanges: list[RequestOutcome] = []
+        self.client = Client(
+            URL,
+            lambda: TOKEN,
+            user_agent="cavatica-export-exporter/1.2.3",
+            observe=self.exchanges.append,
+            monotonic=self.clock,
+            advance_access=advance_access,
+        )
+
+    def answer(
+        self,
+        body: object = b"",
+        *,
+        status: int = 200,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        """Set the next answer: bytes as they are, an error to raise, else JSON."""
+        content = body if isinstance(body, (bytes, Exception)) else json.dumps(body)
+        self.mock.post(BULK_GET, body=content, status=status, headers=headers)
+
+    def ask(self, ids: Sequence[str] = ("A",), seconds: float = 10.0) -> BulkResponse:
+        """Ask for exports, with so many seconds left."""
+        return self.client.bulk_get(ids, self.clock.now + seconds)
+
+    def fail(self, **arguments: Any) -> ApiError:  # noqa: ANN401 # as of `ask`
+        """Ask, and give the error."""
+        with pytest.raises(ApiError) as caught:
+            self.ask(**arguments)
+        return caught.value
+
+    @property
+    def statuses(self) -> list[tuple[int | None, Reason | None]]:
+        """Status and reason of every request so far, as the observer was told."""
+        return [(each.status, each.reason) for each in self.exchanges]
+
+
+@pytest.fixture
+def mock() -> Iterator[responses.RequestsMock]:
+    """Answers that are set beforehand, each of which must be fetched."""
+    with responses.RequestsMock(registry=responses.registries.OrderedRegistry) as mock:
+        yield mock
+
+
+@pytest.fixture
+def api(mock: responses.RequestsMock) -> Api:
+    """A client over set answers."""
+    return Api(mock)
+
+
+def found(export_id: str = "A", **fields: object) -> dict[str, Any]:
+    """An answer of one RUNNING export."""
+    return {"items": [{"resource": {"id": export_id, "state": "RUNNING"} | fields}]}
+
+
+class TestRequest:
+    """What is sent."""
+
+    def test_has_the_documented_path_body_and_headers(self, api: Api) -> None:
+        """Everything that the platform's page asks for, and nothing that it does not know."""
+        api.answer(found())
+        api.ask(IDS)
+        [call] = api.mock.calls
+        assert (call.request.method, call.request.url) == ("POST", BULK_GET)
+        assert json.loads(call.request.body or "") == {"export_ids": IDS}
+        assert dict(call.request.headers) == {
+            "User-Agent": "cavatica-export-exporter/1.2.3",
+            "Accept-Encoding": "gzip",
+            "Accept": "*/*",
+            "Connection": "keep-alive",
+            "Content-Type": "application/json",
+            "Content-Length": str(len(call.request.body or "")),
+            "X-SBG-Auth-Token": TOKEN,
+        }
+
+    def test_asks_for_advance_access_if_told_to(self, mock: responses.RequestsMock) -> None:
+        """Off by default, as in the official client."""
+        api = Api(mock, advance_access=True)
+        api.answer(found())
+        api.ask()
+        assert api.mock.calls[0].request.headers["X-SBG-Advance-Access"] == "advance"
+
+    def test_may_be_for_a_hundred_ids(self, api: Api) -> None:
+        """The most that the official client's manual allows in one call."""
+        ids = [f"{number:032}" for number in range(MAX_IDS)]
+        api.answer({"items": [found(export_id)["items"][0] for export_id in ids]})
+        answer = api.ask(ids)
+        assert len(ids) == 100
+        assert (list(answer.outcomes), answer.complete) == (ids, True)
+
+
+class TestAnswer:
+    """What is understood."""
+
+    def test_is_that_of_the_apis_page(self, api: Api) -> None:
+        """The page's own example is read to the second and to the byte."""
+        limits = {
+            "X-RateLimit-Limit": "1000",
+            "X-RateLimit-Remaining": "997",
+            "X-RateLimit-Reset": "1522163000",
+        }
+        api.answer(EXAMPLE.read_bytes(), headers=limits)
+        first, second = IDS
+        fields = {"size": 36433, "volume": "rfranklin/input"}
+        assert api.ask(IDS) == BulkResponse(
+            outcomes={
+                first: Export(first, "COMPLETED", finished=1522162828.0, **fields),  # type: ignore[arg-type]
+                second: Export(second, "COMPLETED", finished=1522162831.0, **fields),  # type: ignore[arg-type]
+            },
+            complete=True,
+            rate_limit=RateLimit(1000, 997, 1522163000.0),
+            requests=1,
+        )
+        assert api.statuses == [(200, None)]
+
+    def test_may_hold_errors_in_the_place_of_exports(self, api: Api) -> None:
+        """An ID that the API does not know is an answer."""
+        api.answer({"items": [{"error": NOT_FOUND}, found("B")["items"][0]]})
+        assert api.ask(["A", "B"]).outcomes == {
+            "A": LookupFailure("9002", 404, "No such export."),
+            "B": Export("B", "RUNNING"),
+        }
+
+    @pytest.mark.parametrize(
+        "items",
+        [[], [{}], [{"resource": None}], found("B")["items"], found("A")["items"] * 2],
+    )
+    def test_that_does_not_account_for_every_id_counts_as_failed(
+        self, api: Api, items: list[object]
+    ) -> None:
+        """It is used as far as it goes."""
+        api.answer({"items": items})
+        assert api.ask().complete is False
+        assert api.statuses == [(200, "invalid_response")]
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            pytest.param(b"\xef\xbb\xbf" + json.dumps(found()).encode(), id="a BOM"),
+            pytest.param(
+                b' \n{"items": %s}\n ' % json.dumps(found()["items"]).encode(), id="space"
+            ),
+            pytest.param(
+                json.dumps({"href": None, **found(), "links": []}).encode(), id="more keys"
+            ),
+        ],
+    )
+    def test_may_look_a_little_different(self, api: Api, body: bytes) -> None:
+        """What JSON allows, and what Windows adds."""
+        api.answer(body)
+        assert api.ask().outcomes == {"A": Export("A", "RUNNING")}
+
+    @pytest.mark.parametrize(
+        "size", ["NaN", "Infinity", "-Infinity", "1e999", "9" * 400, "9" * 5000, "-" + "9" * 5000]
+    )
+    def test_may_hold_numbers_that_are_none(self, api: Api, size: str) -> None:
+        """A number that nobody can use costs its own field, not the answer."""
+        item = '{"resource": {"id": "A", "state": "RUNNING", "result": {"size": %s}}}'
+        api.answer(('{"items": [' + item % size + "]}").encode())
+        assert api.ask().outcomes == {"A": Export("A", "RUNNING")}
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            pytest.param(b"", id="nothing"),
+            pytest.param(b"<html>Welcome</html>", id="HTML"),
+            pytest.param(EXAMPLE.read_bytes()[:500], id="cut off"),
+            pytest.param(b'{"items": []}{', id="something behind"),
+            pytest.param(b"\xff\xfe{}", id="not UTF-8"),
+            pytest.param('{"items": []}'.encode("utf-16"), id="UTF-16"),
+            pytest.param(b"[" * 100_000, id="deep"),
+            pytest.param(b'{"items":' * 100_000, id="deep objects"),
+            pytest.param(b"null", id="null"),
+            pytest.param(b"NaN", id="NaN"),
+            pytest.param(b"[]", id="a list"),
+            pytest.param(b'"items"', id="a text"),
+            pytest.param(b"{}", id="no items"),
+            pytest.param(b'{"items": null}', id="items null"),
+            pytest.param(b'{"items": {}}', id="items an object"),
+            pytest.param(b'{"items": "A"}', id="items a text"),
+        ],
+    )
+    def test_of_another_shape_is_no_answer(self, api: Api, body: bytes) -> None:
+        """Not asked again: it would not be better."""
+        api.answer(body, headers={"X-RateLimit-Remaining": "7"})
+        error = api.fail()
+        assert error.reason == "invalid_response"
+        assert str(error) == "the answer is no JSON object with a list of items"
+        assert (error.status, error.requests) == (200, 1)
+        assert error.rate_limit == RateLimit(None, 7, None)
+        assert api.statuses == [(200, "invalid_response")]
+
+
+class TestRefusal:
+    """Answers that are refusals, by their status and the platform's code."""
+
+    @pytest.mark.parametrize(
+        ("status", "code", "reason"),
+        [
+            (401, None, "auth"),
+            (403, 0, "auth"),
+            (429, 1000, "rate_limited"),
+            (503, 0, "maintenance"),
+            (503, "0", "maintenance"),
+            (503, None, "server_error"),
+            (503, 3000, "server_error"),
+            (500, 0, "server_error"),
+            (501, None, "server_error"),
+            (599, None, "server_error"),
+            (400, 1003, "client_error"),
+            (404, None, "client_error"),
+            (405, None, "client_error"),
+            (409, None, "client_error"),
+            (418, None, "client_error"),
+            (300, None, "redirect"),
+            (301, None, "redirect"),
+            (302, None, "redirect"),
+            (307, None, "redirect"),
+            (308, None, "redirect"),
+            (201, None, "invalid_response"),
+            (202, None, "invalid_response"),
+        ],
+    )
+    def test_has_its_reason(self, api: Api, status: int, code: object, reason: Reason) -> None:
+        """Each is told once, with what the headers say, and not asked again."""
+        api.answer(
+            {"status": status, "code": code, "message": "patient-1.bam", "more_info": TOKEN},
+            status=status,
+            headers={"X-RateLimit-Remaining": "0"},
+        )
+        error = api.fail()
+        assert reason in REASONS
+        assert (error.reason, error.status, error.requests) == (reason, status, 1)
+        assert error.rate_limit == RateLimit(None, 0, None)
+        assert str(error) == f"HTTP {status}" + ("" if code is None else f", platform code {code}")
+        assert api.statuses == [(status, reason)]
+
+    @pytest.mark.parametrize("body", [b"", b"<html>Busy</html>", b"[1]", b"\xff", b'{"code": {}}'])
+    def test_needs_no_body(self, api: Api, body: bytes) -> None:
+        """Proxies in front of the platform answer HTML or nothing."""
+        api.answer(body, status=503)
+        error = api.fail()
+        assert (error.reason, str(error)) == ("server_error", "HTTP 503")
+
+    @pytest.mark.parametrize("status", [502, 504])
+    def test_of_a_gateway_is_asked_again_once(self, api: Api, status: int) -> None:
+        """The platform's own servers come and go behind their gateway."""
+        api.answer(status=status)
+        api.answer(found())
+        assert api.ask().requests == 2
+        assert api.statuses == [(status, "server_error"), (200, None)]
+
+    def test_twice_is_a_failure(self, api: Api) -> None:
+        """There is one retry; the error is the last one's, and counts both."""
+        api.answer(status=502)
+        api.answer(status=504)
+        error = api.fail()
+        assert (error.reason, error.status, error.requests) == ("server_error", 504, 2)
+
+
+class TestConnection:
+    """Calls that get no answer."""
+
+    def test_is_made_again_once(self, api: Api) -> None:
+        """A broken connection is often a stale one."""
+        api.answer(BROKEN)
+        api.answer(found())
+        assert api.ask().requests == 2
+        assert api.statuses == [(None, "connection"), (200, None)]
+
+    def test_that_breaks_twice_is_a_failure(self, api: Api) -> None:
+        """Nobody is asked a third time."""
+        api.answer(BROKEN)
+        api.answer(BROKEN)
+        error = api.fail()
+        assert (error.reason, error.status, error.requests) == ("connection", None, 2)
+        assert error.rate_limit is None
+        assert api.statuses == [(None, "connection")] * 2
+
+    @pytest.mark.parametrize(
+        ("problem", "reason"),
+        [
+            (requests.Timeout(), "timeout"),
+            (requests.exceptions.SSLError(), "tls"),
+            (requests.exceptions.ContentDecodingError(), "invalid_response"),
+        ],
+    )
+    def test_is_not_made_again_after(self, api: Api, problem: Exception, reason: Reason) -> None:
+        """What a second request would not mend is told at once."""
+        api.answer(problem)
+        error = api.fail()
+        assert (error.reason, error.status, error.requests) == (reason, None, 1)
+
+    def test_is_not_made_again_after_the_deadline(self, mock: responses.RequestsMock) -> None:
+        """A retry needs time that is left."""
+        api = Api(mock, clock=Clock(step=4.0))
+        api.answer(BROKEN)
+        # The clock is looked at when the request begins, when it is over, and before a retry.
+        assert api.fail(seconds=8.0).requests == 1
+
+    def test_is_made_again_just_before_the_deadline(self, mock: responses.RequestsMock) -> None:
+        """Any time that is left will do."""
+        api = Api(mock, clock=Clock(step=4.0))
+        api.answer(BROKEN)
+        api.answer(found())
+        assert api.ask(seconds=8.5).requests == 2
+
+    def test_is_timed(self, mock: responses.RequestsMock) -> None:
+        """The observer is told how long each request took."""
+        api = Api(mock, clock=Clock(step=2.0))
+        api.answer(BROKEN)
+        api.answer(found())
+        api.ask()
+        assert [each.seconds for each in api.exchanges] == [2.0, 2.0]
+
+    def test_that_breaks_within_an_answer_is_counted_with_its_status(self) -> None:
+        """Only where there was no answer at all is there none."""
+
+        def talk(peer: Peer) -> None:
+            peer.receive()
+            peer.send(CUT_OFF)
+
+        exchanges: list[RequestOutcome] = []
+        with listen(talk) as port:
+            client = Client(
+                f"http://127.0.0.1:{port}/v2",
+                lambda: TOKEN,
+                user_agent="a-test",
+                observe=exchanges.append,
+                monotonic=time.monotonic,
+            )
+            with pytest.raises(ApiError) as caught:
+                client.bulk_get(["A"], time.monotonic() + 5)
+        assert (caught.value.reason, caught.value.status) == ("connection", 500)
+        assert [(each.status, each.reason) for each in exchanges] == [(500, "connection")] * 2
+
+    def test_shares_its_deadline_with_the_retry(self) -> None:
+        """The second request has what the first one left."""
+        peers: list[Peer] = []
+
+        def talk(peer: Peer) -> None:
+            peers.append(peer)
+            peer.receive()
+            if len(peers) > 1:
+                peer.hang()
+            time.sleep(0.2)
+            peer.reset()
+
+        exchanges: list[RequestOutcome] = []
+        with listen(talk) as port:
+            url = f"http://127.0.0.1:{port}/v2"
+            client = Client(
+                url,
+                lambda: TOKEN,
+                user_agent="a-test",
+                observe=exchanges.append,
+                monotonic=time.monotonic,
+            )
+            with pytest.raises(ApiError) as caught:
+                client.bulk_get(["A"], time.monotonic() + 0.4)
+        assert (caught.value.reason, caught.value.requests) == ("timeout", 2)
+        assert [each.reason for each in exchanges] == ["connection", "timeout"]
+        assert exchanges[1].seconds < 0.3
+
+
+class TestProxy:
+    """The environment's proxies."""
+
+    def test_is_for_https_alone(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Plain HTTP is for loopback, and must not show the token to a proxy."""
+        visits: list[Peer] = []
+        ids: list[str] = []
+
+        def talk(peer: Peer) -> None:
+            ids.extend(json.loads(peer.receive().partition(b"\r\n\r\n")[2])["export_ids"])
+            peer.send(b"HTTP/1.1 418 No\r\nContent-Length: 0\r\n\r\n")
+
+        with listen(visits.append) as proxy, listen(talk) as port:
+            for name in ("HTTP_PROXY", "HTTPS_PROXY"):
+                monkeypatch.setenv(name, f"http://127.0.0.1:{proxy}")
+            for url in (f"http://127.0.0.1:{port}/v2", "https://127.0.0.1:1/v2"):
+                client = Client(
+                    url,
+                    lambda: TOKEN,
+                    user_agent="a-test",
+                    observe=lambda _: None,
+                    monotonic=time.monotonic,
+                )
+                with pytest.raises(ApiError):
+                    client.bulk_get(["A"], time.monotonic() + 5)
+        assert ids == ["A"]
+        # A broken connection is made once more.
+        assert len(visits) == 2
+
+
+class TestRateLimit:
+    """What the headers say about the account."""
+
+    @pytest.mark.parametrize(
+        ("text", "reset"),
+        [
+            ("1445694506", 1445694506.0),
+            ("1445694506797", 1445694506.797),
+            (" 1445694506 ", 1445694506.0),
+            ("0", 0.0),
+            ("99999999999", 99999999999.0),
+            ("100000000000", 100000000.0),
+        ],
+    )
+    def test_resets_in_seconds_or_milliseconds(self, api: Api, text: str, reset: float) -> None:
+        """The documentation has both."""
+        api.answer(found(), headers={"X-RateLimit-Reset": text})
+        assert api.ask().rate_limit == RateLimit(None, None, reset)
+
+    @pytest.mark.parametrize(
+        "text",
+        ["", "soon", "-1", "1.5", "1e3", "+1", "1_000", "NaN", "1, 2", "²", "9" * 16, "0x10"],
+    )
+    def test_is_a_number_or_nothing(self, api: Api, text: str) -> None:
+        """A header that makes no sense is left out."""
+        names = ("Limit", "Remaining", "Reset")
+        api.answer(found(), headers={f"X-RateLimit-{name}": text for name in names})
+        assert api.ask().rate_limit == NO_LIMIT
+
+    def test_may_be_missing(self, api: Api) -> None:
+        """An answer without these headers is an answer."""
+        api.answer(found())
+        assert api.ask().rate_limit == NO_LIMIT
+
+    def test_is_found_whatever_the_case(self, api: Api) -> None:
+        """Names of headers have no case."""
+        limits = {"x-ratelimit-limit": "1000", "X-RATELIMIT-REMAINING": "999"}
+        api.answer(found(), headers=limits)
+        assert api.ask().rate_limit == RateLimit(1000, 999, None)
+
+
+class TestSecrets:
+    """The token, in its header and nowhere else."""
+
+    def test_are_not_logged_or_repeated(self, api: Api, caplog: pytest.LogCaptureFixture) -> None:
+        """Neither in errors, nor in what they came from, nor in the log at its most talkative."""
+        caplog.set_level(logging.DEBUG)
+        api.answer({"code": TOKEN, "message": TOKEN}, status=401)
+        error = api.fail()
+        texts = [
+            repr(error),
+            str(error),
+            repr(error.__cause__),
+            repr(api.client),
+            repr(vars(error)),
+        ]
+        assert TOKEN not in "".join([*texts, caplog.text])
+
+
+class TestAnything:
+    """Answers that nobody would expect."""
+
+    @given(
+        status=st.integers(200, 599),
+        body=st.binary(max_size=20)
+        | st.sampled_from([b"{}", b'{"items": [{}]}', b"\xef\xbb\xbf", gzip.compress(b"{}")]),
+        headers=st.dictionaries(
+            st.sampled_from(
+                ["X-RateLimit-Limit", "X-RateLimit-Reset", "Location", "Content-Type", "Set-Cookie"]
+            ),
+            st.text(st.characters(min_codepoint=32, max_codepoint=255, exclude_characters="\x7f")),
+        ),
+    )
+    def test_are_an_answer_or_an_api_error(
+        self, status: int, body: bytes, headers: dict[str, str]
+    ) -> None:
+        """Whatever the other side says, the client raises nothing else."""
+        with responses.RequestsMock(assert_all_requests_are_fired=False) as mock:
+            api = Api(mock)
+            api.answer(body, status=status, headers=headers)
+            try:
+                answer = api.ask()
+            except ApiError as error:
+                assert error.reason == api.exchanges[-1].reason  # noqa: PT017 # either
+            else:
+                assert answer.complete is (api.exchanges[-1].reason is None)

@@ -1,0 +1,368 @@
+"""Where the API is, and the token for it."""
+
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.cavatica.credentials import (
+    CAVATICA_URL,
+    Api,
+    CredentialsError,
+    Token,
+    TokenFile,
+    find_api,
+)
+
+PROFILES = """
+[default]
+api_endpoint = https://default.example/v2
+auth_token = default-token
+
+[cgc]
+api_endpoint = https://cgc.example/v2
+auth_token = cgc%token
+
+[bare]
+auth_token = bare-token
+
+[empty]
+"""
+
+
+def home(tmp_path: Path, profiles: str | None = PROFILES) -> Path:
+    """A home with this credentials file, or without one."""
+    if profiles is not None:
+        (tmp_path / ".sevenbridges").mkdir(exist_ok=True)
+        (tmp_path / ".sevenbridges" / "credentials").write_text(profiles, encoding="utf-8")
+    return tmp_path
+
+
+def find(
+    home: Path,
+    environ: Mapping[str, str] | None = None,
+    *,
+    url: str | None = None,
+    token_file: Path | None = None,
+    profile: str | None = None,
+) -> Api:
+    """Find URL and token."""
+    return find_api(
+        url=url, token_file=token_file, profile=profile, environ=environ or {}, home=home
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "token", "url"),
+    [
+        ("file profile variable default", "file-token", "https://cgc.example/v2"),
+        ("file variable default", "file-token", CAVATICA_URL),
+        ("file variable endpoint default", "file-token", "https://variable.example/v2"),
+        ("profile variable endpoint default", "cgc%token", "https://cgc.example/v2"),
+        ("profile url", "cgc%token", "https://flag.example/v2"),
+        ("bare", "bare-token", CAVATICA_URL),
+        ("bare endpoint", "bare-token", "https://variable.example/v2"),
+        ("variable default", "variable-token", CAVATICA_URL),
+        ("variable endpoint default", "variable-token", "https://variable.example/v2"),
+        ("default", "default-token", "https://default.example/v2"),
+        ("endpoint default", "default-token", "https://variable.example/v2"),
+        ("url endpoint default", "default-token", "https://flag.example/v2"),
+    ],
+)
+def test_the_first_source_of_each_is_the_one(
+    given: str, token: str, url: str, tmp_path: Path
+) -> None:
+    """Flags come first, then the environment, then the default profile, whose URL has its token."""
+    sources = given.split()
+    token_file = tmp_path / "token"
+    token_file.write_text("file-token\n", encoding="utf-8")
+    environ = {}
+    if "variable" in sources:
+        environ["SB_AUTH_TOKEN"] = " variable-token\n"
+    if "endpoint" in sources:
+        environ["SB_API_ENDPOINT"] = "https://variable.example/v2/"
+    api = find(
+        home(tmp_path),
+        environ,
+        url="https://flag.example/v2/" if "url" in sources else None,
+        token_file=token_file if "file" in sources else None,
+        profile={"profile": "cgc", "bare": "bare"}.get(sources["file" in sources]),
+    )
+    assert (api.token(), api.url) == (token, url)
+
+
+@pytest.mark.parametrize(
+    ("environ", "origin"),
+    [({}, "profile default"), ({"SB_AUTH_TOKEN": "t"}, "SB_AUTH_TOKEN")],
+)
+def test_it_is_said_where_the_token_comes_from(
+    environ: Mapping[str, str], origin: str, tmp_path: Path
+) -> None:
+    """In words, without the token."""
+    assert find(home(tmp_path), environ).origin == origin
+
+
+def test_the_profiles_are_not_needed_where_flags_and_environment_say_all(tmp_path: Path) -> None:
+    """Most machines have no such file."""
+    assert find(home(tmp_path, None), {"SB_AUTH_TOKEN": "t"}).url == CAVATICA_URL
+
+
+def test_a_section_has_what_default_says(tmp_path: Path) -> None:
+    """`[DEFAULT]` holds for all sections that do not say otherwise, as in the official client."""
+    profiles = "[DEFAULT]\napi_endpoint = https://all.example/v2\n[p]\nauth_token = t%1\n"
+    api = find(home(tmp_path, profiles), profile="p")
+    assert (api.token(), api.url) == ("t%1", "https://all.example/v2")
+
+
+def test_without_a_token_it_is_said_how_to_give_one(tmp_path: Path) -> None:
+    """The error names every way, and the demo."""
+    with pytest.raises(CredentialsError) as error:
+        find(home(tmp_path, None), {"SB_AUTH_TOKEN": "  "})
+    for way in ("--api.token-file", "SB_AUTH_TOKEN", ".sevenbridges/credentials", "--demo"):
+        assert way in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("profiles", "profile", "problem"),
+    [
+        (PROFILES, "cavatica", "has no section [cavatica], which --api.profile names"),
+        (PROFILES, "", "has no section [], which --api.profile names"),
+        (PROFILES, "empty", "has no section [empty], which --api.profile names"),
+        (None, "cgc", "has no section [cgc], which --api.profile names"),
+        ("[cgc]\napi_endpoint = x", "cgc", "section [cgc], auth_token: must hold the token alone"),
+        ("[cgc]\nauth_token = a-secret b", "cgc", "section [cgc], auth_token: must hold the token"),
+        ("[cgc]\nauth_token: t\napi_endpoint: cgc", "cgc", "section [cgc], api_endpoint: must be"),
+        ("auth_token = a-secret", None, "is no INI file"),
+        ("[default]\na-secret\n", None, "is no INI file"),
+        ("[default]\nx = 1\nx = 2", None, "has a section or a key twice"),
+        ("[default]\nauth_token =", None, "section [default]: must hold the token alone, but hol"),
+    ],
+)
+def test_an_unusable_profile_is_an_error(
+    profiles: str | None, profile: str | None, problem: str, tmp_path: Path
+) -> None:
+    """It names file, section and key, and quotes nothing from the file."""
+    with pytest.raises(CredentialsError) as error:
+        find(home(tmp_path, profiles), profile=profile)
+    assert problem in str(error.value)
+    assert "credentials" in str(error.value)
+    assert "a-secret" not in f"{error.value!r} {error.value.__cause__!r}"
+
+
+def test_a_credentials_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
+    """Another token in its place would be a surprise."""
+    (tmp_path / ".sevenbridges" / "credentials").mkdir(parents=True)
+    with pytest.raises(CredentialsError, match="credentials cannot be read: Is a directory"):
+        find(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://cavatica-api.sbgenomics.com/v2",
+        "https://api.sb.biodatacatalyst.nhlbi.nih.gov:443/v2",
+        "http://localhost:8080/v2",
+        "http://127.0.0.1/v2",
+        "http://127.8.9.1/v2",
+        "http://[::1]:1/v2",
+    ],
+)
+def test_a_url_is_https_or_stays_on_this_machine(url: str, tmp_path: Path) -> None:
+    """Slashes at its end do not matter."""
+    environ = {"SB_AUTH_TOKEN": "t"}
+    assert find(home(tmp_path), environ, url=url).url == url
+    assert find(home(tmp_path), environ, url=f"{url}//").url == url
+
+
+def test_the_scheme_of_a_url_has_no_case(tmp_path: Path) -> None:
+    """It becomes the usual one, which all that look at it expect."""
+    api = find(home(tmp_path), {"SB_AUTH_TOKEN": "t"}, url="HTTPS://api.example/v2")
+    assert api.url == "https://api.example/v2"
+
+
+@pytest.mark.parametrize(
+    ("url", "problem"),
+    [
+        (
+            "http://cavatica-api.sbgenomics.com/v2",
+            "must begin with https://, for http:// would sho",
+        ),
+        ("http://localhost.example/v2", "must begin with https://"),
+        ("http://127.1/v2", "must begin with https://"),
+        ("http://2130706433/v2", "must begin with https://"),
+        ("http://0.0.0.0/v2", "must begin with https://"),
+        ("https://me:a-secret@api.example/v2", "must have no user, no ? and no #"),
+        ("http://localhost@api.example/v2", "must have no user, no ? and no #"),
+        ("https://api.example/v2?token=a-secret", "must have no user, no ? and no #"),
+        ("https://api.example/v2#a-secret", "must have no user, no ? and no #"),
+        ("https://api.example/v2?", "must have no user, no ? and no #"),
+        ("api.example/v2", "must be a URL like https://cavatica-api"),
+        ("ftp://api.example/v2", "must be a URL like"),
+        ("https://", "must be a URL like"),
+        ("https://api.example:port/v2", "must be a URL like"),
+        ("https://[::1/v2", "must be a URL like"),
+        ("https://api.example\\@other.example/v2", "must be a URL like"),
+        ("https://api.example/v2\r\nX: y", "must be a URL like"),
+        (" https://api.example/v2", "must be a URL like"),
+        ("https://äpi.example/v2", "must be a URL like"),
+    ],
+)
+def test_no_token_is_sent_to_any_other_url(url: str, problem: str, tmp_path: Path) -> None:
+    """The error names where it stands, and repeats nothing that may be a secret."""
+    with pytest.raises(CredentialsError) as error:
+        find(home(tmp_path), {"SB_AUTH_TOKEN": "t", "SB_API_ENDPOINT": url})
+    assert str(error.value).startswith(f"SB_API_ENDPOINT: {problem}")
+    assert "a-secret" not in str(error.value)
+    with pytest.raises(CredentialsError, match=r"--api\.url: must"):
+        find(home(tmp_path), url=url)
+
+
+@given(scheme=st.sampled_from(["", "http://", "https://"]), rest=st.text(max_size=30))
+def test_no_url_makes_it_fail_in_another_way(scheme: str, rest: str) -> None:
+    """It is taken, or refused in words."""
+    try:
+        api = find(Path("nowhere"), {"SB_AUTH_TOKEN": "t"}, url=scheme + rest)
+    except CredentialsError:
+        return
+    assert api.url.startswith(("https://", "http://localhost", "http://127.", "http://[::1]"))
+
+
+@pytest.mark.parametrize("text", ["", " ", "two words", "two\nlines", "tökén", "\0", "t" * 4097])
+def test_a_token_is_one_word_of_ascii(text: str) -> None:
+    """Whatever cannot stand in a header is refused before it gets there, and not repeated."""
+    with pytest.raises(CredentialsError, match="must hold the token alone") as error:
+        Token(text.strip(" "), "here")
+    assert not text.strip() or text not in str(error.value)
+
+
+def test_a_token_does_not_show_itself(tmp_path: Path) -> None:
+    """Not in `repr`, not in `str`: a log line or a traceback with it is harmless."""
+    file = tmp_path / "token"
+    file.write_text("a-secret", encoding="utf-8")
+    for api in (
+        find(home(tmp_path, None), {"SB_AUTH_TOKEN": "a-secret"}),
+        find(tmp_path, token_file=file),
+    ):
+        assert api.token() == "a-secret"
+        assert "a-secret" not in f"{api!r} {api} {api.token!r} {api.token}"
+
+
+@pytest.mark.parametrize(
+    "content", [b"t-1", b"t-1\n", b" t-1 \r\n", b"\xef\xbb\xbft-1\n"], ids=repr
+)
+def test_white_space_around_a_token_does_not_matter(content: bytes, tmp_path: Path) -> None:
+    """Editors add a line break, and some a mark at the beginning."""
+    (tmp_path / "token").write_bytes(content)
+    assert TokenFile(tmp_path / "token")() == "t-1"
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"", "must hold the token alone, but holds no token"),
+        (b"\n\n", "must hold the token alone, but holds no token"),
+        (b"token: a-secret\n", "must hold the token alone, but holds something else"),
+        (b"\xff\xfea\0-\0", "must hold the token alone, but holds something else"),
+    ],
+)
+def test_a_file_with_anything_else_is_an_error(
+    content: bytes, problem: str, tmp_path: Path
+) -> None:
+    """It names flag and file, and quotes nothing from it."""
+    (tmp_path / "token").write_bytes(content)
+    with pytest.raises(CredentialsError) as error:
+        TokenFile(tmp_path / "token")
+    assert str(error.value) == f"--api.token-file {tmp_path}/token: {problem}"
+
+
+def test_a_token_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
+    """Missing, a directory, a named pipe, which could be waited for without end, or too large."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "large").write_bytes(b"a-secret\n" * 100_000)
+    for name, why in [
+        ("missing", "No such file or directory"),
+        (".", "Is a directory"),
+        ("pipe", "not a regular file"),
+        ("large", "larger than 65536 bytes"),
+    ]:
+        with pytest.raises(CredentialsError, match=f"cannot be read: {why}"):
+            TokenFile(tmp_path / name)
+
+
+def test_a_new_token_is_used_at_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Whether the file is written anew or replaced; the log says so, without the token."""
+    caplog.set_level(logging.INFO)
+    file = tmp_path / "token"
+    file.write_text("t-1", encoding="utf-8")
+    token = TokenFile(file)
+    assert [token(), token()] == ["t-1", "t-1"]
+    assert caplog.messages == []
+    file.write_text("t-two", encoding="utf-8")
+    assert token() == "t-two"
+    (tmp_path / "new").write_text("t-tre", encoding="utf-8")
+    (tmp_path / "new").replace(file)
+    assert token() == "t-tre"
+    assert caplog.messages == ["the token was read again"] * 2
+
+
+def test_the_last_token_stays_while_the_file_has_none(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An empty file, or none, may be one that is just being written; the log says so once."""
+    file = tmp_path / "token"
+    file.write_text("t-1", encoding="utf-8")
+    token = TokenFile(file)
+    file.write_text("", encoding="utf-8")
+    assert [token(), token()] == ["t-1", "t-1"]
+    file.unlink()
+    assert token() == "t-1"
+    assert caplog.messages == ["the last token stays in use"]
+    file.write_text("t-2", encoding="utf-8")
+    assert token() == "t-2"
+
+
+def test_a_token_file_that_vanished_is_told_with_its_flag(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Once, in words like those of the start, and until the file is back."""
+    file = tmp_path / "token"
+    file.write_text("t-1", encoding="utf-8")
+    token = TokenFile(file)
+    file.unlink()
+    assert [token(), token()] == ["t-1", "t-1"]
+    (record,) = caplog.records
+    problem = f"--api.token-file {file} cannot be read: No such file or directory"
+    assert record.__dict__["err"] == problem
+
+
+def test_calls_side_by_side_have_the_same_token(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """While one reads the new token the others wait, and none goes on with the old one."""
+    caplog.set_level(logging.INFO)
+    file = tmp_path / "token"
+    file.write_text("t-1", encoding="utf-8")
+    token = TokenFile(file)
+    file.write_text("t-two", encoding="utf-8")
+
+    def read_slowly(event: str, arguments: tuple[object, ...]) -> None:
+        # A hook cannot be taken away again; no other test has this file.
+        if event == "open" and arguments[0] == str(file):
+            time.sleep(0.02)
+
+    sys.addaudithook(read_slowly)
+    seen: list[str] = []
+    threads = [threading.Thread(target=lambda: seen.append(token())) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert seen == ["t-two"] * 4
+    assert caplog.messages == ["the token was read again"]

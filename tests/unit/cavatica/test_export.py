@@ -1,0 +1,513 @@
+"""One export, and whose item is whose: the parsing of a bulk answer."""
+
+import json
+import math
+from datetime import datetime, timedelta, timezone
+from itertools import permutations
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.cavatica.export import (
+    FINISHED,
+    MAX_MESSAGE_CHARS,
+    MAX_VOLUME_CHARS,
+    STATES,
+    UNFINISHED,
+    UNKNOWN,
+    ErrorDetail,
+    Export,
+    LookupFailure,
+    is_export_id,
+    pair_items,
+    parse_error,
+    parse_item,
+    parse_timestamp,
+)
+
+EXAMPLE = Path(__file__).parents[3] / "tests/data/api/bulk-get-completed.json"
+EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+NOT_FOUND = LookupFailure("9002", 404, "Requested export does not exist.")
+BUSY = LookupFailure("1000", 429, "")
+
+
+def resource(export_id: object = "A", **fields: object) -> dict[str, Any]:
+    """An item with an export that RUNs, unless the fields say otherwise."""
+    return {"resource": {"id": export_id, "state": "RUNNING"} | fields}
+
+
+def failure(error: LookupFailure = NOT_FOUND) -> dict[str, Any]:
+    """An item with an error: it has no ID."""
+    code = int(error.code)
+    return {"error": {"status": error.status, "code": code, "message": error.message}}
+
+
+def running(export_id: str) -> Export | LookupFailure:
+    """What `resource` is parsed to."""
+    return Export(export_id, "RUNNING")
+
+
+def parsed(**fields: object) -> Export:
+    """The export that is parsed from these fields."""
+    export = parse_item(resource(**fields))
+    assert isinstance(export, Export)
+    return export
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: (
+        st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner, max_size=2)
+    ),
+    max_leaves=3,
+)
+offsets = st.integers(-23 * 60 - 59, 23 * 60 + 59).map(lambda minutes: timedelta(minutes=minutes))
+# Shapes that come near to what the API sends: most of them go wrong in one place only.
+errors = st.fixed_dictionaries(
+    {}, optional=dict.fromkeys(["status", "code", "message", "more_info"], json_values)
+)
+exports = st.fixed_dictionaries(
+    {"id": st.sampled_from("ABCDE") | json_values},
+    optional={
+        "state": st.sampled_from([*STATES, "ABORTED"]) | json_values,
+        "started_on": st.datetimes().map(str) | json_values,
+        "finished_on": json_values,
+        "destination": st.fixed_dictionaries({"volume": json_values}) | json_values,
+        "result": st.fixed_dictionaries({"size": json_values, "storage": json_values})
+        | json_values,
+        "error": errors | json_values,
+    },
+)
+item_like = (
+    json_values
+    | st.fixed_dictionaries({}, optional={"resource": exports | json_values, "error": errors})
+    | exports
+)
+
+
+class TestExample:
+    """The example of the API's page."""
+
+    def test_gives_every_field_that_is_shown(self) -> None:
+        """Both exports are read as the page prints them, times to the second."""
+        items = json.loads(EXAMPLE.read_text(encoding="utf-8"))["items"]
+        volume = "rfranklin/input"
+        assert [parse_item(item) for item in items] == [
+            Export(
+                id=export_id,
+                state="COMPLETED",
+                finished=float(finished),
+                size=36433,
+                volume=volume,
+            )
+            for export_id, finished in (
+                ("gOM3zcx6CG411ac0SbNkaUE0SNRK4H0S", 1522162828),
+                ("YFyyZ7rpCGtXjKTzjGGRJIIAmCd6Mh19", 1522162831),
+            )
+        ]
+
+
+class TestStates:
+    """What is said about an export's life."""
+
+    def test_every_state_is_finished_unfinished_or_unknown(self) -> None:
+        """The states that totals show are five, and none of them is two things."""
+        assert sorted(STATES) == sorted([*UNFINISHED, *FINISHED, UNKNOWN])
+
+    @pytest.mark.parametrize("state", [*STATES, "ABORTED", "A", "ON_HOLD", "A" * 32])
+    def test_a_state_is_passed_on_as_it_is(self, state: str) -> None:
+        """A state that no page lists is shown too, if it looks like one."""
+        assert parsed(state=state).state == state
+
+    @pytest.mark.parametrize(
+        "state",
+        [
+            "",
+            "running",
+            "RUNNING ",
+            "RUNNING\n",
+            "_RUN",
+            "RUN-1",
+            "Ä",
+            "A" * 33,
+            None,
+            1,
+            ["RUNNING"],
+            {},
+        ],
+    )
+    def test_what_is_no_state_is_unknown(self, state: object) -> None:
+        """A state is never guessed, and costs nothing but itself."""
+        assert parsed(state=state, started_on="1970-01-01T00:00:07Z") == Export(
+            "A", "UNKNOWN", started=7.0
+        )
+
+    def test_a_missing_state_is_unknown(self) -> None:
+        """An export without a state is still an export."""
+        assert parse_item({"resource": {"id": "A"}}) == Export("A", "UNKNOWN")
+
+
+class TestIds:
+    """The form of an ID."""
+
+    @pytest.mark.parametrize(
+        "text",
+        ["gOM3zcx6CG411ac0SbNkaUE0SNRK4H0S", "0c1b1c4e-5b1c-4c39-8a6e-9a9c0d0e0f10", "_", "1" * 64],
+    )
+    def test_of_an_export(self, text: str) -> None:
+        """Letters, digits, `-` and `_`, at most 64: what the documentation and the clients use."""
+        assert is_export_id(text)
+
+    @pytest.mark.parametrize("text", ["", "a b", "a\n", "ä", "a/b", "1" * 65, "a\x00", "\uff13"])
+    def test_not_of_an_export(self, text: str) -> None:
+        """Everything else, however near."""
+        assert not is_export_id(text)
+
+
+class TestPlaces:
+    """Where an export goes, in both shapes of the documentation."""
+
+    def test_the_volume_is_that_of_the_destination(self) -> None:
+        """In real use the destination names it."""
+        export = parsed(
+            source={"file": "5aba5c8b1c94b662fa6c2ae4"},
+            destination={"volume": "owner/there", "location": "patient-1.bam"},
+            result={"storage": {"type": "VOLUME", "volume": "owner/elsewhere"}},
+        )
+        assert export == Export("A", "RUNNING", volume="owner/there")
+
+    def test_else_that_of_the_result(self) -> None:
+        """In the page's example the destination is a project, and the result has the volume."""
+        export = parsed(
+            source={"volume": "owner/source", "location": "patient-1.bam"},
+            destination={"project": "owner/project", "name": "patient-1.bam"},
+            result={"storage": {"type": "VOLUME", "volume": "owner/there"}},
+        )
+        assert export == Export("A", "RUNNING", volume="owner/there")
+
+    @pytest.mark.parametrize("shape", [None, [], "owner/there", 7, {}, {"volume": None}])
+    def test_else_there_is_none(self, shape: object) -> None:
+        """Any other shape costs the volume alone."""
+        export = parsed(destination=shape, result={"storage": shape, "size": 7})
+        assert export == Export("A", "RUNNING", size=7, volume="")
+
+    @pytest.mark.parametrize("result", [None, [], "text", 7, {}])
+    def test_a_result_of_another_shape_is_none(self, result: object) -> None:
+        """An unfinished export has no result, or null."""
+        assert parsed(result=result) == running("A")
+
+    def test_text_is_made_printable_and_short(self) -> None:
+        """What would break a log line, a label or UTF-8 is replaced, and a long text is cut."""
+        assert parsed(destination={"volume": "a\nb\x1b[0m\u2028\ud800é"}).volume == "a�b�[0m��é"
+        assert len(parsed(destination={"volume": "v" * 9999}).volume) == MAX_VOLUME_CHARS
+
+
+class TestSize:
+    """The size of the resulting file."""
+
+    @pytest.mark.parametrize(
+        ("value", "size"), [(0, 0), (36433, 36433), (1e3, 1000), (2**53, 2**53), (-0.0, 0)]
+    )
+    def test_is_a_whole_number(self, value: object, size: int) -> None:
+        """Bytes, as JSON may write them."""
+        assert parsed(result={"size": value}).size == size
+
+    @pytest.mark.parametrize(
+        "value",
+        [
+            None,
+            True,
+            False,
+            "7",
+            -1,
+            1.5,
+            2**53 + 1,
+            10**400,
+            math.nan,
+            math.inf,
+            -math.inf,
+            [7],
+            {},
+        ],
+    )
+    def test_else_there_is_none(self, value: object) -> None:
+        """A value that cannot be a size is left out, and never 0."""
+        assert parsed(result={"size": value}).size is None
+
+
+class TestTimestamps:
+    """Times, in Unix seconds."""
+
+    @pytest.mark.parametrize(
+        ("text", "seconds"),
+        [
+            ("2018-03-27T15:00:28Z", 1522162828.0),
+            ("2018-03-27t15:00:28z", 1522162828.0),
+            ("2018-03-27 15:00:28 Z", 1522162828.0),
+            ("2018-03-27T15:00:28", 1522162828.0),
+            ("2018-03-27T15:00:28.5Z", 1522162828.5),
+            ("2018-03-27T15:00:28,25Z", 1522162828.25),
+            ("2018-03-27T15:00:28.123456789", 1522162828.123456789),
+            ("2018-03-27T15:00:28+00:00", 1522162828.0),
+            ("2018-03-27T15:00:28-00:00", 1522162828.0),
+            ("2018-03-27T17:00:28+02:00", 1522162828.0),
+            ("2018-03-27T11:30:28-0330", 1522162828.0),
+            ("2018-03-27T17:00:28+02", 1522162828.0),
+            ("2018-03-27T17:00:28.5 +02:00", 1522162828.5),
+            ("1970-01-01T00:00:00Z", 0.0),
+            ("1969-12-31T23:00:00-01:00", 0.0),
+            ("2000-02-29T00:00:00Z", 951782400.0),
+            ("9999-12-31T23:59:59Z", 253402300799.0),
+        ],
+    )
+    def test_of_every_shape(self, text: str, seconds: float) -> None:
+        """ISO 8601 with and without fractions and offsets; without one it is UTC."""
+        assert parse_timestamp(text) == seconds
+
+    @pytest.mark.parametrize(
+        "value",
+        [
+            None,
+            True,
+            1522162828,
+            1522162828.0,
+            "",
+            "1522162828",
+            "yesterday",
+            "2018-03-27",
+            "2018-03-27T15:00Z",
+            "2018-3-27T15:00:28Z",
+            "2018-02-30T15:00:28Z",
+            "2018-13-01T15:00:28Z",
+            "0000-01-01T00:00:00Z",
+            "2018-03-27T24:00:00Z",
+            "2018-03-27T15:00:60Z",
+            "2018-03-27T15:00:28+24:00",
+            "2018-03-27T15:00:28+02:60",
+            "2018-03-27T15:00:28+2",
+            "2018-03-27T15:00:28.Z",
+            "2018-03-27T15:00:28.1234567890Z",
+            "2018-03-27T15:00:28Z\n",
+            " 2018-03-27T15:00:28Z",
+            "\uff12018-03-27T15:00:28Z",
+            "1969-12-31T23:59:59Z",
+            "1970-01-01T00:30:00+01:00",
+            ["2018-03-27T15:00:28Z"],
+            {},
+        ],
+    )
+    def test_nonsense_is_no_time(self, value: object) -> None:
+        """Whatever else stands there is left out, and never 0."""
+        assert parse_timestamp(value) is None
+
+    @given(st.datetimes(timezones=st.builds(timezone, offsets)))
+    def test_of_every_moment(self, moment: datetime) -> None:
+        """Every moment since 1970 is read as that moment, wherever its clock stood."""
+        expected = (moment - EPOCH).total_seconds()
+        assert parse_timestamp(moment.isoformat()) == (
+            pytest.approx(expected, abs=1e-4) if expected >= 0 else None
+        )
+
+
+class TestErrors:
+    """What the platform says went wrong."""
+
+    def test_of_a_failed_export(self) -> None:
+        """A FAILED export carries its error."""
+        error = {"status": 403, "code": 9103, "message": "No access.", "more_info": "https://…"}
+        export = parsed(state="FAILED", error=error)
+        assert export == Export("A", "FAILED", error=ErrorDetail("9103", 403, "No access."))
+
+    @pytest.mark.parametrize("value", [None, [], "error", 7, True])
+    def test_another_shape_is_no_error(self, value: object) -> None:
+        """An export without an error has null there."""
+        assert parse_error(value) is None
+        assert parsed(error=value).error is None
+
+    def test_an_empty_one_is_still_an_error(self) -> None:
+        """An error that says nothing has neither code nor status nor message."""
+        assert parse_error({}) == ErrorDetail("", None, "")
+
+    @pytest.mark.parametrize(
+        ("value", "code"), [(0, "0"), (9002, "9002"), (9e3, "9000"), ("9002", "9002"), ("0", "0")]
+    )
+    def test_a_code_is_a_number(self, value: object, code: str) -> None:
+        """The platform's codes are numbers, be it as a text."""
+        assert parse_error({"code": value}) == ErrorDetail(code, None, "")
+
+    @pytest.mark.parametrize(
+        "value",
+        ["patient-1.bam", "a-secret", "", " 1", "1\n", "\uff13", "1" * 17, -1, 1.5, None, True, []],
+    )
+    def test_what_is_no_number_is_no_code(self, value: object) -> None:
+        """Codes become labels: no text of the other side does."""
+        assert parse_error({"code": value}) == ErrorDetail("", None, "")
+
+    def test_a_message_is_made_printable_and_short(self) -> None:
+        """A message fits into one log line and one label."""
+        assert parse_error({"message": "a\r\nb\x00"}) == ErrorDetail("", None, "a��b�")
+        error = parse_error({"message": "m" * 9999})
+        assert error is not None
+        assert len(error.message) == MAX_MESSAGE_CHARS
+
+    @pytest.mark.parametrize(
+        ("status", "temporary"),
+        [(500, True), (503, True), (499, False), (404, False), (None, False)],
+    )
+    def test_the_platforms_own_fault_is_temporary(
+        self, status: int | None, *, temporary: bool
+    ) -> None:
+        """An error item with a 5xx says nothing about the ID."""
+        assert LookupFailure("", status, "").temporary is temporary
+
+
+class TestItem:
+    """One element of `items`."""
+
+    def test_with_an_error_is_a_lookup_failure(self) -> None:
+        """In the place of an export the API can answer an error."""
+        assert parse_item(failure()) == NOT_FOUND
+        assert parse_item({"resource": None, **failure()}) == NOT_FOUND
+        assert parse_item({"resource": [], **failure()}) == NOT_FOUND
+
+    def test_with_an_export_is_that_export(self) -> None:
+        """An export beside an error is believed."""
+        assert parse_item({**resource(), "error": None}) == running("A")
+        assert parse_item({**resource(), **failure()}) == running("A")
+
+    @pytest.mark.parametrize(
+        "item",
+        [
+            None,
+            7,
+            "A",
+            [],
+            {},
+            {"resource": None},
+            {"resource": []},
+            {"resource": {}},
+            {"error": None},
+            {"id": "A", "state": "RUNNING"},
+            {"resource": {"state": "RUNNING"}},
+            *(resource(bad) for bad in (None, 7, "", "a b", ["A"], "1" * 65)),
+        ],
+    )
+    def test_of_another_shape_is_nothing(self, item: object) -> None:
+        """An item that names no export and no error costs itself alone."""
+        assert parse_item(item) is None
+
+    @given(item_like)
+    def test_of_any_shape_at_all_does_not_raise(self, item: object) -> None:
+        """Parsing is total, and what it gives is fit for labels."""
+        found = parse_item(item)
+        error = found.error if isinstance(found, Export) else found
+        texts = [error.code, error.message] if error else []
+        if isinstance(found, Export):
+            assert is_export_id(found.id)
+            texts += [found.state, found.volume]
+            times = (found.started, found.finished)
+            assert all(time is None or 0 <= time < math.inf for time in times)
+        assert all(text.isprintable() and text.encode() is not None for text in texts)
+
+
+class TestPairing:
+    """Which item answers for which ID."""
+
+    def test_exports_say_whose_they_are(self) -> None:
+        """An export counts for its ID, wherever it stands."""
+        assert pair_items(["A", "B"], [resource("B"), resource("A")]) == (
+            {"A": running("A"), "B": running("B")},
+            True,
+        )
+
+    @pytest.mark.parametrize("order", list(permutations(range(4))))
+    def test_errors_are_paired_by_order(self, order: tuple[int, ...]) -> None:
+        """Errors stand in the order of the IDs that are left, wherever the exports stand."""
+        items = [resource("A"), failure(NOT_FOUND), resource("C"), failure(BUSY)]
+        shuffled = [items[place] for place in order]
+        first, second = [NOT_FOUND, BUSY] if order.index(1) < order.index(3) else [BUSY, NOT_FOUND]
+        assert pair_items(["A", "B", "C", "D"], shuffled) == (
+            {"A": running("A"), "B": first, "C": running("C"), "D": second},
+            True,
+        )
+
+    def test_nothing_is_asked_and_nothing_answered(self) -> None:
+        """No item accounts for no ID."""
+        assert pair_items([], []) == ({}, True)
+
+    def test_errors_that_do_not_agree_in_number_are_nobodys(self) -> None:
+        """With fewer errors than IDs left, any of these may be the one that failed."""
+        assert pair_items(["A", "B", "C"], [resource("A"), failure()]) == (
+            {"A": running("A"), "B": None, "C": None},
+            False,
+        )
+
+    def test_an_error_too_many_is_nobodys(self) -> None:
+        """Where all IDs are answered for, an error more changes none of them."""
+        assert pair_items(["A"], [resource("A"), failure()]) == ({"A": running("A")}, False)
+
+    def test_two_errors_for_one_id_are_nobodys(self) -> None:
+        """With more errors than IDs left, none is believed."""
+        assert pair_items(["A"], [failure(NOT_FOUND), failure(BUSY)]) == ({"A": None}, False)
+
+    def test_an_id_that_is_passed_over_is_missing(self) -> None:
+        """Silence is no error: what is known of such an ID stays."""
+        assert pair_items(["A", "B"], [resource("A")]) == ({"A": running("A")}, False)
+        assert pair_items(["A", "B"], []) == ({}, False)
+
+    @pytest.mark.parametrize("item", [None, {}, {"resource": None}, resource(7), resource("X")])
+    def test_an_item_for_nobody_leaves_its_place_empty(self, item: object) -> None:
+        """An item that is unusable, or was not asked for, still counts for the order."""
+        assert pair_items(["A", "B"], [item, failure()]) == ({"B": NOT_FOUND}, False)
+        assert pair_items(["A", "B"], [resource("B"), item]) == ({"B": running("B")}, False)
+
+    def test_items_for_nobody_make_no_error(self) -> None:
+        """However many there are: what is known of the IDs passed over stays."""
+        items = [resource("A"), resource("X"), resource("Y"), None]
+        assert pair_items(["A", "B"], items) == ({"A": running("A")}, False)
+
+    def test_an_export_that_was_not_asked_for_is_left_out(self) -> None:
+        """An answer of more than was asked is used as far as it was."""
+        assert pair_items(["A"], [resource("X"), resource("A")]) == ({"A": running("A")}, False)
+
+    def test_an_export_said_twice_counts_once(self) -> None:
+        """A repeated item is believed, but the answer is not as it should be."""
+        assert pair_items(["A"], [resource("A"), resource("A")]) == ({"A": running("A")}, False)
+        assert pair_items(["A", "B"], [resource("A"), resource("A")])[1] is False
+
+    def test_exports_that_contradict_each_other_are_not_believed(self) -> None:
+        """Two different items for one ID leave it as it was."""
+        items = [resource("A"), resource("A", state="FAILED"), resource("A"), resource("B")]
+        assert pair_items(["A", "B"], items) == ({"B": running("B")}, False)
+
+    def test_a_contradicted_id_takes_no_error(self) -> None:
+        """The errors belong to the IDs without any item."""
+        items = [resource("A"), failure(), resource("A", state="FAILED")]
+        assert pair_items(["A", "B"], items) == ({"B": NOT_FOUND}, False)
+
+    @given(st.lists(st.sampled_from("ABCDE"), unique=True), st.lists(item_like, max_size=4))
+    def test_of_any_items_does_not_raise(self, ids: list[str], items: list[object]) -> None:
+        """Only asked IDs have an outcome, an export only under its own, and complete means all."""
+        outcomes, complete = pair_items(ids, items)
+        assert outcomes.keys() <= set(ids)
+        for export_id, outcome in outcomes.items():
+            assert not isinstance(outcome, Export) or outcome.id == export_id
+        if complete:
+            assert len(items) == len(ids)
+            assert all(outcomes.get(export_id) is not None for export_id in ids)
+
+    @given(st.lists(st.sampled_from("ABCDEFGH"), unique=True), st.data())
+    def test_of_a_true_answer_is_complete(self, ids: list[str], data: st.DataObject) -> None:
+        """Whatever mixture of exports and errors, in the order asked: everyone has their own."""
+        truth: dict[str, Export | LookupFailure] = {
+            export_id: data.draw(st.sampled_from([running(export_id), NOT_FOUND, BUSY]))
+            for export_id in ids
+        }
+        items = [
+            failure(outcome) if isinstance(outcome, LookupFailure) else resource(export_id)
+            for export_id, outcome in truth.items()
+        ]
+        assert pair_items(ids, items) == (truth, True)

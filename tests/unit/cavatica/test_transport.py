@@ -1,0 +1,863 @@
+"""One HTTP request that ends by its deadline, whatever the other side does, and leaves nothing."""
+
+import gc
+import gzip
+import json
+import re
+import socket
+import ssl
+import threading
+import time
+import tracemalloc
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+import requests
+import responses
+import trustme
+import urllib3
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.cavatica.transport import MAX_ANSWER_BYTES, Response, Transport, TransportError
+from tests.support.raw_server import PATIENCE, Peer, listen, open_descriptors, wait_for
+
+TOKEN = "0123456789abcdef0123456789abcdef"
+PAYLOAD = {"export_ids": ["A"]}
+DEADLINE = 0.25
+# What a busy machine may add.
+TOLERANCE = 0.5
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+HEAD = b"HTTP/1.1 200 OK\r\n"
+# urllib3 does not close the connection of an answer with two lengths; the collector does.
+LEFT_TO_THE_COLLECTOR = "ignore::pytest.PytestUnraisableExceptionWarning"
+KEPT_BYTES = 32 * 2**20
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    """Somebody who issues certificates."""
+    return trustme.CA()
+
+
+@pytest.fixture
+def tls(authority: trustme.CA, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext:
+    """A server's TLS, which the environment's CA bundle vouches for."""
+    bundle = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(str(bundle))
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(bundle))
+    return server_context(authority)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """After a test, and its transport, no thread and no descriptor is left."""
+    threads, descriptors = threading.active_count(), open_descriptors()
+    yield
+    wait_for(lambda: threading.active_count() <= threads, "the threads have ended")
+    if open_descriptors() > descriptors:
+        # Records of exceptions hold their frames, and so connections.
+        caplog.get_records("call").clear()
+        gc.collect()
+    wait_for(lambda: open_descriptors() <= descriptors, "the descriptors are closed")
+
+
+def server_context(authority: trustme.CA) -> ssl.SSLContext:
+    """TLS with a certificate for 127.0.0.1."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    return context
+
+
+def make_transport(
+    token: Callable[[], str] = lambda: TOKEN, *, use_environment: bool = False
+) -> Transport:
+    """A transport as the client makes it."""
+    headers = {"User-Agent": "a-test", "Accept-Encoding": "gzip"}
+    return Transport(token, headers, use_environment=use_environment, connections=4)
+
+
+def post(port: int, *, scheme: str = "http", timeout: float = PATIENCE) -> Response:
+    """One request to the port; for TLS the environment counts."""
+    transport = make_transport(use_environment=scheme == "https")
+    return transport.post(f"{scheme}://127.0.0.1:{port}/path", PAYLOAD, timeout)
+
+
+def say(*answer: bytes) -> Callable[[Peer], None]:
+    """Answer one request, and hang up."""
+
+    def talk(peer: Peer) -> None:
+        peer.receive()
+        for data in answer:
+            peer.send(data)
+
+    return talk
+
+
+def drip(data: bytes, *, after: bytes = b"") -> Callable[[Peer], None]:
+    """Answer one request byte by byte, behind what is sent at once."""
+
+    def talk(peer: Peer) -> None:
+        peer.receive()
+        peer.send(after)
+        peer.drip(data)
+
+    return talk
+
+
+@contextmanager
+def in_time(timeout: float) -> Iterator[None]:
+    """The block ends by its deadline, and soon after no request's thread is there."""
+    began = time.monotonic()
+    yield
+    assert time.monotonic() - began < max(timeout, 0) + TOLERANCE
+    wait_for(lambda: "api-call" not in {each.name for each in threading.enumerate()}, "it ends")
+
+
+def failure(port: int, *, scheme: str = "http", timeout: float = PATIENCE) -> tuple[str, str]:
+    """Reason and text of a request that fails in time."""
+    with in_time(timeout), pytest.raises(TransportError) as caught:
+        post(port, scheme=scheme, timeout=timeout)
+    return caught.value.reason, str(caught.value)
+
+
+def reason_of(transport: Transport, port: int) -> str | None:
+    """Why a request fails, if it does."""
+    try:
+        transport.post(f"http://127.0.0.1:{port}/", PAYLOAD, 2)
+    except TransportError as error:
+        return error.reason
+    return None
+
+
+class TestRequest:
+    """What is sent, and to whom."""
+
+    def test_is_what_was_asked_for(self) -> None:
+        """Method, path, headers and body, to the byte; the token in its header and nowhere else."""
+        received = []
+
+        def talk(peer: Peer) -> None:
+            received.append(peer.receive())
+            peer.send(OK)
+
+        with listen(talk) as port:
+            assert post(port).status == 200
+        head, body = received[0].split(b"\r\n\r\n")
+        first, *headers = head.split(b"\r\n")
+        assert first == b"POST /path HTTP/1.1"
+        assert sorted(headers) == [
+            b"Accept-Encoding: gzip",
+            b"Accept: */*",
+            b"Connection: keep-alive",
+            b"Content-Length: 21",
+            b"Content-Type: application/json",
+            b"Host: 127.0.0.1:%d" % port,
+            b"User-Agent: a-test",
+            b"X-SBG-Auth-Token: %s" % TOKEN.encode(),
+        ]
+        assert json.loads(body) == PAYLOAD
+        assert received[0].count(TOKEN.encode()) == 1
+
+    def test_uses_the_token_of_its_moment(self) -> None:
+        """A token that was changed counts from the next request on, over the same connection."""
+        received = []
+
+        def talk(peer: Peer) -> None:
+            while True:
+                received.append(peer.receive())
+                peer.send(OK)
+
+        tokens = iter(["first", "second"])
+        transport = make_transport(lambda: next(tokens))
+        with listen(talk) as port:
+            for _ in range(2):
+                transport.post(f"http://127.0.0.1:{port}/", PAYLOAD, PATIENCE)
+        found = [re.findall(rb"X-SBG-Auth-Token: (\w+)", each) for each in received]
+        assert found == [[b"first"], [b"second"]]
+
+    def test_keeps_its_connection_for_the_next(self) -> None:
+        """Two requests need one connection."""
+        connections = []
+
+        def talk(peer: Peer) -> None:
+            connections.append(peer)
+            while True:
+                peer.receive()
+                peer.send(OK)
+
+        transport = make_transport()
+        with listen(talk) as port:
+            for _ in range(2):
+                transport.post(f"http://127.0.0.1:{port}/", PAYLOAD, PATIENCE)
+        assert len(connections) == 1
+
+    def test_keeps_as_many_connections_as_it_is_told(self) -> None:
+        """Requests side by side, again and again, need one connection each."""
+        connections = []
+        together = threading.Barrier(4)
+
+        def talk(peer: Peer) -> None:
+            connections.append(peer)
+            while True:
+                peer.receive()
+                together.wait(PATIENCE)
+                peer.send(OK)
+
+        transport = make_transport()
+        with listen(talk) as port:
+            url = f"http://127.0.0.1:{port}/"
+            for _ in range(2):
+                threads = [
+                    threading.Thread(target=transport.post, args=(url, PAYLOAD, PATIENCE))
+                    for _ in range(4)
+                ]
+                for thread in threads:
+                    thread.start()
+                for thread in threads:
+                    thread.join()
+        assert len(connections) == 4
+
+    def test_sends_no_cookies_back(self) -> None:
+        """What a server wants remembered is forgotten."""
+        received = []
+
+        def talk(peer: Peer) -> None:
+            while True:
+                received.append(peer.receive())
+                peer.send(OK.replace(b"\r\n\r\n", b"\r\nSet-Cookie: a=b; Path=/\r\n\r\n"))
+
+        transport = make_transport()
+        with listen(talk) as port:
+            for _ in range(2):
+                transport.post(f"http://127.0.0.1:{port}/", PAYLOAD, PATIENCE)
+        assert len(received) == 2
+        assert b"ookie" not in b"".join(received)
+
+    def test_takes_no_password_from_netrc(
+        self, tls: ssl.SSLContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A ~/.netrc with the host in it is not looked at."""
+        netrc = tmp_path / "netrc"
+        netrc.write_text("default login somebody password secret\n", encoding="utf-8")
+        netrc.chmod(0o600)
+        monkeypatch.setenv("NETRC", str(netrc))
+        received = []
+
+        def talk(peer: Peer) -> None:
+            received.append(peer.receive())
+            peer.send(OK)
+
+        with listen(talk, tls=tls) as port:
+            assert post(port, scheme="https").status == 200
+        assert b"uthorization" not in received[0]
+
+
+class TestRedirect:
+    """An answer that sends the client elsewhere."""
+
+    @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+    def test_is_not_followed(self, status: int) -> None:
+        """The token would travel along."""
+        visits: list[Peer] = []
+        with ExitStack() as stack:
+            other = stack.enter_context(listen(visits.append))
+            answer = (
+                f"HTTP/1.1 {status} Elsewhere\r\nLocation: http://127.0.0.1:{other}/\r\n"
+                "Content-Length: 0\r\n\r\n"
+            )
+            port = stack.enter_context(listen(say(answer.encode())))
+            assert post(port) == Response(
+                status, {"Location": f"http://127.0.0.1:{other}/", "Content-Length": "0"}, b""
+            )
+        assert visits == []
+
+    @pytest.mark.parametrize("place", [b"http://[", b"\xff\xfe", b"//", b"http://a b/", b"?"])
+    def test_to_a_place_that_is_none_is_an_answer_too(self, place: bytes) -> None:
+        """Nobody looks at the place."""
+        answer = b"HTTP/1.1 302 Found\r\nLocation: " + place + b"\r\nContent-Length: 0\r\n\r\n"
+        with listen(say(answer)) as port:
+            assert post(port).status == 302
+
+    def test_with_a_large_body_is_not_read_on(self) -> None:
+        """What is read of a redirect is limited as of any answer."""
+        head = b"HTTP/1.1 302 Found\r\nLocation: /elsewhere\r\n\r\n"
+        with listen(say(head, *[b" " * 2**20] * 200)) as port:
+            assert failure(port)[0] == "invalid_response"
+
+
+class TestReply:
+    """What comes back."""
+
+    def test_has_status_headers_and_body(self) -> None:
+        """Header names are found in any case."""
+        answer = b"HTTP/1.1 503 Busy\r\nX-RateLimit-Limit: 1000\r\nContent-Length: 4\r\n\r\nbusy"
+        with listen(say(answer)) as port:
+            reply = post(port)
+        assert (reply.status, reply.body) == (503, b"busy")
+        assert reply.headers["x-ratelimit-limit"] == "1000"
+
+    def test_comes_without_its_compression(self) -> None:
+        """Compression by gzip is what is asked for."""
+        body = gzip.compress(b"{}")
+        head = HEAD + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(body)
+        with listen(say(head, body)) as port:
+            assert post(port).body == b"{}"
+
+    def test_may_come_in_chunks_or_to_the_end_of_the_connection(self) -> None:
+        """HTTP has three ways to say how long a body is."""
+        chunked = HEAD + b"Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n1\r\n}\r\n0\r\n\r\n"
+        for answer in (OK, chunked, HEAD + b"\r\n{}"):
+            with listen(say(answer)) as port:
+                assert post(port).body == b"{}"
+
+    def test_may_be_as_large_as_the_limit(self) -> None:
+        """The limit is the largest body, not the smallest that is refused."""
+        body = b" " * MAX_ANSWER_BYTES
+        with listen(say(HEAD + b"Content-Length: %d\r\n\r\n" % len(body), body)) as port:
+            assert len(post(port).body) == MAX_ANSWER_BYTES
+
+    def test_of_everybody_is_their_own(self) -> None:
+        """Requests side by side do not mix."""
+
+        def talk(peer: Peer) -> None:
+            while True:
+                body = peer.receive().partition(b"\r\n\r\n")[2]
+                peer.send(HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+
+        transport = make_transport()
+        replies: dict[int, bytes] = {}
+
+        def ask(number: int) -> None:
+            url = f"http://127.0.0.1:{port}/"
+            replies[number] = transport.post(url, number, 5).body
+
+        with listen(talk) as port:
+            threads = [threading.Thread(target=ask, args=(number,)) for number in range(8)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        assert replies == {number: str(number).encode() for number in range(8)}
+
+
+class TestDeadline:
+    """A request ends when its time is over, and its thread and connection end with it."""
+
+    @pytest.mark.parametrize(
+        "talk",
+        [
+            pytest.param(Peer.hang, id="silence before the request is read"),
+            pytest.param(lambda peer: (peer.receive(), peer.hang()), id="silence"),
+            pytest.param(drip(HEAD * 99), id="drip in a header"),
+            pytest.param(
+                drip(b"HTTP/1.1 100 Continue\r\n\r\n" * 99), id="drip of answers before the answer"
+            ),
+            pytest.param(
+                drip(b" " * 999, after=HEAD + b"Content-Length: 999\r\n\r\n"),
+                id="drip in the body",
+            ),
+            pytest.param(
+                drip(b"1\r\n \r\n" * 99, after=HEAD + b"Transfer-Encoding: chunked\r\n\r\n"),
+                id="drip in chunks",
+            ),
+            pytest.param(
+                lambda peer: (
+                    peer.receive(),
+                    peer.send(HEAD + b"Content-Length: 999\r\n\r\n{"),
+                    peer.hang(),
+                ),
+                id="silence in the body",
+            ),
+        ],
+    )
+    @pytest.mark.parametrize("scheme", ["http", "https"])
+    def test_holds_against(
+        self, talk: Callable[[Peer], object], scheme: str, tls: ssl.SSLContext
+    ) -> None:
+        """However often a few bytes arrive, a request is late when its time is over."""
+        with listen(talk, tls=tls if scheme == "https" else None) as port:
+            assert failure(port, scheme=scheme, timeout=DEADLINE) == (
+                "timeout",
+                "no answer in time",
+            )
+
+    @pytest.mark.parametrize("scheme", ["http", "https"])
+    def test_holds_on_a_kept_connection(self, scheme: str, tls: ssl.SSLContext) -> None:
+        """A connection that served an earlier request is cut like a new one."""
+
+        def talk(peer: Peer) -> None:
+            peer.receive()
+            peer.send(OK)
+            peer.receive()
+            peer.drip(HEAD * 99)
+
+        transport = make_transport(use_environment=scheme == "https")
+        with listen(talk, tls=tls if scheme == "https" else None) as port:
+            url = f"{scheme}://127.0.0.1:{port}/"
+            assert transport.post(url, PAYLOAD, PATIENCE).status == 200
+            with in_time(DEADLINE), pytest.raises(TransportError, match="no answer in time"):
+                transport.post(url, PAYLOAD, DEADLINE)
+
+    def test_holds_against_a_drip_in_the_tls_handshake(self, tls: ssl.SSLContext) -> None:
+        """The handshake has no end of its own: a record may be 16 kB, byte by byte."""
+        del tls  # the environment's CA bundle
+        record = b"\x16\x03\x03\x3f\xff\x02\x00\x3f\xfb"
+        with listen(lambda peer: peer.drip(record + b"\x00" * 999)) as port:
+            assert failure(port, scheme="https", timeout=DEADLINE) == (
+                "timeout",
+                "no answer in time",
+            )
+
+    def test_holds_against_a_silent_tls_handshake(self, tls: ssl.SSLContext) -> None:
+        """Somebody listens, and says nothing."""
+        del tls  # the environment's CA bundle
+        with listen(Peer.hang) as port:
+            assert failure(port, scheme="https", timeout=DEADLINE) == (
+                "timeout",
+                "no answer in time",
+            )
+
+    def test_holds_against_a_proxy(
+        self, tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The way to the API may be the slow part."""
+        del tls  # the environment's CA bundle
+        with listen(drip(HEAD * 99)) as proxy:
+            monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy}")
+            assert failure(1, scheme="https", timeout=DEADLINE) == ("timeout", "no answer in time")
+
+    def test_holds_while_nobody_accepts(self) -> None:
+        """A connection that is not made in time is late too."""
+        with ExitStack() as stack:
+            listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+            for _ in range(3):
+                waiting = stack.enter_context(socket.socket())
+                waiting.setblocking(False)  # noqa: FBT003 # its only way
+                waiting.connect_ex(listener.getsockname())
+            assert failure(listener.getsockname()[1], timeout=DEADLINE) == (
+                "timeout",
+                "no answer in time",
+            )
+
+    def test_holds_against_the_resolver(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Nothing can interrupt the resolver; what it gives too late is not asked any more."""
+        goes_on = threading.Event()
+        received = []
+
+        def resolve(*_: object) -> list[object]:
+            goes_on.wait(5)
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
+
+        def talk(peer: Peer) -> None:
+            received.append(peer.sock.recv(1))
+
+        with listen(talk) as port:
+            monkeypatch.setattr(socket, "getaddrinfo", resolve)
+            began = time.monotonic()
+            with pytest.raises(TransportError, match="no answer in time"):
+                make_transport().post("http://api.invalid/", PAYLOAD, DEADLINE)
+            assert time.monotonic() - began < DEADLINE + TOLERANCE
+            goes_on.set()
+            wait_for(lambda: received == [b""], "the connection is cut before anything is sent")
+
+    @pytest.mark.parametrize("timeout", [0, -1])
+    def test_that_is_over_is_over(self, timeout: float) -> None:
+        """With no time left there is no answer."""
+        with listen(Peer.hang) as port:
+            assert failure(port, timeout=timeout)[0] == "timeout"
+
+    def test_does_not_cut_what_others_use(self) -> None:
+        """A request that is late takes nothing away from one beside it."""
+
+        def talk(peer: Peer) -> None:
+            late = b'"late"' in peer.receive()
+            if late:
+                peer.hang()
+            time.sleep(2 * DEADLINE)
+            peer.send(OK)
+
+        transport = make_transport()
+        with listen(talk) as port:
+            url = f"http://127.0.0.1:{port}/"
+            replies: list[Response] = []
+            beside = threading.Thread(
+                target=lambda: replies.append(transport.post(url, "beside", 5))
+            )
+            beside.start()
+            with pytest.raises(TransportError, match="no answer in time"):
+                transport.post(url, "late", DEADLINE)
+            beside.join()
+        assert [reply.status for reply in replies] == [200]
+
+    @pytest.mark.parametrize(
+        "error",
+        [
+            requests.ReadTimeout(),
+            requests.ConnectTimeout(),
+            requests.ConnectionError(urllib3.exceptions.ReadTimeoutError(None, "", "")),  # type: ignore[arg-type]
+        ],
+    )
+    def test_may_be_noticed_by_the_socket_first(self, error: requests.RequestException) -> None:
+        """A socket's timeout is the same deadline."""
+        with responses.RequestsMock() as mock:
+            mock.post("http://127.0.0.1:1/path", body=error)
+            assert failure(1, timeout=DEADLINE) == ("timeout", "no answer in time")
+
+
+class TestConnection:
+    """A connection that is not made, or does not hold."""
+
+    def test_is_refused(self) -> None:
+        """Nobody listens."""
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            port = listener.getsockname()[1]
+        assert failure(port) == (
+            "connection",
+            "no connection, or it broke: Connection refused",
+        )
+
+    def test_has_a_name_that_nobody_knows(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The resolver says why."""
+
+        def resolve(*_: object) -> None:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+        monkeypatch.setattr(socket, "getaddrinfo", resolve)
+        with in_time(PATIENCE), pytest.raises(TransportError) as caught:
+            make_transport().post("http://api.invalid/", PAYLOAD, PATIENCE)
+        assert caught.value.reason == "connection"
+        assert str(caught.value) == "no connection, or it broke: Name or service not known"
+
+    @pytest.mark.parametrize("host", ["a..b", "x" * 64 + ".invalid", ".invalid"])
+    def test_has_a_name_that_is_none(self, host: str) -> None:
+        """What is no host's name leads nowhere, by whichever error."""
+        with in_time(PATIENCE), pytest.raises(TransportError) as caught:
+            make_transport().post(f"http://{host}/", PAYLOAD, PATIENCE)
+        assert caught.value.reason == "connection"
+
+    @pytest.mark.parametrize(
+        "talk",
+        [
+            pytest.param(Peer.reset, id="reset at once"),
+            pytest.param(lambda peer: (peer.receive(), peer.reset()), id="reset after the request"),
+            pytest.param(say(), id="closed without an answer"),
+            pytest.param(say(HEAD + b"Content-Length: 3\r\n\r\n{}"), id="closed in the body"),
+            pytest.param(
+                say(HEAD + b"Transfer-Encoding: chunked\r\n\r\n5\r\n{}"), id="closed in a chunk"
+            ),
+            pytest.param(
+                say(HEAD + b"Transfer-Encoding: chunked\r\n\r\nx\r\n{}\r\n"), id="no chunk's length"
+            ),
+            pytest.param(say(b"SSH-2.0-OpenSSH_9.2\r\n"), id="another protocol"),
+            pytest.param(say(HEAD + b"a: b\r\n" * 200 + b"\r\n"), id="too many headers"),
+            pytest.param(say(HEAD + b"a: " + b"b" * 70000), id="too long a header"),
+            pytest.param(
+                say(HEAD + b"Transfer-Encoding: chunked\r\n\r\n-1\r\n", *[b" " * 2**20] * 9),
+                id="a chunk of less than nothing",
+            ),
+            pytest.param(
+                say(HEAD + b"Transfer-Encoding: chunked\r\n\r\n1;" + b" " * 70000),
+                id="too long a chunk's extension",
+            ),
+            pytest.param(
+                say(HEAD + b"Transfer-Encoding: chunked\r\n\r\n0\r\n" + b" " * 70000),
+                id="too long a trailer",
+            ),
+        ],
+    )
+    def test_breaks(self, talk: Callable[[Peer], object]) -> None:
+        """What ends before it is whole, or is no HTTP, is a broken connection."""
+        with listen(talk) as port:
+            reason, text = failure(port)
+        assert reason == "connection"
+        assert text in {
+            "no connection, or it broke",
+            "no connection, or it broke: Connection reset by peer",
+            "no connection, or it broke: Connection aborted.",
+        }
+
+    def test_that_the_server_has_closed_meanwhile_is_made_anew(self) -> None:
+        """A kept connection that is gone costs the next request nothing."""
+        served = []
+
+        def talk(peer: Peer) -> None:
+            peer.receive()
+            peer.send(OK)
+            served.append(peer)
+
+        transport = make_transport()
+        with listen(talk) as port:
+            for number in (1, 2):
+                url = f"http://127.0.0.1:{port}/"
+                assert transport.post(url, PAYLOAD, PATIENCE).status == 200
+                wait_for(lambda count=number: len(served) == count, "the server has hung up")  # type: ignore[misc]
+
+
+class TestStatus:
+    """Of an answer that cannot be used."""
+
+    @pytest.mark.parametrize(
+        ("talk", "status"),
+        [
+            pytest.param(say(), None, id="no answer"),
+            pytest.param(drip(HEAD * 99), None, id="late in the head"),
+            pytest.param(
+                say(b"HTTP/1.1 502 Bad\r\nContent-Length: 9\r\n\r\n{}"),
+                502,
+                id="closed in the body",
+            ),
+            pytest.param(
+                drip(b" " * 999, after=HEAD + b"Content-Length: 999\r\n\r\n"), 200, id="late"
+            ),
+            pytest.param(
+                say(HEAD + b"\r\n", b" " * (MAX_ANSWER_BYTES + 1)), 200, id="larger than the limit"
+            ),
+            pytest.param(
+                say(HEAD + b"Content-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}"),
+                200,
+                id="broken compression",
+            ),
+        ],
+    )
+    def test_is_told_where_it_came(
+        self, talk: Callable[[Peer], object], status: int | None
+    ) -> None:
+        """What follows may be late, too large, cut off or garbled."""
+        with listen(talk) as port, pytest.raises(TransportError) as caught:
+            post(port, timeout=DEADLINE)
+        assert caught.value.status == status
+
+
+class TestThreads:
+    """A machine at its limit."""
+
+    def test_without_one_there_is_no_reply(self) -> None:
+        """It is a failure like others, and the next request is made again."""
+        before = threading.stack_size(1 << 46)
+        try:
+            assert failure(1) == ("connection", "the system has no thread for a call")
+        finally:
+            threading.stack_size(before)
+
+
+class TestTLS:
+    """The way to the API, encrypted."""
+
+    def test_works_with_the_environments_authorities(self, tls: ssl.SSLContext) -> None:
+        """REQUESTS_CA_BUNDLE is how an institution's own authority is trusted."""
+        with listen(say(OK), tls=tls) as port:
+            assert post(port, scheme="https").status == 200
+
+    def test_needs_a_certificate_that_somebody_vouches_for(self, authority: trustme.CA) -> None:
+        """A certificate of nobody known ends it before the token is sent."""
+        received = []
+
+        def talk(peer: Peer) -> None:
+            received.append(peer.receive())
+
+        with listen(talk, tls=server_context(authority)) as port:
+            reason, text = failure(port, scheme="https")
+        assert reason == "tls"
+        assert "certificate verify failed" in text
+        assert received == []
+
+    def test_needs_the_certificate_of_the_host(
+        self, authority: trustme.CA, tls: ssl.SSLContext
+    ) -> None:
+        """Another host's certificate is none."""
+        del tls  # the environment's CA bundle
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        authority.issue_cert("api.example").configure_cert(context)
+        with listen(Peer.hang, tls=context) as port:
+            assert failure(port, scheme="https")[0] == "tls"
+
+    def test_needs_tls_at_the_other_end(self, tls: ssl.SSLContext) -> None:
+        """A plain server is not spoken to."""
+        del tls  # the environment's CA bundle
+        with listen(lambda peer: peer.send(OK)) as port:
+            reason, text = failure(port, scheme="https")
+        assert reason == "tls"
+        assert text.startswith("the TLS connection failed: [SSL")
+
+    def test_needs_the_ca_bundle_to_be_there(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A wrong path in the environment is named."""
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere/ca.pem")
+        reason, text = failure(1, scheme="https")
+        assert reason == "tls"
+        assert "/nowhere/ca.pem" in text
+
+
+class TestProxy:
+    """The environment's proxies."""
+
+    def test_is_not_used_for_plain_http(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The token would travel in clear, and loopback needs no proxy."""
+        visits: list[Peer] = []
+        with listen(visits.append) as proxy, listen(say(OK)) as port:
+            for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+                monkeypatch.setenv(name, f"http://127.0.0.1:{proxy}")
+            assert post(port).status == 200
+        assert visits == []
+
+    def test_sees_the_host_alone(
+        self, tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Through a proxy goes a tunnel: neither path nor token are in what it reads."""
+        requests_seen = []
+        received = []
+
+        def connect(peer: Peer) -> None:
+            requests_seen.append(peer.receive())
+            peer.send(b"HTTP/1.1 200 Connected\r\n\r\n")
+            with tls.wrap_socket(peer.sock, server_side=True) as inner:
+                end = Peer(inner)
+                for _ in range(2):
+                    received.append(end.receive())
+                    end.send(OK)
+
+        with listen(connect) as proxy:
+            monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy}")
+            transport = make_transport(use_environment=True)
+            for _ in range(2):
+                reply = transport.post("https://127.0.0.1:1/path", PAYLOAD, PATIENCE)
+                assert reply.status == 200
+        assert [each.split(b" HTTP")[0] for each in requests_seen] == [b"CONNECT 127.0.0.1:1"]
+        assert TOKEN.encode() not in requests_seen[0]
+        assert [each.count(TOKEN.encode()) for each in received] == [1, 1]
+
+    def test_that_refuses_is_a_broken_connection(
+        self, tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What a proxy says is not repeated."""
+        del tls  # the environment's CA bundle
+        with listen(say(b"HTTP/1.1 407 Who-are-you\r\n\r\n")) as proxy:
+            monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy}")
+            assert failure(1, scheme="https") == ("connection", "no connection, or it broke")
+
+
+class TestSize:
+    """Answers that are larger than they should be."""
+
+    TOO_LARGE = ("invalid_response", "the answer is larger than 4194304 bytes")
+
+    @pytest.fixture(autouse=True)
+    def _little_is_kept(self) -> Iterator[None]:
+        """Whatever is sent, little is held in memory."""
+        tracemalloc.start()
+        yield
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < KEPT_BYTES
+
+    @pytest.mark.parametrize("length", [b"", b"Content-Length: 209715200\r\n"])
+    def test_is_limited(self, length: bytes) -> None:
+        """Of 200 MB little more than the limit is read, whether announced or not."""
+        megabyte = b" " * 2**20
+        with listen(say(HEAD + length + b"\r\n", *[megabyte] * 200)) as port:
+            assert failure(port) == self.TOO_LARGE
+
+    @pytest.mark.parametrize("is_chunked", [False, True])
+    @pytest.mark.parametrize("times", [1, 2, 3])
+    def test_is_limited_after_decompression(self, times: int, *, is_chunked: bool) -> None:
+        """A small body that grows a thousandfold, or a million, stops at the limit."""
+        bomb = gzip.compress(b" " * 2**20 * 64, 1)
+        for _ in range(times - 1):
+            bomb = gzip.compress(bomb * 4, 1)
+        head = HEAD + b"Content-Encoding: " + b", ".join([b"gzip"] * times) + b"\r\n"
+        if is_chunked:
+            head += b"Transfer-Encoding: chunked\r\n\r\n"
+            bomb = b"%x\r\n%s\r\n0\r\n\r\n" % (len(bomb), bomb)
+        else:
+            head += b"Content-Length: %d\r\n\r\n" % len(bomb)
+        tracemalloc.reset_peak()
+        with listen(say(head, bomb)) as port:
+            assert failure(port) == self.TOO_LARGE
+
+    @pytest.mark.parametrize(
+        ("encoding", "body"),
+        [
+            pytest.param(b"gzip", b"{}", id="no gzip"),
+            pytest.param(b"gzip", gzip.compress(b"{}")[:-8] + b"\x00" * 8, id="a wrong checksum"),
+            pytest.param(b", ".join([b"gzip"] * 99), b"{}", id="99 times"),
+        ],
+    )
+    def test_of_broken_compression_is_none(self, encoding: bytes, body: bytes) -> None:
+        """What cannot be decompressed is no answer."""
+        head = HEAD + b"Content-Encoding: %s\r\nContent-Length: %d\r\n\r\n" % (encoding, len(body))
+        with listen(say(head, body)) as port:
+            assert failure(port) == ("invalid_response", "the answer's compression is broken")
+
+    @pytest.mark.filterwarnings(LEFT_TO_THE_COLLECTOR)
+    def test_that_says_two_things_is_none(self) -> None:
+        """Two lengths that contradict each other are no length."""
+        with listen(say(HEAD + b"Content-Length: 2, 3\r\n\r\n{}")) as port:
+            assert failure(port) == ("invalid_response", "the answer's length is no number")
+
+    def test_that_is_less_than_what_is_sent_counts(self) -> None:
+        """What lies behind the body is not taken for the next answer."""
+        with listen(say(HEAD + b"Content-Length: 2\r\n\r\n{}garbage" + OK)) as port:
+            transport = make_transport()
+            for _ in range(2):
+                reply = transport.post(f"http://127.0.0.1:{port}/", PAYLOAD, PATIENCE)
+                assert reply.body == b"{}"
+
+
+http_like = st.lists(
+    st.sampled_from(
+        [
+            b"HTTP/1.1 200 OK\r\n",
+            b"HTTP/1.1 302 Found\r\nLocation: ",
+            b"HTTP/1.1 100 Continue\r\n\r\n",
+            b"HTTP/1.0 ",
+            b"Content-Length: 2\r\n",
+            b"Content-Length: -1\r\n",
+            b"Content-Encoding: gzip\r\n",
+            b"Content-Encoding: deflate\r\n",
+            b"Transfer-Encoding: chunked\r\n",
+            b"Set-Cookie: a=b; Max-Age=",
+            b"\r\n",
+            b"{}",
+            b"2\r\n{}\r\n0\r\n\r\n",
+            gzip.compress(b"{}"),
+        ]
+    )
+    | st.binary(max_size=20),
+    max_size=8,
+).map(b"".join)
+
+
+@pytest.fixture(scope="module")
+def answers() -> deque[bytes]:
+    """What the scripted server says next, one for each connection."""
+    return deque()
+
+
+@pytest.fixture(scope="module")
+def scripted_port(answers: deque[bytes]) -> Iterator[int]:
+    """A server for all examples of a property."""
+
+    def talk(peer: Peer) -> None:
+        peer.receive()
+        peer.send(answers.popleft())
+
+    with listen(talk) as port:
+        yield port
+
+
+@pytest.mark.filterwarnings(LEFT_TO_THE_COLLECTOR)
+class TestAnything:
+    """Bytes that nobody would expect."""
+
+    @given(script=st.lists(http_like, min_size=1, max_size=2))
+    def test_is_an_answer_or_a_failure_with_a_reason(
+        self, script: list[bytes], answers: deque[bytes], scripted_port: int
+    ) -> None:
+        """No bytes on the line make anything else of a request."""
+        transport = make_transport()
+        answers.extend(script)
+        reasons = {reason_of(transport, scripted_port) for _ in script}
+        assert reasons <= {None, "connection", "invalid_response"}

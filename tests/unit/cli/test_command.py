@@ -1,0 +1,814 @@
+"""The command: exit statuses, what it prints, signals, and what is read again."""
+
+import http.client
+import json
+import logging
+import os
+import re
+import runpy
+import signal
+import socket
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import requests
+import trustme
+
+from exporter import __version__
+from exporter.cli.command import main
+from exporter.simulator import Fault, Request, Simulator, serve
+from tests.support.exporter_process import (
+    LOOPBACK,
+    PATIENCE,
+    execute,
+    kept_logging,
+    process,
+    run,
+    serving,
+)
+from tests.support.raw_server import wait_for
+
+TOKEN = "t0ken-of-a-test"
+OTHER = "another-t0ken"
+
+
+class Cavatica:
+    """A simulated CAVATICA, and what an exporter needs to watch it.
+
+    Attributes:
+        simulator: The platform, which knows five exports.
+        url: Base URL of its API.
+        exports: The directory with the ID files; one lists the five.
+        token_file: The file with its token.
+    """
+
+    def __init__(self, simulator: Simulator, url: str, directory: Path) -> None:
+        """Write the files."""
+        self.simulator = simulator
+        self.url = url
+        self.exports = directory / "exports"
+        self.exports.mkdir()
+        self.write("five.yml", *simulator.start(5))
+        self.token_file = directory / "token"
+        self.token_file.write_text(TOKEN, encoding="utf-8")
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """All that is needed to watch it."""
+        return (
+            f"--exports.path={self.exports}",
+            f"--api.url={self.url}",
+            f"--api.token-file={self.token_file}",
+        )
+
+    @property
+    def tokens(self) -> list[str]:
+        """The token of each request."""
+        return [request.headers["x-sbg-auth-token"] for request in self.simulator.requests]
+
+    def write(self, name: str, *ids: str) -> None:
+        """Write an ID file."""
+        lines = [f"- {export_id}\n" for export_id in ids]
+        (self.exports / name).write_text("".join(lines) or "[]", encoding="utf-8")
+
+
+@pytest.fixture
+def cavatica(tmp_path: Path) -> Iterator[Cavatica]:
+    """A simulated CAVATICA with five exports."""
+    simulator = Simulator(token=TOKEN)
+    with serve(simulator) as url:
+        yield Cavatica(simulator, url, tmp_path)
+
+
+def noting(asked: threading.Event) -> Callable[[Request], bool]:
+    """What a fault is about: every request, and that there was one is noted."""
+
+    def note(_: Request) -> bool:
+        asked.set()
+        return True
+
+    return note
+
+
+@pytest.fixture
+def profiles() -> Iterator[Path]:
+    """The official client's credentials file, to be written."""
+    file = Path.home() / ".sevenbridges" / "credentials"
+    file.parent.mkdir(exist_ok=True)
+    yield file
+    file.unlink(missing_ok=True)
+
+
+# Ends that are not a start.
+
+
+def test_the_version_has_the_revision_and_python(capsys: pytest.CaptureFixture[str]) -> None:
+    """`--version` says all that a report of an error needs, and exits 0."""
+    assert run("--version") == 0
+    python = sys.version.split()[0]
+    assert re.fullmatch(
+        rf"cavatica-exporter {__version__} \(revision: \w+, python {python}\)\n",
+        capsys.readouterr().out,
+    )
+
+
+@pytest.mark.parametrize(
+    ("direct_url", "revision"),
+    [
+        ('{"url": "x", "vcs_info": {"vcs": "git", "commit_id": "0123abc"}}', "0123abc"),
+        ('{"url": "file:///x", "dir_info": {"editable": true}}', "unknown"),
+        (None, "unknown"),
+    ],
+)
+def test_the_revision_is_what_pip_noted(
+    direct_url: str | None,
+    revision: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A package that was installed from a commit says which (PEP 610)."""
+    info = tmp_path / "cavatica_export_exporter-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Name: cavatica-export-exporter\n", encoding="utf-8")
+    if direct_url:
+        (info / "direct_url.json").write_text(direct_url, encoding="utf-8")
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    assert run("--version") == 0
+    assert f"(revision: {revision}, " in capsys.readouterr().out
+
+
+def test_a_package_that_is_not_installed_has_no_revision(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`python -m exporter` works in an unpacked archive, too."""
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    assert run("--version") == 0
+    assert "(revision: unknown, " in capsys.readouterr().out
+
+
+def test_it_runs_as_a_module(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`python -m exporter` is the command."""
+    monkeypatch.setattr(sys, "argv", ["exporter", "--version"])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_module("exporter", run_name="__main__")
+    assert end.value.code == 0
+    assert capsys.readouterr().out.startswith("cavatica-exporter ")
+
+
+def test_help_exits_0(capsys: pytest.CaptureFixture[str]) -> None:
+    """It goes to standard output."""
+    assert run("--help") == 0
+    assert capsys.readouterr().out.startswith("Usage: cavatica-exporter [OPTIONS]")
+
+
+@pytest.mark.parametrize(
+    ("flags", "problem"),
+    [
+        (
+            ["--exports.path=x"],
+            "there is no token: put it into a file and name that with",
+        ),
+        ([], "--exports.path is missing: name the file or directory with the IDs"),
+        (["--exports.path="], "'--exports.path': it is empty: name a path"),
+        (["--api.timeout=5"], "'--api.timeout': '5' is no duration; write it like 500ms, 30s"),
+        (["--once=1"], "'--once' does not take a value"),
+        (["--nonsense"], "--nonsense"),
+        (["nonsense"], "nonsense"),
+        (["--exports.path=x", "--api.token-file=/no/such"], "--api.token-file /no/such cannot be"),
+        (["--exports.path=x", "--api.profile=p"], "has no section [p], which --api.profile names"),
+        (
+            ["--exports.path=x", "--api.url=http://api.example/v2"],
+            "--api.url: must begin with",
+        ),
+    ],
+)
+def test_what_cannot_be_started_is_one_line_and_status_2(
+    flags: list[str],
+    problem: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """It says what is wrong, where, and what to do."""
+    if "there is no token" not in problem:
+        monkeypatch.setenv("SB_AUTH_TOKEN", TOKEN)
+    assert run(*flags) == 2
+    written = capsys.readouterr()
+    assert written.out == ""
+    assert written.err.startswith("cavatica-exporter: ")
+    assert problem in written.err
+    assert written.err.count("\n") == 1
+    assert TOKEN not in written.err
+
+
+@pytest.mark.parametrize("mode", [["--once"], [LOOPBACK]])
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (None, "exports: cannot be read: No such file or directory"),
+        ("batch: {}\nexport_ids: []", "bad.yml:1: batch must be a name"),
+    ],
+)
+def test_nothing_to_watch_because_of_errors_is_no_start(
+    mode: list[str],
+    content: str | None,
+    problem: str,
+    cavatica: Cavatica,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A missing path, or files of which none can be read, are status 2."""
+    (cavatica.exports / "five.yml").unlink()
+    if content is None:
+        cavatica.exports.rmdir()
+    else:
+        (cavatica.exports / "bad.yml").write_text(content, encoding="utf-8")
+    assert run(*cavatica.flags, *mode) == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("cavatica-exporter: --exports.path: no ID file can be read: ")
+    assert last.endswith(problem)
+
+
+def test_an_empty_directory_is_fine(cavatica: Cavatica, capsys: pytest.CaptureFixture[str]) -> None:
+    """There is nothing to watch yet, and nothing to ask."""
+    (cavatica.exports / "five.yml").unlink()
+    assert run(*cavatica.flags, "--once") == 0
+    assert "\ncavatica_up 1.0\n" in capsys.readouterr().out
+    assert not cavatica.simulator.requests
+
+
+def test_one_broken_file_of_several_is_no_reason_not_to_start(
+    cavatica: Cavatica, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The others are watched, and the log names it."""
+    (cavatica.exports / "bad.yml").write_text("batch: {}\nexport_ids: []", encoding="utf-8")
+    assert run(*cavatica.flags, "--once") == 0
+    written = capsys.readouterr()
+    assert 'cavatica_exporter_watchlist_file_error{file="bad.yml"} 1.0' in written.out
+    assert "bad.yml:1: batch must be a name" in written.err
+
+
+@pytest.mark.parametrize("busy", [0, 1])
+def test_a_port_in_use_is_one_line_and_status_2(
+    busy: int, cavatica: Cavatica, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also if it is the second address; nothing goes on listening then."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        flags = [LOOPBACK, f"--web.listen-address=127.0.0.1:{taken.getsockname()[1]}"]
+        assert run(*cavatica.flags, *flags[1 - busy :]) == 2
+    *log, last = capsys.readouterr().err.splitlines()
+    assert len(log) == busy
+    for line in log:
+        port = int(line.rpartition(":")[2])
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port))
+    assert re.fullmatch(
+        r"cavatica-exporter: --web\.listen-address: cannot listen on 127\.0\.0\.1:\d+: Address"
+        r" already in use",
+        last,
+    )
+
+
+def test_a_web_configuration_that_cannot_be_used_is_status_2(
+    cavatica: Cavatica, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Rather than to serve without the protection that it asks for."""
+    (tmp_path / "web.yml").write_text("tls_server_confg: {}", encoding="utf-8")
+    assert run(*cavatica.flags, f"--web.config.file={tmp_path}/web.yml", LOOPBACK) == 2
+    assert "did you mean tls_server_config" in capsys.readouterr().err
+
+
+# --config.check
+
+
+def test_a_check_says_what_would_be_watched(
+    cavatica: Cavatica, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It exits 0, and asks the API nothing."""
+    (cavatica.exports / "odd.yml").write_text("- not an ID\n- fine", encoding="utf-8")
+    assert run(*cavatica.flags, "--config.check", "--log.level=warn") == 0
+    written = capsys.readouterr()
+    lines = written.out.splitlines()
+    assert lines[0] == f"API: {cavatica.url}, token: --api.token-file"
+    assert lines[1] == "2 ID files, 6 export IDs in 2 batches"
+    assert "rejected IDs: 1" in lines
+    assert written.err.count("\n") == 1
+    assert 'at=odd.yml:1 id="not an ID"' in written.err
+    assert not cavatica.simulator.requests
+
+
+def test_a_check_lists_every_error(
+    cavatica: Cavatica, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of files, token and web configuration, each once and in plain lines; it exits 1."""
+    (cavatica.exports / "bad-1.yml").write_text("batch: {}\nexport_ids: []", encoding="utf-8")
+    (cavatica.exports / "bad-2.json").write_text("[", encoding="utf-8")
+    cavatica.token_file.unlink()
+    web = tmp_path / "web.yml"
+    web.write_text("tls: {}", encoding="utf-8")
+    flags = ("--config.check", "--log.level=error", f"--web.config.file={web}")
+    assert run(*cavatica.flags, *flags) == 1
+    written = capsys.readouterr()
+    assert written.out == ""
+    begins = ["bad-1.yml:1: ", "bad-2.json:1: ", "--api.token-file ", "--web.config.file: "]
+    for begin, line in zip(begins, written.err.splitlines(), strict=True):
+        assert line.startswith(begin)
+
+
+def test_what_nobody_thought_of_has_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error of the system that has no words here is for a bug report, not for one line."""
+    monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
+    with kept_logging(), pytest.raises(FileNotFoundError):
+        main(["--demo", "--config.check"])
+
+
+def test_a_check_needs_its_path(capsys: pytest.CaptureFixture[str]) -> None:
+    """A missing flag is a missing flag, and a missing path an error."""
+    assert run("--config.check") == 2
+    assert "--exports.path is missing" in capsys.readouterr().err
+    assert run("--config.check", "--exports.path=/no/such/path") == 1
+    assert "/no/such/path: cannot be read" in capsys.readouterr().err
+
+
+# --once
+
+
+def test_once_prints_one_scrape(cavatica: Cavatica, capsys: pytest.CaptureFixture[str]) -> None:
+    """To standard output, in the text format; the log goes to standard error."""
+    assert run(*cavatica.flags, "--once") == 0
+    written = capsys.readouterr()
+    assert "\ncavatica_up 1.0\n" in written.out
+    assert 'cavatica_exports{batch="five",state="PENDING"} 5.0\n' in written.out
+    assert "process_start_time_seconds" in written.out
+    assert all(line.startswith("ts=") for line in written.err.splitlines())
+    assert len(cavatica.simulator.requests) == 1
+
+
+def test_once_exits_1_when_the_api_does_not_answer(
+    cavatica: Cavatica, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is known is printed all the same."""
+    cavatica.simulator.fault = Fault(status=500)
+    assert run(*cavatica.flags, "--once", "--log.format=json") == 1
+    written = capsys.readouterr()
+    assert "\ncavatica_up 0.0\n" in written.out
+    assert 'cavatica_exports{batch="five",state="UNKNOWN"} 5.0\n' in written.out
+    assert json.loads(written.err.splitlines()[-1])["err"].startswith("server_error: HTTP 500")
+
+
+def test_once_ends_by_its_timeout(cavatica: Cavatica, capsys: pytest.CaptureFixture[str]) -> None:
+    """`--api.timeout` holds where there is no scraper."""
+    cavatica.simulator.fault = Fault(delay=5)
+    assert run(*cavatica.flags, "--once", "--api.timeout=50ms") == 1
+    assert 'failures_total{reason="timeout"} 1.0' in capsys.readouterr().out
+
+
+def test_process_metrics_can_be_left_out(
+    cavatica: Cavatica, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Some have them from elsewhere."""
+    assert run(*cavatica.flags, "--once", "--web.disable-exporter-metrics") == 0
+    text = capsys.readouterr().out
+    assert "cavatica_exporter_build_info" in text
+    assert "process_" not in text
+    assert "python_" not in text
+
+
+def test_error_messages_are_shown_only_on_request(
+    cavatica: Cavatica, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They can hold file names."""
+    error = {"status": 403, "code": 9001, "message": "No access to patient-7.cram"}
+    cavatica.simulator.put({"id": "failed", "state": "FAILED", "error": error})
+    cavatica.write("five.yml", "failed")
+    assert run(*cavatica.flags, "--once") == 0
+    assert "patient-7" not in capsys.readouterr().out
+    assert run(*cavatica.flags, "--once", "--exports.expose-error-messages") == 0
+    assert 'message="No access to patient-7.cram"' in capsys.readouterr().out
+
+
+def test_advance_access_is_asked_for_only_on_request(cavatica: Cavatica) -> None:
+    """It is off by default in the official client, too."""
+    assert run(*cavatica.flags, "--once") == 0
+    assert run(*cavatica.flags, "--once", "--api.advance-access") == 0
+    sent = [r.headers.get("x-sbg-advance-access") for r in cavatica.simulator.requests]
+    assert sent == [None, "advance"]
+
+
+def test_variables_do_what_flags_do(
+    cavatica: Cavatica, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A container needs no arguments."""
+    monkeypatch.setenv("CAVATICA_EXPORTER_EXPORTS_PATH", str(cavatica.exports))
+    monkeypatch.setenv("CAVATICA_EXPORTER_ONCE", "true")
+    monkeypatch.setenv("SB_API_ENDPOINT", cavatica.url)
+    monkeypatch.setenv("SB_AUTH_TOKEN", TOKEN)
+    assert run() == 0
+    assert "\ncavatica_up 1.0\n" in capsys.readouterr().out
+
+
+def test_without_a_home_there_are_no_profiles(
+    cavatica: Cavatica, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A container's user may have none; with a token file that is no error."""
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(os, "getuid", lambda: 2**31 - 3)
+    assert run(*cavatica.flags, "--once") == 0
+
+
+# Serving.
+
+
+def test_it_serves_until_a_signal_ends_it(
+    cavatica: Cavatica, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """SIGTERM and SIGINT end it with status 0; the log says where it listened."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        with serving(*cavatica.flags, LOOPBACK) as exporter:
+            assert exporter.scrape()("cavatica_up") == 1
+            assert exporter.stop(number) == 0
+        log = capsys.readouterr().err
+        assert f"msg=listening url={exporter.urls[0]}\n" in log
+        assert f"msg=ending signal={number.name}\n" in log
+        with pytest.raises(requests.ConnectionError):
+            exporter.get("/")
+
+
+def test_it_listens_on_several_addresses(cavatica: Cavatica) -> None:
+    """Every one of them answers the same."""
+    flags = ("--web.listen-address=127.0.0.1:0", "--web.listen-address=[::1]:0")
+    with serving(*cavatica.flags, *flags) as exporter:
+        assert [url.rpartition(":")[0] for url in exporter.urls] == [
+            "http://127.0.0.1",
+            "http://[::1]",
+        ]
+        for url in exporter.urls:
+            assert "cavatica_up 1.0" in requests.get(f"{url}/metrics", timeout=PATIENCE).text
+
+
+def test_an_address_without_a_host_is_ipv4_and_ipv6(cavatica: Cavatica) -> None:
+    """`:0` listens on a free port of all addresses."""
+    with serving(*cavatica.flags, "--web.listen-address=:0") as exporter:
+        port = exporter.urls[0].rpartition(":")[2]
+        assert exporter.urls == [f"http://localhost:{port}"]
+        for host in ("127.0.0.1", "[::1]"):
+            assert requests.get(f"http://{host}:{port}/-/ready", timeout=PATIENCE).ok
+
+
+def test_http_over_the_wire(cavatica: Cavatica) -> None:
+    """HEAD has no body, 405 says what is allowed, 404 is 404, and gzip is on request."""
+    with serving(*cavatica.flags, LOOPBACK) as exporter:
+        address = exporter.urls[0].removeprefix("http://")
+
+        def ask(
+            method: str, path: str, **headers: str
+        ) -> tuple[int, http.client.HTTPMessage, bytes]:
+            connection = http.client.HTTPConnection(address, timeout=PATIENCE)
+            connection.request(method, path, headers=headers)
+            response = connection.getresponse()
+            try:
+                return response.status, response.headers, response.read()
+            finally:
+                connection.close()
+
+        status, headers, body = ask("HEAD", "/metrics")
+        assert (status, body) == (200, b"")
+        assert int(headers["Content-Length"]) > 1000
+        status, headers, _ = ask("POST", "/metrics")
+        assert (status, headers["Allow"]) == (405, "GET, HEAD")
+        assert ask("GET", "/nothing")[0] == 404
+        _, headers, body = ask("GET", "/metrics")
+        assert headers["Content-Encoding"] is None
+        assert b"\ncavatica_up 1.0\n" in body
+        _, headers, body = ask("GET", "/metrics", **{"Accept-Encoding": "gzip"})
+        assert headers["Content-Encoding"] == "gzip"
+        assert body[:2] == b"\x1f\x8b"
+
+
+def test_the_probes_never_ask_the_api(cavatica: Cavatica) -> None:
+    """The process is healthy and ready when CAVATICA is away."""
+    cavatica.simulator.fault = Fault(status=503)
+    with serving(*cavatica.flags, LOOPBACK) as exporter:
+        assert exporter.get("/-/healthy").ok
+        assert exporter.get("/-/ready").ok
+        assert exporter.get("/").ok
+    assert not cavatica.simulator.requests
+
+
+def test_the_answer_is_200_whatever_the_api_does(cavatica: Cavatica) -> None:
+    """`cavatica_up` tells."""
+    with serving(*cavatica.flags, LOOPBACK) as exporter:
+        for status in (401, 500, 503):
+            cavatica.simulator.fault = Fault(status=status)
+            assert exporter.scrape()("cavatica_up") == 0
+
+
+def test_a_scrape_ends_before_its_scraper_gives_up(cavatica: Cavatica) -> None:
+    """What is known by then is answered; nonsense is as good as nothing said."""
+    timeout = {"X-Prometheus-Scrape-Timeout-Seconds": "0.2"}
+    nonsense = {"X-Prometheus-Scrape-Timeout-Seconds": "soon"}
+    with serving(*cavatica.flags, LOOPBACK, "--api.timeout=100ms") as exporter:
+        cavatica.simulator.fault = Fault(delay=5)
+        for headers in (timeout, nonsense, {}):
+            page = exporter.scrape(**headers)
+            assert page("cavatica_up") == 0
+            assert 0.05 < (page("cavatica_scrape_duration_seconds") or 0) < 2
+
+
+def test_the_offset_is_taken_off_the_scrapers_timeout(cavatica: Cavatica) -> None:
+    """With an offset of 0 s a scrape may take all the time that its scraper waits."""
+    cavatica.simulator.fault = Fault(delay=5)
+    with serving(*cavatica.flags, LOOPBACK, "--web.timeout-offset=0s") as exporter:
+        page = exporter.scrape(**{"X-Prometheus-Scrape-Timeout-Seconds": "0.3"})
+    assert (page("cavatica_scrape_duration_seconds") or 0) > 0.25
+
+
+def test_the_quota_share_bounds_the_calls_of_a_scrape(
+    cavatica: Cavatica, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Calls beyond the first are made only as far as the account's rate limit allows."""
+    cavatica.write("many.yml", *cavatica.simulator.start(200))
+    assert run(*cavatica.flags, "--once", "--api.quota-share=0.001") == 0
+    assert "\ncavatica_scrape_api_calls 1.0\n" in capsys.readouterr().out
+    assert run(*cavatica.flags, "--once") == 0
+    assert "\ncavatica_scrape_api_calls 3.0\n" in capsys.readouterr().out
+
+
+def test_two_scrapers_at_once_make_no_call_twice(cavatica: Cavatica) -> None:
+    """Who comes while a scrape is running shares its result."""
+    cavatica.simulator.fault = Fault(delay=0.2)
+    with serving(*cavatica.flags, LOOPBACK) as exporter:
+        ups: list[float | None] = []
+        scrapers = [
+            threading.Thread(target=lambda: ups.append(exporter.scrape()("cavatica_up")))
+            for _ in range(4)
+        ]
+        for scraper in scrapers:
+            scraper.start()
+        for scraper in scrapers:
+            scraper.join()
+    assert ups == [1, 1, 1, 1]
+    assert len(cavatica.simulator.requests) == 1
+
+
+def test_metrics_can_be_at_another_path(cavatica: Cavatica) -> None:
+    """The landing page leads there."""
+    with serving(*cavatica.flags, LOOPBACK, "--web.telemetry-path=/exports") as exporter:
+        assert "cavatica_up" in exporter.get("/exports").text
+        assert 'href="/exports"' in exporter.get("/").text
+        assert exporter.get("/metrics").status_code == 404
+
+
+def test_a_new_token_holds_from_the_next_scrape(cavatica: Cavatica) -> None:
+    """Without restart or reload."""
+    with serving(*cavatica.flags, LOOPBACK) as exporter:
+        assert exporter.scrape()("cavatica_up") == 1
+        cavatica.token_file.write_text(OTHER, encoding="utf-8")
+        assert exporter.scrape()("cavatica_up") == 0
+        cavatica.token_file.write_text(TOKEN + "\n", encoding="utf-8")
+        assert exporter.scrape()("cavatica_up") == 1
+    assert cavatica.tokens == [TOKEN, OTHER, TOKEN]
+
+
+def test_sighup_reads_profiles_again(cavatica: Cavatica, profiles: Path) -> None:
+    """A token from a profile is not looked for on every scrape."""
+    text = "[default]\napi_endpoint = {}\nauth_token = {}\n"
+    profiles.write_text(text.format(cavatica.url, OTHER), encoding="utf-8")
+    with serving(cavatica.flags[0], LOOPBACK) as exporter:
+        assert exporter.scrape()("cavatica_up") == 0
+        profiles.write_text(text.format(cavatica.url, TOKEN), encoding="utf-8")
+        assert exporter.scrape()("cavatica_up") == 0
+        exporter.send(signal.SIGHUP)
+        wait_for(lambda: exporter.scrape()("cavatica_up") == 1, "the new token is used")
+
+
+def test_sighup_without_a_token_changes_nothing(
+    cavatica: Cavatica, profiles: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The last token stays, and the log says so."""
+    profiles.write_text(f"[p]\napi_endpoint={cavatica.url}\nauth_token={TOKEN}", encoding="utf-8")
+    with serving(cavatica.flags[0], "--api.profile=p", LOOPBACK) as exporter:
+        logging.getLogger("exporter").addHandler(caplog.handler)
+        try:
+            profiles.unlink()
+            exporter.send(signal.SIGHUP)
+            wait_for(lambda: "the last token stays in use" in caplog.messages, "it is logged")
+        finally:
+            logging.getLogger("exporter").removeHandler(caplog.handler)
+        assert exporter.scrape()("cavatica_up") == 1
+
+
+def test_sighup_does_not_take_a_token_to_another_url(
+    cavatica: Cavatica, profiles: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """URL and token belong together: another URL takes a restart, and so does its token."""
+    profiles.write_text(f"[p]\napi_endpoint={cavatica.url}\nauth_token={TOKEN}", encoding="utf-8")
+    with serving(cavatica.flags[0], "--api.profile=p", LOOPBACK) as exporter:
+        logging.getLogger("exporter").addHandler(caplog.handler)
+        try:
+            profiles.write_text(
+                f"[p]\napi_endpoint=https://other.example/v2\nauth_token={OTHER}", encoding="utf-8"
+            )
+            exporter.send(signal.SIGHUP)
+            wait_for(
+                lambda: "another URL of the API takes a restart" in caplog.messages, "it is logged"
+            )
+        finally:
+            logging.getLogger("exporter").removeHandler(caplog.handler)
+        assert exporter.scrape()("cavatica_up") == 1
+    assert cavatica.tokens == [TOKEN]
+
+
+def test_sighup_reads_id_files_again(cavatica: Cavatica) -> None:
+    """Also those that do not look changed."""
+    name = "cavatica_exporter_watchlist_last_reload_success_timestamp_seconds"
+    with serving(*cavatica.flags, LOOPBACK) as exporter:
+        before = exporter.scrape()(name)
+        assert before
+        assert exporter.scrape()(name) == before
+        exporter.send(signal.SIGHUP)
+        wait_for(lambda: (exporter.scrape()(name) or 0) > before, "they are read again")
+
+
+def test_sighup_reads_the_web_configuration_again(cavatica: Cavatica, tmp_path: Path) -> None:
+    """One that protects less than before takes a signal."""
+    web = tmp_path / "web.yml"
+    hashed = "$2y$04$5Cm1LbZVBXIk7d8BEu0vyOgAiJGuPAUnkEoCWXsBQOZkjOG9Bxz3S"
+    web.write_text(f"basic_auth_users:\n  me: {hashed}\n", encoding="utf-8")
+    with serving(*cavatica.flags, LOOPBACK, f"--web.config.file={web}") as exporter:
+        assert exporter.get("/metrics").status_code == 401
+        web.write_text("", encoding="utf-8")
+        assert exporter.get("/metrics").status_code == 401
+        exporter.send(signal.SIGHUP)
+        wait_for(lambda: exporter.get("/metrics").status_code == 200, "it is read again")
+
+
+def test_it_serves_over_tls(cavatica: Cavatica, tmp_path: Path) -> None:
+    """With the certificate that the web configuration names; the log says https."""
+    authority = trustme.CA()
+    certificate = authority.issue_cert("127.0.0.1")
+    certificate.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
+    certificate.private_key_pem.write_to_path(tmp_path / "key.pem")
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    web = tmp_path / "web.yml"
+    web.write_text("tls_server_config: {cert_file: cert.pem, key_file: key.pem}", encoding="utf-8")
+    with serving(*cavatica.flags, LOOPBACK, f"--web.config.file={web}") as exporter:
+        assert exporter.urls[0].startswith("https://127.0.0.1:")
+        answer = requests.get(
+            f"{exporter.urls[0]}/metrics", verify=str(tmp_path / "ca.pem"), timeout=PATIENCE
+        )
+        assert "cavatica_up 1.0" in answer.text
+
+
+def test_a_scrape_under_way_is_answered_at_the_end(cavatica: Cavatica) -> None:
+    """SIGTERM waits for it."""
+    asked = threading.Event()
+    cavatica.simulator.fault = Fault(delay=0.3, when=noting(asked))
+    with serving(*cavatica.flags, LOOPBACK) as exporter:
+        pages: list[float | None] = []
+        scraper = threading.Thread(target=lambda: pages.append(exporter.scrape()("cavatica_up")))
+        scraper.start()
+        assert asked.wait(PATIENCE)
+        assert exporter.stop() == 0
+        scraper.join()
+    assert pages == [1]
+
+
+def test_the_demo_says_what_to_open(capsys: pytest.CaptureFixture[str]) -> None:
+    """It needs no flags, and everything in it works."""
+    with serving("--demo", LOOPBACK) as exporter:
+        wait_for(lambda: exporter.get("/").ok, "it serves")
+        page = exporter.scrape()
+        assert exporter.stop() == 0
+    assert page("cavatica_up") == 1
+    assert page("cavatica_watched_exports", batch="lung-cohort") == 60
+    assert page.all("cavatica_export_error_info")
+    text = capsys.readouterr().out
+    assert f"Open    {exporter.urls[0]}/\n" in text
+    assert f"{exporter.urls[0]}/metrics\n" in text
+
+
+def test_the_token_is_in_nothing_that_is_written_or_served(
+    cavatica: Cavatica, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not in logs of any level and form, not in pages, whatever the API answers."""
+    faults = [None, Fault(status=401), Fault(status=302, headers={"Location": "http://x/"})]
+    faults += [Fault(body=TOKEN.encode()), Fault(headers={"Content-Length": TOKEN}), Fault(delay=9)]
+    error = {"status": 404, "code": TOKEN, "message": "gone"}
+    faults += [Fault(items=lambda items: [{"error": error} for _ in items])]
+    served = []
+    for style in ("logfmt", "json"):
+        flags = (*cavatica.flags, LOOPBACK, "--log.level=debug", f"--log.format={style}")
+        with serving(*flags, "--api.timeout=200ms") as exporter:
+            for fault in faults:
+                cavatica.simulator.fault = fault
+                served.append(exporter.get("/metrics").text)
+            cavatica.token_file.write_text(f"{TOKEN} and more", encoding="utf-8")
+            exporter.send(signal.SIGHUP)
+            served += [exporter.get(path).text for path in ("/metrics", "/", "/-/ready", "/x")]
+            cavatica.token_file.write_text(TOKEN, encoding="utf-8")
+    run(*cavatica.flags, "--config.check")
+    run(*cavatica.flags, "--once")
+    written = capsys.readouterr()
+    assert "level=debug" in written.err
+    assert TOKEN not in "".join((*served, written.out, written.err))
+
+
+# As a process of its own.
+
+
+@pytest.mark.servers
+def test_the_command_is_installed() -> None:
+    """As `cavatica-exporter`, beside the Python that it runs with."""
+    command = Path(sys.executable).with_name("cavatica-exporter")
+    ended = execute(["--version"], command=[command])
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.startswith(f"cavatica-exporter {__version__} (revision: ")
+
+
+@pytest.mark.servers
+def test_a_reader_that_goes_away_is_no_error(cavatica: Cavatica) -> None:
+    """`--once | head` ends without a traceback."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "wb") as stdout:
+        ended = execute([*cavatica.flags, "--once"], stdout=stdout.fileno())
+    assert ended.returncode == 1
+    assert "Traceback" not in ended.stderr
+    assert "Exception" not in ended.stderr
+
+
+@pytest.mark.servers
+@pytest.mark.parametrize("flag", ["--once", "--config.check", "--version"])
+def test_a_full_disk_is_one_line_and_status_2(cavatica: Cavatica, flag: str) -> None:
+    """A page that could not be written, or not to its end, is not taken for one."""
+    with Path("/dev/full").open("wb") as stdout:
+        ended = execute([*cavatica.flags, "--log.level=error", flag], stdout=stdout.fileno())
+    expected = "cavatica-exporter: cannot write: No space left on device\n"
+    assert (ended.returncode, ended.stderr) == (2, expected)
+
+
+@pytest.mark.servers
+def test_ctrl_c_ends_a_single_scrape(cavatica: Cavatica, tmp_path: Path) -> None:
+    """At once and without a traceback, with the status that shells know."""
+    asked = threading.Event()
+    cavatica.simulator.fault = Fault(delay=30, when=noting(asked))
+    with process(tmp_path / "log", *cavatica.flags, "--once", ready="ID file loaded") as exporter:
+        assert asked.wait(PATIENCE)
+        assert exporter.stop(signal.SIGINT) == 130
+        assert "Traceback" not in exporter.log
+
+
+@pytest.mark.servers
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_process_is_gone_within_5_s(
+    number: signal.Signals, cavatica: Cavatica, tmp_path: Path
+) -> None:
+    """A scrape that waits for the API is answered early, with what is known; the status is 0."""
+    asked = threading.Event()
+    cavatica.simulator.fault = Fault(delay=30, when=noting(asked))
+    timeout = {"X-Prometheus-Scrape-Timeout-Seconds": "20"}
+    with process(tmp_path / "log", *cavatica.flags, LOOPBACK) as exporter:
+        ups: list[float | None] = []
+        scraper = threading.Thread(
+            target=lambda: ups.append(exporter.scrape(**timeout)("cavatica_up"))
+        )
+        scraper.start()
+        assert asked.wait(PATIENCE)
+        began = time.monotonic()
+        assert exporter.stop(number) == 0
+        assert time.monotonic() - began < 5
+        scraper.join()
+    assert ups == [0]
+
+
+@pytest.mark.servers
+def test_two_exporters_on_one_port_are_an_error(cavatica: Cavatica, tmp_path: Path) -> None:
+    """The second one says so and ends with status 2; the first one goes on."""
+    with process(tmp_path / "log", *cavatica.flags, LOOPBACK) as exporter:
+        address = exporter.urls[0].removeprefix("http://")
+        ended = execute([*cavatica.flags, f"--web.listen-address={address}"])
+        assert ended.returncode == 2
+        assert ended.stderr == (
+            f"cavatica-exporter: --web.listen-address: cannot listen on {address}: Address already"
+            " in use\n"
+        )
+        assert exporter.scrape()("cavatica_up") == 1
+
+
+@pytest.mark.servers
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_demo_leaves_nothing_behind(number: signal.Signals, tmp_path: Path) -> None:
+    """Its files are gone when it has ended, by whatever signal."""
+    files = tmp_path / "tmp"
+    files.mkdir()
+    with process(tmp_path / "log", "--demo", LOOPBACK, TMPDIR=str(files)) as exporter:
+        assert [*files.iterdir()]
+        assert exporter.stop(number) == 0
+    assert [*files.iterdir()] == []

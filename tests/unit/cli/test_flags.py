@@ -1,0 +1,257 @@
+"""The flags: each one as a flag and as an environment variable, and what each one takes."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.cli.flags import Flags, make_command
+
+DEFAULTS = {
+    "exports_path": None,
+    "exports_max_age": 300.0,
+    "exports_completed_retention": 0.0,
+    "exports_expose_error_messages": False,
+    "api_url": None,
+    "api_token_file": None,
+    "api_profile": None,
+    "api_timeout": 10.0,
+    "api_quota_share": 0.5,
+    "api_advance_access": False,
+    "web_listen_address": (("", 10036),),
+    "web_telemetry_path": "/metrics",
+    "web_config_file": None,
+    "web_timeout_offset": 0.5,
+    "web_disable_exporter_metrics": False,
+    "log_level": "info",
+    "log_format": "logfmt",
+    "config_check": False,
+    "once": False,
+    "demo": False,
+}
+VALUES: dict[str, tuple[str, object]] = {
+    "--exports.path": ("exports", Path("exports")),
+    "--exports.max-age": ("1h30m", 5400.0),
+    "--exports.completed-retention": ("7d", 604800.0),
+    "--api.url": ("https://api.sbgenomics.com/v2", "https://api.sbgenomics.com/v2"),
+    "--api.token-file": ("/run/token", Path("/run/token")),
+    "--api.profile": ("cavatica", "cavatica"),
+    "--api.timeout": ("2m", 120.0),
+    "--api.quota-share": ("1", 1.0),
+    "--web.listen-address": ("[::1]:0", (("::1", 0),)),
+    "--web.telemetry-path": ("/exports/metrics", "/exports/metrics"),
+    "--web.config.file": ("web.yml", Path("web.yml")),
+    "--web.timeout-offset": ("0s", 0.0),
+    "--log.level": ("warn", "warn"),
+    "--log.format": ("json", "json"),
+}
+SWITCHES = [
+    "--exports.expose-error-messages",
+    "--api.advance-access",
+    "--web.disable-exporter-metrics",
+    "--config.check",
+    "--once",
+    "--demo",
+]
+
+
+class Collected:
+    """What the command would be run with."""
+
+    flags: Flags | None = None
+
+    def __call__(self, flags: Flags) -> int:
+        """Remember them."""
+        self.flags = flags
+        return 0
+
+
+def parse(*arguments: str) -> dict[str, object]:
+    """The flags that differ from the defaults."""
+    collected = Collected()
+    command = make_command(collected, "1.2.3")
+    assert command.main(arguments, prog_name=command.name, standalone_mode=False) == 0
+    assert collected.flags is not None
+    return {name: v for name, v in asdict(collected.flags).items() if v != DEFAULTS[name]}
+
+
+def field(flag: str) -> str:
+    """The name of a flag's field."""
+    return flag.lstrip("-").replace(".", "_").replace("-", "_")
+
+
+def variable(flag: str) -> str:
+    """The name of a flag's environment variable."""
+    return f"CAVATICA_EXPORTER_{field(flag).upper()}"
+
+
+def test_without_flags_the_defaults_are_as_documented() -> None:
+    """Nothing is required by the parser: what is missing depends on what is asked for."""
+    assert parse() == {}
+
+
+def test_the_table_of_this_test_is_complete() -> None:
+    """Every flag is tested below."""
+    assert {field(flag) for flag in (*VALUES, *SWITCHES)} == DEFAULTS.keys()
+
+
+@pytest.mark.parametrize("flag", VALUES)
+def test_a_flag_with_a_value(flag: str) -> None:
+    """It is parsed to what the exporter works with; all other flags keep their defaults."""
+    text, value = VALUES[flag]
+    assert parse(flag, text) == parse(f"{flag}={text}") == {field(flag): value}
+
+
+@pytest.mark.parametrize("flag", SWITCHES)
+def test_a_switch(flag: str) -> None:
+    """It needs no value."""
+    assert parse(flag) == {field(flag): True}
+
+
+@pytest.mark.parametrize("flag", VALUES)
+def test_every_flag_has_an_environment_variable(flag: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its name follows from the flag's, and its value is written in the same way."""
+    text, value = VALUES[flag]
+    monkeypatch.setenv(variable(flag), text)
+    assert parse() == {field(flag): value}
+
+
+@pytest.mark.parametrize("flag", SWITCHES)
+@pytest.mark.parametrize(
+    ("text", "expected"), [("true", True), ("1", True), ("false", False), ("0", False), ("", False)]
+)
+def test_every_switch_has_an_environment_variable(
+    flag: str, text: str, *, expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is on or off as the value says; an empty one is as good as none."""
+    monkeypatch.setenv(variable(flag), text)
+    assert parse() == ({field(flag): True} if expected else {})
+
+
+@pytest.mark.parametrize("flag", VALUES)
+def test_an_empty_variable_is_none(flag: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An unfilled template of a deployment means the default."""
+    monkeypatch.setenv(variable(flag), "")
+    assert parse() == {}
+
+
+@pytest.mark.parametrize("flag", VALUES)
+def test_a_flag_beats_its_variable(flag: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the variable says, be it nonsense."""
+    text, value = VALUES[flag]
+    monkeypatch.setenv(variable(flag), "no such thing")
+    assert parse(flag, text) == {field(flag): value}
+
+
+@pytest.mark.parametrize("flag", SWITCHES)
+def test_a_switch_beats_its_variable(flag: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A flag on the command line switches on what the environment switches off."""
+    monkeypatch.setenv(variable(flag), "false")
+    assert parse(flag) == {field(flag): True}
+
+
+def test_the_listen_address_can_be_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each flag adds one; the variable's are separated by white space; flags replace them all."""
+    both = {"web_listen_address": (("127.0.0.1", 0), ("::1", 9))}
+    assert parse("--web.listen-address=127.0.0.1:0", "--web.listen-address", "[::1]:9") == both
+    monkeypatch.setenv("CAVATICA_EXPORTER_WEB_LISTEN_ADDRESS", "127.0.0.1:0 [::1]:9")
+    assert parse() == both
+    assert parse("--web.listen-address=:1") == {"web_listen_address": (("", 1),)}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["--exports.path="], "'--exports.path': it is empty: name a path"),
+        (["--exports.max-age=5"], "'--exports.max-age': '5' is no duration; write it like 500ms"),
+        (["--exports.completed-retention=-1s"], "'--exports.completed-retention': '-1s' is no dur"),
+        (["--api.token-file="], "'--api.token-file': it is empty: name a path"),
+        (["--api.timeout=0s"], "'--api.timeout': '0s' is no timeout: it must be above 0s and at"),
+        (
+            ["--api.timeout=121s"],
+            "'--api.timeout': '121s' is no timeout: it must be above 0s and at",
+        ),
+        (["--api.quota-share=0"], "'--api.quota-share': '0' is no share: it must be above 0 and"),
+        (["--api.quota-share=1.01"], "'1.01' is no share: it must be above 0 and at most 1"),
+        (["--api.quota-share=half"], "'half' is no share: it must be above 0 and at most 1"),
+        (["--api.quota-share=nan"], "'nan' is no share: it must be above 0 and at most 1"),
+        (["--web.listen-address=10036"], "'--web.listen-address': '10036' is no listen address"),
+        (["--web.listen-address=:65536"], "with a port from 0 to 65535"),
+        (["--web.telemetry-path=metrics"], "'metrics' is no path for metrics: it must be like"),
+        (["--web.telemetry-path=/"], "it must be like /metrics, and none of /, /-/healthy"),
+        (["--web.telemetry-path=/-/ready"], "'/-/ready' is no path for metrics"),
+        (["--web.telemetry-path=/metrics?x"], "'/metrics?x' is no path for metrics"),
+        (["--web.telemetry-path=//metrics"], "'//metrics' is no path for metrics"),
+        (["--web.telemetry-path=/m%65trics"], "'/m%65trics' is no path for metrics"),
+        (["--web.telemetry-path=/métriques"], "'/métriques' is no path for metrics"),
+        (["--web.config.file="], "'--web.config.file': it is empty: name a path"),
+        (["--web.timeout-offset=1"], "'--web.timeout-offset': '1' is no duration"),
+        (["--log.level=verbose"], "'--log.level': 'verbose' is not one of 'debug', 'info', 'warn'"),
+        (["--log.format=xml"], "'--log.format': 'xml' is not one of 'logfmt', 'json'"),
+        (["--once=yes"], "'--once' does not take a value"),
+        (["--exports.pth=x"], "--exports.path"),
+        (["--api.token=secret"], "No such option"),
+        (["--exports.path"], "'--exports.path' requires an argument"),
+        (["exports"], "unexpected extra argument (exports)"),
+    ],
+)
+def test_an_unusable_flag_is_an_error_that_says_what_to_do(
+    arguments: list[str], problem: str
+) -> None:
+    """It names the flag, quotes the value, and says what is right."""
+    with pytest.raises(click.ClickException) as error:
+        parse(*arguments)
+    assert problem in error.value.format_message()
+
+
+def test_a_token_on_the_command_line_is_not_repeated() -> None:
+    """There is no such flag, and its value is not shown again in a log of errors."""
+    with pytest.raises(click.ClickException) as error:
+        parse("--api.token=a-secret")
+    assert "a-secret" not in error.value.format_message()
+
+
+@pytest.mark.parametrize("flag", ["--exports.max-age", "--api.quota-share"])
+def test_an_unusable_variable_is_an_error_too(flag: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is named by its flag."""
+    monkeypatch.setenv(variable(flag), "no such thing")
+    with pytest.raises(click.ClickException, match="no such thing"):
+        parse()
+
+
+@given(flag=st.sampled_from([*VALUES]), text=st.text(max_size=20))
+def test_no_value_makes_it_fail_in_another_way(flag: str, text: str) -> None:
+    """It is taken, or refused in words, whatever somebody writes."""
+    try:
+        parse(f"{flag}={text}")
+    except click.ClickException as error:
+        assert error.format_message()  # noqa: PT017 # both ends are right
+
+
+def test_the_help_names_every_flag(capsys: pytest.CaptureFixture[str]) -> None:
+    """`--help` prints all of them, and how to write durations and variables."""
+    command = make_command(Collected(), "1.2.3")
+    assert command.main(["--help"], prog_name=command.name, standalone_mode=False) == 0
+    text = capsys.readouterr().out
+    assert all(f"  {flag}" in text for flag in (*VALUES, *SWITCHES, "--version"))
+    assert "CAVATICA_EXPORTER_" in text
+    assert "500ms, 30s," in text
+
+
+def test_a_version_in_the_environment_is_not_the_flag(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Container images name their versions in variables that look like the flag's."""
+    monkeypatch.setenv("CAVATICA_EXPORTER_VERSION", "1")
+    monkeypatch.setenv("CAVATICA_EXPORTER_HELP", "1")
+    assert parse("--exports.path=x") == {"exports_path": Path("x")}
+
+
+def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    """`--version` prints the command's name and the version, and does nothing else."""
+    collected = Collected()
+    command = make_command(collected, "1.2.3")
+    assert command.main(["--version"], prog_name=command.name, standalone_mode=False) == 0
+    assert capsys.readouterr().out == "cavatica-exporter 1.2.3\n"
+    assert collected.flags is None

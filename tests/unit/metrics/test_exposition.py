@@ -1,0 +1,565 @@
+"""From a snapshot to bytes: as prometheus_client would write it, and nothing rendered twice."""
+
+import gzip
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import exposition as text_format
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.openmetrics import exposition as openmetrics
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as parse_text
+
+from exporter.cavatica.answer import RateLimit, RequestOutcome
+from exporter.cavatica.export import STATES, ErrorDetail, Export, LookupFailure
+from exporter.metrics.exposition import OPENMETRICS, PAGE_SIZE, TEXT, Exposition
+from exporter.metrics.families import (
+    BATCH_FAMILIES,
+    BATCH_LABELS,
+    EXPORT_LABELS,
+    SCRAPE_FAMILIES,
+    Family,
+    Samples,
+    export_families,
+)
+from exporter.metrics.gzip_parts import Part
+from exporter.metrics.self_metrics import SelfMetrics
+from exporter.tracker.snapshot import Batch, Block, Snapshot, Totals, WatchedExport
+from exporter.tracker.states import BLOCK_SIZE, ExportStates
+from exporter.watchlist.watchlist import FileStatus, Watchlist
+from tests.support.fakes import (
+    NOT_FOUND,
+    FakeClock,
+    completed,
+    failed,
+    ids,
+    pending,
+    running,
+    watch,
+)
+from tests.support.hypothesis_examples import examples
+from tests.support.servers import promtool
+
+GOLDEN = Path(__file__).parents[3] / "tests/data/golden"
+FORMATS = (TEXT, OPENMETRICS)
+DAY = 86_400.0
+FAMILIES = export_families(expose_error_messages=True)
+
+
+def telemetry() -> SelfMetrics:
+    """Give counters that do not differ from run to run."""
+    counters = SelfMetrics(version="1.2.3", revision="abc", python="3.11", exporter_metrics=False)
+    counters.observe(RequestOutcome(200, 0.3, None))
+    counters.observe(RequestOutcome(None, 7.0, "timeout"))
+    return counters
+
+
+def exposition(families: Sequence[Family[WatchedExport]] = FAMILIES) -> Exposition:
+    """Give an exposition that rendered nothing yet."""
+    return Exposition(telemetry(), families)
+
+
+def snapshot_of(*batches: Batch) -> Snapshot:
+    """Give a snapshot with these batches."""
+    return Snapshot(
+        watchlist=Watchlist(
+            files=(FileStatus("a.yml", 1.5, None), FileStatus('"b\\".yml', None, "broken")),
+            duplicates=1,
+        ),
+        batches=batches,
+        oldest_answers={batch.name: 1_700_000_000.25 for batch in batches},
+        up=False,
+        duration=0.125,
+        api_calls=2,
+        last_success=None,
+        rate_limit=RateLimit(1000, 990, 1_700_000_300.0),
+    )
+
+
+def render(own: Exposition, snapshot: Snapshot, content_type: str, *, compress: bool) -> bytes:
+    """Give the whole body, which is as long as it says."""
+    body = own.render(snapshot, content_type, compress=compress)
+    whole = b"".join(body.chunks)
+    assert body.length == len(whole)
+    return whole
+
+
+def body(snapshot: Snapshot, content_type: str = TEXT) -> str:
+    """Render with an exposition that rendered nothing yet."""
+    return render(exposition(), snapshot, content_type, compress=False).decode()
+
+
+EXAMPLE = snapshot_of(
+    Batch.of("none", ()),
+    Batch.of(
+        'tcga "7" \\ n\nb',
+        (
+            Block.of(
+                'tcga "7" \\ n\nb',
+                (
+                    WatchedExport("never", "UNKNOWN"),
+                    WatchedExport("lost", "UNKNOWN", failure=NOT_FOUND),
+                    WatchedExport("old", "UNKNOWN", running("old")),
+                    WatchedExport("wait", "PENDING", pending("wait")),
+                    WatchedExport("run", "RUNNING", running("run")),
+                    WatchedExport("odd", "ABORTED", Export("odd", "ABORTED")),
+                ),
+            ),
+            Block.of(
+                'tcga "7" \\ n\nb',
+                (
+                    WatchedExport("done", "COMPLETED", completed("done")),
+                    WatchedExport("past", "COMPLETED", completed("past"), retired=True),
+                    WatchedExport("fail", "FAILED", failed("fail"), acknowledged=True),
+                ),
+            ),
+        ),
+    ),
+)
+
+
+@pytest.mark.parametrize(
+    ("content_type", "name"), [(TEXT, "metrics.txt"), (OPENMETRICS, "metrics.om")]
+)
+def test_the_answer_is_the_golden_one(content_type: str, name: str) -> None:
+    """Whoever changes what is shown sees it here, line by line."""
+    assert body(EXAMPLE, content_type) == (GOLDEN / name).read_text()
+
+
+@pytest.mark.servers
+def test_promtool_has_nothing_to_say() -> None:
+    """Names, types and help texts are as Prometheus' guide wants them."""
+    result = promtool("check", "metrics", stdin=body(EXAMPLE))
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+
+
+def test_a_retired_export_has_no_series() -> None:
+    """The totals of its batch have it."""
+    assert 'export_id="past"' not in body(EXAMPLE)
+    assert 'state="COMPLETED"} 2.0\n' in body(EXAMPLE)
+
+
+def test_a_message_is_shown_only_when_asked_for() -> None:
+    """By default no text of the API's errors leaves the exporter."""
+    hidden = exposition(export_families(expose_error_messages=False))
+    assert b"patient-7.bam" not in render(hidden, EXAMPLE, TEXT, compress=False)
+    assert "patient-7.bam" in body(EXAMPLE)
+
+
+# prometheus_client says the same.
+
+
+class Oracle:
+    """Has the families as prometheus_client's own objects."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+
+    def collect(self) -> Iterator[Metric]:
+        """Give the families in the order in which they are rendered."""
+        batches = [((batch.name,), batch) for batch in self.snapshot.batches]
+        exports = [
+            ((batch.name, watched.id), watched)
+            for batch in self.snapshot.batches
+            for block in batch.blocks
+            for watched in block.exports
+            if not watched.retired
+        ]
+        yield from (gauge(family, BATCH_LABELS, batches) for family in BATCH_FAMILIES)
+        yield from (gauge(family, EXPORT_LABELS, exports) for family in FAMILIES)
+        yield from (gauge(family, (), [((), self.snapshot)]) for family in SCRAPE_FAMILIES)
+        yield from telemetry().collect()
+
+
+def gauge(
+    family: Family[Any], common: tuple[str, ...], sources: Sequence[tuple[tuple[str, ...], object]]
+) -> Metric:
+    """Make prometheus_client's family."""
+    metric = GaugeMetricFamily(family.name, family.help, labels=(*common, *family.labels))
+    for values, source in sources:
+        for own, value in family.samples(source):
+            metric.add_metric((*values, *own), value)
+    return metric
+
+
+def oracle(snapshot: Snapshot, content_type: str) -> str:
+    """Write a snapshot with prometheus_client alone."""
+    generate = openmetrics if content_type == OPENMETRICS else text_format
+    written: bytes = generate.generate_latest(Oracle(snapshot))
+    return written.decode()
+
+
+def in_one_order(text: str) -> list[str]:
+    """Give the lines, but those of the one family whose labels prometheus_client sorts."""
+    return [line for line in text.split("\n") if not line.startswith("cavatica_export_error_info")]
+
+
+def parsed(text: str, content_type: str) -> list[Any]:
+    """Give what prometheus_client reads."""
+    return list((parse_openmetrics if content_type == OPENMETRICS else parse_text)(text))
+
+
+# All but NUL, which no text of the API's or of a file's keeps.
+texts = st.text(st.characters(min_codepoint=1, exclude_categories=["Cs"]), max_size=8) | st.text(
+    '\\"\nn{},= ', max_size=8
+)
+# Prometheus_client's parsers take some spaces for ends of lines.
+plain_texts = st.text('aé☃\\"\nn{},=#', max_size=8)
+
+
+@st.composite
+def snapshots(draw: st.DrawFn, texts: st.SearchStrategy[str]) -> Snapshot:
+    """Draw a snapshot of any states and texts, however divided into blocks."""
+    names = draw(st.lists(texts, max_size=3, unique=True))
+    batches = []
+    for number, name in enumerate(names):
+        blocks = []
+        for block in range(draw(st.integers(0, 2))):
+            exports = [
+                draw(watched_exports(f"{number}-{block}-{i}", texts))
+                for i in range(draw(st.integers(0, 3)))
+            ]
+            blocks.append(Block.of(name, tuple(exports)))
+        batches.append(Batch.of(name, tuple(blocks)))
+    return snapshot_of(*batches)
+
+
+@st.composite
+def watched_exports(
+    draw: st.DrawFn, export_id: str, texts: st.SearchStrategy[str]
+) -> WatchedExport:
+    """Draw what may be known of an export, and more."""
+    details = st.builds(ErrorDetail, texts, st.none() | st.integers(400, 599), texts)
+    failures = st.builds(LookupFailure, texts, st.none() | st.integers(400, 599), texts)
+    state = draw(st.sampled_from([*STATES, "ABORTED"]))
+    return WatchedExport(
+        export_id,
+        state,
+        Export(
+            export_id,
+            state,
+            draw(st.none() | st.floats(0, 1e12)),
+            draw(st.none() | st.floats(0, 1e12)),
+            draw(st.none() | st.integers(0, 2**53)),
+            draw(texts),
+            draw(st.none() | details),
+        )
+        if state != "UNKNOWN" or draw(st.booleans())
+        else None,
+        draw(st.none() | failures) if state == "UNKNOWN" else None,
+        acknowledged=draw(st.booleans()),
+        retired=draw(st.booleans()) and state == "COMPLETED",
+    )
+
+
+@examples(15)
+@given(snapshots(texts), st.sampled_from(FORMATS))
+def test_the_lines_are_those_of_prometheus_client(snapshot: Snapshot, content_type: str) -> None:
+    """Byte for byte, whatever the labels hold, where it keeps the order of the labels."""
+    assert in_one_order(body(snapshot, content_type)) == in_one_order(
+        oracle(snapshot, content_type)
+    )
+
+
+@examples(10)
+@given(snapshots(plain_texts), st.sampled_from(FORMATS))
+def test_the_samples_are_those_of_prometheus_client(snapshot: Snapshot, content_type: str) -> None:
+    """Read again they are the same families, types, help texts, labels and values."""
+    ours = parsed(body(snapshot, content_type), content_type)
+    assert ours == parsed(oracle(snapshot, content_type), content_type)
+    assert len(ours) == len(BATCH_FAMILIES) + len(FAMILIES) + len(SCRAPE_FAMILIES) + 4
+
+
+@examples(10)
+@given(snapshots(texts), st.sampled_from(FORMATS))
+def test_a_compressed_answer_holds_the_same(snapshot: Snapshot, content_type: str) -> None:
+    """Both forms come from the same kept parts."""
+    own = exposition()
+    compressed = render(own, snapshot, content_type, compress=True)
+    assert gzip.decompress(compressed) == render(own, snapshot, content_type, compress=False)
+
+
+# Kept parts.
+
+
+class Watched:
+    """A life of some hundred exports, as a tracker would lead it."""
+
+    def __init__(self) -> None:
+        self.clock = FakeClock()
+        self.knowledge = ExportStates(300, DAY)
+        self.batches = {"a": ids(BLOCK_SIZE + 20, "a"), "b": ids(5, "b"), "c": ids(7, "c")}
+        self.acknowledged: set[str] = set()
+        self.edit()
+        self.scrape([completed(i) for i in self.everyone()[::2]])
+
+    def everyone(self) -> list[str]:
+        """Give every watched ID."""
+        return [export_id for batch in self.batches.values() for export_id in batch]
+
+    def first_block(self) -> list[str]:
+        """Give the IDs that stand in the first block."""
+        return [watched.id for watched in self.knowledge.batches()[0].blocks[0].exports]
+
+    def edit(self) -> None:
+        """Take over the watchlist."""
+        self.knowledge.adopt(watch(self.batches, sorted(self.acknowledged)))
+
+    def scrape(self, exports: Sequence[Export]) -> None:
+        """Hear of these exports, and let time have its effect."""
+        plan = self.knowledge.plan(100)
+        steady, unix = self.clock.monotonic(), self.clock.time()
+        self.knowledge.learn({export.id: export for export in exports}, monotonic=steady, unix=unix)
+        self.knowledge.settle([i for call in plan for i in call], [])
+        self.knowledge.age(since=steady, monotonic=steady, unix=unix)
+
+    def snapshot(self) -> Snapshot:
+        """Publish."""
+        return snapshot_of(*self.knowledge.batches())
+
+    def change(self, kind: str, number: int) -> None:
+        """Let something happen to the export of that number."""
+        everyone = self.everyone()
+        export_id = everyone[number % len(everyone)]
+        match kind:
+            case "run":
+                self.scrape([running(export_id)])
+            case "complete":
+                self.scrape([completed(export_id, self.clock.time())])
+            case "fail":
+                self.scrape([failed(export_id)])
+            case "acknowledge":
+                self.acknowledged ^= {export_id}
+                self.edit()
+            case "leave" | "move":
+                for name, batch in self.batches.items():
+                    self.batches[name] = tuple(i for i in batch if i != export_id)
+                if kind == "move":
+                    self.batches["b"] += (export_id,)
+                self.edit()
+            case "come":
+                self.batches[f"new-{number}"] = (f"new-{number}",)
+                self.edit()
+            case _:
+                self.clock.pass_by(DAY / 2)
+                self.scrape([])
+
+
+kinds = st.sampled_from(["run", "complete", "fail", "acknowledge", "leave", "move", "come", "wait"])
+
+
+@examples(6)
+@given(st.lists(st.tuples(kinds, st.integers(0, 200)), max_size=6))
+def test_what_is_kept_is_what_would_be_rendered_anew(changes: list[tuple[str, int]]) -> None:
+    """After any changes the answer is byte for byte that of an exposition that kept nothing."""
+    own, life = exposition(), Watched()
+    for kind, number in [("wait", 0), *changes]:
+        life.change(kind, number)
+        snapshot = life.snapshot()
+        for compress in (False, True):
+            fresh = render(exposition(), snapshot, OPENMETRICS, compress=compress)
+            assert render(own, snapshot, OPENMETRICS, compress=compress) == fresh
+
+
+class Counting:
+    """The families of exports, counting of which export each was asked."""
+
+    def __init__(self) -> None:
+        self.rendered: Counter[str] = Counter()
+        self.families = [replace(family, samples=self._counting(family)) for family in FAMILIES]
+
+    def _counting(self, family: Family[WatchedExport]) -> Callable[[WatchedExport], Samples]:
+        def samples(watched: WatchedExport) -> Samples:
+            self.rendered[watched.id] += 1
+            return family.samples(watched)
+
+        return samples
+
+    def take(self) -> Counter[str]:
+        """Give the counts since the last time."""
+        rendered = Counter(self.rendered)
+        self.rendered.clear()
+        return rendered
+
+
+def each(exports: Sequence[str]) -> Counter[str]:
+    """Give the counts if every family is rendered once for each of these."""
+    return Counter(dict.fromkeys(exports, len(FAMILIES)))
+
+
+def test_a_series_is_rendered_when_its_export_changes_and_not_when_it_is_scraped() -> None:
+    """The first scrape renders all, the next ones only blocks that changed, in any format."""
+    counting, life = Counting(), Watched()
+    own = exposition(counting.families)
+    render(own, life.snapshot(), TEXT, compress=True)
+    assert counting.take() == each(life.everyone())
+    for content_type in FORMATS:
+        for compress in (True, False):
+            render(own, life.snapshot(), content_type, compress=compress)
+    assert counting.take() == each([])
+    life.scrape([failed("a00001")])
+    render(own, life.snapshot(), TEXT, compress=True)
+    assert set(counting.take()) == set(life.first_block())
+
+
+class Parts:
+    """Counts what is compressed and what is put together."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.counts: Counter[str] = Counter()
+        for name in ("of", "join"):
+            monkeypatch.setattr(Part, name, self._counting(name, getattr(Part, name)))
+
+    def _counting(self, name: str, make: Callable[[Any], Part]) -> Callable[[Any], Part]:
+        def count(source: Any) -> Part:  # noqa: ANN401 # a piece or parts
+            self.counts[name] += 1
+            return make(source)
+
+        return count
+
+
+def test_a_scrape_that_finds_nothing_new_compresses_the_exporters_own_metrics_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Pages, families, totals and what is said of the files stay put together and compressed."""
+    parts, life, own = Parts(monkeypatch), Watched(), exposition()
+    own.render(life.snapshot(), TEXT, compress=True)
+    parts.counts.clear()
+    own.render(life.snapshot(), TEXT, compress=True)
+    assert parts.counts == {"of": 1, "join": 1}
+
+
+def test_a_change_puts_its_page_together_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of many pages one is made anew, in the families that tell of the change."""
+    life = Watched()
+    life.batches = {"a": ids(PAGE_SIZE, "a"), "b": ids(PAGE_SIZE, "b"), "c": ids(PAGE_SIZE, "c")}
+    life.edit()
+    life.scrape([running(i) for i in life.everyone()])
+    parts, own = Parts(monkeypatch), exposition()
+    own.render(life.snapshot(), TEXT, compress=True)
+    life.scrape([replace(running("b00001"), state="PENDING")])
+    parts.counts.clear()
+    own.render(life.snapshot(), TEXT, compress=True)
+    # The page of the states; every family of its pages; the body.
+    assert parts.counts["join"] == 1 + len(FAMILIES) + 1
+    # The block's states, the batches' totals that changed, and the exporter's own metrics.
+    assert parts.counts["of"] <= 1 + len(BATCH_FAMILIES) + 1
+
+
+class Noted(dict[str, int]):
+    """Counts how often it is read."""
+
+    reads = 0
+
+    def items(self) -> Any:  # noqa: ANN401 # as the base class
+        """Count, and give the items."""
+        self.reads += 1
+        return super().items()
+
+
+def test_the_totals_of_a_batch_are_rendered_when_it_changes() -> None:
+    """Thousands of batches cost a scrape nothing while one of them changes."""
+    states = Noted(dict.fromkeys(STATES, 0))
+    steady = Batch("steady", (), Totals(states=states))
+    own = exposition()
+    own.render(snapshot_of(steady, Batch.of("b", ())), TEXT, compress=True)
+    reads = states.reads
+    own.render(snapshot_of(steady, Batch.of("b", ())), TEXT, compress=True)
+    assert states.reads == reads > 0
+
+
+def test_only_families_that_tell_of_a_change_are_rendered() -> None:
+    """What is asked of the others is whether they do, for the exports that changed."""
+    counting, life = Counting(), Watched()
+    own = exposition(counting.families)
+    render(own, life.snapshot(), TEXT, compress=True)
+    life.scrape([failed("a00001")])
+    render(own, life.snapshot(), TEXT, compress=True)
+    counting.take()
+    life.acknowledged = {"a00001"}
+    life.edit()
+    render(own, life.snapshot(), TEXT, compress=True)
+    # Before and after, of every family; the one that tells of it is rendered.
+    others = dict.fromkeys(life.first_block(), 1)
+    assert counting.take() == Counter({**others, "a00001": 2 * len(FAMILIES) + 1})
+
+
+def test_a_new_batch_costs_its_own_lines_only() -> None:
+    """Its place among the others does not matter."""
+    counting, life = Counting(), Watched()
+    own = exposition(counting.families)
+    render(own, life.snapshot(), TEXT, compress=True)
+    counting.take()
+    life.batches["aa"] = ids(3, "new")
+    life.edit()
+    render(own, life.snapshot(), TEXT, compress=True)
+    assert counting.take() == each(ids(3, "new"))
+
+
+@pytest.mark.parametrize(
+    ("batch", "exports"),
+    [("renamed", ("c00000", "c00002")), ("c", ("c00000", "new"))],
+    ids=["another batch", "another export"],
+)
+def test_lines_are_kept_of_the_same_exports_of_the_same_batch_only(
+    batch: str, exports: tuple[str, ...]
+) -> None:
+    """A block that begins as another one did is a new one if its batch or its exports are."""
+    own, life = exposition(), Watched()
+    life.batches = {"c": ("c00000", "c00002")}
+    life.edit()
+    render(own, life.snapshot(), TEXT, compress=True)
+    life.batches = {batch: exports}
+    life.edit()
+    snapshot = life.snapshot()
+    fresh = render(exposition(), snapshot, TEXT, compress=True)
+    assert render(own, snapshot, TEXT, compress=True) == fresh
+
+
+def test_a_batch_that_is_gone_is_not_kept() -> None:
+    """What comes back is rendered again: kept lines do not add up over the years."""
+    counting, life = Counting(), Watched()
+    own = exposition(counting.families)
+    render(own, life.snapshot(), TEXT, compress=True)
+    batch = life.batches.pop("c")
+    life.edit()
+    render(own, life.snapshot(), TEXT, compress=True)
+    counting.take()
+    life.batches["c"] = batch
+    life.edit()
+    render(own, life.snapshot(), TEXT, compress=True)
+    assert counting.take() == each(batch)
+
+
+def test_more_exports_than_a_page_has() -> None:
+    """Where a page ends nothing is lost."""
+    knowledge = ExportStates(300, 0)
+    knowledge.adopt(watch({"a": ids(PAGE_SIZE + 1, "a"), "b": ids(2, "b")}))
+    snapshot = snapshot_of(*knowledge.batches())
+    states = [line for line in body(snapshot).split("\n") if 'state="UNKNOWN"} 1.0' in line]
+    assert len(states) == PAGE_SIZE + 3
+    assert in_one_order(body(snapshot)) == in_one_order(oracle(snapshot, TEXT))
+
+
+def test_two_answers_at_once_render_everything_once() -> None:
+    """A second Prometheus waits for the lines instead of rendering them again."""
+    counting, life = Counting(), Watched()
+    own, snapshot = exposition(counting.families), life.snapshot()
+    together = threading.Barrier(2)
+
+    def answer() -> bytes:
+        together.wait(10)
+        return render(own, snapshot, TEXT, compress=True)
+
+    with ThreadPoolExecutor() as pool:
+        first, second = pool.submit(answer), pool.submit(answer)
+        assert first.result(10) == second.result(10)
+    assert counting.take() == each(life.everyone())

@@ -1,0 +1,132 @@
+"""Totals: of a block's exports, and of a batch's blocks."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.cavatica.export import ErrorDetail, Export
+from exporter.tracker.snapshot import Batch, Block, Totals, WatchedExport
+from tests.support.fakes import BROKEN, NOT_FOUND, completed, failed, pending, running
+
+
+def watched(export: Export, *, acknowledged: bool = False) -> WatchedExport:
+    """Give what is known after a proper answer."""
+    return WatchedExport(export.id, export.state, export, acknowledged=acknowledged)
+
+
+UNKNOWN = WatchedExport("u", "UNKNOWN")
+EXPORTS = st.sampled_from(
+    [
+        UNKNOWN,
+        replace(UNKNOWN, failure=NOT_FOUND),
+        replace(UNKNOWN, failure=BROKEN),
+        replace(UNKNOWN, export=running("u")),
+        watched(pending("p")),
+        watched(running("r")),
+        watched(replace(running("r"), started=5.0)),
+        watched(replace(running("r"), started=None)),
+        watched(completed("c")),
+        watched(replace(completed("c"), finished=7.0, size=None)),
+        replace(watched(completed("c")), retired=True),
+        watched(failed("f")),
+        watched(failed("f"), acknowledged=True),
+        watched(replace(failed("f"), error=None)),
+        watched(Export("a", "ABORTED")),
+    ]
+)
+
+
+def totals(*exports: WatchedExport) -> Totals:
+    """Give the totals of these exports in a block of their own."""
+    return Block.of("b", exports).totals
+
+
+def test_every_state_is_counted_and_the_five_are_always_there() -> None:
+    """A state without exports counts 0; one that is not in the list is there while it is seen."""
+    none = {"PENDING": 0, "RUNNING": 0, "COMPLETED": 0, "FAILED": 0, "UNKNOWN": 0}
+    assert totals() == Totals(states=none)
+    of = totals(UNKNOWN, watched(running("r")), watched(running("s")), watched(Export("a", "LOST")))
+    assert of.states == none | {"UNKNOWN": 1, "RUNNING": 2, "LOST": 1}
+    assert of.watched == 4
+
+
+def test_failed_exports_are_counted_by_code() -> None:
+    """A failure without an error, or with one that has no code, counts as `none`."""
+    of = totals(
+        watched(failed("a")),
+        watched(failed("b"), acknowledged=True),
+        watched(replace(failed("c"), error=None)),
+        watched(replace(failed("d"), error=ErrorDetail("", 500, ""))),
+    )
+    assert of.errors == {"1003": 2, "none": 2}
+    assert of.acknowledged == 1
+
+
+def test_only_failures_are_acknowledged() -> None:
+    """An acknowledged ID that did not fail is in no total."""
+    assert totals(watched(completed("c"), acknowledged=True)).acknowledged == 0
+
+
+def test_only_the_state_that_is_shown_counts() -> None:
+    """What was known of an export that is UNKNOWN now is in no total but that state's."""
+    old = replace(UNKNOWN, export=running("u"))
+    assert totals(old).states["RUNNING"] == 0
+    assert totals(old).oldest_unfinished == {}
+
+
+def test_lookup_errors_are_counted_by_code() -> None:
+    """An error in the place of an export counts, without a code as `none`."""
+    of = totals(replace(UNKNOWN, failure=NOT_FOUND), replace(UNKNOWN, failure=BROKEN))
+    assert of.lookup_errors == {"9002": 1, "none": 1}
+
+
+def test_sizes_of_completed_exports_add_up() -> None:
+    """A size that the API did not give adds nothing, and only COMPLETED exports have one."""
+    of = totals(
+        watched(completed("a")),
+        replace(watched(completed("b")), retired=True),
+        watched(replace(completed("c"), size=None)),
+        watched(replace(failed("d"), size=77)),
+    )
+    assert of.exported_bytes == 2000
+
+
+def test_the_latest_finish_and_the_oldest_start_count() -> None:
+    """Times are by state, and missing where none is known."""
+    of = totals(
+        watched(completed("a", 10.0)),
+        watched(completed("b", 30.0)),
+        watched(completed("c", 20.0)),
+        watched(replace(running("d"), started=6.0)),
+        watched(replace(running("e"), started=5.0)),
+        watched(replace(pending("f"), started=None)),
+        watched(replace(failed("g"), finished=None)),
+    )
+    assert of.last_finished == {"COMPLETED": 30.0}
+    assert of.oldest_unfinished == {"RUNNING": 5.0}
+
+
+def test_a_batch_has_the_latest_finish_and_the_oldest_start_of_its_blocks() -> None:
+    """In whichever order they come."""
+    early = Block.of("b", (watched(replace(running("r"), started=5.0)), watched(failed("f", 6.0))))
+    late = Block.of("b", (watched(replace(running("r"), started=7.0)), watched(failed("f", 8.0))))
+    for blocks in ((early, late), (late, early)):
+        of = Batch.of("b", blocks).totals
+        assert of.oldest_unfinished == {"RUNNING": 5.0}
+        assert of.last_finished == {"FAILED": 8.0}
+
+
+@given(st.lists(st.lists(EXPORTS, max_size=5), max_size=4))
+def test_a_batch_has_the_totals_of_all_its_exports(blocks: list[list[WatchedExport]]) -> None:
+    """However exports are divided into blocks, the sums are the same."""
+    batch = Batch.of("b", tuple(Block.of("b", tuple(exports)) for exports in blocks))
+    assert batch.totals == totals(*(export for exports in blocks for export in exports))
+    assert sum(batch.totals.states.values()) == batch.totals.watched
+
+
+def test_what_is_published_cannot_be_changed() -> None:
+    """A reader keeps a whole snapshot, whatever the next scrape finds."""
+    with pytest.raises(AttributeError):
+        UNKNOWN.state = "RUNNING"  # type: ignore[misc] # that it is refused is the test

@@ -1,0 +1,712 @@
+"""Who is asked next, what an answer changes, and what becomes of it with time."""
+
+import tracemalloc
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import pytest
+
+from exporter.cavatica.export import Export
+from exporter.tracker.snapshot import Batch, Block, WatchedExport
+from exporter.tracker.states import BLOCK_SIZE, ExportStates
+from tests.support.fakes import (
+    BROKEN,
+    NOT_FOUND,
+    FakeClock,
+    Outcome,
+    completed,
+    failed,
+    ids,
+    pending,
+    running,
+    watch,
+)
+
+DAY = 86_400.0
+
+
+class Line:
+    """ExportStates, with the clock and the short words of the tests."""
+
+    def __init__(self, *, max_age: float = 300, retention: float = 0) -> None:
+        self.clock = FakeClock()
+        self.knowledge = ExportStates(max_age, retention)
+
+    def watch(self, batches: Mapping[str, Sequence[str]], acknowledged: Sequence[str] = ()) -> None:
+        """Adopt a watchlist."""
+        self.knowledge.adopt(watch(batches, acknowledged))
+
+    def learn(self, outcomes: Mapping[str, Outcome]) -> None:
+        """Take over what an answer said now."""
+        self.knowledge.learn(outcomes, monotonic=self.clock.monotonic(), unix=self.clock.time())
+
+    def hear(self, *exports: Export) -> None:
+        """Take over proper answers, and queue as a scrape does."""
+        plan = self.knowledge.plan(100)
+        self.learn({export.id: export for export in exports})
+        self.knowledge.settle([i for call in plan for i in call], [])
+
+    def asked(self, size: int = 100) -> list[list[str]]:
+        """Plan a scrape all of whose calls are made, and give them."""
+        plan = self.knowledge.plan(size)
+        self.knowledge.settle([i for call in plan for i in call], [])
+        return plan
+
+    def age(self, since: float | None = None) -> None:
+        """Let time have its effect at the end of a scrape that began now, or at `since`."""
+        steady = self.clock.monotonic()
+        self.knowledge.age(
+            since=steady if since is None else since, monotonic=steady, unix=self.clock.time()
+        )
+
+    def known(self) -> dict[str, WatchedExport]:
+        """Give everything known, by ID."""
+        return {
+            watched.id: watched
+            for batch in self.knowledge.batches()
+            for block in batch.blocks
+            for watched in block.exports
+        }
+
+    def states(self) -> dict[str, str]:
+        """Give the states shown, by ID."""
+        return {export_id: watched.state for export_id, watched in self.known().items()}
+
+    def batch(self, name: str = "b") -> Batch:
+        """Give a batch."""
+        return {batch.name: batch for batch in self.knowledge.batches()}[name]
+
+
+# Who is asked.
+
+
+@pytest.mark.parametrize(
+    ("unfinished", "finished", "calls"),
+    [
+        (0, 0, []),
+        (0, 1, [1]),
+        (0, 250, [100]),
+        (1, 0, [1]),
+        (30, 250, [100]),
+        (30, 20, [50]),
+        (100, 0, [100]),
+        (100, 50, [100]),
+        (101, 50, [100, 51]),
+        (101, 250, [100, 100]),
+        (250, 0, [100, 100, 50]),
+    ],
+)
+def test_calls_follow_what_can_still_change(
+    unfinished: int, finished: int, calls: list[int]
+) -> None:
+    """There are `ceil(unfinished / 100)` calls, and finished exports only fill their places."""
+    line = Line()
+    done = ids(finished, "done")
+    line.watch({"b": done + ids(unfinished)})
+    line.hear(*map(completed, done))
+    plan = line.asked()
+    assert [len(call) for call in plan] == calls
+    everyone = [export_id for call in plan for export_id in call]
+    assert len(everyone) == len(set(everyone))
+    assert set(everyone[:unfinished]) == set(ids(unfinished))
+
+
+def test_whoever_was_never_asked_comes_first() -> None:
+    """New IDs are asked before those that were asked already, in the order of the files."""
+    line = Line()
+    line.watch({"b": ["a", "b"]})
+    line.hear()
+    line.watch({"b": ["a", "n", "b", "m"]})
+    assert line.asked() == [["n", "m", "a", "b"]]
+
+
+def test_the_rest_comes_first_next_time() -> None:
+    """IDs of calls that were not made are asked before the others, in their order."""
+    line = Line()
+    line.watch({"b": ids(6)})
+    first, second, third = line.knowledge.plan(2)
+    line.knowledge.settle(second, [*first, *third])
+    assert line.asked(size=2) == [first, third, second]
+
+
+def test_whoever_was_asked_longest_ago_comes_first() -> None:
+    """With one call a scrape every unfinished export gets its turn."""
+    line = Line()
+    line.watch({"b": ids(5)})
+    turns = []
+    for _ in range(5):
+        now, *later = line.knowledge.plan(2)
+        turns += now
+        line.knowledge.settle(now, [i for call in later for i in call])
+    assert turns == [*ids(5), *ids(5)]
+
+
+def test_free_places_go_round_all_finished_exports() -> None:
+    """Finished exports are asked again in the free places, longest ago first."""
+    line = Line()
+    line.watch({"b": ["r", *ids(5)]})
+    line.hear(*map(completed, ids(5)))
+    turns = [line.asked(size=3) for _ in range(5)]
+    assert all(call[0] == "r" for [call] in turns)
+    assert [i for [call] in turns for i in call[1:]] == [*ids(5), *ids(5)]
+
+
+def test_finished_exports_that_were_not_asked_keep_their_turn() -> None:
+    """Where a call was not made, those in its free places are the next again."""
+    line = Line()
+    line.watch({"b": ["r", *ids(4)]})
+    line.hear(*map(completed, ids(4)))
+    [call] = line.knowledge.plan(3)
+    line.knowledge.settle([], call)
+    assert line.asked(size=3) == [call]
+
+
+def test_an_id_that_the_api_does_not_know_goes_to_the_free_places() -> None:
+    """Such an ID is not unfinished: a thousand of them cost no call of their own."""
+    line = Line()
+    line.watch({"b": ["r", "x"]})
+    plan = line.knowledge.plan(100)
+    line.learn({"r": running("r"), "x": NOT_FOUND})
+    line.knowledge.settle(plan[0], [])
+    assert line.asked(size=1) == [["r"]]
+    assert line.asked(size=2) == [["r", "x"]]
+
+
+def test_an_id_at_which_the_api_broke_is_asked_with_the_unfinished() -> None:
+    """An error of 500 and above is the platform's: the ID may be fine."""
+    line = Line()
+    line.watch({"b": ["x", "y"]})
+    line.knowledge.plan(100)
+    line.learn({"x": BROKEN, "y": completed("y")})
+    line.knowledge.settle(["x", "y"], [])
+    assert line.asked(size=1) == [["x"]]
+
+
+def test_an_id_whose_error_cannot_be_told_is_asked_with_the_unfinished() -> None:
+    """Where an answer's errors cannot be paired with IDs, nothing is known of them."""
+    line = Line()
+    line.watch({"b": ["x", "y"]})
+    line.knowledge.plan(100)
+    line.learn({"x": None, "y": completed("y")})
+    line.knowledge.settle(["x", "y"], [])
+    assert line.asked(size=1) == [["x"]]
+
+
+def test_an_export_that_is_found_again_is_asked_with_the_unfinished() -> None:
+    """An ID leaves the free places when the API answers with an unfinished export."""
+    line = Line()
+    line.watch({"b": ["r", "x"]})
+    line.knowledge.plan(100)
+    line.learn({"x": NOT_FOUND})
+    line.knowledge.settle(["r", "x"], [])
+    line.hear(running("x"))
+    assert line.known()["x"].failure is None
+    assert line.asked(size=1) == [["r"], ["x"]]
+
+
+def test_a_state_that_is_not_in_the_list_can_still_change() -> None:
+    """ABORTED is passed on, and asked again as any unfinished export."""
+    line = Line()
+    line.watch({"b": ["x", "y"]})
+    line.hear(Export("x", "ABORTED"), completed("y"))
+    assert line.states()["x"] == "ABORTED"
+    assert line.asked(size=1) == [["x"]]
+
+
+# What an answer changes.
+
+
+def test_an_id_that_was_never_answered_for_is_unknown() -> None:
+    """A state is never guessed."""
+    line = Line()
+    line.watch({"b": ["x"]})
+    assert line.known() == {"x": WatchedExport("x", "UNKNOWN")}
+
+
+@pytest.mark.parametrize("answer", [NOT_FOUND, BROKEN, None])
+def test_an_error_item_makes_an_unfinished_export_unknown_at_once(answer: Outcome) -> None:
+    """What the API once said of an ID for which it answers an error is no state any more."""
+    line = Line()
+    line.watch({"b": ["x"]})
+    line.hear(running("x"))
+    line.learn({"x": answer})
+    now = line.known()["x"]
+    assert (now.state, now.failure) == ("UNKNOWN", answer)
+    assert now.export == running("x")
+    line.hear(running("x"))
+    now = line.known()["x"]
+    assert (now.state, now.failure) == ("RUNNING", None)
+
+
+def test_silence_of_an_answer_changes_nothing() -> None:
+    """An ID that an answer passes over keeps its state for max-age."""
+    line = Line()
+    line.watch({"b": ["x"]})
+    line.hear(running("x"))
+    line.learn({})
+    assert line.states() == {"x": "RUNNING"}
+
+
+@pytest.mark.parametrize("export", [completed("x"), failed("x")])
+@pytest.mark.parametrize("answer", [NOT_FOUND, BROKEN, None, Export("x", "UNKNOWN")])
+def test_a_finished_export_stays_finished(export: Export, answer: Outcome) -> None:
+    """No error and no odd answer takes COMPLETED or FAILED back."""
+    line = Line()
+    line.watch({"b": ["x"]})
+    line.hear(export)
+    before = line.known()
+    line.learn({"x": answer})
+    line.clock.pass_by(1000)
+    line.age()
+    assert line.known() == before
+
+
+@pytest.mark.parametrize("answer", [failed("x"), running("x"), Export("x", "ABORTED")])
+def test_a_proper_answer_corrects_a_finished_export(answer: Export) -> None:
+    """Only the API itself can say that it was wrong."""
+    line = Line()
+    line.watch({"b": ["x"]})
+    line.hear(completed("x"))
+    line.hear(answer)
+    assert line.known()["x"] == WatchedExport("x", answer.state, answer)
+
+
+def test_a_finished_export_without_a_time_finished_when_it_was_first_seen_finished() -> None:
+    """The time is this exporter's then, and stays, until the API says better."""
+    line = Line()
+    line.watch({"b": ["x"]})
+    line.hear(running("x"))
+    line.clock.pass_by(60)
+    seen = line.clock.time()
+    line.hear(completed("x", None))
+    line.clock.pass_by(60)
+    line.hear(completed("x", None))
+    assert line.known()["x"].export == completed("x", seen)
+    line.hear(failed("x", None))
+    assert line.known()["x"].export == failed("x", seen)
+    line.hear(failed("x", 7.0))
+    assert line.known()["x"].export == failed("x", 7.0)
+
+
+# Age.
+
+
+@pytest.mark.parametrize("max_age", [0.0, 0.5, 300.0])
+def test_a_state_is_shown_for_max_age_and_then_unknown(max_age: float) -> None:
+    """It is shown to the last moment; the times and the volume are facts and stay."""
+    line = Line(max_age=max_age)
+    line.watch({"b": ["x", "y"]})
+    line.hear(running("x"), completed("y"))
+    line.clock.pass_by(max_age)
+    line.age()
+    assert line.states() == {"x": "RUNNING", "y": "COMPLETED"}
+    line.clock.pass_by(0.25)
+    line.age()
+    assert line.states() == {"x": "UNKNOWN", "y": "COMPLETED"}
+    assert line.known()["x"].export == running("x")
+    line.hear(running("x"))
+    assert line.states()["x"] == "RUNNING"
+
+
+def test_what_a_scrape_has_heard_itself_is_not_old() -> None:
+    """With a max-age of 0s an answer lives to the end of its scrape, however long that takes."""
+    line = Line(max_age=0)
+    line.watch({"b": ["x"]})
+    began = line.clock.monotonic()
+    line.hear(running("x"))
+    line.clock.pass_by(9)
+    line.age(since=began)
+    assert line.states() == {"x": "RUNNING"}
+
+
+@pytest.mark.parametrize("jump", [-DAY, DAY])
+def test_age_is_not_measured_on_the_wall_clock(jump: float) -> None:
+    """A wall clock that jumps makes nothing old, and nothing young."""
+    line = Line(max_age=300)
+    line.watch({"b": ["x"]})
+    line.hear(running("x"))
+    line.clock.unix += jump
+    line.age()
+    assert line.states() == {"x": "RUNNING"}
+    line.clock.pass_by(301)
+    line.age()
+    assert line.states() == {"x": "UNKNOWN"}
+
+
+def test_the_oldest_answer_is_that_of_the_unfinished() -> None:
+    """Per batch, in Unix time; a batch with nothing unfinished that was answered for has none."""
+    line = Line()
+    line.watch({"a": ["x", "y"], "b": ["z"], "c": ["n"], "d": ["l"]})
+    first = line.clock.time()
+    line.hear(running("x"), running("y"), completed("z"))
+    assert line.knowledge.oldest_answers() == {"a": first}
+    line.clock.pass_by(10)
+    line.hear(running("y"))
+    assert line.knowledge.oldest_answers() == {"a": first}
+    line.hear(running("x"))
+    assert line.knowledge.oldest_answers() == {"a": first + 10}
+    line.hear(failed("x"), completed("y"))
+    assert line.knowledge.oldest_answers() == {}
+
+
+@pytest.mark.parametrize(("answer", "remains"), [(NOT_FOUND, False), (BROKEN, True), (None, True)])
+def test_an_error_item_is_no_answer_for_an_export(answer: Outcome, *, remains: bool) -> None:
+    """The time of the last proper answer stays for as long as the export counts as unfinished."""
+    line = Line()
+    line.watch({"b": ["x"]})
+    first = line.clock.time()
+    line.hear(running("x"))
+    line.clock.pass_by(10)
+    plan = line.knowledge.plan(100)
+    line.learn({"x": answer})
+    line.knowledge.settle(plan[0], [])
+    assert line.knowledge.oldest_answers() == ({"b": first} if remains else {})
+
+
+def test_an_answer_for_an_id_that_was_unknown_meanwhile_does_not_come_back() -> None:
+    """Once the API did not know it, what it said of it before is no answer any more."""
+    line = Line()
+    line.watch({"b": ["x"]})
+    line.hear(running("x"))
+    for answer in (NOT_FOUND, BROKEN):
+        plan = line.knowledge.plan(100)
+        line.learn({"x": answer})
+        line.knowledge.settle(plan[0], [])
+    assert line.knowledge.oldest_answers() == {}
+
+
+# What a scrape costs.
+
+
+class Counted(str):
+    """An ID that counts how often somebody looks it up."""
+
+    __slots__ = ("looked_up",)
+
+    def __init__(self, _: str) -> None:
+        self.looked_up = 0
+
+    def __hash__(self) -> int:
+        """Count, and give the hash of the text."""
+        self.looked_up += 1
+        return super().__hash__()
+
+
+def test_a_scrape_looks_at_nobody_but_whom_it_asks() -> None:
+    """With all places taken by the unfinished, history is not walked over by any step."""
+    line = Line(retention=DAY)
+    done = [Counted(export_id) for export_id in ids(1000, "done")]
+    line.watch({"b": [*done, *ids(100)]})
+    line.hear(*(replace(completed("x"), id=i) for i in done), *map(running, ids(100)))
+    line.knowledge.batches()
+    for export_id in done:
+        export_id.looked_up = 0
+    line.clock.pass_by(60)
+    line.hear(*map(pending, ids(100)))
+    line.age()
+    line.knowledge.oldest_answers()
+    assert [export_id for export_id in done if export_id.looked_up] == []
+    line.knowledge.batches()
+    assert sum(export_id.looked_up for export_id in done) <= BLOCK_SIZE
+
+
+# Retention.
+
+
+def test_a_completed_export_retires_after_the_retention() -> None:
+    """It retires that long after it finished, and its batch's totals keep it."""
+    line = Line(retention=DAY)
+    line.watch({"b": ["x", "f", "r"]})
+    line.hear(completed("x", line.clock.time()), failed("f"), running("r"))
+    before = line.batch().totals
+    line.clock.pass_by(DAY - 1)
+    line.hear(running("r"))
+    line.age()
+    assert not line.known()["x"].retired
+    line.clock.pass_by(1)
+    line.age()
+    assert {i for i, watched in line.known().items() if watched.retired} == {"x"}
+    assert line.batch().totals == before
+
+
+def test_without_a_retention_nothing_retires() -> None:
+    """0s is for ever."""
+    line = Line(retention=0)
+    line.watch({"b": ["x"]})
+    line.hear(completed("x", 0.0))
+    line.clock.pass_by(1000 * DAY)
+    line.age()
+    assert not line.known()["x"].retired
+
+
+def test_an_export_that_completed_long_ago_is_retired_when_it_is_first_seen() -> None:
+    """After a restart old exports do not come back for a while."""
+    line = Line(retention=DAY)
+    line.watch({"b": ["x"]})
+    line.hear(completed("x", line.clock.time() - DAY))
+    assert line.known()["x"].retired
+
+
+def test_a_retired_export_that_is_corrected_is_shown_again() -> None:
+    """A proper answer with another state, or a later time, undoes its retirement."""
+    line = Line(retention=DAY)
+    line.watch({"b": ["x"]})
+    line.hear(completed("x", line.clock.time() - DAY))
+    line.hear(failed("x"))
+    assert not line.known()["x"].retired
+    line.hear(completed("x", line.clock.time()))
+    assert not line.known()["x"].retired
+    line.clock.pass_by(DAY)
+    line.age()
+    assert line.known()["x"].retired
+
+
+def test_a_correction_of_the_time_moves_the_retirement() -> None:
+    """The time that the API said before does not retire it."""
+    line = Line(retention=DAY)
+    line.watch({"b": ["x"]})
+    line.hear(completed("x", line.clock.time()))
+    line.hear(completed("x", line.clock.time() + 100))
+    line.clock.pass_by(DAY)
+    line.age()
+    assert not line.known()["x"].retired
+    line.clock.pass_by(100)
+    line.age()
+    assert line.known()["x"].retired
+
+
+def test_a_wall_clock_that_was_wrong_takes_no_series_for_good() -> None:
+    """What retired too early is shown again as soon as the API says the same again."""
+    line = Line(retention=DAY)
+    line.watch({"b": ["x"]})
+    done = completed("x", line.clock.time())
+    line.hear(done)
+    line.clock.unix += 2 * DAY
+    line.age()
+    assert line.known()["x"].retired
+    line.clock.unix -= 2 * DAY
+    line.hear(done)
+    assert not line.known()["x"].retired
+    line.clock.pass_by(DAY)
+    line.age()
+    assert line.known()["x"].retired
+
+
+def test_a_retired_export_that_changed_while_the_clock_was_back_retires_again() -> None:
+    """Its series come back with the change, and go when the clock is right again."""
+    line = Line(retention=DAY)
+    line.watch({"b": ["x"]})
+    done = completed("x", line.clock.time() - DAY)
+    line.hear(done)
+    line.clock.unix -= DAY
+    line.hear(replace(done, size=5))
+    assert not line.known()["x"].retired
+    line.clock.unix += DAY
+    line.age()
+    assert line.known()["x"].retired
+
+
+def test_an_export_that_is_no_longer_watched_does_not_retire() -> None:
+    """Nothing is kept of an ID that left, and one that comes back begins anew."""
+    line = Line(retention=DAY)
+    line.watch({"b": ["x", "y"]})
+    line.hear(completed("x", line.clock.time()))
+    line.watch({"b": ["y"]})
+    line.clock.pass_by(2 * DAY)
+    line.age()
+    line.watch({"b": ["x", "y"]})
+    assert line.states() == {"x": "UNKNOWN", "y": "UNKNOWN"}
+
+
+def test_thousands_of_scrapes_leave_nothing_behind() -> None:
+    """Re-checks, ageing, retirement and a clock that goes back need no more memory with time."""
+    line = Line(max_age=0, retention=DAY)
+    # CPython keeps up to 2,000 freed tuples of each length below 20 for later: not these.
+    line.watch({"b": ids(24)})
+
+    def scrape(number: int) -> None:
+        line.clock.pass_by(30)
+        line.clock.unix -= 29 if number % 3 else 0
+        done = [completed(f"e0000{i}", 1_700_000_000.0) for i in range(8)]
+        done[0] = replace(done[0], size=number)
+        line.hear(*done, running("e00008"), completed("e00009", None))
+        line.learn({"e00010": BROKEN, "e00011": NOT_FOUND})
+        line.age()
+        line.batch()
+
+    tracemalloc.start()
+    try:
+        for number in range(100):
+            scrape(number)
+        before, _ = tracemalloc.get_traced_memory()
+        for number in range(2000):
+            scrape(number)
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert after - before < 4096
+
+
+# A changed watchlist.
+
+
+def objects(line: Line) -> dict[str, list[Block]]:
+    """Give the blocks of each batch."""
+    return {batch.name: list(batch.blocks) for batch in line.knowledge.batches()}
+
+
+def test_exports_stand_in_blocks_of_one_batch() -> None:
+    """Batches come in order of names, their exports in the order of the files."""
+    line = Line()
+    line.watch({"two": ids(BLOCK_SIZE + 1), "none": [], "one": ["x"]})
+    blocks = objects(line)
+    assert list(blocks) == ["none", "one", "two"]
+    assert all(0 < len(block.exports) <= BLOCK_SIZE for block in blocks["two"])
+    assert tuple(w.id for block in blocks["two"] for w in block.exports) == ids(BLOCK_SIZE + 1)
+    assert {block.batch for block in blocks["two"]} == {"two"}
+    assert blocks["none"] == []
+    assert line.batch("none").totals.watched == 0
+    assert line.batch("two").totals.watched == BLOCK_SIZE + 1
+
+
+def test_blocks_are_neither_many_nor_few() -> None:
+    """On average they are half as large as the largest: each costs memory, and each change all."""
+    line = Line()
+    line.watch({"b": ids(10_000)})
+    sizes = [len(block.exports) for block in objects(line)["b"]]
+    assert 0.4 * BLOCK_SIZE < sum(sizes) / len(sizes) < 0.6 * BLOCK_SIZE
+    assert min(sizes[:-1]) >= BLOCK_SIZE / 4
+    assert max(sizes) <= BLOCK_SIZE
+
+
+@pytest.mark.parametrize("edited", [ids(5000)[1:], ("new", *ids(5000))])
+def test_an_id_that_comes_or_goes_at_the_top_of_a_long_list_changes_few_blocks(
+    edited: Sequence[str],
+) -> None:
+    """All others are the same objects, though every ID stands at another place now."""
+    line = Line()
+    line.watch({"b": ids(5000)})
+    before = objects(line)["b"]
+    line.watch({"b": edited})
+    after = objects(line)["b"]
+    assert sum(block not in before for block in after) <= 3
+    assert [watched.id for block in after for watched in block.exports] == [*edited]
+
+
+def test_an_export_that_changes_replaces_its_block_only() -> None:
+    """Every other block and batch is the same object in the next snapshot."""
+    line = Line()
+    line.watch({"a": ids(2 * BLOCK_SIZE, "a"), "b": ["x"]})
+    blocks, other = objects(line), line.batch("b")
+    line.hear(running("a00000"))
+    changed = objects(line)
+    assert changed["a"][0] is not blocks["a"][0]
+    assert changed["a"][1] is blocks["a"][1]
+    assert line.batch("b") is other
+
+
+def test_an_answer_that_says_the_same_again_changes_nothing() -> None:
+    """Equal answers, and errors as before, leave every block as it is."""
+    line = Line(retention=DAY)
+    line.watch({"b": ["c", "d", "r", "x"]})
+    answer: dict[str, Outcome] = {
+        "c": completed("c", None),
+        "d": completed("d", line.clock.time() - DAY),
+        "r": running("r"),
+        "x": NOT_FOUND,
+    }
+    line.learn(answer)
+    before = line.batch()
+    line.clock.pass_by(60)
+    line.learn(answer)
+    line.age()
+    assert line.batch() is before
+
+
+def test_a_watchlist_that_says_the_same_again_changes_nothing() -> None:
+    """A file that was only touched costs no rendering."""
+    line = Line()
+    line.watch({"a": ids(BLOCK_SIZE + 1), "b": ["x"], "c": []}, ["x"])
+    line.hear(failed("x"))
+    before = line.knowledge.batches()
+    line.watch({"a": ids(BLOCK_SIZE + 1), "b": ["x"], "c": []}, ["x"])
+    assert all(now is then for now, then in zip(line.knowledge.batches(), before, strict=True))
+
+
+def test_an_added_id_changes_the_last_block_of_its_batch_only() -> None:
+    """What is known of the others stays, and their blocks are the same objects."""
+    line = Line()
+    line.watch({"a": ids(BLOCK_SIZE + 1), "b": ["x"]})
+    line.hear(failed("x"))
+    blocks = objects(line)
+    line.watch({"a": [*ids(BLOCK_SIZE + 1), "new"], "b": ["x"], "c": ["y"]})
+    changed = objects(line)
+    *others, last = blocks["a"]
+    assert changed["a"][: len(others)] == others
+    assert last not in changed["a"]
+    assert changed["b"] == blocks["b"]
+    assert line.states()["new"] == line.states()["y"] == "UNKNOWN"
+
+
+def test_what_changed_before_the_watchlist_did_is_shown() -> None:
+    """An answer and an edit between two looks at the batches both have their effect."""
+    line = Line()
+    line.watch({"a": ["x"], "b": ["y"]})
+    line.learn({"x": failed("x")})
+    line.watch({"a": ["x"], "b": ["y"], "c": ["z"]})
+    assert line.states() == {"x": "FAILED", "y": "UNKNOWN", "z": "UNKNOWN"}
+    assert line.batch("a").totals.states["FAILED"] == 1
+
+
+def test_what_an_id_that_left_was_last_answered_for_is_forgotten() -> None:
+    """If it comes back while nobody answers, no answer for it counts."""
+    line = Line()
+    line.watch({"b": ["x", "y"]})
+    line.hear(running("x"))
+    line.watch({"b": ["y"]})
+    line.watch({"b": ["x", "y"]})
+    assert line.knowledge.oldest_answers() == {}
+
+
+def test_a_removed_id_is_gone_at_once() -> None:
+    """It is in no total, has no series, is not asked any more, and begins anew if it comes back."""
+    line = Line()
+    line.watch({"a": ["x", "y", "z"], "b": ["w"]})
+    line.hear(running("x"), completed("y"))
+    line.watch({"a": ["z"]})
+    assert line.states() == {"z": "UNKNOWN"}
+    assert line.batch("a").totals.watched == 1
+    assert line.asked() == [["z"]]
+    line.watch({"a": ["x", "y", "z"]})
+    assert line.states() == {"x": "UNKNOWN", "y": "UNKNOWN", "z": "UNKNOWN"}
+    assert line.knowledge.oldest_answers() == {}
+
+
+def test_an_id_that_moves_to_another_batch_takes_with_it_what_is_known() -> None:
+    """Its state and its turn stay; the totals of both batches change."""
+    line = Line()
+    line.watch({"a": ["x", "y"], "b": ["z"]})
+    line.hear(running("x"), completed("y"), running("z"))
+    line.watch({"a": [], "b": ["x", "y", "z"]})
+    assert line.states() == {"x": "RUNNING", "y": "COMPLETED", "z": "RUNNING"}
+    assert line.batch("a").totals.watched == 0
+    assert line.batch("b").totals.states["RUNNING"] == 2
+    assert line.knowledge.oldest_answers() == {"b": line.clock.time()}
+    assert line.asked() == [["x", "z", "y"]]
+
+
+def test_acknowledging_changes_one_block() -> None:
+    """It is shown in the export and, for a failure, in the total; it can be taken back."""
+    line = Line()
+    line.watch({"a": ids(2 * BLOCK_SIZE)})
+    line.hear(failed("e00000"))
+    blocks = objects(line)
+    line.watch({"a": ids(2 * BLOCK_SIZE)}, ["e00000", "never-watched"])
+    changed = objects(line)
+    assert line.known()["e00000"].acknowledged
+    assert line.batch("a").totals.acknowledged == 1
+    assert changed["a"][0] is not blocks["a"][0]
+    assert changed["a"][1] is blocks["a"][1]
+    line.watch({"a": ids(2 * BLOCK_SIZE)})
+    assert not line.known()["e00000"].acknowledged
+    assert line.batch("a").totals.acknowledged == 0

@@ -1,0 +1,938 @@
+"""One scrape: the watchlist is looked at, the API is asked, and what is known is published."""
+
+import logging
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
+
+from exporter.cavatica.answer import MAX_CALLS, BulkResponse, RateLimit, Reason
+from exporter.cavatica.export import FINISHED, Export, LookupFailure
+from exporter.tracker.snapshot import Snapshot, WatchedExport
+from exporter.tracker.states import ExportStates
+from exporter.tracker.tracker import BulkGet, Tracker
+from exporter.watchlist.loader import WatchlistLoader
+from exporter.watchlist.watchlist import Watchlist
+from tests.support.fakes import (
+    BROKEN,
+    NO_LIMIT,
+    NOT_FOUND,
+    FakeApi,
+    FakeClock,
+    Outcome,
+    completed,
+    error,
+    failed,
+    ids,
+    pending,
+    running,
+    watch,
+)
+from tests.support.hypothesis_examples import examples
+
+PATIENCE = 10.0
+"""How long tests wait for another thread, in seconds."""
+
+
+class Scene:
+    """A tracker between a watchlist and an API that do what the test says."""
+
+    def __init__(self, api: FakeApi | None = None, *, max_age: float = 300) -> None:
+        self.clock = FakeClock()
+        self.api = api or FakeApi()
+        self.watchlist = watch({"b": ["x"]})
+        self.tracker = self.track(self.load, self.api, max_age=max_age)
+
+    def track(
+        self, load: Callable[[], Watchlist], bulk_get: BulkGet, *, max_age: float = 300
+    ) -> Tracker:
+        """Make a tracker with the scene's clock and a quota share of one half."""
+        knowledge = ExportStates(max_age, 0)
+        return Tracker(load, bulk_get, knowledge, quota_share=0.5, clock=self.clock)
+
+    def load(self) -> Watchlist:
+        """Give the watchlist."""
+        return self.watchlist
+
+    def watch(self, batches: Mapping[str, Sequence[str]], acknowledged: Sequence[str] = ()) -> None:
+        """Edit the watchlist."""
+        self.watchlist = watch(batches, acknowledged)
+
+    def scrape(self, seconds: float = 10) -> Snapshot:
+        """Scrape with a deadline so far away."""
+        return self.tracker.scrape(self.clock.monotonic() + seconds)
+
+    def limit(self, remaining: int, limit: int = 1000, reset_in: float = 300) -> None:
+        """Let the API say this of the rate limit."""
+        self.api.rate_limit = RateLimit(limit, remaining, self.clock.time() + reset_in)
+
+
+@pytest.fixture
+def scene() -> Scene:
+    """Give a scene in which one ID is watched."""
+    return Scene()
+
+
+def known(snapshot: Snapshot) -> dict[str, WatchedExport]:
+    """Give what a snapshot says, by ID."""
+    return {
+        watched.id: watched
+        for batch in snapshot.batches
+        for block in batch.blocks
+        for watched in block.exports
+    }
+
+
+def states(snapshot: Snapshot) -> dict[str, str]:
+    """Give the states of a snapshot, by ID."""
+    return {export_id: watched.state for export_id, watched in known(snapshot).items()}
+
+
+# The calls of a scrape.
+
+
+def test_up_to_100_ids_are_one_call_on_every_scrape(scene: Scene) -> None:
+    """Every ID is asked every time, finished or not."""
+    scene.watch({"a": ids(60, "a"), "b": ids(40, "b")})
+    scene.api.say(*map(completed, ids(60, "a")))
+    for _ in range(3):
+        assert scene.scrape().api_calls == 1
+    assert [sorted(call) for call in scene.api.calls] == [[*ids(60, "a"), *ids(40, "b")]] * 3
+
+
+def test_finished_exports_cost_no_further_call(scene: Scene) -> None:
+    """250 finished and 30 unfinished exports are one call a scrape."""
+    scene.watch({"b": ids(280)})
+    scene.api.say(*map(completed, ids(280)[30:]))
+    assert scene.scrape().api_calls == 3
+    for _ in range(3):
+        scene.api.calls.clear()
+        assert scene.scrape().api_calls == 1
+        assert len(scene.api.calls[0]) == 100
+        assert set(ids(30)) <= set(scene.api.calls[0])
+
+
+def test_250_unfinished_exports_are_three_calls(scene: Scene) -> None:
+    """Every unfinished export is asked on every scrape, by as few calls as can be."""
+    scene.watch({"b": ids(250)})
+    for _ in range(2):
+        scene.api.calls.clear()
+        assert scene.scrape().up
+        assert sorted(map(len, scene.api.calls)) == [50, 100, 100]
+        assert sorted(i for call in scene.api.calls for i in call) == list(ids(250))
+
+
+def test_with_nothing_watched_the_api_is_not_asked(scene: Scene) -> None:
+    """An empty watchlist is a good scrape without a call."""
+    scene.watch({"b": []})
+    snapshot = scene.scrape()
+    assert (snapshot.up, snapshot.api_calls, scene.api.calls) == (True, 0, [])
+    assert snapshot.last_success == scene.clock.time()
+
+
+def test_history_costs_no_calls(scene: Scene) -> None:
+    """API use follows the unfinished exports, not history; the re-checks go round all of them."""
+    scene.watch({"b": ids(1000)})
+    scene.api.say(*map(completed, ids(1000)))
+    scene.scrape()
+    scene.api.calls.clear()
+    for _ in range(10):
+        assert scene.scrape().api_calls == 1
+    assert sorted(i for call in scene.api.calls for i in call) == list(ids(1000))
+
+
+# States over several scrapes.
+
+
+def test_a_life_from_pending_to_failed_is_right_in_every_scrape(scene: Scene) -> None:
+    """Totals and export agree in each of the three scrapes."""
+    for export in (pending("x"), running("x"), failed("x")):
+        scene.api.say(export)
+        snapshot = scene.scrape()
+        assert known(snapshot) == {"x": WatchedExport("x", export.state, export)}
+        [batch] = snapshot.batches
+        assert {state: n for state, n in batch.totals.states.items() if n} == {export.state: 1}
+        assert batch.totals.errors == ({"1003": 1} if export.state == "FAILED" else {})
+        scene.clock.pass_by(60)
+
+
+@pytest.mark.parametrize("max_age", [0, 300])
+def test_in_an_outage_finished_exports_stay_and_others_become_unknown(max_age: float) -> None:
+    """A failed call changes nothing but `up`, until max-age has passed."""
+    scene = Scene(max_age=max_age)
+    scene.watch({"b": ["c", "f", "r"]})
+    scene.api.say(completed("c"), failed("f"))
+    assert scene.scrape().up
+    scene.api.failure = error("connection", requests=2)
+    for _ in range(int(max_age) // 60):
+        scene.clock.pass_by(60)
+        snapshot = scene.scrape()
+        assert states(snapshot) == {"c": "COMPLETED", "f": "FAILED", "r": "RUNNING"}
+        assert (snapshot.up, snapshot.api_calls) == (False, 2)
+    scene.clock.pass_by(1)
+    snapshot = scene.scrape()
+    assert states(snapshot) == {"c": "COMPLETED", "f": "FAILED", "r": "UNKNOWN"}
+    assert known(snapshot)["r"].export == running("r")
+    scene.api.failure = None
+    snapshot = scene.scrape()
+    assert states(snapshot) == {"c": "COMPLETED", "f": "FAILED", "r": "RUNNING"}
+    assert snapshot.up
+
+
+def test_the_last_success_is_the_end_of_the_last_good_scrape(scene: Scene) -> None:
+    """It is missing before the first one, and stays through failures."""
+    scene.api.failure = error("timeout")
+    assert scene.scrape().last_success is None
+    scene.api.failure = None
+    scene.clock.pass_by(60)
+    good = scene.clock.time()
+    assert scene.scrape().last_success == good
+    scene.api.failure = error("timeout")
+    scene.clock.pass_by(60)
+    assert scene.scrape().last_success == good
+
+
+def test_the_duration_is_that_of_the_scrape(scene: Scene) -> None:
+    """It is measured on the clock that never jumps."""
+
+    def load() -> Watchlist:
+        scene.clock.pass_by(0.25)
+        scene.clock.unix -= 3600
+        return scene.watchlist
+
+    assert scene.track(load, scene.api).scrape(scene.clock.monotonic() + 10).duration == 0.25
+
+
+def test_an_edit_of_the_watchlist_has_its_effect_in_the_next_scrape(scene: Scene) -> None:
+    """IDs come, move, are acknowledged and go, and what is known of them stays while they do."""
+    scene.api.say(failed("x"))
+    scene.scrape()
+    scene.watch({"a": ["x"], "b": ["y"]}, ["x"])
+    snapshot = scene.scrape()
+    assert [batch.name for batch in snapshot.batches] == ["a", "b"]
+    assert known(snapshot)["x"].acknowledged
+    assert states(snapshot) == {"x": "FAILED", "y": "RUNNING"}
+    assert snapshot.watchlist is scene.watchlist
+    scene.watch({"b": ["y"]})
+    assert states(scene.scrape()) == {"y": "RUNNING"}
+
+
+def test_files_are_parsed_when_they_change_and_not_when_they_are_scraped(
+    scene: Scene, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A scrape over unchanged files parses none, and makes no block anew."""
+    caplog.set_level(logging.INFO)
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.yml").write_text(f"- {name}")
+    # Files that changed a moment ago are read again, so the loader lives a day later.
+    loader = WatchlistLoader(tmp_path, lambda: 4e9)
+    tracker = scene.track(loader.load, scene.api)
+
+    def parsed() -> int:
+        count = caplog.messages.count("ID file loaded")
+        caplog.clear()
+        return count
+
+    first = tracker.scrape(scene.clock.monotonic() + 10)
+    assert parsed() == 2
+    second = tracker.scrape(scene.clock.monotonic() + 10)
+    assert parsed() == 0
+    assert [batch is old for batch, old in zip(second.batches, first.batches, strict=True)] == [
+        True,
+        True,
+    ]
+    (tmp_path / "b.yml").write_text("- b\n- c")
+    third = tracker.scrape(scene.clock.monotonic() + 10)
+    assert parsed() == 1
+    assert third.batches[0] is first.batches[0]
+    assert states(third) == {"a": "RUNNING", "b": "RUNNING", "c": "RUNNING"}
+
+
+# When the API does not answer as it should.
+
+
+def test_an_answer_that_is_not_complete_is_used_as_far_as_it_goes(scene: Scene) -> None:
+    """An ID that it passes over keeps its state, and the scrape was not good."""
+    scene.watch({"b": ["x", "y"]})
+    scene.api.say(pending("x"), pending("y"))
+    scene.scrape()
+    scene.api.say(running("x"), running("y"))
+    scene.api.silent = {"y"}
+    snapshot = scene.scrape()
+    assert states(snapshot) == {"x": "RUNNING", "y": "PENDING"}
+    assert not snapshot.up
+
+
+@pytest.mark.parametrize("answer", [NOT_FOUND, BROKEN])
+def test_an_error_item_is_a_proper_answer(scene: Scene, answer: Outcome) -> None:
+    """The API did answer: the ID is UNKNOWN, and the scrape was good."""
+    scene.scrape()
+    scene.api.outcomes["x"] = answer
+    snapshot = scene.scrape()
+    assert states(snapshot) == {"x": "UNKNOWN"}
+    assert snapshot.up
+
+
+@pytest.mark.parametrize("reason", ["auth", "rate_limited", "maintenance"])
+def test_after_a_failure_that_concerns_all_calls_no_other_is_made(
+    scene: Scene, reason: Reason
+) -> None:
+    """With a wrong token, a refusal or maintenance, one call tells as much as ten."""
+    scene.watch({"b": ids(950)})
+    scene.api.failure = error(reason)
+    snapshot = scene.scrape()
+    assert (len(scene.api.calls), snapshot.up) == (1, False)
+    scene.api.failure = None
+    scene.clock.pass_by(60)
+    scene.scrape()
+    assert scene.api.calls[1] == list(ids(950))[100:200]
+
+
+def test_after_such_a_failure_a_scrape_asks_once_until_one_is_answered(scene: Scene) -> None:
+    """An expired token costs one call a scrape, however well the quota is known."""
+    scene.watch({"b": ids(950)})
+    scene.limit(remaining=999)
+    scene.scrape()
+    scene.api.failure = error("auth")
+    scene.scrape()
+    for _ in range(2):
+        scene.api.calls.clear()
+        scene.scrape()
+        assert len(scene.api.calls) == 1
+    scene.api.failure = None
+    scene.api.calls.clear()
+    assert scene.scrape().up
+    assert len(scene.api.calls) == 10
+
+
+def test_one_incomplete_answer_of_several_is_enough(scene: Scene) -> None:
+    """That the others account for all their IDs does not make up for it."""
+    everyone = ids(250)
+    scene.watch({"b": everyone})
+    scene.api.silent = {everyone[0]}
+    assert not scene.scrape().up
+
+
+def test_an_unchanged_watchlist_is_not_taken_over_again() -> None:
+    """Nothing in a scrape walks over all that is watched."""
+
+    class Counting(ExportStates):
+        adopted = 0
+
+        def adopt(self, watchlist: Watchlist) -> None:
+            self.adopted += 1
+            super().adopt(watchlist)
+
+    scene, knowledge = Scene(), Counting(300, 0)
+    tracker = Tracker(scene.load, scene.api, knowledge, quota_share=0.5, clock=scene.clock)
+    for _ in range(3):
+        tracker.scrape(scene.clock.monotonic() + 10)
+    assert knowledge.adopted == 1
+
+
+@pytest.mark.parametrize("reason", ["timeout", "connection", "server_error", "invalid_response"])
+def test_after_another_failure_the_other_calls_are_made(scene: Scene, reason: Reason) -> None:
+    """One call's bad luck does not take the others' answers."""
+    scene.watch({"b": ids(250)})
+    scene.api.failure = error(reason)
+    assert not scene.scrape().up
+    assert len(scene.api.calls) == 3
+
+
+def test_at_the_deadline_no_further_call_is_made(scene: Scene) -> None:
+    """What a scrape could not ask in time is asked first by the next one."""
+    everyone = ids(250)
+    scene.watch({"b": everyone})
+
+    def slow(ids: Sequence[str], deadline: float) -> BulkResponse:
+        scene.clock.steady = deadline
+        return scene.api(ids, deadline)
+
+    tracker = scene.track(scene.load, slow)
+    for asked in (range(100), range(100, 200), range(200, 250)):
+        snapshot = tracker.scrape(scene.clock.monotonic() + 10)
+        assert not snapshot.up
+        assert snapshot.api_calls == 1
+        assert {everyone[number] for number in asked} <= set(scene.api.calls[-1])
+
+
+def test_the_calls_end_before_the_deadline_by_the_time_that_rendering_takes() -> None:
+    """The scraper is answered in time, too, when much was learned."""
+    scene = Scene()
+    scene.watch({"b": ids(10_000)})
+    deadlines = []
+
+    def note(ids: Sequence[str], deadline: float) -> BulkResponse:
+        deadlines.append(deadline - scene.clock.monotonic())
+        scene.clock.steady += 0.01
+        return scene.api(ids, deadline)
+
+    scene.track(scene.load, note).scrape(scene.clock.monotonic() + 1)
+    # After n calls of 10 ms, those exports take 4 ms to render.
+    assert len(deadlines) == pytest.approx(1 / 0.014, abs=MAX_CALLS)
+    assert deadlines[0] == pytest.approx(1 - 0.004)
+
+
+def test_without_a_thread_for_a_call_it_is_made_in_the_scrapes_own(scene: Scene) -> None:
+    """A machine at its limit is no reason to ask nobody."""
+    before = threading.stack_size(1 << 46)
+    try:
+        snapshot = scene.scrape()
+    finally:
+        threading.stack_size(before)
+    assert (snapshot.up, snapshot.api_calls, states(snapshot)) == (True, 1, {"x": "RUNNING"})
+
+
+def test_a_scrape_without_any_time_asks_nobody(scene: Scene) -> None:
+    """With a deadline that has passed it answers with what is known."""
+    scene.scrape()
+    scene.api.calls.clear()
+    snapshot = scene.scrape(seconds=0)
+    assert (snapshot.up, snapshot.api_calls, scene.api.calls) == (False, 0, [])
+    assert states(snapshot) == {"x": "RUNNING"}
+
+
+# The quota.
+
+
+def test_calls_beyond_the_first_stop_at_the_quota_share(scene: Scene) -> None:
+    """What the share puts off does not count against `up`, and comes first next time."""
+    scene.watch({"b": ids(250)})
+    scene.limit(remaining=500)
+    for number in range(3):
+        snapshot = scene.scrape()
+        assert (snapshot.up, snapshot.api_calls) == (True, 1)
+        assert ids(250)[number * 100] == scene.api.calls[-1][0]
+    assert snapshot.rate_limit == scene.api.rate_limit
+    assert "UNKNOWN" not in states(snapshot).values()
+
+
+def test_at_0_remaining_there_is_no_call_until_the_reset(scene: Scene) -> None:
+    """A scrape on hold shows what is known and is not up."""
+    scene.limit(remaining=0, reset_in=100)
+    assert scene.scrape().up
+    scene.limit(remaining=999)
+    scene.clock.pass_by(99)
+    snapshot = scene.scrape()
+    assert (snapshot.up, snapshot.api_calls, states(snapshot)) == (False, 0, {"x": "RUNNING"})
+    scene.clock.pass_by(1)
+    assert scene.scrape().up
+    assert len(scene.api.calls) == 2
+
+
+@pytest.mark.parametrize(("reset_in", "hold"), [(100, 100), (None, 60), (-5, 60)])
+def test_after_a_429_there_is_no_call_until_the_reset(
+    scene: Scene, reset_in: float | None, hold: float
+) -> None:
+    """Without a reset that makes sense the hold is 60 s."""
+    reset = None if reset_in is None else scene.clock.time() + reset_in
+    scene.api.failure = error("rate_limited", RateLimit(1000, None, reset))
+    assert not scene.scrape().up
+    scene.api.failure = None
+    scene.clock.pass_by(hold - 1)
+    assert not scene.scrape().up
+    assert len(scene.api.calls) == 1
+    scene.clock.pass_by(1)
+    assert scene.scrape().up
+
+
+def test_headers_of_a_failed_call_are_believed(scene: Scene) -> None:
+    """A 500 counts against the limit as any other answer, and says what remains."""
+    told = RateLimit(1000, 300, scene.clock.time() + 100)
+    scene.api.failure = error("server_error", told)
+    snapshot = scene.scrape()
+    assert snapshot.rate_limit == told
+
+
+class CountingApi(FakeApi):
+    """Counts down what remains, and answers when several calls are there, the last one first."""
+
+    def __init__(self, clock: FakeClock, limit: int) -> None:
+        super().__init__()
+        self.remaining = limit
+        self.under_way = 0
+        self.most = 0
+        self._limit = limit
+        self._reset = clock.time() + 300
+        self._counter = threading.Condition()
+        self._answered = 0
+
+    def __call__(self, ids: Sequence[str], deadline: float) -> BulkResponse:
+        """Answer with what remained when the call arrived."""
+        with self._counter:
+            self.remaining -= 1
+            self.under_way += 1
+            self.most = max(self.most, self.under_way)
+            told = RateLimit(self._limit, self.remaining, self._reset)
+            self._counter.notify_all()
+            # Beside others it lets one that came later go first, if there is one.
+            self._counter.wait_for(lambda: self.under_way == MAX_CALLS, timeout=0.005)
+            self.under_way -= 1
+        return replace(super().__call__(ids, deadline), rate_limit=told)
+
+
+def test_a_big_start_never_uses_more_than_the_share() -> None:
+    """3,000 new IDs are known as soon as the share allows, by calls side by side."""
+    scene = Scene()
+    api = CountingApi(scene.clock, limit=40)
+    scene.watch({"b": ids(3000)})
+    tracker = scene.track(scene.load, api)
+    snapshot = tracker.scrape(scene.clock.monotonic() + 10)
+    assert api.remaining == 20
+    assert 1 < api.most <= MAX_CALLS
+    assert snapshot.batches[0].totals.states["UNKNOWN"] == 1000
+    assert snapshot.up
+    for used in (1, 2, 3):
+        snapshot = tracker.scrape(scene.clock.monotonic() + 10)
+        assert api.remaining == 20 - used
+        assert snapshot.batches[0].totals.states["UNKNOWN"] == max(1000 - used * 100, 0)
+
+
+class HeldApi(FakeApi):
+    """Answers every call when the test lets it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.arrived = threading.Semaphore(0)
+        self.go = threading.Semaphore(0)
+
+    def __call__(self, ids: Sequence[str], deadline: float) -> BulkResponse:
+        """Say that the call is there, and wait."""
+        answer = super().__call__(ids, deadline)
+        self.arrived.release()
+        assert self.go.acquire(timeout=PATIENCE)
+        return answer
+
+
+@pytest.fixture
+def held() -> HeldApi:
+    """Give an API that waits."""
+    return HeldApi()
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[ThreadPoolExecutor]:
+    """Give threads for scrapes that wait."""
+    with ThreadPoolExecutor() as pool:
+        yield pool
+
+
+def test_before_the_quota_is_known_the_first_call_goes_alone(
+    held: HeldApi, elsewhere: ThreadPoolExecutor
+) -> None:
+    """Its answer says whether the others may go, and then four go side by side."""
+    scene = Scene(held)
+    scene.watch({"b": ids(900)})
+    scene.limit(remaining=999)
+    scrape = elsewhere.submit(scene.scrape)
+    assert held.arrived.acquire(timeout=PATIENCE)
+    assert not held.arrived.acquire(timeout=0.02)
+    held.go.release()
+    for _ in range(2):
+        for _ in range(MAX_CALLS):
+            assert held.arrived.acquire(timeout=PATIENCE)
+        assert not held.arrived.acquire(timeout=0.02)
+        held.go.release(MAX_CALLS)
+    assert scrape.result(PATIENCE).api_calls == 9
+
+
+# Scrapes side by side.
+
+
+def waiting(scene: Scene, elsewhere: ThreadPoolExecutor, api: HeldApi) -> Future[Snapshot]:
+    """Start a scrape and wait until it asks."""
+    scrape = elsewhere.submit(scene.scrape)
+    assert api.arrived.acquire(timeout=PATIENCE)
+    return scrape
+
+
+class Deadline(float):
+    """A deadline that tells when somebody reckons how long to wait for a running scrape."""
+
+    def __init__(self, _: float) -> None:
+        self.reckoned = threading.Event()
+
+    def __sub__(self, other: float) -> float:
+        """Give the time that is left."""
+        self.reckoned.set()
+        return float(self) - other
+
+
+def test_scrapes_that_arrive_meanwhile_share_the_result(
+    held: HeldApi, elsewhere: ThreadPoolExecutor
+) -> None:
+    """Two Prometheus servers do not double the calls."""
+    scene = Scene(held)
+    first = waiting(scene, elsewhere, held)
+    others = []
+    for _ in range(2):
+        deadline = Deadline(scene.clock.monotonic() + PATIENCE)
+        others.append(elsewhere.submit(scene.tracker.scrape, deadline))
+        assert deadline.reckoned.wait(PATIENCE)
+    held.go.release()
+    assert [scrape.result(PATIENCE) for scrape in others] == [first.result(PATIENCE)] * 2
+    assert len(held.calls) == 1
+
+
+@pytest.mark.parametrize(
+    ("seconds", "calls"), [(PATIENCE, 2), (1.1, 1)], ids=["much time left", "none to speak of"]
+)
+def test_who_shared_a_scrape_that_had_too_little_time_asks_itself(
+    held: HeldApi, elsewhere: ThreadPoolExecutor, seconds: float, calls: int
+) -> None:
+    """A scraper that waits a second spoils nothing for one that waits for ten."""
+    scene = Scene(held)
+    held.go.release()
+    scene.scrape()
+    assert held.arrived.acquire(timeout=PATIENCE)
+    held.calls.clear()
+
+    def hurried(ids: Sequence[str], deadline: float) -> BulkResponse:
+        held(ids, deadline)
+        if len(held.calls) == 1:
+            raise error("timeout")
+        return held(ids, deadline)
+
+    tracker = scene.track(scene.load, hurried)
+    first = elsewhere.submit(tracker.scrape, scene.clock.monotonic() + 1)
+    assert held.arrived.acquire(timeout=PATIENCE)
+    deadline = Deadline(scene.clock.monotonic() + seconds)
+    second = elsewhere.submit(tracker.scrape, deadline)
+    assert deadline.reckoned.wait(PATIENCE)
+    scene.clock.pass_by(1)
+    held.go.release(3)
+    assert not first.result(PATIENCE).up
+    assert second.result(PATIENCE).up == (calls > 1)
+
+
+def test_those_who_ask_again_share_that_scrape(
+    held: HeldApi, elsewhere: ThreadPoolExecutor
+) -> None:
+    """However many shared one that had too little time, there is one more, and not one for each."""
+    scene = Scene(held)
+
+    def hurried(ids: Sequence[str], deadline: float) -> BulkResponse:
+        answer = held(ids, deadline)
+        if len(held.calls) == 1:
+            raise error("timeout")
+        return answer
+
+    tracker = scene.track(scene.load, hurried)
+    first = elsewhere.submit(tracker.scrape, scene.clock.monotonic() + 1)
+    assert held.arrived.acquire(timeout=PATIENCE)
+    deadlines = [Deadline(scene.clock.monotonic() + PATIENCE) for _ in range(3)]
+    others = [elsewhere.submit(tracker.scrape, deadline) for deadline in deadlines]
+    for deadline in deadlines:
+        assert deadline.reckoned.wait(PATIENCE)
+        deadline.reckoned.clear()
+    scene.clock.pass_by(1)
+    held.go.release()
+    for deadline in deadlines:
+        assert deadline.reckoned.wait(PATIENCE)
+    held.go.release()
+    assert not first.result(PATIENCE).up
+    assert [scrape.result(PATIENCE).up for scrape in others] == [True] * 3
+    assert len(held.calls) == 2
+
+
+def test_an_impatient_scrape_answers_with_what_is_known(
+    held: HeldApi, elsewhere: ThreadPoolExecutor
+) -> None:
+    """Its own deadline counts; it made no call, and it is not up."""
+    scene = Scene(held)
+    scene.watch({"b": ids(250)})
+    scene.limit(remaining=1)
+    held.go.release()
+    scene.scrape()
+    assert held.arrived.acquire(timeout=PATIENCE)
+    first = waiting(scene, elsewhere, held)
+    scene.clock.pass_by(1)
+    snapshot = scene.scrape(seconds=0)
+    assert (snapshot.up, snapshot.api_calls, snapshot.duration) == (False, 0, 0)
+    assert snapshot.batches[0].totals.states["RUNNING"] == 100
+    held.go.release()
+    assert first.result(PATIENCE).batches[0].totals.states["RUNNING"] == 200
+    assert first.result(PATIENCE).last_success == scene.clock.time()
+
+
+def test_an_impatient_scrape_does_not_age_what_the_running_one_has_heard(
+    held: HeldApi, elsewhere: ThreadPoolExecutor
+) -> None:
+    """With a max-age of 0s too, an answer lives to the end of the scrape that asked."""
+    scene = Scene(held, max_age=0)
+    scene.watch({"b": ids(200)})
+    scene.limit(remaining=999)
+    first = waiting(scene, elsewhere, held)
+    held.go.release()
+    assert held.arrived.acquire(timeout=PATIENCE)
+    scene.clock.pass_by(1)
+    assert scene.scrape(seconds=0).batches[0].totals.states["RUNNING"] == 100
+    held.go.release()
+    assert first.result(PATIENCE).batches[0].totals.states["RUNNING"] == 200
+
+
+def test_an_impatient_scrape_lets_old_states_be_unknown(
+    held: HeldApi, elsewhere: ThreadPoolExecutor
+) -> None:
+    """A state is never older than max-age, whoever shows it."""
+    scene = Scene(held)
+    held.go.release()
+    scene.scrape()
+    assert held.arrived.acquire(timeout=PATIENCE)
+    scene.clock.pass_by(301)
+    first = waiting(scene, elsewhere, held)
+    assert states(scene.scrape(seconds=0)) == {"x": "UNKNOWN"}
+    held.go.release()
+    assert states(first.result(PATIENCE)) == {"x": "RUNNING"}
+
+
+def test_a_scrape_after_another_is_one_of_its_own(scene: Scene) -> None:
+    """Results are shared with those who wait, and never kept for those who come later."""
+    assert scene.scrape() is not scene.scrape()
+    assert len(scene.api.calls) == 2
+
+
+def test_an_error_of_the_watchlist_does_not_wedge_the_tracker(scene: Scene) -> None:
+    """The scrape fails, the next one works, and nobody lost a turn."""
+    broken = [True]
+
+    def load() -> Watchlist:
+        if broken.pop():
+            raise RuntimeError("a defect")
+        broken.append(False)
+        return scene.watchlist
+
+    tracker = scene.track(load, scene.api)
+    with pytest.raises(RuntimeError, match="a defect"):
+        tracker.scrape(scene.clock.monotonic() + 10)
+    broken.append(False)
+    assert states(tracker.scrape(scene.clock.monotonic() + 10)) == {"x": "RUNNING"}
+
+
+def test_a_defect_while_asking_does_not_wedge_the_tracker(scene: Scene) -> None:
+    """Whoever shares the scrape gets the same error, and the next scrape asks everyone again."""
+    scene.watch({"b": ["x", "y"]})
+    scene.api.say(completed("y"))
+    scene.scrape()
+    scene.api.failure = RuntimeError("a defect")
+    with pytest.raises(RuntimeError, match="a defect"):
+        scene.scrape()
+    scene.api.failure = None
+    scene.api.calls.clear()
+    assert scene.scrape().up
+    assert scene.api.calls == [["x", "y"]]
+
+
+def test_those_who_share_a_scrape_share_its_error(
+    held: HeldApi, elsewhere: ThreadPoolExecutor
+) -> None:
+    """A scrape that fails does not leave the others waiting."""
+    began, go = threading.Event(), threading.Event()
+    scene = Scene(held)
+
+    def load() -> Watchlist:
+        began.set()
+        assert go.wait(PATIENCE)
+        raise RuntimeError("a defect")
+
+    tracker = scene.track(load, held)
+    deadline = scene.clock.monotonic() + PATIENCE
+    first = elsewhere.submit(tracker.scrape, deadline)
+    assert began.wait(PATIENCE)
+    patient = Deadline(deadline)
+    second = elsewhere.submit(tracker.scrape, patient)
+    assert patient.reckoned.wait(PATIENCE)
+    assert tracker.scrape(scene.clock.monotonic()).batches == ()
+    go.set()
+    for scrape in (first, second):
+        with pytest.raises(RuntimeError, match="a defect"):
+            scrape.result(PATIENCE)
+
+
+# The log.
+
+
+def test_a_failure_is_logged_when_it_begins_and_when_it_ends(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An outage of a day is two lines, not thousands."""
+    caplog.set_level(logging.INFO)
+    scene.scrape()
+    scene.api.failure = error("timeout")
+    scene.scrape()
+    scene.scrape()
+    scene.api.failure = error("auth")
+    scene.scrape()
+    scene.api.failure = None
+    scene.scrape()
+    scene.scrape()
+    assert [(record.levelname, record.__dict__.get("err")) for record in caplog.records] == [
+        ("WARNING", "timeout: as the test wants it"),
+        ("WARNING", "auth: as the test wants it"),
+        ("INFO", None),
+    ]
+
+
+def test_during_a_hold_nothing_is_said_to_be_well(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A scrape that asked nobody has no news of the API."""
+    caplog.set_level(logging.INFO)
+    scene.api.failure = error("rate_limited", NO_LIMIT)
+    for _ in range(3):
+        scene.scrape()
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+
+def test_a_hold_without_a_refusal_is_logged(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
+    """Where others used up the account's calls, nobody has been refused anything yet."""
+    caplog.set_level(logging.INFO)
+    scene.limit(remaining=0)
+    for _ in range(3):
+        scene.scrape()
+    [record] = caplog.records
+    assert record.__dict__["err"] == "rate_limited: no call until the account has some left"
+    scene.clock.pass_by(301)
+    scene.scrape()
+    assert caplog.records[-1].getMessage() == "the API answers again"
+
+
+def test_an_answer_that_is_not_complete_is_logged(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Somebody who sees `cavatica_up` 0 finds the reason in the log."""
+    scene.api.silent = {"x"}
+    scene.scrape()
+    [record] = caplog.records
+    assert "account for every ID" in record.__dict__["err"]
+
+
+# Everything at once.
+
+
+@dataclass
+class Naive:
+    """What should be known of an ID, without any of the tracker's structures."""
+
+    state: str = "UNKNOWN"
+    export: Export | None = None
+    failure: LookupFailure | None = None
+    answered: float | None = None
+
+    def hear(self, outcome: Outcome, now: float) -> None:
+        """Take over an outcome."""
+        finished = self.state in FINISHED
+        if isinstance(outcome, Export):
+            if not (finished and outcome.state == "UNKNOWN"):
+                self.state, self.export, self.failure = outcome.state, outcome, None
+                self.answered = now
+        elif not finished:
+            self.state, self.failure = "UNKNOWN", outcome
+
+    def age(self, now: float) -> None:
+        """Forget a state that is too old."""
+        if self.state not in FINISHED and (self.answered is None or now - self.answered > 300):
+            self.state = "UNKNOWN"
+
+
+NAMES = st.sampled_from([f"e{number}" for number in range(8)])
+OUTCOMES = st.sampled_from([pending, running, completed, failed]) | st.sampled_from(
+    [NOT_FOUND, BROKEN, None, "ABORTED", "UNKNOWN"]
+)
+
+
+class Life(RuleBasedStateMachine):
+    """Answers, failures, edits and time, in any order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scene = Scene()
+        self.naive: dict[str, Naive] = {}
+        self.batches: dict[str, tuple[str, ...]] = {}
+        self.acknowledged: list[str] = []
+
+    @initialize()
+    def begin(self) -> None:
+        """Watch one ID."""
+        self.edit([("e0", "a")], [])
+
+    @rule(
+        division=st.lists(st.tuples(NAMES, st.sampled_from("abc")), unique_by=lambda pair: pair[0]),
+        acknowledged=st.lists(NAMES),
+    )
+    def edit(self, division: list[tuple[str, str]], acknowledged: list[str]) -> None:
+        """Put IDs into batches, and acknowledge some."""
+        self.batches = {"b": ()} | {
+            name: tuple(i for i, batch in division if batch == name) for _, name in division
+        }
+        self.acknowledged = acknowledged
+        self.scene.watch(self.batches, acknowledged)
+
+    @rule(name=NAMES, outcome=OUTCOMES, silent=st.booleans())
+    def say(
+        self,
+        name: str,
+        outcome: Callable[[str], Export] | LookupFailure | str | None,
+        *,
+        silent: bool,
+    ) -> None:
+        """Let the API answer this for an ID from now on."""
+        if isinstance(outcome, str):
+            self.scene.api.outcomes[name] = Export(name, outcome)
+        else:
+            self.scene.api.outcomes[name] = outcome(name) if callable(outcome) else outcome
+        self.scene.api.silent = {name} if silent else set()
+
+    @rule(reason=st.sampled_from(["timeout", "auth", None]))
+    def fail(self, reason: Reason | None) -> None:
+        """Let the API's calls fail, or work again."""
+        self.scene.api.failure = None if reason is None else error(reason)
+
+    @rule(seconds=st.sampled_from([1, 60, 299, 301]), jump=st.sampled_from([0, -7200, 7200]))
+    def wait(self, seconds: float, jump: float) -> None:
+        """Let time go by, and the wall clock be set."""
+        self.scene.clock.pass_by(seconds)
+        self.scene.clock.unix += jump
+
+    @rule()
+    def scrape(self) -> None:
+        """Compare a scrape with what should be known."""
+        api, now = self.scene.api, self.scene.clock.monotonic()
+        snapshot = self.scene.scrape()
+        # An ID that is gone and back between two scrapes was never away.
+        self.naive = {i: self.naive.get(i, Naive()) for ids in self.batches.values() for i in ids}
+        if api.failure is None:
+            for name, naive in self.naive.items():
+                if name not in api.silent:
+                    naive.hear(api.outcomes.get(name, running(name)), now)
+        for naive in self.naive.values():
+            naive.age(now)
+        assert known(snapshot) == {
+            name: WatchedExport(
+                name, naive.state, naive.export, naive.failure, name in self.acknowledged
+            )
+            for name, naive in self.naive.items()
+        }
+        self.check_totals(snapshot)
+
+    def check_totals(self, snapshot: Snapshot) -> None:
+        """Compare the totals with what the exports say."""
+        assert {batch.name: batch.totals.watched for batch in snapshot.batches} == {
+            name: len(batch) for name, batch in sorted(self.batches.items())
+        }
+        for batch in snapshot.batches:
+            states = Counter(self.naive[name].state for name in self.batches[batch.name])
+            assert {state: n for state, n in batch.totals.states.items() if n} == states
+            assert sum(batch.totals.states.values()) == batch.totals.watched
+
+
+TestLife = Life.TestCase
+TestLife.__doc__ = "Whatever happens, a scrape shows what a naive model of the specification knows."
+TestLife.settings = settings(examples(25), stateful_step_count=15)

@@ -1,0 +1,536 @@
+"""The watchlist: what a directory of ID files makes watched, and what a change of it does."""
+
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from logging import INFO
+from pathlib import Path
+
+import pytest
+
+from exporter.watchlist.loader import WatchlistLoader
+from exporter.watchlist.watchlist import FileStatus, Watchlist
+
+# Keys of a log record's extras.
+EXTRAS = ("file", "ids", "err", "at", "id", "more")
+
+
+class Clock:
+    """A clock that is set by hand; it begins so late that no file changed just now."""
+
+    def __init__(self) -> None:
+        """Start a minute from now: the times of files are real."""
+        self.now = time.time() + 60
+
+    def __call__(self) -> float:
+        """Give the Unix time."""
+        return self.now
+
+
+class Opened:
+    """An audit hook that notes the names of the files that are opened.
+
+    A hook cannot be taken away again; it is deaf while `names` is None.
+    """
+
+    def __init__(self) -> None:
+        """Begin deaf."""
+        self.names: set[str] | None = None
+
+    def __call__(self, event: str, arguments: tuple[object, ...]) -> None:
+        """Note the name of an opened path."""
+        if event == "open" and self.names is not None and isinstance(arguments[0], str):
+            self.names.add(Path(arguments[0]).name)
+
+
+@pytest.fixture(scope="module")
+def audit_hook() -> Opened:
+    """The one hook of this module."""
+    hook = Opened()
+    sys.addaudithook(hook)
+    return hook
+
+
+@pytest.fixture
+def opened(audit_hook: Opened) -> Iterator[set[str]]:
+    """The names of all files that were opened in the test; clear it before what matters."""
+    names: set[str] = set()
+    audit_hook.names = names
+    yield names
+    audit_hook.names = None
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """An empty directory for ID files."""
+    path = tmp_path / "exports"
+    path.mkdir()
+    return path
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """The loader's clock."""
+    return Clock()
+
+
+@pytest.fixture
+def loader(directory: Path, clock: Clock) -> WatchlistLoader:
+    """A loader of the directory."""
+    return WatchlistLoader(directory, clock)
+
+
+def logged(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str, dict[str, object]]]:
+    """Give level, message and extras of every line of the log, and forget them."""
+    lines = [
+        (
+            record.levelname,
+            record.getMessage(),
+            {key: vars(record)[key] for key in EXTRAS if key in vars(record)},
+        )
+        for record in caplog.records
+    ]
+    caplog.clear()
+    return lines
+
+
+def errors(watchlist: Watchlist) -> dict[str, str | None]:
+    """Every file with its error."""
+    return {file.name: file.error for file in watchlist.files}
+
+
+# What is watched
+
+
+def test_a_directory_is_its_id_files(directory: Path, loader: WatchlistLoader) -> None:
+    """Files in all formats are read, each a batch; what else stands there is ignored."""
+    (directory / "kids.yml").write_text("- a1\n- a2\n")
+    (directory / "adults.yaml").write_text("export_ids: [b1]\nbatch: grown-ups\n")
+    (directory / "answer.json").write_text('{"items": [{"resource": {"id": "c1"}}]}')
+    (directory / "README.md").write_text("not an ID file")
+    (directory / "old.yml.bak").write_text("- x1\n")
+    (directory / ".hidden.yml").write_text("- x2\n")
+    (directory / "UPPER.YML").write_text("- x3\n")
+    (directory / "sub.yml").mkdir()
+    (directory / "sub.yml" / "inner.yml").write_text("- x4\n")
+    watchlist = loader.load()
+    assert watchlist.batches == {"answer": ("c1",), "grown-ups": ("b1",), "kids": ("a1", "a2")}
+    assert errors(watchlist) == {"adults.yaml": None, "answer.json": None, "kids.yml": None}
+    assert (watchlist.duplicates, watchlist.rejected, watchlist.errors) == (0, 0, ())
+
+
+def test_a_single_file_is_watched_alone(directory: Path, clock: Clock) -> None:
+    """The path may be a file, of any name; what stands beside it does not matter."""
+    (directory / "ids.txt").write_text("- a\n")
+    (directory / "other.yml").write_text("- b\n")
+    watchlist = WatchlistLoader(directory / "ids.txt", clock).load()
+    assert watchlist.batches == {"ids": ("a",)}
+
+
+def test_an_empty_directory_is_fine(loader: WatchlistLoader, clock: Clock) -> None:
+    """Files may follow later: nothing is watched, and nothing is wrong."""
+    assert loader.load() == Watchlist(reloaded=clock.now)
+
+
+def test_files_of_one_batch_make_one_batch(directory: Path, loader: WatchlistLoader) -> None:
+    """IDs follow each other in the order of the files' names, and within a file as listed."""
+    (directory / "2.yml").write_text("batch: kids\nexport_ids: [c, b]\n")
+    (directory / "1.yml").write_text("batch: kids\nexport_ids: [z]\n")
+    (directory / "kids.json").write_text('["a"]')
+    assert loader.load().batches == {"kids": ("z", "c", "b", "a")}
+
+
+def test_the_first_file_in_order_of_names_has_an_id(
+    directory: Path, loader: WatchlistLoader
+) -> None:
+    """An ID listed again, in one file or several, is watched once; the others are counted."""
+    (directory / "b.yml").write_text("- x\n- y\n- y\n- z\n")
+    (directory / "a.yml").write_text("- y\n")
+    (directory / "c.yml").write_text("- z\n- x\n")
+    watchlist = loader.load()
+    assert watchlist.batches == {"a": ("y",), "b": ("x", "z"), "c": ()}
+    assert watchlist.duplicates == 4
+
+
+def test_an_id_moves_when_its_first_file_goes(directory: Path, loader: WatchlistLoader) -> None:
+    """What was a duplicate is watched where it stands now."""
+    (directory / "a.yml").write_text("- x\n")
+    (directory / "b.yml").write_text("- x\n")
+    assert loader.load().batches == {"a": ("x",), "b": ()}
+    (directory / "a.yml").unlink()
+    watchlist = loader.load()
+    assert (watchlist.batches, watchlist.duplicates) == ({"b": ("x",)}, 0)
+
+
+def test_an_id_acknowledged_in_any_file_is_acknowledged(
+    directory: Path, loader: WatchlistLoader
+) -> None:
+    """A file with nothing but acknowledged IDs is a file, and makes no batch."""
+    (directory / "a.yml").write_text("export_ids: [x, y]\nacknowledged: [x]\n")
+    (directory / "done.yml").write_text("acknowledged: [y, unknown]\n")
+    watchlist = loader.load()
+    assert watchlist.acknowledged == {"x", "y", "unknown"}
+    assert watchlist.batches == {"a": ("x", "y")}
+    assert errors(watchlist) == {"a.yml": None, "done.yml": None}
+
+
+def test_rejected_ids_are_logged_with_file_and_line(
+    directory: Path, loader: WatchlistLoader, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They cost only themselves, are counted over all files, and logged once, not per scrape."""
+    (directory / "a.yml").write_text("- good\n- not good\n")
+    (directory / "b.json").write_text('{"items": [{}]}')
+    assert loader.load().rejected == 2
+    assert [line for line in logged(caplog) if line[0] == "WARNING"] == [
+        ("WARNING", "this is no export ID, it is left out", {"at": "a.yml:2", "id": "not good"}),
+        (
+            "WARNING",
+            "this is no export ID, it is left out",
+            {"at": "b.json:1", "id": "an item without id"},
+        ),
+    ]
+    loader.load()
+    assert logged(caplog) == []
+
+
+def test_many_rejected_ids_do_not_fill_the_log(
+    directory: Path, loader: WatchlistLoader, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Twenty are shown, the rest is a number."""
+    (directory / "a.yml").write_text("- not good\n" * 20)
+    assert loader.load().rejected == 20
+    assert len(logged(caplog)) == 20
+    (directory / "a.yml").write_text("- not good\n" * 50)
+    assert loader.load().rejected == 50
+    lines = logged(caplog)
+    assert len(lines) == 21
+    assert lines[-1] == ("WARNING", "more are no export IDs", {"file": "a.yml", "more": 30})
+
+
+def test_names_of_files_become_labels_that_cannot_do_harm(
+    directory: Path, loader: WatchlistLoader, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Control characters and broken encoding are escaped, and no two names become one."""
+    caplog.set_level(INFO)
+    names = [b"a\nb.yml", b"a\\nb.yml", b"a\x1b[31m.yml", b"\xff.yml", b"\xfe.yml", b"\\udcff.yml"]
+    for number, name in enumerate(names):
+        Path(os.fsdecode(bytes(directory) + b"/" + name)).write_text(f"- id{number}\n- '!'\n")
+    watchlist = loader.load()
+    expected = {r"a\nb", r"a\\nb", r"a\x1b[31m", r"\udcff", r"\udcfe", r"\\udcff"}
+    assert set(watchlist.batches) == expected
+    assert {file.name for file in watchlist.files} == {f"{name}.yml" for name in expected}
+    for path in directory.iterdir():
+        path.unlink()
+    loader.load()
+    extras = [str(value) for _, _, extra in logged(caplog) for value in extra.values()]
+    assert len(extras) == 5 * len(names)
+    assert all(text.isprintable() for text in extras)
+
+
+# At start
+
+
+def test_a_missing_path_is_an_error(
+    tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is the path's, not a file's; and it may come as a directory later."""
+    path = tmp_path / "exports"
+    loader = WatchlistLoader(path, clock)
+    problem = f"{path}: cannot be read: No such file or directory"
+    assert loader.load() == Watchlist(error=problem)
+    assert loader.load().errors == (problem,)
+    assert logged(caplog) == [
+        ("ERROR", "ID files cannot be read, the last known IDs stay", {"err": problem})
+    ]
+    path.mkdir()
+    (path / "a.yml").write_text("- x\n")
+    assert loader.load().batches == {"a": ("x",)}
+    assert loader.load().errors == ()
+
+
+def test_a_file_that_never_was_good_is_known_and_has_no_mtime(
+    directory: Path, loader: WatchlistLoader, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whether any file could be read at start is told by whether one has a time."""
+    (directory / "a.yml").write_text("- [\n")
+    watchlist = loader.load()
+    problem = "a.yml:2: not YAML: did not find expected node content"
+    assert watchlist.files == (FileStatus("a.yml", None, problem),)
+    assert (watchlist.errors, watchlist.batches, watchlist.reloaded) == ((problem,), {}, None)
+    assert logged(caplog) == [
+        ("ERROR", "ID file is in error, none of its IDs are watched", {"err": problem})
+    ]
+
+
+# Changes
+
+
+def test_nothing_changed_is_the_same_watchlist(
+    directory: Path, loader: WatchlistLoader, opened: set[str]
+) -> None:
+    """No file is opened again, be it good, in error, or empty of IDs."""
+    (directory / "good.yml").write_text("- x\n")
+    (directory / "bad.yml").write_text("- [\n")
+    (directory / "empty.yml").write_text("[]\n")
+    watchlist = loader.load()
+    assert opened >= {"good.yml", "bad.yml", "empty.yml"}
+    opened.clear()
+    assert loader.load() is watchlist
+    assert opened == set()
+
+
+def test_of_many_files_only_the_changed_one_is_opened(
+    directory: Path, loader: WatchlistLoader, opened: set[str]
+) -> None:
+    """The cost of a scrape does not follow the number of files' contents."""
+    for number in range(200):
+        (directory / f"{number}.yml").write_text(f"- id{number}\n")
+    loader.load()
+    (directory / "77.yml").write_text("- new\n")
+    opened.clear()
+    assert loader.load().batches["77"] == ("new",)
+    assert opened == {"77.yml"}
+
+
+def test_a_touched_file_is_not_parsed_again(
+    directory: Path, loader: WatchlistLoader, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its time is new; the content is the same, so nothing is logged."""
+    file = directory / "a.yml"
+    file.write_text("- x\n- not good\n")
+    os.utime(file, (1000, 1000))
+    before = loader.load()
+    assert before.files == (FileStatus("a.yml", 1000.0, None),)
+    caplog.clear()
+    caplog.set_level(INFO)
+    os.utime(file, (2000, 2000))
+    after = loader.load()
+    assert after.files == (FileStatus("a.yml", 2000.0, None),)
+    assert after.batches == before.batches
+    assert logged(caplog) == []
+
+
+def test_editing_breaking_and_repairing_a_file(
+    directory: Path, loader: WatchlistLoader, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Last good content stays while a file is in error; times are those of the content in force."""
+    caplog.set_level(INFO)
+    file = directory / "a.yml"
+    loaded = ("INFO", "ID file loaded", {"file": "a.yml", "ids": 1})
+
+    file.write_text("- x\n")
+    os.utime(file, (1000, 1000))
+    first = loader.load()
+    assert (first.batches, first.reloaded) == ({"a": ("x",)}, clock.now)
+    assert logged(caplog) == [loaded]
+
+    file.write_text("- y\n")
+    os.utime(file, (2000, 2000))
+    clock.now += 10
+    edited = loader.load()
+    assert (edited.batches, edited.reloaded) == ({"a": ("y",)}, clock.now)
+    assert logged(caplog) == [loaded]
+
+    file.write_text("- {\n")
+    os.utime(file, (3000, 3000))
+    reloaded = clock.now
+    clock.now += 10
+    broken = loader.load()
+    problem = "a.yml:2: not YAML: did not find expected node content"
+    assert broken.batches == {"a": ("y",)}
+    assert broken.files == (FileStatus("a.yml", 2000.0, problem),)
+    assert (broken.errors, broken.reloaded) == ((problem,), reloaded)
+    assert logged(caplog) == [
+        ("ERROR", "ID file is in error, its last good IDs are watched", {"err": problem})
+    ]
+
+    os.utime(file, (4000, 4000))
+    assert loader.load() is broken
+    assert logged(caplog) == []
+
+    file.write_text("- y\n")
+    os.utime(file, (5000, 5000))
+    clock.now += 10
+    repaired = loader.load()
+    assert repaired.files == (FileStatus("a.yml", 5000.0, None),)
+    assert (repaired.batches, repaired.reloaded) == ({"a": ("y",)}, clock.now)
+    assert logged(caplog) == [loaded]
+
+
+def test_a_broken_file_does_not_touch_the_others(directory: Path, loader: WatchlistLoader) -> None:
+    """Other files come, change and go while one is in error."""
+    (directory / "bad.yml").write_text("- x\n")
+    (directory / "good.yml").write_text("- y\n")
+    loader.load()
+    (directory / "bad.yml").write_text("")
+    (directory / "good.yml").write_text("- z\n")
+    (directory / "new.yml").write_text("- w\n")
+    watchlist = loader.load()
+    assert watchlist.batches == {"bad": ("x",), "good": ("z",), "new": ("w",)}
+    assert [name for name, error in errors(watchlist).items() if error] == ["bad.yml"]
+
+
+def test_an_error_is_logged_once(
+    directory: Path, loader: WatchlistLoader, caplog: pytest.LogCaptureFixture
+) -> None:
+    """However often the file is looked at, and whatever else changes meanwhile."""
+    (directory / "bad.yml").write_text("")
+    loader.load()
+    assert len(logged(caplog)) == 1
+    (directory / "new.yml").write_text("- w\n")
+    loader.load()
+    loader.load(afresh=True)
+    assert logged(caplog) == []
+
+
+def test_adding_and_removing_files(
+    directory: Path, loader: WatchlistLoader, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A new file is watched, one that is gone no longer, good or not; both are logged."""
+    loader.load()
+    caplog.set_level(INFO)
+    (directory / "a.yml").write_text("- x\n")
+    (directory / "b.yml").write_text("- [\n")
+    assert loader.load().batches == {"a": ("x",)}
+    caplog.clear()
+    (directory / "a.yml").unlink()
+    (directory / "b.yml").unlink()
+    watchlist = loader.load()
+    assert (watchlist.batches, watchlist.files, watchlist.errors) == ({}, (), ())
+    message = "ID file is gone, its IDs are no longer watched"
+    assert sorted(str(line[2]["file"]) for line in logged(caplog) if line[1] == message) == [
+        "a.yml",
+        "b.yml",
+    ]  # fmt: skip
+
+
+def test_a_file_that_comes_back_is_read_anew(directory: Path, loader: WatchlistLoader) -> None:
+    """Nothing of its earlier life stays: a file that is broken when it returns has no IDs."""
+    (directory / "a.yml").write_text("- x\n")
+    loader.load()
+    (directory / "a.yml").unlink()
+    loader.load()
+    (directory / "a.yml").write_text("- [\n")
+    assert loader.load().batches == {}
+
+
+def test_reading_afresh_reads_everything(
+    directory: Path, loader: WatchlistLoader, clock: Clock, opened: set[str]
+) -> None:
+    """On request every file is opened, and the time of the reload is new."""
+    (directory / "a.yml").write_text("- x\n")
+    before = loader.load()
+    opened.clear()
+    clock.now += 10
+    after = loader.load(afresh=True)
+    assert "a.yml" in opened
+    assert after.batches == before.batches
+    assert after.reloaded == clock.now
+
+
+@pytest.mark.parametrize("seconds", [-1.9, 0.0, 1.9])
+def test_a_file_that_changed_just_now_is_opened_again(
+    directory: Path, loader: WatchlistLoader, clock: Clock, opened: set[str], seconds: float
+) -> None:
+    """Within one tick of its clock a file can change and look the same; so its bytes are read."""
+    file = directory / "a.yml"
+    file.write_text("- x\n")
+    clock.now = file.stat().st_mtime + seconds
+    before = loader.load()
+    opened.clear()
+    assert loader.load() is before
+    assert opened == {"a.yml"}
+    clock.now += 4
+    loader.load()
+    opened.clear()
+    assert loader.load() is before
+    assert opened == set()
+
+
+def test_a_time_of_just_now_is_enough(
+    directory: Path, loader: WatchlistLoader, clock: Clock, opened: set[str]
+) -> None:
+    """A file server may tell no more than when the content changed."""
+    file = directory / "a.yml"
+    file.write_text("- x\n")
+    os.utime(file, (clock.now, clock.now))
+    loader.load()
+    opened.clear()
+    loader.load()
+    assert opened == {"a.yml"}
+
+
+def test_a_time_set_to_the_past_does_not_make_a_file_settled(
+    directory: Path, loader: WatchlistLoader, clock: Clock, opened: set[str]
+) -> None:
+    """Tools that keep the times of what they copy write files that look old."""
+    file = directory / "a.yml"
+    file.write_text("- x\n")
+    os.utime(file, (1000, 1000))
+    clock.now = file.stat().st_ctime
+    loader.load()
+    opened.clear()
+    loader.load()
+    assert opened == {"a.yml"}
+    file.write_text("- y\n")
+    os.utime(file, (1000, 1000))
+    assert loader.load().batches == {"a": ("y",)}
+
+
+# Links
+
+
+def test_a_mounted_config_map_is_followed(tmp_path: Path, loader: WatchlistLoader) -> None:
+    """Kubernetes swaps the link `..data`; the file's own link never changes."""
+    directory = tmp_path / "exports"
+    for number, content in enumerate(["- x\n", "- y\n"], 1):
+        (directory / f"..{number}").mkdir()
+        (directory / f"..{number}" / "a.yml").write_text(content)
+        os.utime(directory / f"..{number}" / "a.yml", (1000, 1000))
+    (directory / "..data").symlink_to("..1")
+    (directory / "a.yml").symlink_to("..data/a.yml")
+    assert loader.load().batches == {"a": ("x",)}
+    (directory / "..data_tmp").symlink_to("..2")
+    (directory / "..data_tmp").rename(directory / "..data")
+    shutil.rmtree(directory / "..1")
+    watchlist = loader.load()
+    assert (watchlist.batches, watchlist.errors) == ({"a": ("y",)}, ())
+
+
+def test_a_file_that_is_back_as_it_was_is_good_again(
+    tmp_path: Path, directory: Path, loader: WatchlistLoader
+) -> None:
+    """What a link led to was away for a moment; it looks as before, and the error is over."""
+    (tmp_path / "volume").mkdir()
+    (tmp_path / "volume" / "a.yml").write_text("- x\n")
+    (directory / "a.yml").symlink_to("../volume/a.yml")
+    assert loader.load().errors == ()
+    (tmp_path / "volume").rename(tmp_path / "away")
+    watchlist = loader.load()
+    assert watchlist.errors == ("a.yml: cannot be read: No such file or directory",)
+    assert watchlist.batches == {"a": ("x",)}
+    (tmp_path / "away").rename(tmp_path / "volume")
+    assert loader.load().errors == ()
+
+
+def test_the_directory_may_be_a_link(tmp_path: Path, directory: Path, clock: Clock) -> None:
+    """Where it leads is looked at on every load."""
+    (directory / "a.yml").write_text("- x\n")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "b.yml").write_text("- y\n")
+    link = tmp_path / "link"
+    link.symlink_to("exports")
+    loader = WatchlistLoader(link, clock)
+    assert loader.load().batches == {"a": ("x",)}
+    link.unlink()
+    link.symlink_to("other")
+    assert loader.load().batches == {"b": ("y",)}
+
+
+def test_a_link_to_a_directory_is_ignored(directory: Path, loader: WatchlistLoader) -> None:
+    """A directory is read without its subdirectories, however they are named and reached."""
+    (directory / "sub").mkdir()
+    (directory / "a.yml").symlink_to("sub")
+    assert loader.load().files == ()

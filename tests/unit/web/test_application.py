@@ -1,0 +1,306 @@
+"""The WSGI application: routes, negotiation and the time that a scrape may take."""
+
+import gzip
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from html.parser import HTMLParser
+from typing import Any
+from wsgiref.util import setup_testing_defaults
+from wsgiref.validate import validator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.metrics.exposition import OPENMETRICS, TEXT, Exposition
+from exporter.metrics.families import export_families
+from exporter.metrics.self_metrics import SelfMetrics
+from exporter.tracker.snapshot import Snapshot
+from exporter.watchlist.watchlist import Watchlist
+from exporter.web.application import Application
+from exporter.web.negotiation import accepts_gzip, negotiate
+
+SNAPSHOT = Snapshot(
+    watchlist=Watchlist(),
+    batches=(),
+    oldest_answers={},
+    up=True,
+    duration=0.25,
+    api_calls=1,
+    last_success=None,
+    rate_limit=None,
+)
+PROMETHEUS_2 = (
+    "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,"
+    "text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
+)
+PROMETHEUS_3 = (
+    "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,"
+    "application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;"
+    "escaping=allow-utf-8;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2"
+)
+
+
+@dataclass
+class Scrapes:
+    """Stands in for the tracker: notes the deadlines, and gives the snapshot."""
+
+    deadlines: list[float] = field(default_factory=list)
+
+    def __call__(self, deadline: float) -> Snapshot:
+        """Scrape."""
+        self.deadlines.append(deadline)
+        return SNAPSHOT
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the application answered."""
+
+    status: str
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Client:
+    """Asks an application whose clock stands at 1,000 s; PEP 3333 is watched over."""
+
+    def __init__(self, *, ready: bool = True, telemetry_path: str = "/metrics") -> None:
+        """Make the application, with a timeout of 10 s and an offset of 500 ms."""
+        self.scrapes = Scrapes()
+        telemetry = SelfMetrics(version="1", revision="", python="3", exporter_metrics=False)
+        self.app = Application(
+            self.scrapes,
+            Exposition(telemetry, export_families(expose_error_messages=False)),
+            version="1.2.3",
+            telemetry_path=telemetry_path,
+            timeout=10.0,
+            timeout_offset=0.5,
+            monotonic=lambda: 1000.0,
+        )
+        if ready:
+            self.app.ready.set()
+
+    def get(self, path: str, method: str = "GET", **headers: str) -> Answer:
+        """Ask for a path."""
+        environ: dict[str, Any] = {"REQUEST_METHOD": method, "SCRIPT_NAME": "", "PATH_INFO": path}
+        environ["QUERY_STRING"] = ""
+        setup_testing_defaults(environ)
+        environ |= {f"HTTP_{name.upper()}": value for name, value in headers.items()}
+        environ["wsgi.input"] = io.BytesIO()
+        started: list[tuple[str, list[tuple[str, str]]]] = []
+
+        def start_response(status: str, fields: list[tuple[str, str]], _: object = None) -> Any:  # noqa: ANN401 # as PEP 3333 has it
+            started.append((status, fields))
+            return None  # what is written goes nowhere
+
+        chunks = validator(self.app)(environ, start_response)
+        try:
+            body = b"".join(chunks)
+        finally:
+            chunks.close()  # type: ignore[attr-defined] # the validator's has it
+        [(status, fields)] = started
+        return Answer(status, dict(fields), body)
+
+
+def test_metrics_are_a_scrape() -> None:
+    """A scrape is made, and its result is the answer."""
+    client = Client()
+    answer = client.get("/metrics")
+    assert answer.status == "200 OK"
+    assert b"\ncavatica_up 1.0\n" in answer.body
+    assert b"\ncavatica_exporter_build_info{" in answer.body
+    assert len(client.scrapes.deadlines) == 1
+
+
+def test_metrics_can_be_elsewhere() -> None:
+    """The path is the flag's; the usual one is then nothing."""
+    client = Client(telemetry_path="/exports")
+    assert client.get("/exports").status == "200 OK"
+    assert client.get("/metrics").status == "404 Not Found"
+
+
+def test_nothing_but_metrics_asks_the_api() -> None:
+    """Probes and browsers make no scrape."""
+    client = Client()
+    for path in ("/", "/-/healthy", "/-/ready", "/favicon.ico"):
+        client.get(path)
+    client.get("/metrics", "POST")
+    assert client.scrapes.deadlines == []
+
+
+def test_before_the_id_files_are_loaded_nothing_is_ready() -> None:
+    """`/-/ready` and the metrics are 503, for nothing is known; the process is healthy."""
+    client = Client(ready=False)
+    for path in ("/-/ready", "/metrics"):
+        assert client.get(path).status == "503 Service Unavailable"
+    assert client.get("/-/healthy").status == "200 OK"
+    assert client.get("/").status == "200 OK"
+    assert client.scrapes.deadlines == []
+    client.app.ready.set()
+    assert client.get("/-/ready").status == "200 OK"
+
+
+@pytest.mark.parametrize("path", ["/", "/metrics", "/-/healthy", "/-/ready"])
+def test_head_is_answered_as_get(path: str) -> None:
+    """Status and headers are the same; the server leaves the body out."""
+    client = Client()
+    got, head = client.get(path), client.get(path, "HEAD")
+    assert (got.status, got.headers) == (head.status, head.headers)
+    assert got.headers["Content-Length"] == str(len(got.body))
+
+
+@pytest.mark.parametrize("path", ["/", "/metrics", "/-/healthy", "/-/ready"])
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE"])
+def test_other_methods_are_not_allowed(method: str, path: str) -> None:
+    """405 says which are."""
+    answer = Client().get(path, method)
+    assert answer.status == "405 Method Not Allowed"
+    assert answer.headers["Allow"] == "GET, HEAD"
+
+
+@pytest.mark.parametrize("path", ["/metrics/", "/Metrics", "/-/", "/-/healthy/", "/x", "/é", "/\0"])
+def test_other_paths_are_not_found(path: str) -> None:
+    """404, whatever the method."""
+    client = Client()
+    assert client.get(path).status == "404 Not Found"
+    assert client.get(path, "POST").status == "404 Not Found"
+
+
+@pytest.mark.parametrize("path", ["/", "/metrics", "/-/healthy", "/-/ready", "/x"])
+def test_no_browser_takes_an_answer_for_something_else(path: str) -> None:
+    """The content type is what is meant."""
+    answer = Client().get(path)
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert answer.headers["Content-Type"].endswith("; charset=utf-8")
+
+
+def test_the_landing_page_has_links_that_work() -> None:
+    """It says what this is, leads to all there is, and runs no script."""
+    client = Client(telemetry_path="/exports")
+    answer = client.get("/")
+    links: list[str] = []
+
+    class Links(HTMLParser):
+        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            links.extend(value for name, value in attrs if tag == "a" and name == "href" and value)
+
+    Links().feed(answer.body.decode())
+    assert b"Version 1.2.3." in answer.body
+    assert links == ["/exports", "/-/healthy", "/-/ready"]
+    assert all(client.get(link).status == "200 OK" for link in links)
+    assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+
+
+@pytest.mark.parametrize(
+    ("told", "seconds"),
+    [
+        ("", 10.0),
+        ("10", 9.5),
+        ("30.000000", 29.5),
+        ("1.5", 1.0),
+        ("0.6", 0.1),
+        ("0.5", 0.25),
+        ("0.1", 0.05),
+        ("1e9", 120.0),
+        ("0", 10.0),
+        ("-1", 10.0),
+        ("nan", 10.0),
+        ("inf", 10.0),
+        ("-inf", 10.0),
+        ("1e999", 10.0),
+        ("ten", 10.0),
+        ("10,20", 10.0),
+        ("\xe9", 10.0),
+    ],
+)
+def test_a_scrape_is_over_before_its_scraper_gives_up(told: str, seconds: float) -> None:
+    """Less the offset, or half where nothing is left; nonsense counts as nothing said."""
+    client = Client()
+    client.get("/metrics", x_prometheus_scrape_timeout_seconds=told)
+    assert client.scrapes.deadlines == [pytest.approx(1000.0 + seconds)]
+
+
+def test_a_scraper_that_says_nothing_has_the_flags_timeout() -> None:
+    """A browser or curl does not say how long it waits."""
+    client = Client()
+    client.get("/metrics")
+    assert client.scrapes.deadlines == [1010.0]
+
+
+@given(told=st.text(st.characters(max_codepoint=255)) | st.floats().map(str))
+def test_no_header_makes_a_scrape_endless(told: str) -> None:
+    """Whatever is told, the deadline is not past, and within two minutes."""
+    client = Client()
+    client.get("/metrics", x_prometheus_scrape_timeout_seconds=told)
+    [deadline] = client.scrapes.deadlines
+    assert 1000 <= deadline <= 1120
+
+
+@pytest.mark.parametrize(
+    ("accept", "expected"),
+    [
+        ("", TEXT),
+        ("*/*", TEXT),
+        ("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", TEXT),
+        (PROMETHEUS_2, OPENMETRICS),
+        (PROMETHEUS_3, OPENMETRICS),
+        ("application/openmetrics-text", OPENMETRICS),
+        ("Application/OpenMetrics-Text; Version=1.0.0", OPENMETRICS),
+        ('application/openmetrics-text; version="1.0.0"', OPENMETRICS),
+        ("application/openmetrics-text;version=1.0.0;q=0.2,text/plain;q=0.3", TEXT),
+        ("application/openmetrics-text;version=1.0.0;q=0.3,text/plain;q=0.2", OPENMETRICS),
+        ("application/openmetrics-text; q=0.3 , text/plain ; q=0.3", OPENMETRICS),
+        ("application/openmetrics-text;q=0", TEXT),
+        ("application/openmetrics-text;q=high", TEXT),
+        ("application/openmetrics-text;q=nan", TEXT),
+        ("application/openmetrics-text;version=9.9.9", TEXT),
+        ("application/openmetrics-text;version=abc,text/plain;q=0.1", TEXT),
+        ("application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily", TEXT),
+        (";;,,=;q", TEXT),
+    ],
+)
+def test_the_format_is_the_one_that_the_scraper_likes_best(accept: str, expected: str) -> None:
+    """q-values count; what nobody asked for, and what is not known, is the text format."""
+    assert negotiate(accept) == expected
+    answer = Client().get("/metrics", accept=accept)
+    assert answer.headers["Content-Type"] == expected
+    assert answer.body.endswith(b"# EOF\n") == (expected == OPENMETRICS)
+
+
+@pytest.mark.parametrize(
+    ("accept_encoding", "expected"),
+    [
+        ("", False),
+        ("gzip", True),
+        ("GZIP", True),
+        ("deflate, gzip;q=1.0, *;q=0.5", True),
+        ("gzip;q=0", False),
+        ("gzip; q=0.001", True),
+        ("*", True),
+        ("*;q=0", False),
+        ("gzip;q=0, *", False),
+        ("*;q=0, gzip", True),
+        ("identity", False),
+        ("br, zstd", False),
+        ("gzip;q=x", False),
+    ],
+)
+def test_the_answer_is_compressed_where_that_is_accepted(
+    accept_encoding: str, *, expected: bool
+) -> None:
+    """As RFC 9110 says, q-values included; it says so, and caches are told what it depends on."""
+    assert accepts_gzip(accept_encoding) == expected
+    answer = Client().get("/metrics", accept_encoding=accept_encoding)
+    assert answer.headers.get("Content-Encoding") == ("gzip" if expected else None)
+    assert answer.headers["Vary"] == "Accept, Accept-Encoding"
+    body = gzip.decompress(answer.body) if expected else answer.body
+    assert body == Client().get("/metrics").body
+
+
+@given(header=st.text(st.characters(max_codepoint=255)))
+def test_no_header_of_a_scraper_is_an_error(header: str) -> None:
+    """Whatever it says, it gets one of the two formats, compressed or not."""
+    assert negotiate(header) in {TEXT, OPENMETRICS}
+    assert accepts_gzip(header) in {True, False}

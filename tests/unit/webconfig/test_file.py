@@ -1,0 +1,457 @@
+"""The web configuration file: what it may say, and what happens when it changes."""
+
+import contextlib
+import logging
+import os
+import shutil
+import ssl
+from pathlib import Path
+
+import pytest
+import trustme
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from exporter.webconfig import WebConfigError, WebConfigFile
+
+DATA = Path(__file__).parents[3] / "tests/data" / "webconfig"
+TLS = "tls_server_config: {cert_file: server.crt, key_file: server.key}\n"
+ALICE = "$2y$05$b4NQLD0vgzawXl56ps3QfeKSlwyQs6zH4Nq1PIeDTI90XPnQi4oFe"
+USERS = f"basic_auth_users: {{alice: {ALICE}}}\n"
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make the files that the examples name."""
+    directory = tmp_path_factory.mktemp("certificates")
+    authority = trustme.CA()
+    server = authority.issue_cert("localhost")
+    authority.cert_pem.write_to_path(str(directory / "ca.crt"))
+    server.cert_chain_pems[0].write_to_path(str(directory / "server.crt"))
+    server.private_key_pem.write_to_path(str(directory / "server.key"))
+    authority.issue_cert("other").private_key_pem.write_to_path(str(directory / "other.key"))
+    key = load_pem_private_key(server.private_key_pem.bytes(), None)
+    (directory / "encrypted.key").write_bytes(
+        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret"))
+    )
+    (directory / "garbage").write_text("garbage", encoding="utf-8")
+    return directory
+
+
+@pytest.fixture
+def directory(certificates: Path, tmp_path: Path) -> Path:
+    """Give a directory with those files that a test may change."""
+    shutil.copytree(certificates, tmp_path, dirs_exist_ok=True)
+    return tmp_path
+
+
+def write(directory: Path, text: str) -> Path:
+    """Write the configuration, as a new file: its signature is another in any case."""
+    new = directory / "new.yml"
+    new.write_text(text, encoding="utf-8")
+    return new.replace(directory / "web.yml")
+
+
+def context_of(file: WebConfigFile) -> ssl.SSLContext:
+    """The context of a file that asks for TLS."""
+    context = file.ssl_context()
+    assert context
+    return context
+
+
+# What it may say
+
+
+def test_an_example_like_that_of_exporter_toolkit(directory: Path) -> None:
+    """Certificate, key and users are what most files hold."""
+    file = WebConfigFile(Path(shutil.copy(DATA / "example.yml", directory)))
+    assert context_of(file).minimum_version == ssl.TLSVersion.TLSv1_2
+    assert context_of(file).verify_mode == ssl.CERT_NONE
+    assert file.users() == {b"alice": ALICE.encode()}
+
+
+def test_everything_that_is_supported_at_once(directory: Path) -> None:
+    """All keys are taken, in one file."""
+    file = WebConfigFile(Path(shutil.copy(DATA / "full.yml", directory)))
+    context = context_of(file)
+    assert context.verify_mode == ssl.CERT_REQUIRED
+    assert context.minimum_version == ssl.TLSVersion.TLSv1_2
+    assert context.maximum_version == ssl.TLSVersion.TLSv1_3
+    assert [each["name"] for each in context.get_ciphers() if each["protocol"] == "TLSv1.2"] == [
+        "ECDHE-RSA-AES128-GCM-SHA256",
+        "ECDHE-ECDSA-AES128-GCM-SHA256",
+    ]
+    assert file.users() == {"a b\u00e4".encode(): ALICE.encode()}
+
+
+@pytest.mark.parametrize("name", ["nothing", "nothing-but-keys"])
+def test_nothing_is_asked_for_by_a_file_without_content(name: str) -> None:
+    """An empty file, and keys without values, mean neither TLS nor authentication."""
+    file = WebConfigFile(DATA / f"{name}.yml")
+    assert file.ssl_context() is None
+    assert file.users() == {}
+
+
+def test_keys_without_values_are_as_good_as_none(directory: Path) -> None:
+    """Optional settings may stand there empty."""
+    file = WebConfigFile(Path(shutil.copy(DATA / "nothing-in-tls.yml", directory)))
+    assert context_of(file).verify_mode == ssl.CERT_NONE
+
+
+@pytest.mark.parametrize("name", ["ECDHE_RSA", "ECDHE_ECDSA"])
+@pytest.mark.parametrize(
+    "rest",
+    [
+        "AES_128_CBC_SHA",
+        "AES_256_CBC_SHA",
+        "AES_128_GCM_SHA256",
+        "AES_256_GCM_SHA384",
+        "CHACHA20_POLY1305_SHA256",
+    ],
+)
+def test_every_suite_of_go_is_one_of_openssl(directory: Path, name: str, rest: str) -> None:
+    """Each name that Go counts as secure stands for exactly one suite of TLS 1.2."""
+    suite = f"TLS_{name}_WITH_{rest}"
+    text = TLS.replace("}", f", cipher_suites: [{suite}], max_version: TLS12}}")
+    old = [
+        each
+        for each in context_of(WebConfigFile(write(directory, text))).get_ciphers()
+        if each["protocol"] != "TLSv1.3"
+    ]
+    (found,) = old
+    words = found["name"].replace("AES", "AES-").split("-")
+    assert set(words) - {""} <= {*suite.replace("_SHA256", "").split("_"), "SHA256"}
+
+
+def test_suites_of_tls_1_3_alone_leave_nothing_for_1_2(directory: Path) -> None:
+    """As with Go, a list without a suite for TLS 1.2 means that only 1.3 is spoken."""
+    text = TLS.replace("}", ", cipher_suites: [TLS_AES_128_GCM_SHA256]}")
+    file = WebConfigFile(write(directory, text))
+    assert context_of(file).minimum_version == ssl.TLSVersion.TLSv1_3
+
+
+@pytest.mark.parametrize(
+    ("wanted", "mode"),
+    [
+        ("NoClientCert", ssl.CERT_NONE),
+        ("RequestClientCert", ssl.CERT_NONE),
+        ("VerifyClientCertIfGiven", ssl.CERT_OPTIONAL),
+        ("RequireAndVerifyClientCert", ssl.CERT_REQUIRED),
+    ],
+)
+def test_every_type_of_client_authentication_that_can_be_had(
+    directory: Path, wanted: str, mode: ssl.VerifyMode
+) -> None:
+    """A type is never taken for a weaker one."""
+    authority = ", client_ca_file: ca.crt" if wanted != "NoClientCert" else ""
+    text = TLS.replace("}", f", client_auth_type: {wanted}{authority}}}")
+    assert context_of(WebConfigFile(write(directory, text))).verify_mode == mode
+
+
+def test_absolute_paths_are_taken_as_they_are(directory: Path, tmp_path: Path) -> None:
+    """Only relative paths are relative to the file."""
+    (tmp_path / "elsewhere").mkdir()
+    text = TLS.replace("server.", f"{directory}/server.")
+    assert context_of(WebConfigFile(write(tmp_path / "elsewhere", text)))
+
+
+# What it may not say
+
+INVALID = {
+    "alias": "3: aliases are not supported: write the value out",
+    "ca-garbage": "5: client_ca_file in tls_server_config holds no certificate in PEM",
+    "ca-without-client-auth": (
+        "4: client_ca_file in tls_server_config has no effect without client_auth_type"
+        " RequireAndVerifyClientCert"
+    ),
+    "cert-directory": "2: cert_file in tls_server_config cannot be read: DIRECTORY: Is a directory",
+    "cert-garbage": (
+        "2: cert_file in tls_server_config or key_file is not PEM, or the key is encrypted"
+    ),
+    "cert-list": "3: cert_file in tls_server_config must be text",
+    "cert-missing": (
+        "3: cert_file in tls_server_config cannot be read: DIRECTORY/nowhere.crt:"
+        " No such file or directory"
+    ),
+    "cert-nul": (
+        "2: cert_file in tls_server_config cannot be read: DIRECTORY/server\\x00.crt:"
+        " embedded null byte"
+    ),
+    "cipher": (
+        "4: cipher_suites in tls_server_config cannot be TLS_RSA_WITH_RC4_128_SHA;"
+        " did you mean TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA?"
+    ),
+    "cipher-text": "4: cipher_suites in tls_server_config must be a list of texts",
+    "cipher-version": (
+        "5: cipher_suites in tls_server_config has none for TLS 1.2, which max_version asks for"
+    ),
+    "client-auth": (
+        "4: client_auth_type in tls_server_config cannot be RequireAndVerifyClientCerts;"
+        " did you mean RequireAndVerifyClientCert?"
+    ),
+    "client-auth-unverified": (
+        "4: client_auth_type in tls_server_config cannot ask for a certificate without verifying"
+        " it; use RequireAndVerifyClientCert"
+    ),
+    "client-auth-without-ca": "2: client_ca_file in tls_server_config is missing",
+    "curves": (
+        "4: curve_preferences in tls_server_config is not supported by this exporter: leave it out"
+    ),
+    "encoding": "2: not UTF-8 text",
+    "encrypted-key": (
+        "2: cert_file in tls_server_config or key_file is not PEM, or the key is encrypted"
+    ),
+    "hash-cost": (
+        "2: alice in basic_auth_users must be a bcrypt hash, as `htpasswd -nBC 10 ''` makes it"
+    ),
+    "colon": (
+        "2: a name in basic_auth_users must hold no colon; the one before a hash is followed by a"
+        " space"
+    ),
+    "headers": "3: headers in http_server_config is not supported by this exporter: leave it out",
+    "http-key": "2: unknown key http3 in http_server_config; did you mean http2?",
+    "http2": "2: http2 in http_server_config cannot be maybe; known are true, false",
+    "inline-certificate": (
+        "2: cert in tls_server_config is not supported by this exporter: use cert_file"
+    ),
+    "list": "2: must be a mapping of tls_server_config, http_server_config, basic_auth_users",
+    "no-cert": "3: cert_file in tls_server_config is missing",
+    "no-key": "2: key_file in tls_server_config is missing",
+    "no-password": (
+        "2: alice in basic_auth_users must be a bcrypt hash, as `htpasswd -nBC 10 ''` makes it"
+    ),
+    "old-version": (
+        "4: min_version in tls_server_config must be TLS12 or TLS13: what is older is broken"
+    ),
+    "other-key": "2: cert_file in tls_server_config and key_file do not belong together",
+    "password": (
+        "3: bob in basic_auth_users must be a bcrypt hash, as `htpasswd -nBC 10 ''` makes it"
+    ),
+    "password-list": "2: alice in basic_auth_users must be text",
+    "prefer": (
+        "4: prefer_server_cipher_suites in tls_server_config cannot be perhaps;"
+        " known are true, false"
+    ),
+    "rate-limit": "1: rate_limit in the file is not supported by this exporter: leave it out",
+    "repeated-key": "3: the key alice is repeated",
+    "sans": (
+        "4: client_allowed_sans in tls_server_config is not supported by this exporter:"
+        " use a certificate authority for nobody but those who may come in"
+    ),
+    "strange-key": (
+        "1: unknown key strange\\n in the file; known are tls_server_config, http_server_config,"
+        " basic_auth_users"
+    ),
+    "tls-key": "2: unknown key cert_fil in tls_server_config; did you mean cert_file?",
+    "tls-list": "1: tls_server_config in the file must be a mapping",
+    "unknown-key": "2: unknown key tls_config in the file; did you mean tls_server_config?",
+    "users-list": "1: basic_auth_users in the file must be a mapping",
+    "version": "4: min_version in tls_server_config cannot be TLS1.2; did you mean TLS12?",
+    "version-order": "5: max_version in tls_server_config is below min_version",
+    "yaml": (
+        "3: not YAML: did not find expected ',' or ']', while parsing a flow sequence that begins"
+        " in line 2"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", INVALID)
+def test_an_invalid_file_is_refused(directory: Path, name: str) -> None:
+    """The error names file, line and key, and what is right."""
+    path = Path(shutil.copy(DATA / f"invalid-{name}.yml", directory))
+    with pytest.raises(WebConfigError) as error:
+        WebConfigFile(path)
+    assert str(error.value) == f"{path}:{INVALID[name]}".replace("DIRECTORY", str(directory))
+
+
+def test_every_invalid_example_has_its_message() -> None:
+    """No example is forgotten in the table."""
+    files = {path.stem.removeprefix("invalid-") for path in DATA.glob("invalid-*.yml")}
+    assert files == set(INVALID)
+
+
+def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    """The error names the file."""
+    with pytest.raises(WebConfigError, match=r"web\.yml: No such file or directory$"):
+        WebConfigFile(tmp_path / "web.yml")
+
+
+def test_a_huge_file_is_refused(tmp_path: Path) -> None:
+    """What cannot be a web configuration is not read to its end."""
+    with pytest.raises(WebConfigError, match=r"web\.yml: larger than 1048576 bytes$"):
+        WebConfigFile(write(tmp_path, " " * 1_048_577))
+
+
+def test_a_named_pipe_is_refused_at_once(directory: Path) -> None:
+    """Nothing is waited for: every connection asks for the file, and would wait as well."""
+    os.mkfifo(directory / "pipe")
+    with pytest.raises(WebConfigError, match=r"pipe: not a regular file$"):
+        WebConfigFile(directory / "pipe")
+    text = TLS.replace(
+        "}", ", client_auth_type: RequireAndVerifyClientCert, client_ca_file: ca.crt}"
+    )
+    for name in ("server.crt", "server.key", "ca.crt"):
+        with pytest.raises(WebConfigError, match=r"cannot be read: .*pipe: not a regular file$"):
+            WebConfigFile(write(directory, text.replace(name, "pipe")))
+
+
+def test_a_pipe_in_the_place_of_the_file_leaves_what_was_in_force(directory: Path) -> None:
+    """Who asks for the password is answered as before."""
+    path = write(directory, USERS)
+    file = WebConfigFile(path)
+    path.unlink()
+    os.mkfifo(path)
+    assert set(file.users()) == {b"alice"}
+
+
+def test_a_huge_certificate_is_refused(directory: Path) -> None:
+    """Nothing that is not text of a megabyte at most is handed to OpenSSL."""
+    os.truncate(directory / "server.crt", 1_048_577)
+    with pytest.raises(WebConfigError, match=r"server\.crt: larger than 1048576 bytes$"):
+        WebConfigFile(write(directory, TLS))
+
+
+def test_deep_nesting_is_refused(tmp_path: Path) -> None:
+    """The parser's stack has an end; the file does not reach it."""
+    with pytest.raises(WebConfigError, match=r"web\.yml:1: nested more than 50 levels deep$"):
+        WebConfigFile(write(tmp_path, "[" * 100_000))
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.binary(max_size=60) | st.text(max_size=60).map(str.encode))
+def test_any_content_is_taken_or_refused(tmp_path: Path, data: bytes) -> None:
+    """No bytes end in anything but a configuration or a `WebConfigError`."""
+    path = tmp_path / "web.yml"
+    path.write_bytes(data)
+    with contextlib.suppress(WebConfigError):
+        WebConfigFile(path)
+
+
+# What happens when it changes
+
+
+def test_what_did_not_change_is_not_read_again(directory: Path) -> None:
+    """Connections share a context as long as nothing changed."""
+    file = WebConfigFile(write(directory, TLS))
+    assert file.ssl_context() is file.ssl_context()
+
+
+@pytest.mark.parametrize("name", ["web.yml", "server.crt", "server.key"])
+def test_whatever_changed_is_read_again(
+    directory: Path, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The file, the certificate and the key: a change of any takes effect, and is logged."""
+    caplog.set_level(logging.INFO)
+    path = write(directory, TLS)
+    file = WebConfigFile(path)
+    before = file.ssl_context()
+    os.utime(directory / name, (1, 1))
+    assert file.ssl_context() is not before
+    assert caplog.messages == [f"the web configuration was read again: {path}"]
+
+
+def test_users_change_without_a_restart(directory: Path) -> None:
+    """Who was added may come in with the next request, who was removed may not."""
+    file = WebConfigFile(write(directory, USERS))
+    write(directory, USERS.replace("alice", "bob"))
+    assert set(file.users()) == {b"bob"}
+
+
+def test_protection_can_be_added_without_a_restart(directory: Path) -> None:
+    """TLS and passwords hold from the moment the file asks for them."""
+    file = WebConfigFile(write(directory, ""))
+    write(directory, TLS + USERS)
+    assert file.ssl_context()
+    assert file.users()
+
+
+def test_a_broken_change_leaves_what_was_in_force(
+    directory: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The last good state stays; the error is logged once, however often it is looked at."""
+    path = write(directory, TLS + USERS)
+    file = WebConfigFile(path)
+    before = file.ssl_context()
+    write(directory, "tls_server_config: {cert_fil: x}\n")
+    for _ in range(3):
+        assert file.ssl_context() is before
+        assert file.users()
+    (message,) = caplog.messages
+    assert message == (
+        f"{path}:1: unknown key cert_fil in tls_server_config; did you mean cert_file?;"
+        " what was in force stays in force"
+    )
+    write(directory, TLS + USERS)
+    assert file.ssl_context() is not before
+
+
+def test_a_file_that_vanishes_leaves_what_was_in_force(
+    directory: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A file that is replaced by removing it first is gone for a moment, and comes back."""
+    file = WebConfigFile(write(directory, USERS))
+    (directory / "web.yml").unlink()
+    assert file.users()
+    assert len(caplog.messages) == 1
+    write(directory, USERS.replace("alice", "bob"))
+    assert set(file.users()) == {b"bob"}
+
+
+def test_a_certificate_without_its_key_waits_for_it(directory: Path) -> None:
+    """While certificate and key are replaced one after the other, the old pair stays."""
+    file = WebConfigFile(write(directory, TLS))
+    before = file.ssl_context()
+    new = trustme.CA().issue_cert("localhost")
+    new.cert_chain_pems[0].write_to_path(str(directory / "server.crt"))
+    assert file.ssl_context() is before
+    new.private_key_pem.write_to_path(str(directory / "server.key"))
+    assert file.ssl_context() is not before
+
+
+CLIENTS = TLS.replace(
+    "}", ", client_auth_type: RequireAndVerifyClientCert, client_ca_file: ca.crt}"
+)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (USERS, ""),
+        (USERS, TLS),
+        (TLS, USERS),
+        (TLS + USERS, TLS),
+        (CLIENTS, TLS),
+        (CLIENTS, CLIENTS.replace("RequireAndVerifyClientCert", "VerifyClientCertIfGiven")),
+    ],
+)
+def test_less_protection_takes_a_forced_reload(
+    directory: Path, caplog: pytest.LogCaptureFixture, before: str, after: str
+) -> None:
+    """A file that is just being written can look as if nobody needed a password any more."""
+    path = write(directory, before)
+    file = WebConfigFile(path)
+    had_tls, had_users = bool(file.ssl_context()), bool(file.users())
+    write(directory, after)
+    file.reload()
+    assert (bool(file.ssl_context()), bool(file.users())) == (had_tls, had_users)
+    (message,) = caplog.messages
+    assert message == (
+        f"{path}: protects less than before; if that is meant, send SIGHUP or restart;"
+        " what was in force stays in force"
+    )
+    file.reload(force=True)
+    assert (bool(file.ssl_context()), bool(file.users())) == ("tls_" in after, "users" in after)
+
+
+def test_a_forced_reload_reads_what_did_not_change(directory: Path) -> None:
+    """SIGHUP reads everything, whatever the file system tells of it."""
+    file = WebConfigFile(write(directory, TLS))
+    before = file.ssl_context()
+    file.reload(force=True)
+    assert file.ssl_context() is not before
