@@ -100,6 +100,8 @@ class Snapshot:
         duration: Of the scrape, in seconds.
         api_calls: HTTP requests that the scrape sent.
         last_success: Unix time of the end of the last scrape that was `up`, or None.
+        time: Unix time of the end of this scrape.
+        problem: Why the API's last calls failed, in words of ours that are safe to show, or None.
         rate_limit: What the API said of it last, or None.
     """
 
@@ -111,6 +113,8 @@ class Snapshot:
     api_calls: int
     last_success: float | None
     rate_limit: RateLimit | None
+    time: float
+    problem: str | None = None
 
 
 def _total(exports: Iterable[WatchedExport]) -> Totals:

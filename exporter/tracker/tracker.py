@@ -189,6 +189,8 @@ class Tracker:
             api_calls=requests,
             last_success=self._last_success,
             rate_limit=self._quota.rate_limit,
+            time=unix,
+            problem=self._failure,
         )
 
     def _ask(self, this: _Round, deadline: float) -> None:

@@ -209,6 +209,7 @@ def test_many_series_are_worth_a_warning(
             api_calls=0,
             last_success=None,
             rate_limit=None,
+            time=1_700_000_000.0,
         )
         exposition.render(snapshot, TEXT, compress=False)
 

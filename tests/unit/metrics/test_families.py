@@ -67,6 +67,7 @@ SNAPSHOT = Snapshot(
     api_calls=2,
     last_success=None,
     rate_limit=None,
+    time=1_700_000_000.0,
 )
 
 

@@ -936,3 +936,15 @@ class Life(RuleBasedStateMachine):
 TestLife = Life.TestCase
 TestLife.__doc__ = "Whatever happens, a scrape shows what a naive model of the specification knows."
 TestLife.settings = settings(examples(25), stateful_step_count=15)
+
+
+def test_a_snapshot_tells_when_it_was_taken_and_what_was_wrong_with_the_api(scene: Scene) -> None:
+    """The problem is the last failure's until a call succeeds."""
+    assert scene.scrape().problem is None
+    scene.clock.pass_by(60)
+    scene.api.failure = error("auth")
+    snapshot = scene.scrape()
+    assert snapshot.problem == "auth: as the test wants it"
+    assert snapshot.time == scene.clock.time()
+    scene.api.failure = None
+    assert scene.scrape().problem is None

@@ -30,6 +30,7 @@ SNAPSHOT = Snapshot(
     api_calls=1,
     last_success=None,
     rate_limit=None,
+    time=1_700_000_000.0,
 )
 PROMETHEUS_2 = (
     "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,"
