@@ -96,12 +96,23 @@ class ApiError(Exception):
         *,
         status: int | None = None,
         rate_limit: RateLimit | None = None,
+        requests: int = 1,
     ) -> None:
         super().__init__(text)
         self.reason: Reason = reason
         self.status = status
         self.rate_limit = rate_limit
-        self.requests = 0
+        self.requests = requests
+
+    def with_requests(self, requests: int) -> "ApiError":
+        """Return the same failure of a call that took so many requests."""
+        return ApiError(
+            self.reason,
+            str(self),
+            status=self.status,
+            rate_limit=self.rate_limit,
+            requests=requests,
+        )
 
     @property
     def worth_a_retry(self) -> bool:

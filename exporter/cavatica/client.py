@@ -7,6 +7,7 @@ configured host only.
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from http import HTTPStatus
 
 from exporter.cavatica.answer import (
@@ -70,13 +71,16 @@ class Client:
             ApiError: when there is no answer to use.
         """
         try:
-            return self._attempt(ids, deadline, number=1)
+            return self._attempt(ids, deadline)
         except ApiError as error:
             if not error.worth_a_retry or self._monotonic() >= deadline:
                 raise
-        return self._attempt(ids, deadline, number=2)
+        try:
+            return replace(self._attempt(ids, deadline), requests=2)
+        except ApiError as error:
+            raise error.with_requests(2) from error.__cause__
 
-    def _attempt(self, ids: Sequence[str], deadline: float, number: int) -> BulkResponse:
+    def _attempt(self, ids: Sequence[str], deadline: float) -> BulkResponse:
         began = self._monotonic()
         status: int | None = None
         reason: Reason | None = None
@@ -86,11 +90,10 @@ class Client:
             outcomes, complete = pair_items(ids, _items(reply))
         except ApiError as error:
             status, reason = error.status, error.reason
-            error.requests = number
             raise
         else:
             reason = None if complete else "invalid_response"
-            return BulkResponse(outcomes, complete, _rate_limit(reply), number)
+            return BulkResponse(outcomes, complete, _rate_limit(reply), requests=1)
         finally:
             self._observe(RequestOutcome(status, self._monotonic() - began, reason))
 

@@ -9,7 +9,7 @@ import ipaddress
 import logging
 import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -101,6 +101,38 @@ class Api:
     url: str
     token: Token | TokenFile
     origin: str
+
+
+class Credentials:
+    """The API and its token, which may change while the exporter runs.
+
+    Args:
+        find: Returns the API that flags, environment and files name now.
+
+    Raises:
+        CredentialsError: there is no token or no URL to use at the start.
+    """
+
+    def __init__(self, find: Callable[[], Api]) -> None:
+        self._find = find
+        self.api = find()
+
+    def token(self) -> str:
+        """Return the token for the next request."""
+        return self.api.token()
+
+    def reload(self) -> None:
+        """Look for the token again; if there is none, the last one stays in use."""
+        try:
+            found = self._find()
+        except CredentialsError as error:
+            _log.warning("the last token stays in use", extra={"err": str(error)})
+            return
+        if found.url != self.api.url:
+            # One API's token must not go to another.
+            _log.warning("API URL changed; restart to apply", extra={"url": found.url})
+            return
+        self.api = found
 
 
 def find_api(

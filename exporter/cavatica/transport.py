@@ -6,6 +6,7 @@ to that thread and its connection is cut.
 """
 
 import contextlib
+import functools
 import http.client
 import os
 import socket
@@ -15,7 +16,7 @@ from concurrent import futures
 from contextvars import ContextVar
 from dataclasses import dataclass
 from http.cookiejar import DefaultCookiePolicy
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import requests
 import requests.adapters
@@ -23,7 +24,8 @@ import requests.auth
 import urllib3
 import urllib3.connection
 
-Reason = Literal["timeout", "connection", "tls", "invalid_response"]
+from exporter import background
+from exporter.cavatica.answer import Reason
 
 #: An answer is not read on beyond this; a hundred exports are some 150 kB.
 MAX_ANSWER_BYTES: Final = 4 * 2**20
@@ -101,16 +103,9 @@ class Transport:
             TransportError: when there is no answer within the time, or none that can be read.
         """
         line = _Line()
-        future: futures.Future[Response] = futures.Future()
-
-        def run() -> None:
-            try:
-                future.set_result(self._exchange(url, payload, timeout, line))
-            except BaseException as error:  # noqa: BLE001 # result() raises it again
-                future.set_exception(error)
-
+        exchange = functools.partial(self._exchange, url, payload, timeout, line)
         try:
-            threading.Thread(target=run, name="api-call", daemon=True).start()
+            future = background.start(exchange, "api-call")
         except RuntimeError as error:
             raise TransportError("connection", "the system has no thread for a call") from error
         try:

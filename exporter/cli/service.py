@@ -17,7 +17,7 @@ import click
 
 from exporter import __version__
 from exporter.cavatica.client import Client
-from exporter.cavatica.credentials import Api, CredentialsError, Token, find_api
+from exporter.cavatica.credentials import Api, Credentials, Token, find_api
 from exporter.cli.demo import Demo
 from exporter.cli.flags import Flags
 from exporter.cli.revision import find_revision
@@ -65,7 +65,7 @@ class Exporter:
 
     def __init__(self, flags: Flags, demo: Demo | None, path: Path) -> None:
         self._flags = flags
-        self._credentials = _Credentials(flags, demo)
+        self._credentials = Credentials(lambda: find_credentials(flags, demo))
         self._clock = SystemClock()
         self._loader = WatchlistLoader(path, self._clock.time)
         # A scrape and a SIGHUP must not read the files at once.
@@ -178,32 +178,6 @@ def _listen(
         return Server(app, address, tls=tls)
     except OSError as error:
         raise StartError(f"--web.listen-address: {error.strerror}") from error
-
-
-class _Credentials:
-    """Where the API is and the token for it, which may change while the exporter runs."""
-
-    def __init__(self, flags: Flags, demo: Demo | None) -> None:
-        self._flags = flags
-        self._demo = demo
-        self.api = find_credentials(flags, demo)
-
-    def token(self) -> str:
-        """Give the token for the next request."""
-        return self.api.token()
-
-    def reload(self) -> None:
-        """Look for the token again; where there is none, the last one stays."""
-        try:
-            found = find_credentials(self._flags, self._demo)
-        except CredentialsError as error:
-            _log.warning("the last token stays in use", extra={"err": str(error)})
-            return
-        if found.url != self.api.url:
-            # One API's token must not go to another.
-            _log.warning("another URL of the API takes a restart", extra={"url": found.url})
-            return
-        self.api = found
 
 
 def find_credentials(flags: Flags, demo: Demo | None) -> Api:

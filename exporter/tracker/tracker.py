@@ -1,5 +1,6 @@
 """One scrape at a time: look at the watchlist, ask the API, publish what is known."""
 
+import functools
 import logging
 import threading
 from collections import deque
@@ -8,6 +9,7 @@ from concurrent import futures
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
+from exporter import background
 from exporter.cavatica.answer import MAX_CALLS, MAX_IDS, ApiError, BulkResponse
 from exporter.clock import Clock
 from exporter.tracker.rate_limit import RateLimiter
@@ -215,20 +217,12 @@ class Tracker:
 
     def _begin(self, ids: Sequence[str], deadline: float) -> "futures.Future[BulkResponse]":
         """Make a call in a thread that the process does not wait for at its end."""
-        future: futures.Future[BulkResponse] = futures.Future()
-
-        def run() -> None:
-            try:
-                future.set_result(self._bulk_get(ids, deadline))
-            except BaseException as error:  # noqa: BLE001 # result() raises it again
-                future.set_exception(error)
-
+        call = functools.partial(self._bulk_get, ids, deadline)
         try:
-            threading.Thread(target=run, name="scrape", daemon=True).start()
+            return background.start(call, "scrape")
         except RuntimeError:
-            # The system has no thread to give: the call is made in this one, and others wait.
-            run()
-        return future
+            # The system has no thread left: make the call in this one, and let others wait.
+            return background.run(call)
 
     def _may_ask(self, this: _Round, under_way: int, deadline: float) -> bool:
         if not this.waiting or under_way == MAX_CALLS:

@@ -72,9 +72,7 @@ class FakeApi:
 
 def error(reason: Reason, rate_limit: RateLimit | None = None, requests: int = 1) -> ApiError:
     """Give the failure of a call."""
-    failure = ApiError(reason, "as the test wants it", rate_limit=rate_limit)
-    failure.requests = requests
-    return failure
+    return ApiError(reason, "as the test wants it", rate_limit=rate_limit, requests=requests)
 
 
 def ids(count: int, prefix: str = "e") -> tuple[str, ...]:

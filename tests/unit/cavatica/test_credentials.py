@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from exporter.cavatica.credentials import (
     CAVATICA_URL,
     Api,
+    Credentials,
     CredentialsError,
     Token,
     TokenFile,
@@ -366,3 +367,57 @@ def test_calls_side_by_side_have_the_same_token(
         thread.join()
     assert seen == ["t-two"] * 4
     assert caplog.messages == ["the token was read again"]
+
+
+class TestCredentials:
+    """The API and its token, looked for again on demand."""
+
+    @pytest.fixture
+    def found(self) -> list[Api | CredentialsError]:
+        """What is found each time: the first, then the next."""
+        return [Api("https://a.example/v2", Token("t-1", "here"), "here")]
+
+    @pytest.fixture
+    def credentials(self, found: list[Api | CredentialsError]) -> Credentials:
+        """Credentials that find these."""
+
+        def find() -> Api:
+            result = found.pop(0)
+            if isinstance(result, CredentialsError):
+                raise result
+            return result
+
+        return Credentials(find)
+
+    def test_have_the_new_token_of_the_same_api(
+        self, credentials: Credentials, found: list[Api | CredentialsError]
+    ) -> None:
+        """The next request uses it."""
+        found.append(Api("https://a.example/v2", Token("t-2", "there"), "there"))
+        before = credentials.token()
+        credentials.reload()
+        assert (before, credentials.token(), credentials.api.origin) == ("t-1", "t-2", "there")
+
+    def test_keep_the_token_of_another_api_to_themselves(
+        self,
+        credentials: Credentials,
+        found: list[Api | CredentialsError],
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        """Neither URL nor token changes: one API's token must not go to another."""
+        found.append(Api("https://b.example/v2", Token("t-2", "there"), "there"))
+        credentials.reload()
+        assert (credentials.token(), credentials.api.url) == ("t-1", "https://a.example/v2")
+        assert caplog.messages == ["API URL changed; restart to apply"]
+
+    def test_keep_the_last_token_where_none_is_found(
+        self,
+        credentials: Credentials,
+        found: list[Api | CredentialsError],
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        """An environment or a file that is being changed costs nothing but a warning."""
+        found.append(CredentialsError("there is no token"))
+        credentials.reload()
+        assert credentials.token() == "t-1"
+        assert caplog.messages == ["the last token stays in use"]

@@ -1,0 +1,33 @@
+"""Work in a thread of its own, which the process does not wait for at its end."""
+
+import threading
+from collections.abc import Callable
+from concurrent import futures
+from typing import TypeVar
+
+_Result = TypeVar("_Result")
+
+
+def start(work: Callable[[], _Result], name: str) -> futures.Future[_Result]:
+    """Run `work` in a daemon thread and return the future of its result.
+
+    Raises:
+        RuntimeError: the system has no thread left.
+    """
+    future: futures.Future[_Result] = futures.Future()
+    threading.Thread(target=_complete, args=(future, work), name=name, daemon=True).start()
+    return future
+
+
+def run(work: Callable[[], _Result]) -> futures.Future[_Result]:
+    """Run `work` in this thread and return the future of its result, which is done."""
+    future: futures.Future[_Result] = futures.Future()
+    _complete(future, work)
+    return future
+
+
+def _complete(future: futures.Future[_Result], work: Callable[[], _Result]) -> None:
+    try:
+        future.set_result(work())
+    except BaseException as error:  # noqa: BLE001 # result() raises it again
+        future.set_exception(error)

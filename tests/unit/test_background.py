@@ -1,0 +1,48 @@
+"""Work in a thread of its own."""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+
+import pytest
+
+from exporter import background
+
+
+def start(work: Callable[[], int]) -> Future[int]:
+    """Start the work under a name."""
+    return background.start(work, "some-work")
+
+
+def fail() -> int:
+    """Fail as nothing in the exporter does."""
+    raise SystemExit(3)
+
+
+@pytest.mark.parametrize("begin", [start, background.run])
+def test_the_future_has_the_result(begin: Callable[[Callable[[], int]], Future[int]]) -> None:
+    """Whichever thread the work ran in."""
+    assert begin(lambda: 7).result(5) == 7
+
+
+@pytest.mark.parametrize("begin", [start, background.run])
+def test_the_future_has_the_exception(begin: Callable[[Callable[[], int]], Future[int]]) -> None:
+    """Whatever the work raised is raised again where the result is asked for."""
+    with pytest.raises(SystemExit):
+        begin(fail).result(5)
+
+
+def test_the_process_does_not_wait_for_the_thread() -> None:
+    """The thread has the name that it was given, and is a daemon."""
+    thread = background.start(threading.current_thread, "some-work").result(5)
+    assert (thread.name, thread.daemon) == ("some-work", True)
+
+
+def test_a_system_without_threads_is_told_to_the_caller() -> None:
+    """The work has not begun."""
+    before = threading.stack_size(1 << 46)
+    try:
+        with pytest.raises(RuntimeError):
+            start(lambda: 7)
+    finally:
+        threading.stack_size(before)
