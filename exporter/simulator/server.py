@@ -62,7 +62,7 @@ class _Server(ThreadingMixIn, TCPServer):
                 with suppress(OSError):  # the client was faster
                     connection.shutdown(SHUT_RDWR)
 
-    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 - dito
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 - ditto
         # A client may go away whenever it likes; everything else is a mistake worth a traceback.
         if not isinstance(sys.exc_info()[1], ConnectionError):
             super().handle_error(request, client_address)
