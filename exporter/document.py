@@ -1,60 +1,41 @@
-"""Reading YAML and JSON strictly, and remembering the lines.
+"""Strict readers of YAML and JSON that keep the line of every value.
 
-A document is nested lists, dicts and texts. What stands in a file is untrusted: repeated keys,
-aliases, deep nesting and masses of values are errors, and no scalar becomes anything but text.
+A document consists of nested lists, dicts and texts. Its content is untrusted: repeated keys,
+aliases, deep nesting and masses of values are errors, and every scalar is a text.
 """
 
 import json
 import re
-from typing import Final
+from typing import Final, NoReturn
 
 import yaml
 
+from exporter.text import TextError, excerpt
+
 # An API answer saved as YAML is seven levels deep. libyaml recurses for each level on the C stack.
 MAX_DEPTH: Final = 50
-# 100,000 IDs, each of them acknowledged as well. The scrape that finds a new file reads it first:
-# this many take a second or two.
+# 100,000 IDs, each of them acknowledged as well; they are read in a second or two.
 MAX_VALUES: Final = 250_000
 
-_MAX_SHOWN_CHARS = 64
+# PyYAML may be built without libyaml (some platforms have no such wheel). Its own reader takes
+# 20 to 80 times as long, up to 6 s for this many characters.
+_HAS_LIBYAML = hasattr(yaml, "CBaseLoader")
+_YAML_READER = yaml.CBaseLoader if _HAS_LIBYAML else yaml.BaseLoader
+_MAX_CHARS_WITHOUT_LIBYAML = 2**20
 
-# Where libyaml sees one: a percent sign that nothing stands before in its line. YAML knows five
-# line breaks, and a mark of the byte order may stand at the beginning.
+# What YAML does not allow in a text, whatever a reader would take.
+_FORBIDDEN = re.compile(r"[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+# A percent sign at the start of a line. YAML knows five line breaks, and a byte order mark may
+# precede the first line.
 _DIRECTIVE = re.compile(r"%(?<![^\n\r\x85\u2028\u2029\ufeff]%)")
 
-# What matters of a text that is known to be JSON: brackets, where strings begin, bare words.
+# The tokens of a text that is known to be JSON: brackets, the start of a string, bare words.
 _JSON_TOKEN = re.compile(r'[\[\]{}"]|[^\s,:\[\]{}"]+')
 
 
-class DocumentError(ValueError):
-    """The text is no such document.
-
-    Attributes:
-        line: From 1; None where it cannot be told.
-    """
-
-    def __init__(self, line: int | None, problem: str) -> None:
-        super().__init__(problem)
-        self.line = line
-
-
-def printable(text: str) -> str:
-    r"""Escape what a log line or a label should not hold: control characters, broken encoding.
-
-    Different texts stay different: a backslash becomes two.
-    """
-    return "".join(
-        c if c.isprintable() and c != "\\" else c.encode("unicode_escape").decode() for c in text
-    )
-
-
-def excerpt(text: str) -> str:
-    """Give the beginning of an untrusted text, for a message."""
-    return printable(text[:_MAX_SHOWN_CHARS])
-
-
-def _too_many(line: int | None) -> DocumentError:
-    return DocumentError(line, f"holds more than {MAX_VALUES} values")
+def _too_many(line: int | None) -> TextError:
+    return TextError(line, f"holds more than {MAX_VALUES} values")
 
 
 class _Text(str):
@@ -71,15 +52,15 @@ class _Dict(dict[str, object]):
 
 
 def line_of(value: object) -> int | None:
-    """Give the line, from 1, of a value or a key of a document that was read here."""
+    """Return the line, from 1, of a value or key of a document; None for any other object."""
     return getattr(value, "line", None)
 
 
 class _Builder:
-    """Puts a document together from values in the order of the text."""
+    """Assembles a document from its values in the order of the text."""
 
     def __init__(self) -> None:
-        # The open containers; beside each mapping the key that waits for its value.
+        # The open containers; beside each mapping the key whose value comes next.
         self._open: list[tuple[_List | _Dict, list[_Text]]] = []
         self._values = 0
         self.document: object = None
@@ -91,7 +72,7 @@ class _Builder:
             raise _too_many(line)
         if not self._open:
             if self.document is not None:
-                raise DocumentError(line, "more than one document")
+                raise TextError(line, "more than one document")
             self.document = value
             return
         container, keys = self._open[-1]
@@ -100,9 +81,9 @@ class _Builder:
         elif keys:
             container[keys.pop()] = value
         elif not isinstance(value, _Text):
-            raise DocumentError(line, "a key must be text")
+            raise TextError(line, "a key must be text")
         elif value in container:
-            raise DocumentError(line, f"the key {excerpt(value)} is repeated")
+            raise TextError(line, f"the key {excerpt(value)} is repeated")
         else:
             keys.append(value)
 
@@ -110,27 +91,29 @@ class _Builder:
         self.add(container, line)
         self._open.append((container, []))
         if len(self._open) > MAX_DEPTH:
-            raise DocumentError(line, f"nested more than {MAX_DEPTH} levels deep")
+            raise TextError(line, f"nested more than {MAX_DEPTH} levels deep")
 
     def end(self) -> None:
         self._open.pop()
 
+    def alias(self, line: int) -> NoReturn:
+        raise TextError(line, "aliases are not supported: write the value out")
+
 
 def read_yaml(text: str) -> object:
-    """Read a YAML document in which every key stands once.
+    """Read a YAML document in which no key is repeated.
 
     Raises:
-        DocumentError: also for aliases, directives, a second document, and beyond the limits above.
+        TextError: also for aliases, directives, a second document, and beyond the limits above.
     """
-    # libyaml compares each with all before it, and stops the whole process for as long.
-    if directive := _DIRECTIVE.search(text):
-        line = text.count("\n", 0, directive.start()) + 1
-        raise DocumentError(line, "directives are not supported: no line may begin with %")
+    _check_yaml(text)
     builder = _Builder()
+    line = 1
     try:
-        for event in yaml.parse(text, Loader=yaml.CBaseLoader):
-            line = event.start_mark.line + 1  # type: ignore[union-attr] # events of a text have it
+        for event in yaml.parse(text, Loader=_YAML_READER):
+            line = event.start_mark.line + 1  # type: ignore[union-attr] # events of a text have one
             if isinstance(event, yaml.ScalarEvent):
+                event.value.encode()  # libyaml refuses lone surrogates, PyYAML's own reader not
                 builder.add(_Text(event.value), line)
             elif isinstance(event, yaml.SequenceStartEvent):
                 builder.begin(_List(), line)
@@ -139,48 +122,66 @@ def read_yaml(text: str) -> object:
             elif isinstance(event, yaml.CollectionEndEvent):
                 builder.end()
             elif isinstance(event, yaml.AliasEvent):
-                raise DocumentError(line, "aliases are not supported: write the value out")
+                builder.alias(line)
+    except TextError:
+        raise
     except yaml.MarkedYAMLError as error:
         raise _not_yaml(error) from None
-    except yaml.reader.ReaderError as error:
-        # The position is one of the UTF-8 that libyaml reads.
-        line = text.encode().count(b"\n", 0, error.position) + 1
-        character = f"U+{error.character:04X}"
-        raise DocumentError(line, f"not YAML: it forbids the character {character}") from None
+    except (ValueError, OverflowError):
+        # PyYAML's own reader fails on escapes beyond Unicode.
+        raise TextError(line, "not YAML: an escape stands for no character") from None
     return builder.document
 
 
-def _not_yaml(error: yaml.MarkedYAMLError) -> DocumentError:
-    """Say what libyaml says, and where that thing began.
+def _check_yaml(text: str) -> None:
+    """Raise an error for a text that must not reach the YAML reader."""
+    # libyaml compares each directive with all before it, and holds the GIL meanwhile.
+    if directive := _DIRECTIVE.search(text):
+        line = text.count("\n", 0, directive.start()) + 1
+        raise TextError(line, "directives are not supported: no line may begin with %")
+    if forbidden := _FORBIDDEN.search(text):
+        line = text.count("\n", 0, forbidden.start()) + 1
+        character = f"U+{ord(forbidden[0]):04X}"
+        raise TextError(line, f"not YAML: it forbids the character {character}")
+    if len(text) > _MAX_CHARS_WITHOUT_LIBYAML and not _HAS_LIBYAML:
+        raise TextError(
+            None,
+            f"larger than {_MAX_CHARS_WITHOUT_LIBYAML} characters, too slow to read as PyYAML is"
+            " installed here, without libyaml: save it as JSON",
+        )
 
-    What stands there is not shown: a password that lacks its quotes is such a place.
+
+def _not_yaml(error: yaml.MarkedYAMLError) -> TextError:
+    """Return the parser's own words, and where the unfinished construct began.
+
+    The text itself is not shown: it may be a password that lacks its quotes.
     """
-    mark: yaml.Mark = error.problem_mark  # type: ignore[assignment] # of a text it is there
+    mark: yaml.Mark = error.problem_mark  # type: ignore[assignment] # a text always has one
     began = error.context_mark
     problem = f"not YAML: {error.problem}"
     if began is not None and began.line != mark.line:
         problem += f", {error.context} that begins in line {began.line + 1}"
-    return DocumentError(mark.line + 1, problem)
+    return TextError(mark.line + 1, problem)
 
 
 def read_json(text: str) -> object:
-    """Read a JSON document in which every key stands once; `null` is text as well.
+    """Read a JSON document in which no key is repeated; `null` is a text as well.
 
     Raises:
-        DocumentError: also beyond the limits above.
+        TextError: also beyond the limits above.
     """
-    # The decoder stops the whole process until it is through, so it must not begin with too much.
-    # Lists in lists count twice, and what stands within texts does: of IDs no file is like that.
+    # The decoder holds the GIL until it is done, so refuse too large a document before it starts.
+    # This also counts nested lists twice and characters within texts; ID files have few of them.
     if sum(map(text.count, ",[{")) > MAX_VALUES:
         raise _too_many(None)
     decoder = json.JSONDecoder(parse_int=str)  # an int of many digits would be a ValueError
     try:
         decoder.decode(text)
     except json.JSONDecodeError as error:
-        raise DocumentError(error.lineno, f"not JSON: {error.msg}") from None
+        raise TextError(error.lineno, f"not JSON: {error.msg}") from None
     except RecursionError:
-        raise DocumentError(None, f"nested more than {MAX_DEPTH} levels deep") from None
-    # That proved the form; the decoder does not tell lines, so walk the tokens.
+        raise TextError(None, f"nested more than {MAX_DEPTH} levels deep") from None
+    # The syntax is valid. The decoder does not report lines, so walk the tokens.
     builder = _Builder()
     line, at = 1, 0
     while token := _JSON_TOKEN.search(text, at):

@@ -1,7 +1,7 @@
-"""Small files, read without waiting for anybody.
+"""Small files, read without waiting for a writer.
 
-What a path leads to is not ours to trust: a named pipe waits for its writer, a device may have no
-end, and a writer may be in the midst of its work.
+A path is not trusted: a named pipe waits for its writer, a device may have no end, and a writer may
+be at work.
 """
 
 import errno
@@ -9,40 +9,48 @@ import os
 import stat
 from pathlib import Path
 
+_CHUNK_BYTES = 2**18
+
 
 def read(path: "Path | os.DirEntry[str]", most: int) -> tuple[bytes, os.stat_result]:
-    """Read a regular file of at most so many bytes, and tell how it looked.
+    """Read a regular file of at most `most` bytes; return its content and status.
 
     Raises:
-        OSError: also for what is no such file, and if it changes meanwhile; `strerror` says so.
-        ValueError: there is a NUL in the path.
+        OSError: also if it is not a regular file, is too large, has nothing to read yet, or changes
+            meanwhile; `strerror` says so.
+        ValueError: the path contains a NUL.
     """
-    with open(path, "rb", opener=_open_without_waiting) as file:
-        status = os.fstat(file.fileno())
+    descriptor = os.open(os.fspath(path), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        status = os.fstat(descriptor)
+        if stat.S_ISDIR(status.st_mode):
+            raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
         if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "not a regular file")
-        data = file.read(most + 1)
-        if len(data) > most:
-            raise OSError(errno.EFBIG, f"larger than {most} bytes")
-        after = os.fstat(file.fileno())
-        # The others change when the file is replaced, which is no harm.
-        if (status.st_size, status.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
-            raise OSError(errno.ESTALE, "changed while it was read")
-    return data, status
+        data = bytearray()
+        # Not by a buffered reader, which returns None or a part of the content where the file
+        # would have to wait (/proc/kmsg): here that raises.
+        while chunk := os.read(descriptor, _CHUNK_BYTES):
+            data += chunk
+            if len(data) > most:
+                raise OSError(errno.EFBIG, f"larger than {most} bytes")
+        after = os.fstat(descriptor)
+    finally:
+        os.close(descriptor)
+    # The other parts of the status change when the file is replaced, which does no harm.
+    if (status.st_size, status.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        raise OSError(errno.ESTALE, "changed while it was read")
+    return bytes(data), status
 
 
-def look_of(status: os.stat_result) -> tuple[int, ...]:
-    """Give what tells one state of a file from another."""
+def signature(status: os.stat_result) -> tuple[int, ...]:
+    """Return what distinguishes one state of a file from another."""
     return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
-def look(path: Path) -> tuple[int, ...] | None:
-    """Give what tells one state of the file there from another; None where nothing is found."""
+def signature_at(path: Path) -> tuple[int, ...] | None:
+    """Return the signature of the file at `path`; None if nothing is found there."""
     try:
-        return look_of(path.stat())
+        return signature(path.stat())
     except (OSError, ValueError):
         return None
-
-
-def _open_without_waiting(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK)

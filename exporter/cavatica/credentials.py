@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from exporter.files import look, look_of, read
+from exporter.files import read, signature, signature_at
 
 CAVATICA_URL: Final = "https://cavatica-api.sbgenomics.com/v2"
 TOKEN_VARIABLE: Final = "SB_AUTH_TOKEN"  # noqa: S105 # its name
@@ -61,20 +61,20 @@ class TokenFile:
         self._path = path
         # Calls side by side: none may go on with the old token while another reads the new one.
         self._lock = threading.Lock()
-        self._look: tuple[int, ...] | None = None
+        self._signature: tuple[int, ...] | None = None
         self._token = self._read()
 
     def __call__(self) -> str:
         """Give the token that the file holds now."""
         with self._lock:
             try:
-                if look(self._path) != self._look:
+                if signature_at(self._path) != self._signature:
                     self._token = self._read()
                     _log.info("the token was read again")
             except CredentialsError as error:
-                if self._look is not None:
+                if self._signature is not None:
                     _log.warning("the last token stays in use", extra={"err": str(error)})
-                self._look = None
+                self._signature = None
             return self._token()
 
     def _read(self) -> Token:
@@ -84,7 +84,7 @@ class TokenFile:
         except OSError as error:
             raise CredentialsError(f"{origin} cannot be read: {error.strerror}") from None
         token = Token(_text(data).strip(), origin)
-        self._look = look_of(status)
+        self._signature = signature(status)
         return token
 
 

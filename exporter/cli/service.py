@@ -29,7 +29,6 @@ from exporter.server import Address, Server
 from exporter.tracker.states import ExportStates
 from exporter.tracker.tracker import Tracker
 from exporter.watchlist.loader import WatchlistLoader
-from exporter.watchlist.watchlist import Watchlist
 from exporter.web.application import Application
 from exporter.webconfig import WebConfigError, WebConfigFile
 
@@ -68,8 +67,6 @@ class Exporter:
         self._credentials = Credentials(lambda: find_credentials(flags, demo))
         self._clock = SystemClock()
         self._loader = WatchlistLoader(path, self._clock.time)
-        # A scrape and a SIGHUP must not read the files at once.
-        self._loading = threading.Lock()
         self._timeout = flags.api_timeout
         telemetry = SelfMetrics(
             version=__version__,
@@ -86,7 +83,7 @@ class Exporter:
             monotonic=self._clock.monotonic,
         )
         self._tracker = Tracker(
-            self._load,
+            self._loader.load,
             client.bulk_get,
             ExportStates(flags.exports_max_age, flags.exports_completed_retention),
             quota_share=flags.api_quota_share,
@@ -145,7 +142,7 @@ class Exporter:
 
     def _reload(self) -> None:
         _log.info("reading everything again")
-        self._load(afresh=True)
+        self._loader.load(afresh=True)
         self._credentials.reload()
 
     def _end(self, servers: Sequence[Server]) -> None:
@@ -157,13 +154,9 @@ class Exporter:
         for server in servers:
             server.close(max(end - time.monotonic(), 0.0))
 
-    def _load(self, *, afresh: bool = False) -> Watchlist:
-        with self._loading:
-            return self._loader.load(afresh=afresh)
-
     def _load_first(self) -> None:
         """Load the ID files; nothing to watch because of errors is no start."""
-        watchlist = self._load()
+        watchlist = self._loader.load()
         unreadable = watchlist.files and all(file.mtime is None for file in watchlist.files)
         if watchlist.error is not None or unreadable:
             raise StartError(

@@ -4,13 +4,13 @@ Parsing is pure. A file of the wrong shape is an error that says where; an ID of
 costs only itself.
 """
 
-import difflib
 import sys
 from dataclasses import dataclass
 from typing import Final
 
 from exporter.cavatica.export import is_export_id
-from exporter.document import DocumentError, excerpt, line_of, printable, read_json, read_yaml
+from exporter.document import line_of, read_json, read_yaml
+from exporter.text import NULL, TextError, decode, excerpt, printable, suggestion
 
 YAML_ENDINGS: Final = (".yml", ".yaml")
 JSON_ENDING: Final = ".json"
@@ -18,10 +18,6 @@ ENDINGS: Final = (*YAML_ENDINGS, JSON_ENDING)
 KEYS: Final = ("batch", "export_ids", "acknowledged")
 
 MAX_BATCH_CHARS: Final = 100
-
-# What stands for nothing where a list, a name or the ID of an item belongs: `export_ids:` with
-# every line below commented out, and JSON's word. In a list of IDs they are text as all else.
-_NOTHING = ("", "~", "null")
 
 
 class IdFileError(ValueError):
@@ -65,22 +61,14 @@ def parse(data: bytes, name: str) -> IdFile:
         IdFileError: when it is not of the format.
     """
     try:
-        text = data.decode().removeprefix("\ufeff")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise _error(name, line, "not UTF-8 text: save it as UTF-8") from None
-    try:
+        text = decode(data)
         document = read_json(text) if name.endswith(JSON_ENDING) else read_yaml(text)
-        return _Interpreter(name).file(document)
-    except DocumentError as error:
-        raise _error(name, error.line, str(error)) from None
+        return _Parser(name).file(document)
+    except TextError as error:
+        raise IdFileError(error.at(printable(name))) from None
 
 
-def _error(name: str, line: int | None, problem: str) -> IdFileError:
-    return IdFileError(f"{printable(name)}:{'' if line is None else f'{line}:'} {problem}")
-
-
-class _Interpreter:
+class _Parser:
     """Makes an `IdFile` of a document."""
 
     def __init__(self, name: str) -> None:
@@ -104,7 +92,7 @@ class _Interpreter:
             elif not document.keys() & {"items", "export_ids"}:
                 batch = None
         else:
-            raise self._wrong(
+            raise _wrong(
                 document,
                 "holds no export IDs: it must be a list of them, a mapping with export_ids,"
                 " or an answer of the API with items; for none write []",
@@ -116,60 +104,57 @@ class _Interpreter:
         return printable(self._name.rpartition(".")[0] or self._name)
 
     def _batch(self, value: object) -> str:
-        if not isinstance(value, str) or value.strip() in _NOTHING:
-            raise self._wrong(value, "batch must be a name")
+        if not isinstance(value, str) or value.strip() in NULL:
+            raise _wrong(value, "batch must be a name")
         if len(value) > MAX_BATCH_CHARS or not value.isprintable():
-            raise self._wrong(
-                value, f"batch must be at most {MAX_BATCH_CHARS} printable characters"
-            )
+            raise _wrong(value, f"batch must be at most {MAX_BATCH_CHARS} printable characters")
         return str(value)
 
     def _check_keys(self, document: dict[str, object]) -> None:
         for key in document:
             if key not in KEYS:
-                shown = excerpt(key)
-                likely = difflib.get_close_matches(shown, (*KEYS, "items"), n=1)
-                hint = f"did you mean {likely[0]}?" if likely else f"known are {', '.join(KEYS)}"
-                raise self._wrong(key, f"unknown key {shown}: {hint}")
+                hint = suggestion(key, (*KEYS, "items"))
+                raise _wrong(key, f"unknown key {excerpt(key)}: {hint}")
         if not document.keys() & {"export_ids", "acknowledged"}:
-            raise self._wrong(document, "the key export_ids is missing")
+            raise _wrong(document, "the key export_ids is missing")
 
     def _ids_of_answer(self, document: dict[str, object]) -> list[str]:
         if "export_ids" in document:
-            raise self._wrong(document, "has both export_ids and items; put one in another file")
+            raise _wrong(document, "has both export_ids and items; put one in another file")
         items = document["items"]
         if not isinstance(items, list):
-            raise self._wrong(items, "items must be a list, as in an answer of the API")
+            raise _wrong(items, "items must be a list, as in an answer of the API")
         ids: list[str] = []
         for item in items:
             if not isinstance(item, dict):
-                raise self._wrong(item, "every one of items must be a mapping")
+                raise _wrong(item, "every one of items must be a mapping")
             resource = item.get("resource")
             export_id = (resource if isinstance(resource, dict) else item).get("id")
-            if isinstance(export_id, str) and export_id not in _NOTHING:
+            if isinstance(export_id, str) and export_id not in NULL:
                 self._take(export_id, ids)
             elif "error" not in item:
                 self._rejected.append(Rejected("an item without id", line_of(item)))
         return ids
 
     def _ids(self, value: object, what: str) -> list[str]:
-        if value in _NOTHING:
+        if value in NULL:
             return []
         if not isinstance(value, list):
-            raise self._wrong(value, f"{what} must be a list of export IDs")
+            raise _wrong(value, f"{what} must be a list of export IDs")
         ids: list[str] = []
         for element in value:
             if not isinstance(element, str):
-                raise self._wrong(element, f"{what} must hold nothing but export IDs")
+                raise _wrong(element, f"{what} must hold nothing but export IDs")
             self._take(element, ids)
         return ids
 
     def _take(self, text: str, ids: list[str]) -> None:
-        if is_export_id(text):
+        if is_export_id(text) and text not in NULL:
             # Shared with the ID that the API's answers bring.
             ids.append(sys.intern(str(text)))
         else:
             self._rejected.append(Rejected(excerpt(text), line_of(text)))
 
-    def _wrong(self, value: object, problem: str) -> IdFileError:
-        return _error(self._name, line_of(value), problem)
+
+def _wrong(value: object, problem: str) -> TextError:
+    return TextError(line_of(value), problem)

@@ -8,14 +8,15 @@ import hashlib
 import logging
 import os
 import stat
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from pathlib import Path
 from typing import Final
 
-from exporter.document import printable
-from exporter.files import look_of, read
+from exporter.files import read, signature
+from exporter.text import printable
 from exporter.watchlist.idfile import ENDINGS, IdFile, IdFileError, parse
 from exporter.watchlist.watchlist import FileStatus, Watchlist
 
@@ -33,7 +34,7 @@ _log = logging.getLogger(__name__)
 class _Known:
     """What is known of a file: how it looked when it was read, and what it said."""
 
-    look: tuple[int, ...] | None = field(default=None, compare=False)
+    signature: tuple[int, ...] | None = field(default=None, compare=False)
     digest: bytes | None = field(default=None, compare=False)
     content: IdFile | None = None
     mtime: float | None = None
@@ -55,13 +56,21 @@ class WatchlistLoader:
         self._watchlist = Watchlist()
         self._loaded = False
         self._is_directory: bool | None = None
+        # A scrape and a SIGHUP must not read the files at once.
+        self._lock = threading.Lock()
 
     def load(self, *, afresh: bool = False) -> Watchlist:
-        """Give the watchlist as the files have it now; the same object when nothing changed.
+        """Return the watchlist as the files are now; the same object when nothing changed.
+
+        May be called by several threads.
 
         Args:
             afresh: Read every file again, whether it looks changed or not.
         """
+        with self._lock:
+            return self._load(afresh=afresh)
+
+    def _load(self, *, afresh: bool) -> Watchlist:
         error: str | None = None
         known = self._known
         try:
@@ -98,25 +107,25 @@ class WatchlistLoader:
     def _look(self, name: str, path: "Path | os.DirEntry[str]", *, afresh: bool) -> _Known:
         before = self._known.get(name) or _Known()
         try:
-            if not afresh and before.look == look_of(path.stat()):
+            if not afresh and before.signature == signature(path.stat()):
                 return before
             data, status = read(path, MAX_FILE_BYTES)
         except OSError as error:
             problem = f"{printable(name)}: cannot be read: {error.strerror}"
-            return replace(before, look=None, digest=None, error=problem)
+            return replace(before, signature=None, digest=None, error=problem)
         # Both: only the second one cannot be set, only the first one is a file server's for sure.
         changed = min(abs(self._now() - at) for at in (status.st_mtime, status.st_ctime))
         settled = changed >= _UNSETTLED_SECONDS
-        look = look_of(status) if settled else None
+        seen = signature(status) if settled else None
         digest = hashlib.blake2b(data, digest_size=16).digest()
         if digest == before.digest:
             good = before.error is None
-            return replace(before, look=look, mtime=status.st_mtime if good else before.mtime)
+            return replace(before, signature=seen, mtime=status.st_mtime if good else before.mtime)
         try:
             content = parse(data, name)
         except IdFileError as error:
-            return replace(before, look=look, digest=digest, error=str(error))
-        return _Known(look, digest, content, status.st_mtime)
+            return replace(before, signature=seen, digest=digest, error=str(error))
+        return _Known(seen, digest, content, status.st_mtime)
 
     def _merge(self, error: str | None) -> Watchlist:
         batches: dict[str, dict[str, None]] = {}

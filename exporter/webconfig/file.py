@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from exporter import files
-from exporter.document import DocumentError, line_of, read_yaml
+from exporter.document import line_of, read_yaml
+from exporter.text import TextError, decode
 from exporter.webconfig.basicauth import BasicAuth, is_hash
 from exporter.webconfig.section import Section, WebConfigError
 from exporter.webconfig.tls import TLS_KEYS, TLS_REFUSED, make_context
@@ -84,7 +85,9 @@ class WebConfigFile:
             force: Also if nothing changed, and even if the file now protects less than before.
         """
         with self._reloading:
-            if not force and all(files.look(path) == was for path, was in self._files.items()):
+            if not force and all(
+                files.signature_at(path) == was for path, was in self._files.items()
+            ):
                 return
             reading = _Reading(self._path)
             try:
@@ -133,15 +136,10 @@ class _Reading:
         self._find(self._path.name)
         try:
             data, _ = files.read(self._path, _MAX_FILE_BYTES)
-            text = data.decode("utf-8-sig")
+            content = read_yaml(decode(data))
         except OSError as error:
             raise WebConfigError.at(str(self._path), None, str(error.strerror)) from None
-        except UnicodeDecodeError as error:
-            line = data.count(b"\n", 0, error.start) + 1
-            raise WebConfigError.at(str(self._path), line, "not UTF-8 text") from None
-        try:
-            content = read_yaml(text)
-        except DocumentError as error:
+        except TextError as error:
             raise WebConfigError.at(str(self._path), error.line, str(error)) from None
         if content is None:
             return {}
@@ -169,5 +167,5 @@ class _Reading:
 
     def _find(self, name: str) -> Path:
         path = self._path.parent / name
-        self.files[path] = files.look(path)
+        self.files[path] = files.signature_at(path)
         return path

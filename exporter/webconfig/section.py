@@ -1,13 +1,9 @@
 """A mapping of the web configuration, read strictly: every error names file, line and key."""
 
-import difflib
 from collections.abc import Collection, Mapping
-from typing import Final
 
-from exporter.document import excerpt, line_of
-
-#: YAML's null as text: a key without a value is as good as none, as it is for exporter-toolkit.
-_NOTHING: Final = ("", "~", "null", "Null", "NULL")
+from exporter.document import line_of
+from exporter.text import NULL, TextError, excerpt, suggestion
 
 
 class WebConfigError(ValueError):
@@ -16,7 +12,7 @@ class WebConfigError(ValueError):
     @classmethod
     def at(cls, file: str, line: int | None, problem: str) -> "WebConfigError":
         """The error in a line, from 1, of a file."""
-        return cls(f"{file}:{'' if line is None else f'{line}:'} {problem}")
+        return cls(TextError(line, problem).at(file))
 
 
 class Section:
@@ -46,11 +42,8 @@ class Section:
             if key in refused:
                 raise self.error(key, f"is not supported by this exporter: {refused[key]}")
             if key not in keys:
-                likely = difflib.get_close_matches(key, keys, n=1)
-                hint = f"did you mean {likely[0]}?" if likely else f"known are {', '.join(keys)}"
-                raise WebConfigError.at(
-                    file, line_of(key), f"unknown key {excerpt(key)} in {title}; {hint}"
-                )
+                problem = f"unknown key {excerpt(key)} in {title}; {suggestion(key, keys)}"
+                raise WebConfigError.at(file, line_of(key), problem)
 
     def __bool__(self) -> bool:
         """Whether there is any key."""
@@ -70,7 +63,7 @@ class Section:
         value = self._content.get(key, "")
         if not isinstance(value, str):
             raise self.error(key, "must be text")
-        return "" if value in _NOTHING else str(value)
+        return "" if value in NULL else str(value)
 
     def choice(self, key: str, choices: Collection[str]) -> str:
         """One of the texts in `choices`; empty where there is none."""
@@ -81,7 +74,7 @@ class Section:
     def choices(self, key: str, choices: Collection[str]) -> list[str]:
         """Any of the texts in `choices`."""
         values = self._content.get(key, [])
-        if values in _NOTHING:
+        if values in NULL:
             return []
         if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
             raise self.error(key, "must be a list of texts")
@@ -93,7 +86,7 @@ class Section:
     def mapping(self, key: str) -> Mapping[str, object]:
         """A mapping with keys of any name; empty where there is none."""
         value = self._content.get(key, {})
-        if value in _NOTHING:
+        if value in NULL:
             return {}
         if not isinstance(value, dict):
             raise self.error(key, "must be a mapping")
@@ -104,6 +97,4 @@ class Section:
         return Section(self.mapping(key), key, self._file, keys=keys, refused=refused)
 
     def _other(self, key: str, value: str, choices: Collection[str]) -> WebConfigError:
-        likely = difflib.get_close_matches(value, choices, n=1)
-        hint = f"did you mean {likely[0]}?" if likely else f"known are {', '.join(choices)}"
-        return self.error(key, f"cannot be {excerpt(value)}; {hint}")
+        return self.error(key, f"cannot be {excerpt(value)}; {suggestion(value, choices)}")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from exporter import files
-from exporter.document import printable
+from exporter.text import printable
 from exporter.webconfig.section import Section
 
 TLS_KEYS: Final = (

@@ -19,17 +19,18 @@ ALLOWED: dict[str, set[str]] = {
     # What everything else stands on.
     "background": set(),
     "clock": set(),
-    "document": set(),
+    "text": set(),
+    "document": {"text"},
     "files": set(),
     # The line of the data.
     "cavatica": {"background", "files"},
-    "watchlist": {"cavatica", "document", "files"},
+    "watchlist": {"cavatica", "document", "files", "text"},
     "tracker": {"background", "cavatica", "watchlist", "clock"},
     "metrics": {"cavatica", "tracker"},
     "web": {"metrics", "tracker"},
     # Beside it.
     "server": set(),
-    "webconfig": {"document", "files"},
+    "webconfig": {"document", "files", "text"},
     "simulator": set(),
 }
 # The wiring: the only folder that knows the others.

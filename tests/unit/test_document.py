@@ -1,7 +1,12 @@
 """Documents: nested lists, dicts and texts, with their lines, from YAML and JSON."""
 
+import importlib.util
 import json
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
 
 import pytest
 import yaml
@@ -12,15 +17,30 @@ from exporter import document
 from exporter.document import (
     MAX_DEPTH,
     MAX_VALUES,
-    DocumentError,
-    excerpt,
     line_of,
-    printable,
     read_json,
     read_yaml,
 )
+from exporter.text import TextError
 
-READERS = [read_yaml, read_json]
+
+def import_without_libyaml() -> ModuleType:
+    """Return a second copy of the module, as it is where PyYAML has no libyaml."""
+    spec = importlib.util.find_spec("exporter.document")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delattr(yaml, "CBaseLoader")
+        spec.loader.exec_module(module)
+    return module
+
+
+SLOW = import_without_libyaml()
+read_yaml_slowly: Callable[[str], object] = SLOW.read_yaml
+
+YAML_READERS = [read_yaml, read_yaml_slowly]
+READERS = [*YAML_READERS, read_json]
 
 NO_DIRECTIVES = "directives are not supported: no line may begin with %"
 
@@ -39,16 +59,17 @@ DOCUMENTS = st.recursive(
 @pytest.mark.parametrize("scalar", ["1e32", "0123", "123", "-1.50", "true", "null", "NaN"])
 def test_every_scalar_is_text(read: Callable[[str], object], scalar: str) -> None:
     """A scalar stays what stands in the file, whatever it would mean elsewhere."""
-    text = "[" + (scalar if read is read_yaml or scalar != "0123" else '"0123"') + "]"
+    text = "[" + (scalar if read is not read_json or scalar != "0123" else '"0123"') + "]"
     assert read(text) == [scalar]
 
 
+@pytest.mark.parametrize("read", YAML_READERS)
 @pytest.mark.parametrize(
     "scalar", ["no", "~", "2024-01-01", "0x1F", "1_000", "12:30:45", "!!int 7", ".inf"]
 )
-def test_the_words_and_numbers_of_yaml_are_text(scalar: str) -> None:
+def test_the_words_and_numbers_of_yaml_are_text(read: Callable[[str], object], scalar: str) -> None:
     """Booleans, dates, tags and sexagesimal numbers do not exist."""
-    assert read_yaml(f"- {scalar}") == [scalar.removeprefix("!!int ")]
+    assert read(f"- {scalar}") == [scalar.removeprefix("!!int ")]
 
 
 def test_a_number_of_json_may_have_any_length() -> None:
@@ -94,9 +115,10 @@ def test_a_line_of_json_ends_outside_of_strings_only() -> None:
     assert line_of(root[1]) == 2
 
 
-def test_an_empty_text_is_an_empty_yaml_document() -> None:
+@pytest.mark.parametrize("read", YAML_READERS)
+def test_an_empty_text_is_an_empty_yaml_document(read: Callable[[str], object]) -> None:
     """Nothing but comments is nothing, which is for the reader of the document to judge."""
-    assert read_yaml("# nothing\n") is None
+    assert read("# nothing\n") is None
 
 
 @pytest.mark.parametrize("read", READERS)
@@ -113,7 +135,7 @@ def test_what_neither_format_may_hold(
     read: Callable[[str], object], text: str, line: int, problem: str
 ) -> None:
     """What could be misread or used against us is refused, and the error tells the line."""
-    with pytest.raises(DocumentError) as error:
+    with pytest.raises(TextError) as error:
         read(text)
     assert (error.value.line, str(error.value)) == (line, problem)
 
@@ -130,24 +152,25 @@ def test_keys_containers_and_texts_all_count_as_values(
 ) -> None:
     """The first one too many is an error, and the error tells its line."""
     monkeypatch.setattr(document, "MAX_VALUES", 5)
+    monkeypatch.setattr(SLOW, "MAX_VALUES", 5)
     assert read('{"a": 1, "b": []}')
-    with pytest.raises(DocumentError, match="holds more than 5 values") as error:
+    with pytest.raises(TextError, match="holds more than 5 values") as error:
         read('[{"a": 1,\n"b": []}]')
     assert error.value.line == 2
 
 
-@pytest.mark.parametrize("read", READERS)
+@pytest.mark.parametrize("read", [read_yaml, read_json])
 def test_a_quarter_of_a_million_values_are_the_most(read: Callable[[str], object]) -> None:
     """That many are read within a scrape; millions would hold it up."""
     assert MAX_VALUES == 250_000
-    with pytest.raises(DocumentError, match="holds more than 250000 values"):
+    with pytest.raises(TextError, match="holds more than 250000 values"):
         read("[" + "1," * 249_999 + "1]")
 
 
 @pytest.mark.parametrize("text", ["[" * 250_001, "[1" + ",1" * 250_000, "[" + "{}," * 125_001])
 def test_far_too_many_values_of_json_are_not_decoded(text: str) -> None:
     """The decoder stops the whole process until it is through; only a count precedes it."""
-    with pytest.raises(DocumentError, match="holds more than 250000 values") as error:
+    with pytest.raises(TextError, match="holds more than 250000 values") as error:
         read_json(text)
     assert error.value.line is None
 
@@ -165,12 +188,50 @@ def test_far_too_many_values_of_json_are_not_decoded(text: str) -> None:
 )
 def test_what_is_not_yaml(text: str, line: int, problem: str) -> None:
     """The error tells the line, what is missing, and where an unfinished thing began."""
-    with pytest.raises(DocumentError) as error:
+    with pytest.raises(TextError) as error:
         read_yaml(text)
     assert error.value.line == line
     assert str(error.value).startswith(f"not YAML: {problem}")
+    # PyYAML's own reader has other words.
+    with pytest.raises(TextError, match=r"^not YAML: ") as error:
+        read_yaml_slowly(text)
+    assert error.value.line == line
 
 
+@pytest.mark.parametrize("text", ['- "\\ud83d"', '- "\\UFFFFFFFF"', '- "\\U00110000"'])
+def test_an_escape_of_no_character_is_not_yaml(text: str) -> None:
+    """Without libyaml, too: what cannot be encoded would fail where it is shown."""
+    with pytest.raises(TextError, match="not YAML: an escape stands for no character"):
+        read_yaml_slowly(text)
+
+
+def test_without_libyaml_large_files_are_refused() -> None:
+    """Reading them would take minutes; JSON does not need libyaml."""
+    read_yaml("#" * 2**20 + "\n[]")
+    with pytest.raises(TextError, match=r"larger than 1048576 characters.*save it as JSON"):
+        read_yaml_slowly("#" * 2**20 + "\n[]")
+
+
+def test_without_libyaml_the_exporter_works(tmp_path: Path) -> None:
+    """Some platforms have PyYAML without it."""
+    (tmp_path / "kids.yml").write_text("- a\n")
+    program = """if True:
+        import sys
+        sys.modules["yaml._yaml"] = None
+        from exporter.cli.command import main
+        main()
+    """
+    arguments = ["--exports.path", str(tmp_path), "--config.check"]
+    process = subprocess.run(
+        [sys.executable, "-c", program, *arguments],
+        env={"SB_AUTH_TOKEN": "x"}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert 'level=info msg="ID file loaded"' in process.stderr
+    assert "  kids: 1\n" in process.stdout
+    assert process.returncode == 0
+
+
+@pytest.mark.parametrize("read", YAML_READERS)
 @pytest.mark.parametrize(
     ("text", "line", "problem"),
     [
@@ -183,10 +244,12 @@ def test_what_is_not_yaml(text: str, line: int, problem: str) -> None:
         ("[a,\n%b]", 2, NO_DIRECTIVES),
     ],
 )
-def test_what_yaml_knows_and_a_document_does_not(text: str, line: int, problem: str) -> None:
+def test_what_yaml_knows_and_a_document_does_not(
+    read: Callable[[str], object], text: str, line: int, problem: str
+) -> None:
     """What the format allows beyond lists, mappings and texts is refused by name."""
-    with pytest.raises(DocumentError) as error:
-        read_yaml(text)
+    with pytest.raises(TextError) as error:
+        read(text)
     assert (error.value.line, str(error.value)) == (line, problem)
 
 
@@ -198,22 +261,26 @@ def test_a_directive_is_found_wherever_libyaml_takes_one(before: str) -> None:
     text = before + "%TAG !a! tag:x,\n--- !a!b c"
     started = [event for event in yaml.parse(text, yaml.CBaseLoader) if hasattr(event, "tags")]
     assert started[0].tags
-    with pytest.raises(DocumentError, match=f"^{NO_DIRECTIVES}$"):
+    with pytest.raises(TextError, match=f"^{NO_DIRECTIVES}$"):
         read_yaml(text)
 
 
-def test_a_percent_sign_within_a_line_is_text() -> None:
+@pytest.mark.parametrize("read", YAML_READERS)
+def test_a_percent_sign_within_a_line_is_text(read: Callable[[str], object]) -> None:
     """Only what stands first in a line is a directive."""
-    assert read_yaml("- 100%\n- '%'\n#%\n") == ["100%", "%"]
+    assert read("- 100%\n- '%'\n#%\n") == ["100%", "%"]
 
 
+@pytest.mark.parametrize("read", YAML_READERS)
 @pytest.mark.parametrize(
     "text", ["admin: @hunter2", "admin: `hunter2", "a: b: hunter2", "hunter2\nb:\n- c"]
 )
-def test_an_error_of_yaml_does_not_show_what_stands_there(text: str) -> None:
+def test_an_error_of_yaml_does_not_show_what_stands_there(
+    read: Callable[[str], object], text: str
+) -> None:
     """It may be a password without its quotes, or the token of a file that got a wrong name."""
-    with pytest.raises(DocumentError) as error:
-        read_yaml(text)
+    with pytest.raises(TextError) as error:
+        read(text)
     assert "hunter2" not in str(error.value)
 
 
@@ -230,14 +297,14 @@ def test_an_error_of_yaml_does_not_show_what_stands_there(text: str) -> None:
 )
 def test_what_is_not_json(text: str, line: int, problem: str) -> None:
     """The error tells the line and what the parser of the standard library misses there."""
-    with pytest.raises(DocumentError) as error:
+    with pytest.raises(TextError) as error:
         read_json(text)
     assert (error.value.line, str(error.value)) == (line, f"not JSON: {problem}")
 
 
 def test_json_deeper_than_the_interpreter_goes_is_too_deep() -> None:
     """The decoder's own recursion ends before its line is known."""
-    with pytest.raises(DocumentError, match="nested more than 50 levels deep") as error:
+    with pytest.raises(TextError, match="nested more than 50 levels deep") as error:
         read_json("[" * 200_000)
     assert error.value.line is None
 
@@ -258,44 +325,5 @@ def test_no_text_raises_anything_but_a_document_error(
     """Whatever a file holds, it is a document or an error that can be shown."""
     try:
         read(text)
-    except DocumentError as error:
+    except TextError as error:
         assert str(error).isprintable()  # noqa: PT017 - most texts are errors, some are not
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("batch 7: Größe 中文 🧬", "batch 7: Größe 中文 🧬"),
-        ("a\nb\tc\x00\x7f", r"a\nb\tc\x00\x7f"),
-        ("\x1b[31m", r"\x1b[31m"),
-        ("a\u202eb\u200bc\u00a0d", r"a\u202eb\u200bc\xa0d"),
-        ("\udcff", r"\udcff"),
-        ("a\\nb", r"a\\nb"),
-    ],
-)
-def test_printable_escapes_what_does_harm_in_a_log(text: str, expected: str) -> None:
-    """Control characters, broken encoding, and what turns or hides text are escaped."""
-    assert printable(text) == expected
-
-
-CHARACTERS = st.characters() | st.characters(categories=["Cs", "Cc"]) | st.sampled_from("\\nxu0a")
-
-
-@given(st.text(CHARACTERS), st.text(CHARACTERS))
-def test_printable_texts_are_printable_and_stay_different(one: str, other: str) -> None:
-    """Two names never become the same label, and every label can be encoded."""
-    assert printable(one).isprintable()
-    printable(one).encode()  # no surrogates are left
-    assert (printable(one) == printable(other)) == (one == other)
-
-
-@given(st.text(CHARACTERS))
-def test_printable_can_be_undone(text: str) -> None:
-    """What was escaped can be told from what was there: no two texts can meet."""
-    escapes = printable(text).encode("ascii", "backslashreplace").decode("ascii")
-    assert escapes.encode().decode("unicode_escape") == text
-
-
-def test_an_excerpt_is_short_and_printable() -> None:
-    """A message quotes no more than 64 characters of a file."""
-    assert excerpt("a\n" * 50) == r"a\n" * 32

@@ -1,12 +1,13 @@
 """Small files: what is read, what is refused, and what tells that one changed."""
 
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from exporter.files import look, look_of, read
+from exporter.files import read, signature, signature_at
 
 
 def test_a_file_is_read_up_to_the_limit(tmp_path: Path) -> None:
@@ -35,17 +36,36 @@ def test_what_is_no_regular_file_is_refused_at_once(
         read(tmp_path / "file", 3)
 
 
-def test_the_look_of_a_file_changes_with_it(tmp_path: Path) -> None:
-    """As it is told when the file is read, and when it is only looked at."""
+def test_the_signature_of_a_file_changes_with_it(tmp_path: Path) -> None:
+    """It is the same whether the file is read or only its status is asked for."""
     file = tmp_path / "file"
     file.write_bytes(b"abc")
     _, status = read(file, 3)
-    assert look(file) == look_of(status)
+    assert signature_at(file) == signature(status)
     os.utime(file, (1, 1))
-    assert look(file) != look_of(status)
+    assert signature_at(file) != signature(status)
 
 
 @pytest.mark.parametrize("name", ["gone", "a\0b"])
-def test_what_is_not_there_has_no_look(name: str, tmp_path: Path) -> None:
+def test_what_is_not_there_has_no_signature_at(name: str, tmp_path: Path) -> None:
     """Nor has what cannot be there."""
-    assert look(tmp_path / name) is None
+    assert signature_at(tmp_path / name) is None
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may open it")
+def test_a_file_with_nothing_to_read_yet_is_an_error() -> None:
+    """The kernel's log is a regular file that makes its reader wait: here it is refused."""
+    with pytest.raises(OSError, match=r"temporarily unavailable|not permitted"):
+        read(Path("/proc/kmsg"), 2**26)
+
+
+def test_a_change_that_only_the_ctime_tells_is_a_change(tmp_path: Path) -> None:
+    """Content can be replaced under the same size and time; nobody can set the ctime."""
+    file = tmp_path / "file"
+    file.write_bytes(b"abc")
+    before = signature_at(file)
+    deadline = time.monotonic() + 5
+    # The clock of the file system ticks every few milliseconds.
+    while signature_at(file) == before and time.monotonic() < deadline:
+        file.chmod(0o600)
+    assert signature_at(file) != before

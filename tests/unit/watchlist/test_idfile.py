@@ -8,6 +8,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from exporter.text import NULL
 from exporter.watchlist.idfile import ENDINGS, KEYS, IdFile, IdFileError, Rejected, parse
 
 DATA = Path(__file__).parents[3] / "tests/data" / "idfiles"
@@ -19,13 +20,13 @@ IDS = st.text(
     "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-", min_size=1, max_size=64
 )
 
-LISTS = st.lists(IDS)
+LISTS = st.lists(IDS.filter(lambda export_id: export_id not in NULL))
 
 NO_IDS = (
     " holds no export IDs: it must be a list of them, a mapping with export_ids,"
     " or an answer of the API with items; for none write []"
 )
-KNOWN = "known are batch, export_ids, acknowledged"
+KNOWN = "known are batch, export_ids, acknowledged, items"
 
 # Every file there with the text of its error, which begins with the file's name.
 INVALID = {
@@ -58,6 +59,7 @@ INVALID = {
     # Batches
     "invalid-batch-empty.yml": ":1: batch must be a name",
     "invalid-batch-blank.yml": ":1: batch must be a name",
+    "invalid-batch-null-word.yml": ":1: batch must be a name",
     "invalid-batch-null.json": ":1: batch must be a name",
     "invalid-batch-list.yml": ":1: batch must be a name",
     "invalid-batch-control.yml": ":2: batch must be at most 100 printable characters",
@@ -161,8 +163,19 @@ VALID = [
         ".json", '{"export_ids": null, "acknowledged": null}',
         IdFile("tcga-7", (), frozenset(), ()), id="null for none",
     ),
-    pytest.param(
-        ".yml", "export_ids: ~", IdFile("tcga-7", (), frozenset(), ()), id="~ for none",
+    *(
+        pytest.param(
+            ".yml", f"export_ids: {null}\nacknowledged: {null}",
+            IdFile("tcga-7", (), frozenset(), ()), id=f"{null!r} for none",
+        )
+        for null in NULL
+    ),
+    *(
+        pytest.param(
+            ".yml", f"- {A}\n- {null}", IdFile("tcga-7", (A,), frozenset(), (Rejected(null, 2),)),
+            id=f"{null!r} is not an ID",
+        )
+        for null in NULL
     ),
     pytest.param(".yml", "[]", IdFile("tcga-7", (), frozenset(), ()), id="empty list"),
     pytest.param(".json", '{"items": []}', IdFile("tcga-7", (), frozenset(), ()), id="no items"),
@@ -171,16 +184,15 @@ VALID = [
         id="an ID as often as it is listed",
     ),
     pytest.param(
-        ".yml", "- 1e32\n- 0123\n- no\n- null\n- 123\n- 2024-01-01\n- -1\n- _-\n",
+        ".yml", "- 1e32\n- 0123\n- no\n- 123\n- 2024-01-01\n- -1\n- _-\n",
         IdFile(
-            "tcga-7", ("1e32", "0123", "no", "null", "123", "2024-01-01", "-1", "_-"),
-            frozenset(), (),
+            "tcga-7", ("1e32", "0123", "no", "123", "2024-01-01", "-1", "_-"), frozenset(), ()
         ),
         id="IDs that look like something else",
     ),
     pytest.param(
-        ".json", "[1e32, 123, -1, true, false, null, NaN]",
-        IdFile("tcga-7", ("1e32", "123", "-1", "true", "false", "null", "NaN"), frozenset(), ()),
+        ".json", "[1e32, 123, -1, true, false, NaN]",
+        IdFile("tcga-7", ("1e32", "123", "-1", "true", "false", "NaN"), frozenset(), ()),
         id="JSON's numbers and words",
     ),
     pytest.param(
@@ -318,7 +330,7 @@ def test_an_error_shows_a_strange_name_escaped() -> None:
 
 
 @given(
-    IDS.filter(lambda batch: batch != "null"),
+    IDS.filter(lambda batch: batch not in NULL),
     LISTS,
     LISTS,
     st.sampled_from(["mapping", "list", "items"]),
@@ -332,15 +344,13 @@ def test_a_dumped_file_is_read_back_from_both_formats(
     if form == "list":
         value, expected = ids, IdFile("x", tuple(ids), frozenset(), ())
     elif form == "items":
-        # There `null` says that there is no ID.
-        ids = [i for i in ids if i != "null"]
         value = {"items": [{"resource": {"id": i}} for i in ids], "batch": batch}
         expected = IdFile(batch, tuple(ids), frozenset(), ())
     assert parse(json.dumps(value).encode(), "x.json") == expected
     assert parse(yaml.dump(value, Dumper=yaml.CSafeDumper).encode(), "x.yml") == expected
 
 
-@given(st.lists(IDS.filter(lambda export_id: export_id != "-"), min_size=1))
+@given(st.lists(IDS.filter(lambda export_id: export_id not in {"-", *NULL}), min_size=1))
 def test_ids_need_no_quotes_in_yaml(ids: list[str]) -> None:
     """Whatever YAML would make of `1e5` or `off`: an ID in a plain line is that ID."""
     text = "".join(f"- {export_id}\n" for export_id in ids)

@@ -203,7 +203,7 @@ INVALID = {
     "curves": (
         "4: curve_preferences in tls_server_config is not supported by this exporter: leave it out"
     ),
-    "encoding": "2: not UTF-8 text",
+    "encoding": "2: not UTF-8 text: save it as UTF-8",
     "encrypted-key": (
         "2: cert_file in tls_server_config or key_file is not PEM, or the key is encrypted"
     ),

@@ -1,0 +1,61 @@
+"""Untrusted text: decoding, escaping, and the wording of errors that point into a file."""
+
+import difflib
+from collections.abc import Iterable
+from typing import Final
+
+#: YAML's words for null, JSON's, and an empty value: all of them mean "nothing" in every file.
+NULL: Final = ("", "~", "null", "Null", "NULL")
+
+_MAX_SHOWN_CHARS = 64
+
+
+class TextError(ValueError):
+    """The content of a file is not valid.
+
+    Attributes:
+        line: From 1; None where it is not known.
+    """
+
+    def __init__(self, line: int | None, problem: str) -> None:
+        super().__init__(problem)
+        self.line = line
+
+    def at(self, file: str) -> str:
+        """Return the error as `file:line: problem`."""
+        return f"{file}:{'' if self.line is None else f'{self.line}:'} {self}"
+
+
+def decode(data: bytes) -> str:
+    """Decode UTF-8, with or without a byte order mark.
+
+    Raises:
+        TextError: the data is in another encoding.
+    """
+    try:
+        return data.decode().removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise TextError(line, "not UTF-8 text: save it as UTF-8") from None
+
+
+def printable(text: str) -> str:
+    r"""Escape what a log line or a label should not hold: control characters, broken encoding.
+
+    Different texts stay different: a backslash becomes two.
+    """
+    return "".join(
+        c if c.isprintable() and c != "\\" else c.encode("unicode_escape").decode() for c in text
+    )
+
+
+def excerpt(text: str) -> str:
+    """Return the beginning of an untrusted text, escaped, for a message."""
+    return printable(text[:_MAX_SHOWN_CHARS])
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """Return the hint for a word that is not `known`: the one that was likely meant, or all."""
+    known = tuple(known)
+    likely = difflib.get_close_matches(word[:_MAX_SHOWN_CHARS], known, n=1)
+    return f"did you mean {likely[0]}?" if likely else f"known are {', '.join(known)}"
