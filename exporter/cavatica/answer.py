@@ -1,4 +1,4 @@
-"""The values of a bulk get call: its outcome, the rate limit, and the error with its reason.
+"""The values of the API's calls: their answers, the rate limit, and the error with its reason.
 
 They load no HTTP library, so that whatever only reads them does not either.
 """
@@ -77,8 +77,34 @@ class BulkResponse:
     requests: int
 
 
+@dataclass(frozen=True, slots=True)
+class ListResponse:
+    """The answer of a list call: a part of the account's exports, in an order of the API's own.
+
+    Attributes:
+        exports: Those that have an ID, in the order of the answer.
+        without_details: IDs of those that came with their state alone.
+        unusable: How many items had no ID to use.
+        total: How many exports the API says there are of this query; None where it does not.
+        rate_limit: From the headers.
+        requests: How many HTTP requests it took.
+    """
+
+    exports: tuple[Export, ...]
+    without_details: frozenset[str]
+    unusable: int
+    total: int | None
+    rate_limit: RateLimit
+    requests: int
+
+    @property
+    def complete(self) -> bool:
+        """Whether the answer holds what the API documents of every list."""
+        return not self.unusable and self.total is not None
+
+
 class ApiError(Exception):
-    """A bulk get call that gave no answer to use.
+    """A call that gave no answer to use.
 
     The text never holds anything that the other side sent, but numbers.
 

@@ -1,4 +1,4 @@
-"""The seam to the network: one bulk get call of the CAVATICA API.
+"""The seam to the network: the calls of the CAVATICA API, bulk get and list.
 
 Every failure is one `ApiError` with a reason of a closed list, and every call ends by its
 deadline, whatever the other side does. The token leaves the process in one header, to the
@@ -9,24 +9,30 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from http import HTTPStatus
+from typing import TypeVar
+from urllib.parse import urlencode
 
 from exporter.cavatica.answer import (
     MAX_CALLS,
     ApiError,
     BulkResponse,
+    ListResponse,
     RateLimit,
     Reason,
     RequestOutcome,
 )
-from exporter.cavatica.export import pair_items, parse_error
+from exporter.cavatica.export import pair_items, parse_error, parse_list
 from exporter.cavatica.transport import Response, Transport, TransportError
 
 # Both public clients use this path; the API's page prints `export` for `exports` in one place.
 _BULK_GET = "/bulk/storage/exports/get"
+_LIST = "/storage/exports"
 # The header's documentation says seconds, the rate_limit page shows milliseconds: no time in
 # seconds is as large as this before the year 5138.
 _MILLISECONDS_FROM = 10**11
 _MAX_INTEGER_DIGITS = 18
+
+R = TypeVar("R", BulkResponse, ListResponse)
 
 
 class Client:
@@ -51,7 +57,7 @@ class Client:
         observe: Callable[[RequestOutcome], None],
         monotonic: Callable[[], float],
     ) -> None:
-        self._url = url + _BULK_GET
+        self._url = url
         self._observe = observe
         self._monotonic = monotonic
         headers = {"User-Agent": user_agent, "Accept-Encoding": "gzip"}
@@ -70,36 +76,77 @@ class Client:
         Raises:
             ApiError: when there is no answer to use.
         """
+
+        def parse(reply: Response) -> BulkResponse:
+            outcomes, complete = pair_items(ids, _items(reply))
+            return BulkResponse(outcomes, complete, _rate_limit(reply), requests=1)
+
+        return self._call(_BULK_GET, {"export_ids": list(ids)}, parse, deadline)
+
+    def list_exports(
+        self, *, offset: int, limit: int, states: Sequence[str] = (), deadline: float
+    ) -> ListResponse:
+        """Ask for a part of the list of the account's exports, and have done by `deadline`.
+
+        Args:
+            offset: How many to skip.
+            limit: How many to get, 1 to `MAX_IDS`.
+            states: Only exports in these states; the API may ignore it.
+            deadline: On the monotonic clock.
+
+        Raises:
+            ApiError: when there is no answer to use.
+        """
+        # Without `fields=_all` an item is only href, id and state.
+        query = [("fields", "_all"), ("offset", offset), ("limit", limit)]
+        query += [("state", state) for state in states]
+
+        def parse(reply: Response) -> ListResponse:
+            exports, without_details, unusable = parse_list(_items(reply))
+            total = _number(reply, "X-Total-Matching-Query")
+            limits = _rate_limit(reply)
+            return ListResponse(exports, without_details, unusable, total, limits, requests=1)
+
+        return self._call(f"{_LIST}?{urlencode(query)}", None, parse, deadline)
+
+    def _call(
+        self, path: str, payload: object | None, parse: Callable[[Response], R], deadline: float
+    ) -> R:
+        """Send the request, once more where that may well help, and parse the answer."""
         try:
-            return self._attempt(ids, deadline)
+            return self._attempt(path, payload, parse, deadline)
         except ApiError as error:
             if not error.worth_a_retry or self._monotonic() >= deadline:
                 raise
         try:
-            return replace(self._attempt(ids, deadline), requests=2)
+            return replace(self._attempt(path, payload, parse, deadline), requests=2)
         except ApiError as error:
             raise error.with_requests(2) from error.__cause__
 
-    def _attempt(self, ids: Sequence[str], deadline: float) -> BulkResponse:
+    def _attempt(
+        self, path: str, payload: object | None, parse: Callable[[Response], R], deadline: float
+    ) -> R:
         began = self._monotonic()
         status: int | None = None
         reason: Reason | None = None
         try:
-            reply = self._post(ids, deadline - began)
+            reply = self._send(path, payload, deadline - began)
             status = reply.status
-            outcomes, complete = pair_items(ids, _items(reply))
+            response = parse(reply)
         except ApiError as error:
             status, reason = error.status, error.reason
             raise
         else:
-            reason = None if complete else "invalid_response"
-            return BulkResponse(outcomes, complete, _rate_limit(reply), requests=1)
+            reason = None if response.complete else "invalid_response"
+            return response
         finally:
             self._observe(RequestOutcome(status, self._monotonic() - began, reason))
 
-    def _post(self, ids: Sequence[str], timeout: float) -> Response:
+    def _send(self, path: str, payload: object | None, timeout: float) -> Response:
         try:
-            return self._transport.post(self._url, {"export_ids": list(ids)}, timeout)
+            if payload is None:
+                return self._transport.get(self._url + path, timeout)
+            return self._transport.post(self._url + path, payload, timeout)
         except TransportError as error:
             raise ApiError(error.reason, str(error), status=error.status) from error
 
@@ -162,14 +209,15 @@ def _no_number(_: str) -> None:
     """NaN and the infinities are no numbers in JSON."""
 
 
-def _rate_limit(reply: Response) -> RateLimit:
-    def number(name: str) -> int | None:
-        text = reply.headers.get(name, "").strip()
-        return int(text) if text.isascii() and text.isdigit() and len(text) < 16 else None  # noqa: PLR2004 # no count or time is longer
+def _number(reply: Response, name: str) -> int | None:
+    text = reply.headers.get(name, "").strip()
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 16 else None  # noqa: PLR2004 # no count or time is longer
 
-    reset = number("X-RateLimit-Reset")
+
+def _rate_limit(reply: Response) -> RateLimit:
+    reset = _number(reply, "X-RateLimit-Reset")
     return RateLimit(
-        limit=number("X-RateLimit-Limit"),
-        remaining=number("X-RateLimit-Remaining"),
+        limit=_number(reply, "X-RateLimit-Limit"),
+        remaining=_number(reply, "X-RateLimit-Remaining"),
         reset=reset / 1000 if reset is not None and reset >= _MILLISECONDS_FROM else reset,
     )

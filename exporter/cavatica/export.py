@@ -151,6 +151,23 @@ def pair_items(
     return outcomes, complete
 
 
+def parse_list(items: Sequence[object]) -> tuple[tuple[Export, ...], frozenset[str], int]:
+    """Parse the items of a list of exports.
+
+    Returns:
+        The exports; the IDs of those that came without their details; how many items have no ID.
+    """
+    exports = []
+    without_details = set()
+    for item in map(_mapping, items):
+        export = _parse_export(item)
+        if export is not None:
+            exports.append(export)
+            if "destination" not in item:
+                without_details.add(export.id)
+    return tuple(exports), frozenset(without_details), len(items) - len(exports)
+
+
 def parse_error(value: object) -> ErrorDetail | None:
     """Parse the platform's error object ``{status, code, message, more_info}``."""
     if not isinstance(value, dict):

@@ -102,6 +102,13 @@ class Transport:
         Raises:
             TransportError: when there is no answer within the time, or none that can be read.
         """
+        return self._send(url, payload, timeout)
+
+    def get(self, url: str, timeout: float) -> Response:
+        """Ask for `url` and have done within `timeout` seconds, as `post` does."""
+        return self._send(url, None, timeout)
+
+    def _send(self, url: str, payload: object | None, timeout: float) -> Response:
         line = _Line()
         exchange = functools.partial(self._exchange, url, payload, timeout, line)
         try:
@@ -116,10 +123,13 @@ class Transport:
         except (OSError, urllib3.exceptions.HTTPError) as error:
             raise TransportError(*_explain(error), line.status) from error
 
-    def _exchange(self, url: str, payload: object, timeout: float, line: "_Line") -> Response:
+    def _exchange(
+        self, url: str, payload: object | None, timeout: float, line: "_Line"
+    ) -> Response:
         _LINE.set(line)
         try:
-            response = self._session.post(
+            response = self._session.request(
+                "GET" if payload is None else "POST",
                 url,
                 json=payload,
                 timeout=max(timeout, _SHORTEST_TIMEOUT),

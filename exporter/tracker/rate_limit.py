@@ -4,7 +4,7 @@ import math
 from dataclasses import replace
 from typing import Final
 
-from exporter.cavatica.answer import ApiError, BulkResponse, RateLimit
+from exporter.cavatica.answer import ApiError, BulkResponse, ListResponse, RateLimit
 from exporter.clock import Clock
 
 #: Calls in a window, and its seconds, as the API's page on rate limits says.
@@ -71,7 +71,7 @@ class RateLimiter:
         left = remaining - self._untold - under_way
         return left > known.limit - allowed_calls(self._share, known.limit)
 
-    def learn(self, call: BulkResponse | ApiError) -> None:
+    def learn(self, call: BulkResponse | ListResponse | ApiError) -> None:
         """Take over what a call's headers say, or that they say nothing.
 
         A failure without them is a proxy's, or the call never got there: it says nothing about

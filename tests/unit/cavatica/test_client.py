@@ -1,4 +1,4 @@
-"""One bulk get call: what is sent, what comes back, and every way in which it can fail."""
+"""A call of the API: what is sent, what comes back, and every way in which it can fail."""
 
 import gzip
 import json
@@ -20,6 +20,7 @@ from exporter.cavatica.answer import (
     REASONS,
     ApiError,
     BulkResponse,
+    ListResponse,
     RateLimit,
     Reason,
     RequestOutcome,
@@ -30,6 +31,7 @@ from tests.support.raw_server import Peer, listen
 
 URL = "https://cavatica-api.sbgenomics.com/v2"
 BULK_GET = f"{URL}/bulk/storage/exports/get"
+LIST = f"{URL}/storage/exports"
 TOKEN = "0123456789abcdef0123456789abcdef"
 EXAMPLE = Path(__file__).parents[3] / "tests/data/api/bulk-get-completed.json"
 IDS = ["gOM3zcx6CG411ac0SbNkaUE0SNRK4H0S", "YFyyZ7rpCGtXjKTzjGGRJIIAmCd6Mh19"]
@@ -547,3 +549,75 @@ class TestAnything:
                 assert error.reason == api.exchanges[-1].reason  # noqa: PT017 # either
             else:
                 assert answer.complete is (api.exchanges[-1].reason is None)
+
+
+class TestList:
+    """A part of the list of the account's exports."""
+
+    @staticmethod
+    def ask(api: Api, **arguments: Any) -> ListResponse:  # noqa: ANN401 # as of the client
+        """Ask for 100 exports."""
+        return api.client.list_exports(
+            offset=0, limit=100, deadline=api.clock.now + 10, **arguments
+        )
+
+    @staticmethod
+    def answer(api: Api, items: object, **headers: str) -> None:
+        """Set the next answer of the list."""
+        api.mock.get(
+            LIST,
+            json={"items": items},
+            headers={name.replace("_", "-"): value for name, value in headers.items()},
+        )
+
+    def test_what_is_asked(self, api: Api) -> None:
+        """For a part, with all fields, and with a state that is repeated for several."""
+        self.answer(api, [], X_Total_Matching_Query="0")
+        api.client.list_exports(
+            offset=200, limit=50, states=("PENDING", "FAILED"), deadline=api.clock.now + 10
+        )
+        request = api.mock.calls[0].request
+        assert request.url == (f"{LIST}?fields=_all&offset=200&limit=50&state=PENDING&state=FAILED")
+        assert request.headers["X-SBG-Auth-Token"] == TOKEN
+        assert request.body is None
+
+    def test_exports_with_and_without_their_details(self, api: Api) -> None:
+        """In the order of the answer; an item may be href, ID and state alone."""
+        full = {"id": "A", "state": "RUNNING", "destination": {"volume": "me/vol"}}
+        slim = {"href": f"{LIST}/B", "id": "B", "state": "COMPLETED"}
+        self.answer(api, [full, slim], X_Total_Matching_Query="2", X_RateLimit_Remaining="7")
+        assert self.ask(api) == ListResponse(
+            (Export("A", "RUNNING", volume="me/vol"), Export("B", "COMPLETED")),
+            without_details=frozenset({"B"}),
+            unusable=0,
+            total=2,
+            rate_limit=RateLimit(None, 7, None),
+            requests=1,
+        )
+        assert api.statuses == [(200, None)]
+
+    @pytest.mark.parametrize(
+        ("items", "headers", "unusable"),
+        [
+            ([{"id": "A", "state": "RUNNING"}], {}, 0),
+            ([{"id": "A", "state": "RUNNING"}], {"X_Total_Matching_Query": "many"}, 0),
+            ([{"id": "not an ID"}, None], {"X_Total_Matching_Query": "2"}, 2),
+        ],
+    )
+    def test_an_answer_that_lacks_something(
+        self, api: Api, items: list[object], headers: dict[str, str], unusable: int
+    ) -> None:
+        """Without the total, or with items that have no ID, it is not complete."""
+        self.answer(api, items, **headers)
+        response = self.ask(api)
+        assert not response.complete
+        assert response.unusable == unusable
+        assert api.statuses == [(200, "invalid_response")]
+
+    def test_failures_are_those_of_the_other_call(self, api: Api) -> None:
+        """A broken connection is tried once more; a refusal has its reason."""
+        api.mock.get(LIST, body=BROKEN)
+        api.mock.get(LIST, json={"status": 401, "code": 90001}, status=401)
+        with pytest.raises(ApiError, match="HTTP 401, platform code 90001") as caught:
+            self.ask(api)
+        assert (caught.value.reason, caught.value.requests) == ("auth", 2)
