@@ -68,7 +68,7 @@ class Exporter:
         self._clock = SystemClock()
         self._loader = WatchlistLoader(path, self._clock.time)
         self._timeout = flags.api_timeout
-        telemetry = SelfMetrics(
+        self_metrics = SelfMetrics(
             version=__version__,
             revision=find_revision(),
             python=platform.python_version(),
@@ -79,7 +79,7 @@ class Exporter:
             self._credentials.token,
             user_agent=f"cavatica-export-exporter/{__version__}",
             advance_access=flags.api_advance_access,
-            observe=telemetry.observe,
+            observe=self_metrics.observe,
             monotonic=self._clock.monotonic,
         )
         self._tracker = Tracker(
@@ -90,7 +90,7 @@ class Exporter:
             clock=self._clock,
         )
         self._exposition = Exposition(
-            telemetry, export_families(expose_error_messages=flags.exports_expose_error_messages)
+            self_metrics, export_families(expose_error_messages=flags.exports_expose_error_messages)
         )
 
     def once(self) -> int:

@@ -1,6 +1,6 @@
-"""The table of metric families: what a snapshot says, in Prometheus' terms.
+"""The table of metric families: a snapshot as Prometheus samples.
 
-All of them are gauges. A value that the API did not give is left out, never 0.
+All families are gauges. A value that the API did not give is left out, never 0.
 """
 
 from collections.abc import Callable, Iterable
@@ -12,7 +12,7 @@ from exporter.tracker.snapshot import Batch, Snapshot, WatchedExport
 
 T = TypeVar("T")
 
-#: Of each sample the values of the family's own labels, and the value.
+#: For each sample, the values of the family's own labels and the sample's value.
 Samples = tuple[tuple[tuple[str, ...], float], ...]
 
 BATCH_LABELS: Final = ("batch",)
@@ -25,9 +25,9 @@ class Family(Generic[T]):
 
     Attributes:
         name: The metric's name.
-        help: One sentence, without anything that needs escaping.
-        labels: The family's own labels, behind those that every family of its table has.
-        samples: Gives the samples of a batch, an export or a snapshot.
+        help: A noun phrase that ends in a full stop; no character in it needs escaping.
+        labels: The family's own labels, after those common to every family of its table.
+        samples: Returns the samples of a batch, an export or a snapshot.
     """
 
     name: str
@@ -36,11 +36,11 @@ class Family(Generic[T]):
     samples: Callable[[T], Samples]
 
 
-def _one(value: float | None) -> Samples:
+def _single(value: float | None) -> Samples:
     return () if value is None else (((), value),)
 
 
-def _by(values: Iterable[tuple[str, float]]) -> Samples:
+def _labelled(values: Iterable[tuple[str, float]]) -> Samples:
     return tuple(((label,), value) for label, value in values)
 
 
@@ -49,7 +49,7 @@ def _state(current: str) -> Samples:
     return tuple(((state,), 1 if state == current else 0) for state in states)
 
 
-# Nearly every export is in one of these: its samples need not be made anew.
+# Nearly every export is in one of these states, so their samples are built once.
 _STATE_SAMPLES: Final = {state: _state(state) for state in STATES}
 
 
@@ -74,61 +74,61 @@ def _error_info(watched: WatchedExport, *, with_message: bool) -> Samples:
     return ((labels if with_message else labels[:2], 1),)
 
 
-#: Of every batch; the label `batch` comes first.
+#: Families of every batch; the label `batch` comes first.
 BATCH_FAMILIES: Final[tuple[Family[Batch], ...]] = (
     Family(
         "cavatica_watched_exports",
-        "Unique export IDs that are watched.",
+        "Unique watched export IDs.",
         (),
-        lambda batch: _one(batch.totals.watched),
+        lambda batch: _single(batch.totals.watched),
     ),
     Family(
         "cavatica_exports",
-        "Watched exports in each state.",
+        "Watched exports by state.",
         ("state",),
-        lambda batch: _by(batch.totals.states.items()),
+        lambda batch: _labelled(batch.totals.states.items()),
     ),
     Family(
         "cavatica_export_errors",
-        "FAILED exports by the error code of the API.",
+        "FAILED exports by error code of the API.",
         ("code",),
-        lambda batch: _by(sorted(batch.totals.errors.items())),
+        lambda batch: _labelled(sorted(batch.totals.errors.items())),
     ),
     Family(
         "cavatica_export_lookup_errors",
-        "Export IDs for which the API answered an error, but for finished exports.",
+        "Watched IDs without a finished state for which the API returned an error, by error code.",
         ("code",),
-        lambda batch: _by(sorted(batch.totals.lookup_errors.items())),
+        lambda batch: _labelled(sorted(batch.totals.lookup_errors.items())),
     ),
     Family(
         "cavatica_acknowledged_exports",
-        "FAILED exports that are acknowledged.",
+        "Acknowledged FAILED exports.",
         (),
-        lambda batch: _one(batch.totals.acknowledged),
+        lambda batch: _single(batch.totals.acknowledged),
     ),
     Family(
         "cavatica_exported_bytes",
-        "Size of the resulting files of all COMPLETED exports.",
+        "Total size of the files of COMPLETED exports in bytes.",
         (),
-        lambda batch: _one(batch.totals.exported_bytes),
+        lambda batch: _single(batch.totals.exported_bytes),
     ),
     Family(
         "cavatica_exports_last_finished_timestamp_seconds",
-        "When the latest export finished in this state.",
+        "Time of the latest finish among exports in this state.",
         ("state",),
-        lambda batch: _by(sorted(batch.totals.last_finished.items())),
+        lambda batch: _labelled(sorted(batch.totals.last_finished.items())),
     ),
     Family(
         "cavatica_exports_oldest_unfinished_timestamp_seconds",
-        "When the oldest export that is in this state started.",
+        "Start time of the oldest unfinished export in this state.",
         ("state",),
-        lambda batch: _by(sorted(batch.totals.oldest_unfinished.items())),
+        lambda batch: _labelled(sorted(batch.totals.oldest_unfinished.items())),
     ),
 )
 
 
 def export_families(*, expose_error_messages: bool) -> tuple[Family[WatchedExport], ...]:
-    """Give the families of every export; the labels `batch` and `export_id` come first.
+    """Return the families of every export; the labels `batch` and `export_id` come first.
 
     Args:
         expose_error_messages: Whether `cavatica_export_error_info` has the label `message`.
@@ -136,43 +136,43 @@ def export_families(*, expose_error_messages: bool) -> tuple[Family[WatchedExpor
     return (
         Family(
             "cavatica_export_state",
-            "1 for the current state of the export, 0 for the others.",
+            "State of the export: 1 for the current state, 0 for the others.",
             ("state",),
             _states,
         ),
         Family(
             "cavatica_export_started_timestamp_seconds",
-            "When the export started.",
+            "Start time of the export.",
             (),
-            lambda watched: _one(watched.export.started if watched.export else None),
+            lambda watched: _single(watched.export.started if watched.export else None),
         ),
         Family(
             "cavatica_export_finished_timestamp_seconds",
-            "When the export finished.",
+            "Finish time of the export.",
             (),
-            lambda watched: _one(watched.export.finished if watched.export else None),
+            lambda watched: _single(watched.export.finished if watched.export else None),
         ),
         Family(
             "cavatica_export_size_bytes",
-            "Size of the resulting file.",
+            "Size of the exported file in bytes.",
             (),
-            lambda watched: _one(watched.export.size if watched.export else None),
+            lambda watched: _single(watched.export.size if watched.export else None),
         ),
         Family(
             "cavatica_export_acknowledged",
-            "1 for an export whose failure somebody has dealt with.",
+            "Acknowledgement of the export in an ID file, always 1.",
             (),
-            lambda watched: _one(1 if watched.acknowledged else None),
+            lambda watched: _single(1 if watched.acknowledged else None),
         ),
         Family(
             "cavatica_export_info",
-            "1, with the volume that the export goes to.",
+            "Destination volume of the export, always 1.",
             ("volume",),
             _info,
         ),
         Family(
             "cavatica_export_error_info",
-            "1, with the error of a FAILED export or of an ID that the API does not know.",
+            "Error of a FAILED export or of an ID lookup, always 1.",
             ("code", "status", "message") if expose_error_messages else ("code", "status"),
             lambda watched: _error_info(watched, with_message=expose_error_messages),
         ),
@@ -180,102 +180,102 @@ def export_families(*, expose_error_messages: bool) -> tuple[Family[WatchedExpor
 
 
 def _rate_limit(snapshot: Snapshot, name: str) -> Samples:
-    return _one(getattr(snapshot.rate_limit, name, None))
+    return _single(getattr(snapshot.rate_limit, name, None))
 
 
-#: Of the scrape, the API and the watchlist.
+#: Families of the scrape, the API and the watchlist.
 SCRAPE_FAMILIES: Final[tuple[Family[Snapshot], ...]] = (
     Family(
         "cavatica_exports_oldest_answer_timestamp_seconds",
-        "When the unfinished export that was answered for longest ago was answered for.",
+        "Time of the oldest API answer among unfinished exports.",
         ("batch",),
-        lambda snapshot: _by(sorted(snapshot.oldest_answers.items())),
+        lambda snapshot: _labelled(sorted(snapshot.oldest_answers.items())),
     ),
     Family(
         "cavatica_up",
-        "1 if every call that this scrape needed was made and answered properly.",
+        "Result of this scrape: 1 if every API call that it needed succeeded, 0 otherwise.",
         (),
-        lambda snapshot: _one(snapshot.up),
+        lambda snapshot: _single(snapshot.up),
     ),
     Family(
         "cavatica_scrape_duration_seconds",
-        "How long this scrape took.",
+        "Duration of this scrape in seconds.",
         (),
-        lambda snapshot: _one(snapshot.duration),
+        lambda snapshot: _single(snapshot.duration),
     ),
     Family(
         "cavatica_scrape_api_calls",
-        "Calls of the API that this scrape made.",
+        "API calls made by this scrape.",
         (),
-        lambda snapshot: _one(snapshot.api_calls),
+        lambda snapshot: _single(snapshot.api_calls),
     ),
     Family(
         "cavatica_last_success_timestamp_seconds",
-        "End of the last scrape with cavatica_up 1.",
+        "End time of the last scrape with cavatica_up 1.",
         (),
-        lambda snapshot: _one(snapshot.last_success),
+        lambda snapshot: _single(snapshot.last_success),
     ),
     Family(
         "cavatica_api_rate_limit_requests",
-        "Calls that the account may make in a window.",
+        "API calls that the account may make in a rate-limit window.",
         (),
         lambda snapshot: _rate_limit(snapshot, "limit"),
     ),
     Family(
         "cavatica_api_rate_limit_remaining_requests",
-        "Calls that are left to the account in the window.",
+        "API calls left to the account in the current rate-limit window.",
         (),
         lambda snapshot: _rate_limit(snapshot, "remaining"),
     ),
     Family(
         "cavatica_api_rate_limit_reset_timestamp_seconds",
-        "When the next window begins.",
+        "Start time of the next rate-limit window.",
         (),
         lambda snapshot: _rate_limit(snapshot, "reset"),
     ),
     Family(
         "cavatica_exporter_watchlist_last_reload_successful",
-        "1 if no ID file is in error.",
+        "Result of the last load of the ID files: 1 without errors, 0 otherwise.",
         (),
-        lambda snapshot: _one(not snapshot.watchlist.errors),
+        lambda snapshot: _single(not snapshot.watchlist.errors),
     ),
     Family(
         "cavatica_exporter_watchlist_last_reload_success_timestamp_seconds",
-        "When the ID files last changed and left no error.",
+        "Time of the last change of the ID files that left no error.",
         (),
-        lambda snapshot: _one(snapshot.watchlist.reloaded),
+        lambda snapshot: _single(snapshot.watchlist.reloaded),
     ),
     Family(
         "cavatica_exporter_watchlist_file_error",
-        "1 for an ID file that is in error.",
+        "Error of the ID file: 1 if it is invalid or unreadable, 0 otherwise.",
         ("file",),
-        lambda snapshot: _by(
+        lambda snapshot: _labelled(
             (file.name, file.error is not None) for file in snapshot.watchlist.files
         ),
     ),
     Family(
         "cavatica_exporter_watchlist_file_mtime_timestamp_seconds",
-        "When the content of the ID file that is in force was written.",
+        "Modification time of the ID file content in effect.",
         ("file",),
-        lambda snapshot: _by(
+        lambda snapshot: _labelled(
             (file.name, file.mtime) for file in snapshot.watchlist.files if file.mtime is not None
         ),
     ),
     Family(
         "cavatica_exporter_watchlist_duplicate_ids",
-        "Listings of export IDs that were listed before.",
+        "Repeated entries of export IDs.",
         (),
-        lambda snapshot: _one(snapshot.watchlist.duplicates),
+        lambda snapshot: _single(snapshot.watchlist.duplicates),
     ),
     Family(
         "cavatica_exporter_watchlist_rejected_ids",
-        "Listed IDs that do not have the form of one.",
+        "Entries that are not valid export IDs.",
         (),
-        lambda snapshot: _one(snapshot.watchlist.rejected),
+        lambda snapshot: _single(snapshot.watchlist.rejected),
     ),
 )
 
-#: Every family that is made of a snapshot.
+#: Every family that is rendered from a snapshot.
 FAMILIES: Final[tuple[Family[Any], ...]] = (
     *BATCH_FAMILIES,
     *export_families(expose_error_messages=True),

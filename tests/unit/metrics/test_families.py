@@ -72,18 +72,18 @@ SNAPSHOT = Snapshot(
 
 
 def of(families: tuple[Family[Any], ...], source: object) -> dict[str, Samples]:
-    """Give what each family of a table says, without its prefix."""
+    """Return what each family of a table says, without its prefix."""
     samples = {family.name: family.samples(source) for family in families}
     return {name.removeprefix("cavatica_"): values for name, values in samples.items()}
 
 
 def of_export(watched: WatchedExport, *, messages: bool = False) -> dict[str, Samples]:
-    """Give what each family says of an export."""
+    """Return what each family says of an export."""
     return of(export_families(expose_error_messages=messages), watched)
 
 
 def seen(export: Export) -> WatchedExport:
-    """Give what is known after a proper answer."""
+    """Return what is known after a proper answer."""
     return WatchedExport(export.id, export.state, export)
 
 

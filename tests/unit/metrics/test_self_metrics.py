@@ -7,27 +7,27 @@ from exporter.metrics.self_metrics import SelfMetrics
 
 
 @pytest.fixture
-def telemetry() -> SelfMetrics:
-    """Give counters that counted nothing."""
+def self_metrics() -> SelfMetrics:
+    """Return counters that counted nothing."""
     return SelfMetrics(version="1.2", revision="abc", python="3.11", exporter_metrics=False)
 
 
 Samples = dict[tuple[str, tuple[str, ...]], float]
 
 
-def samples(telemetry: SelfMetrics) -> Samples:
-    """Give every sample by name and label values."""
+def samples(self_metrics: SelfMetrics) -> Samples:
+    """Return every sample by name and label values."""
     return {
         (sample.name, tuple(sample.labels.values())): sample.value
-        for metric in telemetry.collect()
+        for metric in self_metrics.collect()
         for sample in metric.samples
     }
 
 
-def test_every_reason_of_failure_is_there_from_the_start(telemetry: SelfMetrics) -> None:
+def test_every_reason_of_failure_is_there_from_the_start(self_metrics: SelfMetrics) -> None:
     """A rate over a counter that just appeared would miss its first failure."""
     name = "cavatica_api_request_failures_total"
-    failures = {key: value for key, value in samples(telemetry).items() if key[0] == name}
+    failures = {key: value for key, value in samples(self_metrics).items() if key[0] == name}
     assert failures == {(name, (reason,)): 0 for reason in REASONS}
 
 
@@ -36,11 +36,11 @@ def test_every_reason_of_failure_is_there_from_the_start(telemetry: SelfMetrics)
     [(200, "200", None), (200, "200", "invalid_response"), (None, "none", "timeout")],
 )
 def test_a_request_is_counted_by_status_and_reason(
-    telemetry: SelfMetrics, status: int | None, code: str, reason: Reason | None
+    self_metrics: SelfMetrics, status: int | None, code: str, reason: Reason | None
 ) -> None:
     """A request without an answer has the status `none`, one that went well no reason."""
-    telemetry.observe(RequestOutcome(status, 0.2, reason))
-    after = samples(telemetry)
+    self_metrics.observe(RequestOutcome(status, 0.2, reason))
+    after = samples(self_metrics)
     assert after["cavatica_api_requests_total", (code,)] == 1
     assert after["cavatica_api_request_duration_seconds_count", ()] == 1
     assert after["cavatica_api_request_duration_seconds_sum", ()] == 0.2
@@ -48,28 +48,28 @@ def test_a_request_is_counted_by_status_and_reason(
     assert counted == dict.fromkeys(REASONS, 0) | ({} if reason is None else {reason: 1})
 
 
-def test_the_build_is_shown(telemetry: SelfMetrics) -> None:
+def test_the_build_is_shown(self_metrics: SelfMetrics) -> None:
     """Which exporter answers is a label of a constant."""
-    assert samples(telemetry)["cavatica_exporter_build_info", ("1.2", "abc", "3.11")] == 1
+    assert samples(self_metrics)["cavatica_exporter_build_info", ("1.2", "abc", "3.11")] == 1
 
 
-def test_no_series_says_when_a_counter_was_created(telemetry: SelfMetrics) -> None:
+def test_no_series_says_when_a_counter_was_created(self_metrics: SelfMetrics) -> None:
     """Of each counter there is one series a label, not two."""
-    telemetry.observe(RequestOutcome(200, 0.2, None))
-    assert not [name for name, _ in samples(telemetry) if name.endswith("_created")]
+    self_metrics.observe(RequestOutcome(200, 0.2, None))
+    assert not [name for name, _ in samples(self_metrics) if name.endswith("_created")]
 
 
 @pytest.mark.parametrize("wanted", [True, False])
 def test_metrics_of_the_process_can_be_left_out(*, wanted: bool) -> None:
     """`process_*` and `python_info` are there unless they are not wanted."""
-    telemetry = SelfMetrics(version="1", revision="", python="3", exporter_metrics=wanted)
-    names = {metric.name for metric in telemetry.collect()}
+    self_metrics = SelfMetrics(version="1", revision="", python="3", exporter_metrics=wanted)
+    names = {metric.name for metric in self_metrics.collect()}
     assert ("process_resident_memory_bytes" in names) == wanted
     assert ("python_info" in names) == wanted
 
 
-def test_two_exporters_in_one_process_count_apart(telemetry: SelfMetrics) -> None:
+def test_two_exporters_in_one_process_count_apart(self_metrics: SelfMetrics) -> None:
     """Nothing is registered globally."""
     other = SelfMetrics(version="1", revision="", python="3", exporter_metrics=False)
     other.observe(RequestOutcome(200, 0.2, None))
-    assert ("cavatica_api_requests_total", ("200",)) not in samples(telemetry)
+    assert ("cavatica_api_requests_total", ("200",)) not in samples(self_metrics)

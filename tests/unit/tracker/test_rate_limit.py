@@ -9,23 +9,23 @@ from tests.support.fakes import NO_LIMIT, FakeClock, error
 
 @pytest.fixture
 def clock() -> FakeClock:
-    """Give a clock."""
+    """Return a clock."""
     return FakeClock()
 
 
 @pytest.fixture
 def quota(clock: FakeClock) -> RateLimiter:
-    """Give a quota of one half."""
+    """Return a quota of one half."""
     return RateLimiter(0.5, clock)
 
 
 def limit(clock: FakeClock, remaining: int | None, reset_in: float = 300) -> RateLimit:
-    """Give headers of a window of 1000 calls."""
+    """Return headers of a window of 1000 calls."""
     return RateLimit(1000, remaining, clock.time() + reset_in)
 
 
 def answer(told: RateLimit) -> BulkResponse:
-    """Give a good answer with these headers."""
+    """Return a good answer with these headers."""
     return BulkResponse({}, complete=True, rate_limit=told, requests=1)
 
 

@@ -12,7 +12,7 @@ from tests.support.fakes import BROKEN, NOT_FOUND, completed, failed, pending, r
 
 
 def watched(export: Export, *, acknowledged: bool = False) -> WatchedExport:
-    """Give what is known after a proper answer."""
+    """Return what is known after a proper answer."""
     return WatchedExport(export.id, export.state, export, acknowledged=acknowledged)
 
 
@@ -39,7 +39,7 @@ EXPORTS = st.sampled_from(
 
 
 def totals(*exports: WatchedExport) -> Totals:
-    """Give the totals of these exports in a block of their own."""
+    """Return the totals of these exports in a block of their own."""
     return Block.of("b", exports).totals
 
 

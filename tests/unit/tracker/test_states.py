@@ -60,7 +60,7 @@ class Line:
         )
 
     def known(self) -> dict[str, WatchedExport]:
-        """Give everything known, by ID."""
+        """Return everything known, by ID."""
         return {
             watched.id: watched
             for batch in self.knowledge.batches()
@@ -69,11 +69,11 @@ class Line:
         }
 
     def states(self) -> dict[str, str]:
-        """Give the states shown, by ID."""
+        """Return the states shown, by ID."""
         return {export_id: watched.state for export_id, watched in self.known().items()}
 
     def batch(self, name: str = "b") -> Batch:
-        """Give a batch."""
+        """Return a batch."""
         return {batch.name: batch for batch in self.knowledge.batches()}[name]
 
 
@@ -551,7 +551,7 @@ def test_thousands_of_scrapes_leave_nothing_behind() -> None:
 
 
 def objects(line: Line) -> dict[str, list[Block]]:
-    """Give the blocks of each batch."""
+    """Return the blocks of each batch."""
     return {batch.name: list(batch.blocks) for batch in line.knowledge.batches()}
 
 

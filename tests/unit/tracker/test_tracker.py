@@ -58,7 +58,7 @@ class Scene:
         return Tracker(load, bulk_get, knowledge, quota_share=0.5, clock=self.clock)
 
     def load(self) -> Watchlist:
-        """Give the watchlist."""
+        """Return the watchlist."""
         return self.watchlist
 
     def watch(self, batches: Mapping[str, Sequence[str]], acknowledged: Sequence[str] = ()) -> None:
@@ -76,12 +76,12 @@ class Scene:
 
 @pytest.fixture
 def scene() -> Scene:
-    """Give a scene in which one ID is watched."""
+    """Return a scene in which one ID is watched."""
     return Scene()
 
 
 def known(snapshot: Snapshot) -> dict[str, WatchedExport]:
-    """Give what a snapshot says, by ID."""
+    """Return what a snapshot says, by ID."""
     return {
         watched.id: watched
         for batch in snapshot.batches
@@ -91,7 +91,7 @@ def known(snapshot: Snapshot) -> dict[str, WatchedExport]:
 
 
 def states(snapshot: Snapshot) -> dict[str, str]:
-    """Give the states of a snapshot, by ID."""
+    """Return the states of a snapshot, by ID."""
     return {export_id: watched.state for export_id, watched in known(snapshot).items()}
 
 
@@ -513,13 +513,13 @@ class HeldApi(FakeApi):
 
 @pytest.fixture
 def held() -> HeldApi:
-    """Give an API that waits."""
+    """Return an API that waits."""
     return HeldApi()
 
 
 @pytest.fixture
 def elsewhere() -> Iterator[ThreadPoolExecutor]:
-    """Give threads for scrapes that wait."""
+    """Return threads for scrapes that wait."""
     with ThreadPoolExecutor() as pool:
         yield pool
 
@@ -560,7 +560,7 @@ class Deadline(float):
         self.reckoned = threading.Event()
 
     def __sub__(self, other: float) -> float:
-        """Give the time that is left."""
+        """Return the time that is left."""
         self.reckoned.set()
         return float(self) - other
 
