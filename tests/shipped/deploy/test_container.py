@@ -1,0 +1,153 @@
+"""The image: built, started as its user on a read-only root, and asked for metrics."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from tests.support.deploy_tools import DEPLOY, ROOT, check, require_base, run, run_tool
+from tests.support.exporter_process import PATIENCE
+from tests.support.servers import free_port, wait_until
+
+pytestmark = [pytest.mark.deploy, pytest.mark.slow]
+
+DOCKERFILE = DEPLOY / "container/Dockerfile"
+USER = 65532
+
+
+def test_hadolint_has_nothing_to_say() -> None:
+    """The Dockerfile follows the rules of its linter."""
+    check(run_tool("hadolint", DOCKERFILE))
+
+
+def test_an_image_that_runs_as_root_is_found_out() -> None:
+    """The same check fails when the last user is root."""
+    text = re.sub(r"^USER .*", "USER root", DOCKERFILE.read_text(), flags=re.MULTILINE)
+    done = run_tool("hadolint", "-", stdin=text)
+    assert done.returncode == 1
+    assert "DL3002" in done.stdout
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A built image: its configuration and its unpacked root file system."""
+
+    config: dict[str, Any]
+    root: Path
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
+    """Build the image on a base of the same name, and mount it."""
+    base = require_base()
+    if not shutil.which("buildah"):
+        pytest.skip("not here: buildah (apt-get install buildah)")
+    directory = tmp_path_factory.mktemp("image")
+    store = [
+        *("--storage-driver", "vfs"),
+        *("--root", str(directory / "storage")),
+        *("--runroot", str(directory / "run")),
+    ]
+    build = ["buildah", *store, "bud", "--isolation", "chroot", "--pull-never"]
+    (directory / "base").mkdir()
+    (directory / "base/Dockerfile").write_text("FROM scratch\nADD base.tar /\n")
+    os.link(base, directory / "base/base.tar")
+    tag = re.search(r"^ARG PYTHON=(.*)", DOCKERFILE.read_text(), re.MULTILINE)
+    assert tag
+    check(run([*build, "--tag", f"docker.io/library/{tag[1]}", directory / "base"]))
+    check(run([*build, "--format", "docker", "--file", DOCKERFILE, "--tag", "exporter", ROOT]))
+    inspected = check(run(["buildah", *store, "inspect", "--type", "image", "exporter"]))
+    container = check(run(["buildah", *store, "from", "--pull-never", "exporter"])).strip()
+    mounted = check(run(["buildah", *store, "mount", container])).strip()
+    yield Image(json.loads(inspected)["Docker"]["config"], Path(mounted))
+    check(run(["buildah", *store, "umount", container]))
+    shutil.rmtree(directory)
+
+
+def start(image: Image, *arguments: str) -> list[str]:
+    """Return a command that starts the image as a hardened engine does.
+
+    The root is mounted read-only, /tmp is of its own, the user is the image's, there are no
+    capabilities, and only the image's environment is set.
+    """
+    root = str(image.root)
+    enter = (
+        'set -e; mount --bind "$0" "$0"; mount -o remount,bind,ro "$0";'
+        ' mount -t tmpfs tmp "$0/tmp";'
+        ' exec chroot "$0" /usr/bin/setpriv --reuid "$1" --regid "$1" --clear-groups'
+        ' --bounding-set=-all --inh-caps=-all --no-new-privs /usr/bin/env -i "${@:2}"'
+    )
+    user = image.config["User"].partition(":")[0]
+    command = [*image.config["Env"], *arguments]
+    return ["unshare", "--mount", "bash", "-c", enter, root, user, *command]
+
+
+def test_its_programs_are_the_ones_of_the_project(image: Image) -> None:
+    """The entry point is found by its name, as an engine does, and starts."""
+    done = run(start(image, *image.config["Entrypoint"], "--version"))
+    assert check(done).startswith("cavatica-exporter ")
+
+
+def test_the_demo_is_served_as_its_user_on_a_read_only_root(image: Image) -> None:
+    """It needs no root, no writable file system and no capability; its health check says so."""
+    port = free_port()
+    arguments = ["--demo", f"--web.listen-address=127.0.0.1:{port}"]
+    with subprocess.Popen(start(image, *image.config["Entrypoint"], *arguments)) as process:
+        try:
+            url = f"http://127.0.0.1:{port}"
+            wait_until(lambda: answers(f"{url}/-/ready"), PATIENCE * 3, "the container is ready")
+            assert "\ncavatica_up 1.0\n" in requests.get(f"{url}/metrics", timeout=30).text
+            status = Path(f"/proc/{process.pid}/status").read_text()
+            assert re.search(rf"^Uid:\s+{USER}\s+{USER}\s", status, re.MULTILINE)
+            assert re.search(r"^CapEff:\s+0+$", status, re.MULTILINE)
+            kind, *probe = image.config["Healthcheck"]["Test"]
+            assert kind == "CMD"
+            probe = [each.replace("10036", str(port)) for each in probe]
+            check(run(start(image, *probe)))
+        finally:
+            process.terminate()
+    assert process.returncode == 0
+    assert run(start(image, *probe)).returncode == 1, "nobody listens, and it is healthy"
+
+
+def answers(url: str) -> bool:
+    """Return whether somebody answers 200."""
+    try:
+        return requests.get(url, timeout=5).ok
+    except requests.RequestException:
+        return False
+
+
+def test_volumes_belong_to_its_user(image: Image) -> None:
+    """A new volume takes over the owner: discovery can write, the state can be kept."""
+    for name in ("exports", "state"):
+        found = (image.root / name).stat()
+        assert (found.st_uid, found.st_gid) == (USER, USER)
+
+
+def test_only_what_is_needed_is_in_the_image(image: Image) -> None:
+    """No sources, no pip, nothing that is in the checkout by accident."""
+    [package] = image.root.glob("opt/cavatica/lib/python*/site-packages")
+    assert not (package / "pip").exists()
+    assert not (image.root / "src").exists()
+    assert (image.root / "opt/cavatica/share/cavatica-export-exporter/alerts").is_dir()
+
+
+def test_the_labels_are_those_of_the_project(image: Image) -> None:
+    """Registries link the image to its sources and show its licence."""
+    project = (ROOT / "pyproject.toml").read_text()
+    labels = image.config["Labels"]
+    for name, key in (
+        ("licenses", "license"),
+        ("description", "description"),
+        ("source", "Source"),
+    ):
+        assert f'{key} = "{labels[f"org.opencontainers.image.{name}"]}"\n' in project
