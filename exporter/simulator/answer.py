@@ -1,4 +1,4 @@
-"""What goes over the wire: the platform's answers and its error bodies."""
+"""The platform's answers and error bodies, as they are sent."""
 
 import json
 from dataclasses import dataclass
@@ -9,11 +9,10 @@ JSON = "application/json"
 
 
 def error(status: int, code: int, message: str) -> dict[str, object]:
-    """The platform's error object; it stands in an answer, in an item, and in a failed export.
+    """Return the platform's error object: of an answer, of an item, or of a failed export.
 
-    The platform's table of status codes has one thousand codes for every service; volumes and
-    exports are the 9xxx. Within each thousand x000 is 503, x001 is 403, x002 is 404 and x003 is
-    409. What has no row in that table (401, 405, a body that cannot be read) is given code 0 here.
+    The codes are the platform's own, as far as it has them: 9xxx are volumes' and exports', 90000
+    is an invalid request, 90001 unauthorized, 90003 not found. 0 is maintenance.
     """
     return {"status": status, "code": code, "message": message, "more_info": MORE_INFO}
 
@@ -35,12 +34,12 @@ class Answer:
 
     @property
     def status_line(self) -> str:
-        """Status and reason, as WSGI wants them."""
+        """The status and its reason phrase, as WSGI wants them."""
         return f"{self.status} {responses.get(self.status, 'Unknown')}"
 
 
 def answer(payload: object, status: int = 200) -> Answer:
-    """Give an answer that carries the payload as JSON."""
+    """Return an answer that carries the payload as JSON."""
     return Answer(status, {"Content-Type": JSON}, (json.dumps(payload).encode(),))
 
 
@@ -48,12 +47,12 @@ class Refused(Exception):  # noqa: N818 - a call that is refused is no programmi
     """The platform refuses the whole call.
 
     Attributes:
-        answer: what it says.
+        answer: the answer to send.
 
     """
 
     def __init__(self, status: int, code: int, message: str, **headers: str) -> None:
-        """Take the error body's parts, and headers (`Allow="GET"`) that go with it."""
+        """Build the answer of the error body's parts and of further headers (`Allow="GET"`)."""
         super().__init__(message)
         refusal = answer(error(status, code, message), status)
         self.answer = Answer(status, refusal.headers | headers, refusal.body)

@@ -7,11 +7,11 @@ from dataclasses import replace
 from random import Random
 from threading import Lock
 from typing import Any
-from urllib.parse import urlencode
 
 from exporter.simulator.answer import Answer, Refused, answer, error
 from exporter.simulator.fault import Fault
-from exporter.simulator.life import Life, Lifetimes, Order, draw_life, draw_order
+from exporter.simulator.life import Life, Lifetimes, Order, draw_life, draw_order, parse_order
+from exporter.simulator.listing import Listing
 from exporter.simulator.quota import Quota
 from exporter.simulator.request import Environ, Request
 
@@ -23,6 +23,14 @@ _BULK_CREATE = "/bulk/storage/exports/create"
 _EXPORTS = "/storage/exports"
 _RATE_LIMIT = "/rate_limit"
 _METHODS = {_BULK_GET: "POST", _BULK_CREATE: "POST", _EXPORTS: "GET", _RATE_LIMIT: "GET"}
+# What `refuse` can be told, with the HTTP status.
+_REFUSALS = {
+    9004: (403, "Insufficient privileges on the file."),
+    9006: (403, "Files of this kind cannot be exported."),
+    9009: (404, "Requested file does not exist."),
+    9020: (403, "Insufficient privileges on the volume."),
+    9027: (400, "The volume and the project are on different clouds."),
+}
 
 
 class Simulator:
@@ -30,6 +38,7 @@ class Simulator:
 
     Attributes:
         requests: the latest 1,000 requests, oldest first; `clear()` it at will.
+        listing: how it lists exports; may be replaced at any time.
 
     """
 
@@ -44,19 +53,20 @@ class Simulator:
         rate_limit: int = 1000,
         rate_window: float = 300.0,
     ) -> None:
-        """Make one without exports.
+        """Create one without exports.
 
         Args:
             token: what `X-SBG-Auth-Token` must hold.
-            clock: gives the Unix time; exports live and the rate limit resets by it.
+            clock: returns the Unix time; exports live and the rate limit resets by it.
             sleep: waits for a fault's delays, in seconds.
             seed: the same seed and the same calls give the same exports.
-            lifetimes: how exports live unless `start` is told otherwise.
+            lifetimes: how exports live unless `start` is given others.
             rate_limit: calls in one window, for all users of the account together.
             rate_window: length of the window in seconds.
 
         """
         self.requests: deque[Request] = deque(maxlen=1000)
+        self.listing = Listing()
         self._token = token
         self._clock = clock
         self._sleep = sleep
@@ -64,13 +74,17 @@ class Simulator:
         self._lifetimes = lifetimes or Lifetimes()
         self._quota = Quota(rate_limit, rate_window)
         self._exports: dict[str, Life | Mapping[str, Any]] = {}
+        self._of_others: dict[str, Life] = {}
+        self._refusals: dict[str, int] = {}
+        # By file: what decides whether it is an alias by now.
+        self._moves: dict[str, list[Life]] = {}
         self._fault: Fault | None = None
         self._fault_count = 0
         self._lock = Lock()
 
     @property
     def fault(self) -> Fault | None:
-        """What spoils the answers; None: nothing. Setting it begins its count anew."""
+        """The fault that spoils the answers, or None. Setting it resets its count."""
         return self._fault
 
     @fault.setter
@@ -85,12 +99,30 @@ class Simulator:
         volume: str = "rfranklin/exports",
         ago: float = 0.0,
         lifetimes: Lifetimes | None = None,
+        of_others: bool = False,
     ) -> list[str]:
-        """Submit n exports of made-up files, as if `ago` seconds before now; give their IDs."""
+        """Submit n exports of made-up files, as if `ago` seconds before now; return their IDs.
+
+        With `of_others` another account submits them: this one's token may not see them.
+        """
         with self._lock:
             submitted = self._clock() - ago
             orders = (draw_order(self._random, volume) for _ in range(n))
-            return [self._submit(order, submitted, lifetimes).id for order in orders]
+            return [
+                self._submit(order, submitted, lifetimes, of_others=of_others).id
+                for order in orders
+            ]
+
+    def refuse(self, name: str, code: int) -> None:
+        """Refuse from now on to start exports of the file, or to the volume, of this name.
+
+        Raises:
+            KeyError: the code is not one of a refused start.
+
+        """
+        _ = _REFUSALS[code]
+        with self._lock:
+            self._refusals[name] = code
 
     def put(self, export: Mapping[str, Any]) -> None:
         """Show this export exactly as it is under its `id`, in place of what was there before."""
@@ -98,10 +130,10 @@ class Simulator:
             self._exports[export["id"]] = export
 
     def export(self, export_id: str) -> dict[str, Any]:
-        """Give the export as the API would show it now: the truth, without a call.
+        """Return the export as the API would show it now: the truth, without a call.
 
         Raises:
-            KeyError: nobody knows the ID.
+            KeyError: the ID is unknown.
 
         """
         return self._render(self._exports[export_id], "")
@@ -153,7 +185,7 @@ class Simulator:
     def _route(self, request: Request) -> Answer:
         # A call that belongs to no account uses up nobody's rate limit.
         if request.headers.get("x-sbg-auth-token") != self._token:
-            raise Refused(401, 0, "Unauthorized")
+            raise Refused(401, 90001, "Unauthorized")
         root, path = request.path[: len(_ROOT)], request.path[len(_ROOT) :]
         if path == _RATE_LIMIT:
             with self._lock:
@@ -164,9 +196,9 @@ class Simulator:
                     raise Refused(429, 1000, "Rate limit exceeded! Check response headers.")
         known_path = _EXPORTS if path.startswith(f"{_EXPORTS}/") else path
         if root != _ROOT or known_path not in _METHODS:
-            raise Refused(404, 0, "The requested path does not exist.")
+            raise Refused(404, 90003, "The requested path does not exist.")
         if request.method != _METHODS[known_path]:
-            raise Refused(405, 0, "Method not allowed.", Allow=_METHODS[known_path])
+            raise Refused(405, 90000, "Method not allowed.", Allow=_METHODS[known_path])
         if path == _RATE_LIMIT:
             return answer(page)
         if path == _BULK_GET:
@@ -180,96 +212,79 @@ class Simulator:
         for export_id in request.bulk("export_ids", str):
             export = self._exports.get(export_id)
             if export is None:
-                items.append({"error": _unknown()})
+                items.append({"error": self._lookup_error(export_id)})
             else:
                 items.append({"resource": self._render(export, request.base)})
         return answer({"items": items})
 
     def _bulk_create(self, request: Request) -> Answer:
+        # The official client sends the parameter as Python writes it.
+        copy_only = (request.parameter("copy_only") or "").lower() == "true"
         items: list[object] = []
         with self._lock:
             for item in request.bulk("items", dict):
-                order = _order(item)
-                if order is None:
-                    items.append({"error": error(400, 0, "Source or destination is not valid.")})
+                order = parse_order(item, copy_only=copy_only)
+                refusal = self._refusal(order)
+                if order is None or refusal is not None:
+                    items.append({"error": refusal, "resource": None})
                 else:
                     life = self._submit(order, self._clock(), None)
                     items.append({"resource": self._render(life, request.base)})
         return answer({"items": items})
 
+    def _refusal(self, order: Order | None) -> dict[str, object] | None:
+        if order is None:
+            return error(400, 9011, "Source or destination is not valid.")
+        code = self._refusals.get(order.file) or self._refusals.get(order.volume)
+        if code is None and any(
+            not life.order.copy_only and life.state(self._clock()) == "COMPLETED"
+            for life in self._moves.get(order.file, ())
+        ):
+            # A file that was moved to a volume is an alias by now.
+            code = 9006
+        if code is None:
+            return None
+        status, message = _REFUSALS[code]
+        return error(status, code, message)
+
     def _get(self, request: Request) -> Answer:
-        export = self._exports.get(request.path.rpartition("/")[2])
+        export_id = request.path.rpartition("/")[2]
+        export = self._exports.get(export_id)
         if export is None:
-            return answer(_unknown(), 404)
+            refusal = self._lookup_error(export_id)
+            return answer(refusal, 403 if export_id in self._of_others else 404)
         return answer(self._render(export, request.base))
 
     def _list(self, request: Request) -> Answer:
-        volume, state = request.parameter("volume"), request.parameter("state")
-        offset, limit = _number(request, "offset", 0), _number(request, "limit", 50)
-        if not 1 <= limit <= 100:  # noqa: PLR2004 - named in the message
-            raise Refused(400, 0, "limit must be between 1 and 100.")
         with self._lock:
-            exports = list(self._exports.values())
-        matching = [
-            export
-            for export in (self._render(one, request.base) for one in exports)
-            if volume in (None, (export.get("destination") or {}).get("volume"))
-            and state in (None, export.get("state"))
-        ]
-        chosen = {"volume": volume, "state": state, "limit": limit}
+            exports = list(self._exports.items())
+        listing = self.listing
+        page = listing.page(
+            request, exports, self._clock(), lambda export: self._render(export, request.base)
+        )
+        listing.after_page(request)
+        return page
 
-        def href(offset: int) -> str:
-            query = {name: value for name, value in chosen.items() if value is not None}
-            query["offset"] = offset
-            return f"{request.base}{_ROOT}{_EXPORTS}?{urlencode(query)}"
-
-        links = []
-        if offset + limit < len(matching):
-            links.append({"rel": "next", "href": href(offset + limit), "method": "GET"})
-        page = {
-            "href": href(offset),
-            "items": matching[offset : offset + limit],
-            "links": links,
-        }
-        listed = answer(page)
-        total = {"X-Total-Matching-Query": str(len(matching))}
-        return replace(listed, headers=listed.headers | total)
-
-    def _submit(self, order: Order, submitted: float, lifetimes: Lifetimes | None) -> Life:
+    def _submit(
+        self,
+        order: Order,
+        submitted: float,
+        lifetimes: Lifetimes | None,
+        *,
+        of_others: bool = False,
+    ) -> Life:
         life = draw_life(self._random, lifetimes or self._lifetimes, order, submitted)
-        self._exports[life.id] = life
+        (self._of_others if of_others else self._exports)[life.id] = life
+        self._moves.setdefault(order.file, []).append(life)
         return life
+
+    def _lookup_error(self, export_id: str) -> dict[str, object]:
+        # Without the ID, as the platform's error items are.
+        if export_id in self._of_others:
+            return error(403, 9005, "Insufficient privileges on the export job.")
+        return error(404, 9008, "Requested export does not exist.")
 
     def _render(self, export: Life | Mapping[str, Any], base: str) -> dict[str, Any]:
         if isinstance(export, Life):
             return export.render(self._clock(), f"{base}{_ROOT}")
         return dict(export)
-
-
-def _unknown() -> dict[str, object]:
-    # Without the ID: that is what the platform's error items are like.
-    return error(404, 9002, "Requested export does not exist.")
-
-
-def _order(item: Mapping[str, Any]) -> Order | None:
-    try:
-        order = Order(
-            file=item["source"]["file"],
-            volume=item["destination"]["volume"],
-            location=item["destination"]["location"],
-            overwrite=item.get("overwrite") is True,
-            properties=item.get("properties"),
-        )
-    except (KeyError, TypeError):
-        return None
-    names = (order.file, order.volume, order.location)
-    return order if all(isinstance(name, str) and name for name in names) else None
-
-
-def _number(request: Request, name: str, default: int) -> int:
-    text = request.parameter(name)
-    if text is None:
-        return default
-    if not text.isdecimal():
-        raise Refused(400, 0, f"{name} must be a number.")
-    return int(text)

@@ -1,4 +1,4 @@
-"""What can go wrong with an answer over HTTP."""
+"""Faults: what can go wrong with an answer over HTTP."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -12,12 +12,12 @@ from exporter.simulator.request import Request
 class Fault:
     """How answers are spoilt while this is a simulator's `fault`.
 
-    The call itself is worked off and counted; only its answer suffers.
+    The call itself is executed and counted; only its answer is changed.
 
     Attributes:
         status: HTTP status. Without a `body` the answer is the platform's error with it and `code`.
         code: the code in that error.
-        body: sent as it is, in these chunks, as if by something in front of the platform: without
+        body: sent as it is, in these chunks, as if by a proxy in front of the platform: without
             the platform's headers. `(chunk,) * 3200` is a large body that takes little memory.
         items: makes the value of `items` from the true list of items.
         rewrite: makes the body from the true body.
@@ -25,8 +25,8 @@ class Fault:
         delay: seconds before the answer begins.
         drip: seconds between two bytes of the body.
         every: strike the n-th, 2n-th, ... request only.
-        times: strike so often, then never again; None is for ever.
-        when: the requests that this is about; the others are neither struck nor counted.
+        times: strike this many times, then never again; None: always.
+        when: which requests it applies to; others are neither struck nor counted.
 
     """
 
@@ -43,12 +43,12 @@ class Fault:
     when: Callable[[Request], bool] = lambda _: True
 
     def strikes(self, count: int) -> bool:
-        """Whether it strikes the `count`-th (from 1) of the requests that it is about."""
+        """Return whether it strikes the `count`-th (from 1) of the requests it applies to."""
         strike, rest = divmod(count, self.every)
         return rest == 0 and (self.times is None or strike <= self.times)
 
     def spoil(self, true: Answer) -> Answer:
-        """Make the answer that is sent from the true one."""
+        """Return the spoilt answer, made of the true one."""
         spoilt = true
         if self.body is not None:
             body = (self.body,) if isinstance(self.body, bytes) else tuple(self.body)

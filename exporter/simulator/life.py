@@ -1,9 +1,11 @@
-"""The life of a simulated export: drawn when it is submitted, told by the clock from then on."""
+"""The life of a simulated export: drawn when it is submitted, then a function of the clock."""
 
 import string
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from random import Random
+from typing import Any
 
 from exporter.simulator.answer import error
 
@@ -12,10 +14,16 @@ ID_ALPHABET = string.ascii_letters + string.digits
 # Status, code, message, weight. Real messages name buckets and files, so these do too: whoever
 # shows them by mistake shows a patient's identifier.
 _FAILURES = (
-    (403, 9001, "Access denied to the bucket of {volume} while writing {location}.", 5),
-    (404, 9002, "The bucket of {volume} was not found; {location} was not written.", 2),
-    (409, 9003, "{location} already exists on {volume} and must not be overwritten.", 2),
-    (503, 9000, "The storage service was unavailable while copying {name}.", 1),
+    (503, 9100, "The storage service was unavailable while copying {name}.", 2),
+    (403, 9101, "The volume {volume} is read-only; {location} was not written.", 2),
+    (403, 9102, "Insufficient privileges on the project of {name}.", 1),
+    (403, 9103, "Access denied to the bucket of {volume} while writing {location}.", 6),
+    (404, 9104, "The volume {volume} for {name} does not exist.", 1),
+    (404, 9105, "The bucket of {volume} was not found; {location} was not written.", 2),
+    (404, 9106, "The file {name} does not exist.", 1),
+    (409, 9107, "{location} already exists on {volume} and must not be overwritten.", 4),
+    (409, 9108, "A file {name} already exists.", 1),
+    (404, 9109, "The file {name} is not accessible.", 1),
 )
 _WEIGHTS = tuple(weight for *_, weight in _FAILURES)
 
@@ -38,7 +46,7 @@ class Lifetimes:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What a submitted export is asked to do: the platform gives it back with every answer.
+    """What a submitted export has to do; the platform repeats it in every answer.
 
     Attributes:
         file: ID of the file to export.
@@ -46,6 +54,7 @@ class Order:
         location: path on that volume.
         overwrite: whether a file at that path is replaced.
         properties: the volume service's options.
+        copy_only: whether the platform keeps the file, which else becomes an alias.
 
     """
 
@@ -54,18 +63,19 @@ class Order:
     location: str
     overwrite: bool = False
     properties: dict[str, object] | None = None
+    copy_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Life:
-    """One export from its submission to its end. What it is at any time follows from the clock.
+    """One export from its submission to its end; its state at any time follows from the clock.
 
     Attributes:
         id: 32 letters and digits, like the documentation's IDs.
         order: what it was asked to do.
         begins, ends: Unix times at which it leaves PENDING and RUNNING.
         size: bytes of the file.
-        failure: place in the list of failures, or None where it completes.
+        failure: index in the list of failures, or None where it completes.
 
     """
 
@@ -77,7 +87,7 @@ class Life:
     failure: int | None
 
     def state(self, now: float) -> str:
-        """PENDING, RUNNING, COMPLETED or FAILED at the Unix time `now`."""
+        """Return PENDING, RUNNING, COMPLETED or FAILED: the state at the Unix time `now`."""
         if now < self.begins:
             return "PENDING"
         if now < self.ends:
@@ -85,10 +95,10 @@ class Life:
         return "COMPLETED" if self.failure is None else "FAILED"
 
     def render(self, now: float, base: str) -> dict[str, object]:
-        """Give the export as the API shows it at the Unix time `now`; `base` is the API's URL.
+        """Return the export as the API shows it at the Unix time `now`; `base` is the API's URL.
 
-        Keys whose value is not known yet are absent, as in the API page's example. Whether the
-        platform gives a PENDING export `started_on` is not documented; here it does not.
+        Keys whose value is not known yet are absent, as in the API page's example. Whether a
+        PENDING export has `started_on` is not documented; here it has not.
         """
         order, state = self.order, self.state(now)
         export: dict[str, object] = {
@@ -128,6 +138,23 @@ class Life:
             "tags": [],
             "metadata": {},
         }
+
+
+def parse_order(item: Mapping[str, Any], *, copy_only: bool) -> Order | None:
+    """Return what an item of the bulk create asks for, or None where it is not valid."""
+    try:
+        order = Order(
+            file=item["source"]["file"],
+            volume=item["destination"]["volume"],
+            location=item["destination"]["location"],
+            overwrite=item.get("overwrite") is True,
+            properties=item.get("properties"),
+            copy_only=copy_only,
+        )
+    except (KeyError, TypeError):
+        return None
+    names = (order.file, order.volume, order.location)
+    return order if all(isinstance(name, str) and name for name in names) else None
 
 
 def draw_order(random: Random, volume: str) -> Order:

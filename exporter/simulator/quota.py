@@ -1,4 +1,4 @@
-"""The account's rate limit: so many calls in a window, then none until the window ends."""
+"""The account's rate limit: a number of calls in a window, then none until it ends."""
 
 import math
 from dataclasses import dataclass, field
@@ -20,22 +20,22 @@ class Quota:
     _ends: float = field(default=-math.inf, init=False)
 
     def spend(self, now: float, calls: int) -> bool:
-        """Count the calls made at the Unix time `now`; False when there were none left."""
+        """Count calls made at the Unix time `now`; return False when none were left."""
         if self.remaining(now) == 0:
             return False
         self._used = min(self.limit, self._used + calls)
         return True
 
     def remaining(self, now: float) -> int:
-        """Calls left in the window of the Unix time `now`."""
-        # The second half is for a clock that was set back: the window would last for ever.
+        """Return the calls left in the window of the Unix time `now`."""
+        # The upper bound is for a clock that was set back: the window would never end.
         if not now < self._ends <= now + self.window + 1:
             self._ends = math.ceil(now + self.window)
             self._used = 0
         return self.limit - self._used
 
     def headers(self, now: float) -> dict[str, str]:
-        """Give the three headers that stand on every answer; the reset is in Unix seconds."""
+        """Return the three headers of every answer; the reset is in Unix seconds."""
         return {
             "X-RateLimit-Limit": str(self.limit),
             "X-RateLimit-Remaining": str(self.remaining(now)),
@@ -43,7 +43,7 @@ class Quota:
         }
 
     def page(self, now: float) -> dict[str, object]:
-        """Give what `GET /rate_limit` answers; its reset is in Unix milliseconds."""
+        """Return the answer of `GET /rate_limit`; its reset is in Unix milliseconds."""
         remaining = self.remaining(now)
         reset = int(self._ends) * 1000
         return {"rate": {"limit": self.limit, "remaining": remaining, "reset": reset}}

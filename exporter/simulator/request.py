@@ -55,14 +55,14 @@ class Request:
 
     @property
     def export_ids(self) -> tuple[str, ...]:
-        """The IDs that a bulk get asks for, in its order; empty for any other request."""
+        """The IDs of a bulk get, in its order; empty for any other request."""
         try:
             return tuple(self.bulk("export_ids", str))
         except Refused:
             return ()
 
     def bulk(self, key: str, kind: type) -> list[Any]:
-        """Give the list under the key of the JSON body: 1 to 100 members of one kind.
+        """Return the list under the key of the JSON body: 1 to 100 members of one kind.
 
         Raises:
             Refused: 400, when the body is anything else.
@@ -71,14 +71,14 @@ class Request:
         try:
             members = json.loads(self.body)[key]
         except (ValueError, RecursionError, KeyError, TypeError, IndexError):
-            raise Refused(400, 0, f"The body must be a JSON object with {key}.") from None
+            raise Refused(400, 90000, f"The body must be a JSON object with {key}.") from None
         if not isinstance(members, list) or not all(isinstance(one, kind) for one in members):
-            raise Refused(400, 0, f"{key} must be a list of the right kind.")
+            raise Refused(400, 90000, f"{key} must be a list of the right kind.")
         # The official client's manual states this limit for all bulk calls.
         if not 1 <= len(members) <= 100:  # noqa: PLR2004 - named in the message
-            raise Refused(400, 0, f"{key} must have 1 to 100 members.")
+            raise Refused(400, 90000, f"{key} must have 1 to 100 members.")
         return members
 
     def parameter(self, name: str) -> str | None:
-        """Give the query parameter, or None where it is missing or empty."""
+        """Return the query parameter, or None where it is missing or empty."""
         return parse_qs(self.query).get(name, [None])[0]

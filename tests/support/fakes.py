@@ -8,7 +8,7 @@ from exporter.cavatica.export import ErrorDetail, Export, LookupFailure
 from exporter.watchlist.watchlist import Watchlist
 
 NO_LIMIT = RateLimit(None, None, None)
-NOT_FOUND = LookupFailure("9002", 404, "Requested export does not exist.")
+NOT_FOUND = LookupFailure("9008", 404, "Requested export does not exist.")
 BROKEN = LookupFailure("", 500, "Something went wrong.")
 
 Outcome = Export | LookupFailure | None
@@ -118,5 +118,5 @@ def failed(export_id: str, finished: float | None = 1_699_999_500.0) -> Export:
         started=1_699_990_000.0,
         finished=finished,
         volume="rfranklin/output",
-        error=ErrorDetail("1003", 403, "patient-7.bam: access denied"),
+        error=ErrorDetail("9103", 403, "patient-7.bam: access denied"),
     )

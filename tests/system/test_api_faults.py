@@ -71,7 +71,7 @@ def resource(export_id: str, state: str) -> dict[str, Any]:
     }
 
 
-ERROR = {"status": 404, "code": 9103, "message": f"{FILE_NAME} {TOKEN}", "more_info": TOKEN}
+ERROR = {"status": 403, "code": 9103, "message": f"{FILE_NAME} {TOKEN}", "more_info": TOKEN}
 
 
 def good(ids: Ids, truth: Mapping[str, str] = AFTER) -> list[dict[str, Any]]:
@@ -295,7 +295,7 @@ HTML = f"<html>Dear {TOKEN}, {FILE_NAME} is not here</html>".encode()
 BOM = b"\xef\xbb\xbf"
 BOMB = gzip.compress(b" " * 64 * 2**20, 1)
 SOON = f"X-RateLimit-Reset: {int(time.time()) + 120}"
-NEVER = {"status": 404, "code": 9002, "message": FILE_NAME, "more_info": TOKEN}
+NEVER = {"status": 404, "code": 9008, "message": FILE_NAME, "more_info": TOKEN}
 HEAD = b"HTTP/1.1 200 OK\r\n"
 BODY_FOLLOWS = HEAD + b"Content-Length: 999\r\n\r\n"
 

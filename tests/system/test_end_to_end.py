@@ -131,7 +131,7 @@ def test_an_export_is_right_in_every_scrape_of_its_life(
     """PENDING, RUNNING, FAILED: in totals and on its own, with its times and its error."""
     ids.write("b.yml", ["one"])
     started, finished = "2026-01-02T03:04:05Z", "2026-01-02T03:05:06.5Z"
-    error = {"status": 403, "code": 9001, "message": "No access."}
+    error = {"status": 403, "code": 9103, "message": "No access."}
     lives: list[tuple[str, dict[str, Any]]] = [
         ("PENDING", {}),
         ("RUNNING", {"started_on": started}),
@@ -156,12 +156,12 @@ def test_an_export_is_right_in_every_scrape_of_its_life(
     assert [page(oldest, batch="b", state="RUNNING") for page in pages] == [None, 1767323045, None]
     last = "cavatica_exports_last_finished_timestamp_seconds"
     assert pages[2](last, batch="b", state="FAILED") == 1767323106.5
-    assert [page("cavatica_export_errors", batch="b", code="9001") for page in pages] == [
+    assert [page("cavatica_export_errors", batch="b", code="9103") for page in pages] == [
         None,
         None,
         1,
     ]
-    assert pages[2]("cavatica_export_error_info", **one, code="9001", status="403") == 1
+    assert pages[2]("cavatica_export_error_info", **one, code="9103", status="403") == 1
     answers = "cavatica_exports_oldest_answer_timestamp_seconds"
     assert [page(answers, batch="b") is None for page in pages] == [False, False, True]
 
@@ -421,9 +421,9 @@ def test_unknown_ids_are_shown_as_such(
     page = exporter.scrape()
     assert page("cavatica_up") == 1
     assert page.states("b") == {"PENDING": 1, "UNKNOWN": 1}
-    assert page("cavatica_export_lookup_errors", batch="b", code="9002") == 1
+    assert page("cavatica_export_lookup_errors", batch="b", code="9008") == 1
     one = {"batch": "b", "export_id": "nobody-knows"}
-    assert page("cavatica_export_error_info", **one, code="9002", status="404") == 1
+    assert page("cavatica_export_error_info", **one, code="9008", status="404") == 1
 
 
 def test_completed_exports_retire(
@@ -514,7 +514,7 @@ scrape_configs: [{{job_name: cavatica, static_configs: [{{targets: ["{address}"]
             assert states[("running", "UNKNOWN")] == 1
             assert states[("odd", "ABORTED")] == 1
             assert states[("over", "COMPLETED")] + states[("over", "FAILED")] == 20
-            put(simulator, "one", "FAILED", error={"code": 9001})
+            put(simulator, "one", "FAILED", error={"code": 9103})
             failed = 'cavatica_export_state{export_id="one",state="FAILED"} == 1'
             wait_until(lambda: prometheus.query(failed), PATIENCE, "the failure is seen")
             # The scraper waits for 1 s, the API is slower: the answer comes in time all the same.

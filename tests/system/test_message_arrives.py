@@ -173,7 +173,7 @@ def labels(export_id: str) -> dict[str, str]:
 def fail(simulator: Simulator, export_id: str) -> Json:
     """Let an export fail now; give the message that is due."""
     now = time.gmtime()
-    error = {"status": 403, "code": 9001, "message": "Access denied."}
+    error = {"status": 403, "code": 9103, "message": "Access denied."}
     finished_on = time.strftime("%Y-%m-%dT%H:%M:%SZ", now)
     simulator.put(
         simulator.export(export_id)
@@ -181,7 +181,7 @@ def fail(simulator: Simulator, export_id: str) -> Json:
     )
     description = (
         f"Export {export_id} of batch {BATCH} failed at"
-        f" {time.strftime('%Y-%m-%d %H:%M:%S', now)} +0000 UTC with error code 9001."
+        f" {time.strftime('%Y-%m-%d %H:%M:%S', now)} +0000 UTC with error code 9103."
     )
     return {
         "status": "firing",

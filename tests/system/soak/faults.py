@@ -108,7 +108,7 @@ FAULTS: Final[Mapping[str, Callable[[Random], Fault]]] = {
         lambda _, items: [*items, {"resource": {"id": "notAskedFor", "state": "RUNNING"}}]
     ),
     "some null": _items(lambda random, items: [random.choice([item, None]) for item in items]),
-    "unknown IDs": _items(_errors(404, 9002)),
+    "unknown IDs": _items(_errors(404, 9008)),
     "IDs in trouble": _items(_errors(503, 9000)),
     "no ID": _each(lambda _, export: export.pop("id")),
     "an ID that is a number": _each(lambda _, export: export.update(id=7)),

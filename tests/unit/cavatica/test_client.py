@@ -36,7 +36,7 @@ TOKEN = "0123456789abcdef0123456789abcdef"
 EXAMPLE = Path(__file__).parents[3] / "tests/data/api/bulk-get-completed.json"
 IDS = ["gOM3zcx6CG411ac0SbNkaUE0SNRK4H0S", "YFyyZ7rpCGtXjKTzjGGRJIIAmCd6Mh19"]
 NO_LIMIT = RateLimit(None, None, None)
-NOT_FOUND = {"status": 404, "code": 9002, "message": "No such export.", "more_info": ""}
+NOT_FOUND = {"status": 404, "code": 9008, "message": "No such export.", "more_info": ""}
 CUT_OFF = b"HTTP/1.1 500 Oops\r\nContent-Length: 9\r\n\r\n{}"
 BROKEN = requests.ConnectionError(ProtocolError("Connection aborted."))
 
@@ -187,7 +187,7 @@ class TestAnswer:
         """An ID that the API does not know is an answer."""
         api.answer({"items": [{"error": NOT_FOUND}, found("B")["items"][0]]})
         assert api.ask(["A", "B"]).outcomes == {
-            "A": LookupFailure("9002", 404, "No such export."),
+            "A": LookupFailure("9008", 404, "No such export."),
             "B": Export("B", "RUNNING"),
         }
 
@@ -277,7 +277,7 @@ class TestRefusal:
             (500, 0, "server_error"),
             (501, None, "server_error"),
             (599, None, "server_error"),
-            (400, 1003, "client_error"),
+            (400, 90000, "client_error"),
             (404, None, "client_error"),
             (405, None, "client_error"),
             (409, None, "client_error"),

@@ -30,7 +30,7 @@ from exporter.cavatica.export import (
 
 EXAMPLE = Path(__file__).parents[3] / "tests/data/api/bulk-get-completed.json"
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
-NOT_FOUND = LookupFailure("9002", 404, "Requested export does not exist.")
+NOT_FOUND = LookupFailure("9008", 404, "Requested export does not exist.")
 BUSY = LookupFailure("1000", 429, "")
 
 

@@ -384,7 +384,7 @@ def test_error_messages_are_shown_only_on_request(
     cavatica: Cavatica, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """They can hold file names."""
-    error = {"status": 403, "code": 9001, "message": "No access to patient-7.cram"}
+    error = {"status": 403, "code": 9103, "message": "No access to patient-7.cram"}
     cavatica.simulator.put({"id": "failed", "state": "FAILED", "error": error})
     cavatica.write("five.yml", "failed")
     assert run(*cavatica.flags, "--once") == 0

@@ -182,12 +182,12 @@ def test_only_acknowledged_ids_have_that_series() -> None:
 @pytest.mark.parametrize(
     ("watched", "labels"),
     [
-        (seen(failed("x")), ("1003", "403", "patient-7.bam: access denied")),
+        (seen(failed("x")), ("9103", "403", "patient-7.bam: access denied")),
         (seen(replace(failed("x"), error=None)), ("", "", "")),
         (seen(replace(failed("x"), error=ErrorDetail("7", None, ""))), ("7", "", "")),
         (
             WatchedExport("x", "UNKNOWN", failure=NOT_FOUND),
-            ("9002", "404", "Requested export does not exist."),
+            ("9008", "404", "Requested export does not exist."),
         ),
         (
             WatchedExport("x", "UNKNOWN", running("x"), BROKEN),
@@ -232,8 +232,8 @@ def test_a_batch_shows_its_totals() -> None:
     assert of(BATCH_FAMILIES, batch) == {
         "watched_exports": (((), 7),),
         "exports": tuple(((state,), number) for state, number in states.items()),
-        "export_errors": ((("1003",), 1), (("none",), 1)),
-        "export_lookup_errors": ((("9002",), 1), (("none",), 1)),
+        "export_errors": ((("9103",), 1), (("none",), 1)),
+        "export_lookup_errors": ((("9008",), 1), (("none",), 1)),
         "acknowledged_exports": (((), 1),),
         "exported_bytes": (((), 1000),),
         "exports_last_finished_timestamp_seconds": finished,

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from http.client import HTTPConnection
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 from wsgiref.validate import validator
 
@@ -17,7 +17,7 @@ import pytest
 import requests
 import sevenbridges
 
-from exporter.simulator import Fault, Lifetimes, Simulator, serve
+from exporter.simulator import Fault, Lifetimes, Listing, Request, Simulator, serve
 from exporter.simulator.__main__ import main
 
 TOKEN = "a-token"
@@ -25,11 +25,15 @@ EPOCH = 1_700_000_000.0
 MORE_INFO = "https://docs.sevenbridges.com/docs/api-status-codes"
 UNKNOWN = {
     "status": 404,
-    "code": 9002,
+    "code": 9008,
     "message": "Requested export does not exist.",
     "more_info": MORE_INFO,
 }
+FILE = "5aba5c8b1c94b662fa6c2ae4"
+ELSEWHERE = {"volume": "me/other", "location": "a"}
 LIFETIMES = Lifetimes(pending=(10.0, 20.0), running=(100.0, 200.0), failed_share=0.5)
+
+Order = Literal["oldest", "newest", "id", "random"]
 
 
 class Clock:
@@ -41,7 +45,7 @@ class Clock:
         self.naps: list[float] = []
 
     def __call__(self) -> float:
-        """Give the Unix time."""
+        """Return the Unix time."""
         return self.now
 
     def sleep(self, seconds: float) -> None:
@@ -124,7 +128,7 @@ def api(url: str) -> Iterator[sevenbridges.Api]:
 def order(location: str = "release/a.bam") -> dict[str, object]:
     """One item of the call that starts a batch."""
     destination = {"volume": "me/vol", "location": location}
-    return {"source": {"file": "5aba5c8b1c94b662fa6c2ae4"}, "destination": destination}
+    return {"source": {"file": FILE}, "destination": destination}
 
 
 class TestOfficialClient:
@@ -137,7 +141,7 @@ class TestOfficialClient:
         records = api.exports.bulk_get([*ids, "nobody"])
 
         assert [record.valid for record in records] == [True] * 20 + [False]
-        assert (records[-1].error.status, records[-1].error.code) == (404, 9002)
+        assert (records[-1].error.status, records[-1].error.code) == (404, 9008)
         exports = [record.resource for record in records[:-1]]
         assert ids == [export.id for export in exports]
         assert {"COMPLETED", "FAILED"} == {export.state for export in exports}
@@ -195,6 +199,26 @@ class TestOfficialClient:
         clock.now += 1000
         assert export.reload().state in ("COMPLETED", "FAILED")
 
+    def test_list_in_another_order(self, simulator: Simulator, api: sevenbridges.Api) -> None:
+        """sevenbridges-python gets all fields of a list whose newest exports come first."""
+        simulator.listing = Listing(order="newest")
+        ids = simulator.start(120, volume="me/vol")
+        exports = list(api.exports.query(limit=100).all())
+        assert [export.id for export in exports] == ids[::-1]
+        assert {export.destination.volume for export in exports} == {"me/vol"}
+
+    def test_refusals(self, simulator: Simulator, api: sevenbridges.Api) -> None:
+        """sevenbridges-python shows what was refused at the start, and whose job it is not."""
+        simulator.refuse("archived", 9006)
+        wanted = {"volume": "me/vol", "location": "out/a.bam"}
+        records = api.exports.bulk_submit(
+            [wanted | {"file": "archived"}, wanted | {"file": "good"}], copy_only=True
+        )
+        assert [record.valid for record in records] == [False, True]
+        assert (records[0].error.status, records[0].error.code) == (403, 9006)
+        [record] = api.exports.bulk_get(simulator.start(1, of_others=True))
+        assert (record.error.status, record.error.code) == (403, 9005)
+
     def test_rate_limit(self, api: sevenbridges.Api) -> None:
         """sevenbridges-python reads the rate limit."""
         api.exports.query()
@@ -233,7 +257,7 @@ class TestBulkGet:
         assert refused.status_code == 400
         assert refused.json() == {
             "status": 400,
-            "code": 0,
+            "code": 90000,
             "message": "export_ids must have 1 to 100 members.",
             "more_info": MORE_INFO,
         }
@@ -285,16 +309,55 @@ class TestCreate:
         bad = [{}, {"source": 1, "destination": 2}, order(location="")]
         items = client.create(order(), *bad, order()).json()["items"]
 
-        assert [key for item in items for key in item] == [
-            "resource",
-            "error",
-            "error",
-            "error",
-            "resource",
-        ]
+        assert [item.get("error", {}).get("code") for item in items] == [None, *[9011] * 3, None]
+        assert [item["resource"] is None for item in items] == [False, True, True, True, False]
         assert items[1]["error"]["status"] == 400
         assert items[0]["resource"]["id"] != items[4]["resource"]["id"]
         assert items[0]["resource"]["destination"] == order()["destination"]
+
+    @pytest.mark.parametrize(
+        ("name", "code", "status"),
+        [
+            (FILE, 9004, 403),
+            (FILE, 9006, 403),
+            (FILE, 9009, 404),
+            ("me/vol", 9020, 403),
+            ("me/vol", 9027, 400),
+        ],
+    )
+    def test_refused(
+        self, simulator: Simulator, client: Client, name: str, code: int, status: int
+    ) -> None:
+        """A file or a volume can be refused; the refusal is in the place of the export."""
+        simulator.refuse(name, code)
+        other = order() | {"source": {"file": "other"}, "destination": ELSEWHERE}
+        refused, started = client.create(order(), other).json()["items"]
+        assert refused["resource"] is None
+        assert (refused["error"]["code"], refused["error"]["status"]) == (code, status)
+        assert started["resource"]["state"] == "PENDING"
+
+    def test_refused_with_an_unknown_code(self, simulator: Simulator) -> None:
+        """Only codes of a refused start can be asked for."""
+        with pytest.raises(KeyError):
+            simulator.refuse("me/vol", 9103)
+
+    @pytest.mark.parametrize(("copy_only", "code"), [("false", 9006), ("True", None)])
+    def test_exported_before(
+        self, clock: Clock, client: Client, copy_only: str, code: int | None
+    ) -> None:
+        """A file that was moved is an alias, which cannot be exported again; a copied one can."""
+        path = f"/bulk/storage/exports/create?copy_only={copy_only}"
+
+        def create() -> dict[str, Any]:
+            items = client.call("POST", path, json={"items": [order()]}).json()["items"]
+            clock.now += 1000
+            item: dict[str, Any] = items[0]
+            return item
+
+        # One that failed has moved nothing.
+        while client.items(create()["resource"]["id"])[0]["resource"]["state"] == "FAILED":
+            pass
+        assert create().get("error", {}).get("code") == code
 
     def test_limit(self, client: Client) -> None:
         """More than 100 exports at once are refused."""
@@ -326,12 +389,84 @@ class TestList:
         ]
         assert set(old) == set(listed)
 
+    def test_fields(self, simulator: Simulator, client: Client) -> None:
+        """An item is href, id and state, unless all fields are asked for and that is honored."""
+        [one] = simulator.start(1)
+        slim = {
+            "href": f"{client.url}/storage/exports/{one}",
+            "id": one,
+            "state": "PENDING",
+        }
+        assert client.list().json()["items"] == [slim]
+        [full] = client.list(fields="_all").json()["items"]
+        assert full == client.items(one)[0]["resource"]
+        simulator.listing = Listing(honors_fields=False)
+        assert client.list(fields="_all").json()["items"] == [slim]
+
+    def test_page_size(self, simulator: Simulator, client: Client) -> None:
+        """A page has 50 exports where no limit is asked for, and never over 100."""
+        simulator.start(120)
+        assert len(client.list().json()["items"]) == 50
+        assert len(client.list(limit=100).json()["items"]) == 100
+
+    def test_orders(self, simulator: Simulator, client: Client) -> None:
+        """Nothing is documented: oldest first, newest first, by ID, or never twice the same."""
+        ids = simulator.start(100)
+
+        def listed(order: Order) -> list[str]:
+            simulator.listing = Listing(order=order)
+            return [item["id"] for item in client.list(limit=100).json()["items"]]
+
+        assert listed("oldest") == ids
+        assert listed("newest") == ids[::-1]
+        assert listed("id") == sorted(ids)
+        once, again = listed("random"), listed("random")
+        assert once != again
+        assert sorted(once) == sorted(again) == sorted(ids)
+
+    def test_states(self, simulator: Simulator, client: Client, clock: Clock) -> None:
+        """Repeated states filter by all of them, or by none."""
+        simulator.start(3, lifetimes=Lifetimes(failed_share=0))
+        clock.now += 1000
+        ids = simulator.start(2)
+        states = ["PENDING", "RUNNING"]
+        page = client.list(state=states, limit=1)
+        assert page.headers["X-Total-Matching-Query"] == "2"
+        following = client.session.get(page.json()["links"][0]["href"], timeout=5).json()
+        assert [item["id"] for item in following["items"]] == ids[1:]
+        simulator.listing = Listing(honors_states=False)
+        assert client.list(state=states).headers["X-Total-Matching-Query"] == "5"
+        assert client.list(state="PENDING").headers["X-Total-Matching-Query"] == "2"
+
+    def test_moves(self, simulator: Simulator, client: Client) -> None:
+        """The list can change between two pages."""
+        first, second = simulator.start(2)
+
+        def arrive(request: Request) -> None:
+            if "offset=0" in request.query:
+                simulator.start(1)
+
+        simulator.listing = Listing(order="newest", after_page=arrive)
+        pages = [client.list(limit=1, offset=offset) for offset in (0, 1, 2)]
+        assert [page.json()["items"][0]["id"] for page in pages] == [second, second, first]
+        assert [page.headers["X-Total-Matching-Query"] for page in pages] == ["2", "3", "3"]
+
     @pytest.mark.parametrize(
         "parameters", [{"limit": 101}, {"limit": 0}, {"limit": "x"}, {"offset": -1}]
     )
     def test_bad_parameters(self, client: Client, parameters: dict[str, object]) -> None:
         """A limit over 100 and numbers that are none are refused."""
         assert client.list(**parameters).status_code == 400
+
+    def test_exports_of_others(self, simulator: Simulator, client: Client) -> None:
+        """Jobs of another account are not listed, and asking for one is 403 with code 9005."""
+        [own] = simulator.start(1)
+        [other] = simulator.start(1, of_others=True)
+        assert [item["id"] for item in client.list().json()["items"]] == [own]
+        error = client.items(other)[0]["error"]
+        assert (error["status"], error["code"]) == (403, 9005)
+        single = client.call("GET", f"/storage/exports/{other}")
+        assert (single.status_code, single.json()) == (403, error)
 
     def test_unknown_export(self, client: Client) -> None:
         """The page of an export nobody knows is the platform's 404."""
@@ -348,7 +483,7 @@ class TestRefusals:
         path = "/bulk/storage/exports/get"
         headers = {"X-SBG-Auth-Token": token}
         refused = client.call("POST", path, json={"export_ids": ["x"]}, headers=headers)
-        assert (refused.status_code, refused.json()["status"]) == (401, 401)
+        assert (refused.status_code, refused.json()["code"]) == (401, 90001)
         assert refused.headers["X-RateLimit-Remaining"] == "1000"
         assert TOKEN not in repr(simulator.requests)
 
@@ -458,7 +593,7 @@ class TestLife:
         exports = [simulator.export(one) for one in simulator.start(1000, ago=1000)]
         failed = [export for export in exports if export["state"] == "FAILED"]
         assert 450 < len(failed) < 550
-        assert {export["error"]["code"] for export in failed} == {9000, 9001, 9002, 9003}
+        assert {export["error"]["code"] for export in failed} == set(range(9100, 9110))
 
     def test_seed(self, clock: Clock) -> None:
         """The same seed gives the same exports, another one gives others."""

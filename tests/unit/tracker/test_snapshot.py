@@ -60,7 +60,7 @@ def test_failed_exports_are_counted_by_code() -> None:
         watched(replace(failed("c"), error=None)),
         watched(replace(failed("d"), error=ErrorDetail("", 500, ""))),
     )
-    assert of.errors == {"1003": 2, "none": 2}
+    assert of.errors == {"9103": 2, "none": 2}
     assert of.acknowledged == 1
 
 
@@ -79,7 +79,7 @@ def test_only_the_state_that_is_shown_counts() -> None:
 def test_lookup_errors_are_counted_by_code() -> None:
     """An error in the place of an export counts, without a code as `none`."""
     of = totals(replace(UNKNOWN, failure=NOT_FOUND), replace(UNKNOWN, failure=BROKEN))
-    assert of.lookup_errors == {"9002": 1, "none": 1}
+    assert of.lookup_errors == {"9008": 1, "none": 1}
 
 
 def test_sizes_of_completed_exports_add_up() -> None:

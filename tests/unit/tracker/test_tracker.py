@@ -159,7 +159,7 @@ def test_a_life_from_pending_to_failed_is_right_in_every_scrape(scene: Scene) ->
         assert known(snapshot) == {"x": WatchedExport("x", export.state, export)}
         [batch] = snapshot.batches
         assert {state: n for state, n in batch.totals.states.items() if n} == {export.state: 1}
-        assert batch.totals.errors == ({"1003": 1} if export.state == "FAILED" else {})
+        assert batch.totals.errors == ({"9103": 1} if export.state == "FAILED" else {})
         scene.clock.pass_by(60)
 
 

@@ -120,7 +120,7 @@ VALID = [
     pytest.param(
         ".json",
         json.dumps(
-            {"items": [{"error": {"code": 9002}}, {"resource": {"id": A}, "error": None},
+            {"items": [{"error": {"code": 9006}}, {"resource": {"id": A}, "error": None},
                        {"resource": None, "error": {"code": 1}}]}
         ),
         IdFile("tcga-7", (A,), frozenset(), ()),
