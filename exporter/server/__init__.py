@@ -1,8 +1,8 @@
-"""The HTTP server: the standard library's, made fit for networks where others connect too.
+"""The HTTP server: the standard library's, made fit for networks that others can reach.
 
-It serves few clients that ask seldom. Whoever is silent, slow or talks nonsense costs a thread for
-some seconds, and nobody else notices: what a client may take, in time and in bytes, is bounded, and
-a TLS handshake is made in the connection's own thread.
+It serves few clients that ask seldom. Clients that are silent, slow or send nonsense cost a thread
+for some seconds and nobody else notices: time, bytes and connections are limited, one address
+cannot take all places, and a TLS handshake runs in the connection's own thread.
 
 A connection carries one request (`Connection: close`). A scraper comes once in 15 s or more: a new
 connection costs it nothing, no idle ones pile up, and new certificates hold from the next scrape.

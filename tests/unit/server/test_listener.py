@@ -3,6 +3,7 @@
 import contextlib
 import http.client
 import logging
+import os
 import resource
 import socket
 import ssl
@@ -20,6 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from exporter.server import Address, Server, parse_listen_address
+from tests.support.raw_server import wait_for
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -43,12 +45,14 @@ class Held:
 
     def __init__(self) -> None:
         self.called = threading.Event()
+        self.calls = 0
         self.go = threading.Event()
 
     def __call__(
         self, environ: "WSGIEnvironment", start_response: "StartResponse"
     ) -> Iterable[bytes]:
         """Answer after `go`."""
+        self.calls += 1
         self.called.set()
         assert self.go.wait(10)
         return app(environ, start_response)
@@ -204,9 +208,16 @@ def test_one_ipv6_address(serve: Serve) -> None:
         assert status(read_all(client)) == b"200 OK"
 
 
-def test_localhost_is_ipv4(serve: Serve) -> None:
-    """Of a name's addresses IPv4 is taken first."""
-    assert status(ask(serve(address=("localhost", 0)))) == b"200 OK"
+def test_a_name_s_ipv4_address_comes_first(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name with addresses of both kinds is listened on as by Go's exporters: on IPv4."""
+    found = [
+        (socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("::1", 0, 0, 0)),
+        (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 0)),
+    ]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_args, **_options: found)
+    server = serve(address=("name.example", 0))
+    monkeypatch.undo()
+    assert status(ask(server)) == b"200 OK"
 
 
 def test_a_port_in_use_is_an_error_that_names_it(serve: Serve) -> None:
@@ -365,12 +376,14 @@ def test_an_unexpected_error_is_a_500_that_tells_nothing(
         raise RuntimeError("detail")
 
     request = b"GET /path?query HTTP/1.1\r\nAuthorization: Basic secret\r\n\r\n"
-    answer = ask(serve(fail), request)
+    server = serve(fail)
+    answer = ask(server, request)
     assert status(answer) == b"500 Internal Server Error"
     assert body(answer) == b"Internal error; the log tells more.\n"
-    assert body(ask(serve(fail), request.replace(b"GET", b"HEAD"))) == b""
-    record = caplog.records[0]
-    assert (record.levelname, record.getMessage()) == ("ERROR", "unexpected error at GET /path")
+    assert body(ask(server, request.replace(b"GET", b"HEAD"))) == b""
+    [record] = caplog.records
+    assert (record.levelname, record.getMessage()) == ("ERROR", "Unexpected error")
+    assert (vars(record)["method"], vars(record)["path"]) == ("GET", "/path")
     assert "RuntimeError: detail" in caplog.text
     assert "query" not in caplog.text
     assert "secret" not in caplog.text
@@ -395,6 +408,62 @@ def test_an_error_in_the_middle_cuts_the_answer_short(serve: Serve) -> None:
     assert len(body(answer)) == 100_000
 
 
+def test_extra_headers_are_in_every_answer(serve: Serve) -> None:
+    """Answers of the application, refusals and errors have them; they replace its own."""
+
+    def several(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        if environ["PATH_INFO"] == "/error":
+            raise RuntimeError
+        start_response("200 OK", [("x-frame-options", "sameorigin")])
+        return [BODY]
+
+    server = serve(several, extra_headers=lambda: [("X-Frame-Options", "deny"), ("B", "c")])
+    for request in (GET, b"HEAD / HTTP/1.1\r\n\r\n", b"GET /error HTTP/1.1\r\n\r\n", b"a b c\n"):
+        head = ask(server, request).partition(b"\r\n\r\n")[0]
+        assert head.lower().count(b"x-frame-options: ") == 1
+        assert b"\r\nX-Frame-Options: deny\r\n" in head
+        assert b"\r\nB: c" in head
+
+
+def test_the_process_s_environment_is_not_in_that_of_a_request(serve: Serve) -> None:
+    """The token may stand there."""
+    assert "PATH" in os.environ
+
+    def show(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        start_response("200 OK", [])
+        return [" ".join(environ).encode()]
+
+    assert {"PATH_INFO", *os.environ} & {*body(ask(serve(show))).decode().split()} == {"PATH_INFO"}
+
+
+def test_unexpected_errors_do_not_fill_the_log(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A traceback is written once a minute for each kind of error."""
+    errors: list[Exception] = [ValueError("1"), ValueError("2"), KeyError("3"), ValueError("4")]
+
+    def fail(_environ: "WSGIEnvironment", _start: "StartResponse") -> Iterable[bytes]:
+        raise errors.pop(0)
+
+    server = serve(fail)
+    for _ in range(4):
+        assert status(ask(server))[:3] == b"500"
+    assert [str(record.exc_info and record.exc_info[1]) for record in caplog.records] == [
+        "1",
+        "'3'",
+    ]
+
+
+def test_a_long_path_is_cut_in_the_log(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    """A client cannot choose how long a line of the log is."""
+
+    def fail(_environ: "WSGIEnvironment", _start: "StartResponse") -> Iterable[bytes]:
+        raise RuntimeError
+
+    ask(serve(fail), b"GET /" + b"a" * 5000 + b" HTTP/1.1\r\n\r\n")
+    assert vars(caplog.records[0])["path"] == "/" + "a" * 63
+
+
 # Clients that misbehave
 
 
@@ -414,6 +483,73 @@ def test_nonsense_is_answered_at_once(serve: Serve, data: bytes, expected: bytes
     begin = time.monotonic()
     assert status(ask(serve(), data))[:3] == expected
     assert time.monotonic() - begin < 0.5
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b'multipart/x; a="' + b";" * 64_000,
+        b"multipart/x; boundary*=a; boundary*0=b",
+        b"message/external-body; access-type=" + b"a;" * 30_000,
+        b"text/x; charset*=" + b"%41" * 20_000,
+    ],
+)
+@pytest.mark.parametrize("name", [b"Content-Type", b"Content-Disposition", b"Cookie"])
+def test_a_head_is_not_parsed_as_mail(
+    serve: Serve, caplog: pytest.LogCaptureFixture, name: bytes, value: bytes
+) -> None:
+    """Whatever a header says of a body, it costs no time and raises no error."""
+    server = serve()
+    used = time.process_time()
+    assert status(ask(server, GET[:-2] + name + b": " + value + b"\r\n\r\n")) == b"200 OK"
+    assert time.process_time() - used < 0.3
+    assert caplog.records == []
+
+
+def test_a_head_of_many_lines_is_limited_as_a_whole(serve: Serve) -> None:
+    """Ninety lines of 800 bytes are each short enough, and too many together."""
+    lines = b"".join(b"A%d: %s\r\n" % (number, b"b" * 800) for number in range(90))
+    assert status(ask(serve(), GET[:-2] + lines + b"\r\n"))[:3] == b"431"
+
+
+@pytest.mark.parametrize("expect", [b"100-continue", b"100-Continue", b"200-ok"])
+def test_nobody_is_told_to_continue(serve: Serve, expect: bytes) -> None:
+    """A body is never read, so the answer to a request that announces one is the only one."""
+    request = b"POST / HTTP/1.1\r\nContent-Length: 9\r\nExpect: " + expect + b"\r\n\r\n"
+    answer = ask(serve(), request)
+    assert status(answer) == b"200 OK"
+    assert answer.count(b"HTTP/1.1") == 1
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [
+        (b"/a?b", "/a b"),
+        (b"http://localhost/a?b", "/a b"),
+        (b"HTTPS://[::1]:9/a?b", "/a b"),
+        (b"http://localhost", "/ "),
+        (b"http:///a", "/a "),
+        (b"ftp://localhost/a", "ftp://localhost/a "),
+        (b"*", "* "),
+        (b"//a//b", "/a//b "),
+        (b"http://[::1]example", "/ "),
+    ],
+)
+def test_a_target_may_be_a_whole_url(serve: Serve, target: bytes, expected: str) -> None:
+    """A client that takes the exporter for a proxy gets the same pages."""
+
+    def show(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        start_response("200 OK", [])
+        return [f"{environ['PATH_INFO']} {environ['QUERY_STRING']}".encode()]
+
+    assert body(ask(serve(show), b"GET %s HTTP/1.1\r\n\r\n" % target)).decode() == expected
+
+
+def test_an_error_does_not_repeat_the_request(serve: Serve) -> None:
+    """What a client sent is not sent back to it."""
+    answer = ask(serve(), b"GET <script> secret HTTP/1.1\r\n\r\n")
+    assert status(answer) == b"400 Bad Request"
+    assert b"secret" not in answer
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -626,52 +762,156 @@ def test_an_error_of_the_tls_settings_is_logged(
         raise RuntimeError("detail")
 
     assert ask(serve(tls=fail)) == b""
-    assert "unexpected error on a connection" in caplog.text
+    wait_for(lambda: "Unexpected error" in caplog.text, "the error is logged")
     assert "RuntimeError: detail" in caplog.text
 
 
 # Too many
 
 
+@contextlib.contextmanager
+def working(serve: Serve, count: int, **options: Any) -> Iterator[Server]:  # noqa: ANN401 -- those of Server
+    """Serve with `count` requests that the application works on until the end of the block."""
+    held = Held()
+    server = serve(held, **options)
+    with idle(server, count, GET):
+        wait_for(lambda: held.calls == count, "the application was called")
+        yield server
+        held.go.set()
+
+
 def test_connections_beyond_the_limit_are_refused(
     serve: Serve, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Who comes beyond the limit reads so at once; the log says it once a minute."""
-    server = serve(max_connections=2)
-    with idle(server, 2):
+    """A connection beyond the limit is answered 503 at once; the log says it once a minute."""
+    with working(serve, 1, max_connections=1) as server:
         for _ in range(3):
             answer = ask(server)
             assert status(answer) == b"503 Service Unavailable"
             assert body(answer) == b"Too many connections are open.\n"
-    assert [record.getMessage() for record in caplog.records] == [
-        "2 connections are open: no more are served"
-    ]
+    assert caplog.messages == ["Request refused: too many connections are open"]
+
+
+def test_one_address_is_answered_so_many_requests_at_once_and_no_more(serve: Serve) -> None:
+    """A quarter of the places is left to each address; others find the rest free."""
+    server_of_all = ("", 0)
+    with working(serve, 2, max_connections=8, address=server_of_all) as server:
+        assert status(ask(server)) == b"503 Service Unavailable"
+        with socket.create_connection(("::1", server.server_port), timeout=5) as client:
+            client.sendall(b"HEAD")
+            client.settimeout(0.1)
+            with pytest.raises(TimeoutError):
+                client.recv(1)
 
 
 def test_places_are_free_again_when_others_have_gone(serve: Serve) -> None:
-    """The limit is on those that are open now."""
-    server = serve(max_connections=1)
-    with idle(server, 1):
+    """The limit applies to the connections that are open now."""
+    with working(serve, 1, max_connections=1) as server:
         assert status(ask(server)) == b"503 Service Unavailable"
-    deadline = time.monotonic() + 5
-    while status(ask(server)) != b"200 OK":
-        assert time.monotonic() < deadline
+    wait_for(lambda: status(ask(server)) == b"200 OK", "the place is free")
+
+
+@pytest.mark.parametrize("data", [b"", b"GET / HTTP/1.1\r\nA"])
+def test_a_silent_connection_gives_way_to_a_new_one(
+    serve: Serve, data: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A request comes before silence: the oldest silent connection is closed."""
+    server = serve(max_connections=4)
+    with idle(server, 1, data) as first, idle(server, 3, data) as others:
+        assert status(ask(server)) == b"200 OK"
+        assert first[0].recv(1) == b""
+        others[-1].settimeout(0.05)
+        with pytest.raises(TimeoutError):
+            others[-1].recv(1)
+    assert caplog.messages == ["Slow connection closed: too many connections are open"]
+
+
+def test_six_hundred_silent_connections_do_not_keep_scrapers_out(serve: Serve) -> None:
+    """An address that takes more places than there are gets in nobody's way."""
+    server = serve()
+    with idle(server, 600):
+        for _ in range(20):
+            assert status(ask(server)) == b"200 OK"
+
+
+def test_silence_over_tls_gives_way_too(
+    serve: Serve, tls: ssl.SSLContext, trusting: ssl.SSLContext
+) -> None:
+    """A client that began its handshake, or finished it, has not sent a request yet."""
+    server = serve(tls=lambda: tls, max_connections=4)
+    with (
+        idle(server, 2, b"\x16\x03\x01\x02\x00\x01"),
+        trusting.wrap_socket(connect(server), server_hostname="localhost"),
+        trusting.wrap_socket(connect(server), server_hostname="localhost"),
+    ):
+        for _ in range(5):
+            assert status(ask_tls(server, trusting)) == b"200 OK"
+
+
+def test_a_slow_reader_of_another_address_gives_way(serve: Serve) -> None:
+    """A client that does not take its answer holds its place only as long as there are others."""
+
+    def large(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        start_response("200 OK", [])
+        return [b"a" * (90_000_000 if environ["PATH_INFO"] == "/large" else 1)]
+
+    server = serve(large, address=("", 0), max_connections=8)
+    with ExitStack() as stack:
+        for _ in range(2):
+            stack.enter_context(idle(server, 1, b"GET /large HTTP/1.1\r\n\r\n"))
+        wait_for(lambda: status(ask(server))[:3] == b"503", "both answers are under way")
+        # The places that are left are taken by requests that the server waits for.
+        for _ in range(6):
+            client = socket.create_connection(("127.0.0.1", server.server_port), timeout=5)
+            stack.enter_context(client)
+        with socket.create_connection(("::1", server.server_port), timeout=5) as client:
+            client.sendall(GET)
+            assert status(read_all(client)) == b"200 OK"
 
 
 def test_a_refusal_over_tls_is_one_too(
     serve: Serve, tls: ssl.SSLContext, trusting: ssl.SSLContext
 ) -> None:
     """The handshake is made, so that the client can read why."""
-    server = serve(tls=lambda: tls, max_connections=1)
-    with idle(server, 1):
+    held = Held()
+    server = serve(held, tls=lambda: tls, max_connections=1)
+    with trusting.wrap_socket(connect(server), server_hostname="localhost") as client:
+        client.sendall(GET)
+        assert held.called.wait(5)
         assert status(ask_tls(server, trusting)) == b"503 Service Unavailable"
+        held.go.set()
 
 
-def test_a_flood_beyond_the_refusals_is_cut_off(serve: Serve, tls: ssl.SSLContext) -> None:
-    """Even telling that there are too many is done for so many only."""
-    server = serve(tls=lambda: tls, max_connections=1)
-    with idle(server, 65), connect(server) as client:
-        assert client.recv(1) == b""
+def test_refusals_leave_room_for_further_ones(serve: Serve) -> None:
+    """However many connections were refused, the next is told so as well."""
+    with working(serve, 1, max_connections=1) as server:
+        for _ in range(70):
+            assert status(ask(server)) == b"503 Service Unavailable"
+
+
+def test_a_refused_client_that_sends_on_reads_why(serve: Serve) -> None:
+    """The connection is read for a moment, or the kernel would take the refusal back."""
+    with working(serve, 1, max_connections=1) as server:
+        assert status(ask(server, GET + b"a" * 3_000_000)) == b"503 Service Unavailable"
+
+
+def test_a_refused_client_is_waited_for_a_moment_only(serve: Serve) -> None:
+    """A connection without a place has half a second for its request."""
+    with working(serve, 1, max_connections=1) as server:
+        begin = time.monotonic()
+        assert ask(server, b"") == b""
+        assert 0.4 < time.monotonic() - begin < 2
+
+
+def test_a_flood_beyond_the_refusals_is_cut_off(serve: Serve) -> None:
+    """Only so many refusals are told at the same time; further connections are closed."""
+    with working(serve, 1, max_connections=1) as server:
+
+        def ask_in_the_flood() -> bytes:
+            with idle(server, 64):
+                return ask_or_reset(server)
+
+        wait_for(lambda: ask_in_the_flood() == b"", "there is no answer")
 
 
 def test_running_out_of_file_descriptors_passes(
@@ -695,7 +935,7 @@ def test_running_out_of_file_descriptors_passes(
         assert time.process_time() - used < 0.1
         stack.close()
         assert status(read_all(client)) == b"200 OK"
-    assert "cannot accept a connection" in caplog.text
+    assert "Cannot accept connections" in caplog.text
 
 
 def test_running_out_of_threads_passes(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
@@ -707,7 +947,7 @@ def test_running_out_of_threads_passes(serve: Serve, caplog: pytest.LogCaptureFi
     finally:
         threading.stack_size(before)
     assert status(ask(server)) == b"200 OK"
-    assert "cannot serve a connection" in caplog.text
+    assert "Cannot serve connections" in caplog.text
 
 
 def count_files() -> int:

@@ -1,0 +1,206 @@
+"""One connection: TLS handshake, request, answer and end, each with a deadline."""
+
+import io
+import logging
+import socket
+import sys
+from collections.abc import Iterable, MutableMapping
+from http import HTTPStatus
+from http.client import HTTPMessage
+from typing import IO, TYPE_CHECKING, Any, Final, cast
+from wsgiref.handlers import SimpleHandler
+from wsgiref.headers import Headers
+from wsgiref.simple_server import WSGIRequestHandler
+
+from exporter.server.places import Stage
+from exporter.server.stream import LINGER_SECONDS, Stream
+
+if TYPE_CHECKING:
+    from _typeshed import OptExcInfo
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+    from exporter.server.listener import Server
+
+_MAX_LINE_BYTES: Final = 8 * 1024
+_MAX_SHOWN_CHARS: Final = 64
+
+_log = logging.getLogger(__name__)
+
+
+class _Head(HTTPMessage):
+    """The head of a request.
+
+    The standard library parses it as an e-mail, whose parser would spend seconds on a body that a
+    long `Content-Type` seems to describe.
+    """
+
+    def get_content_type(self) -> str:
+        return "text/plain"
+
+    def get_content_maintype(self) -> str:
+        return "text"
+
+
+class Connection(WSGIRequestHandler):
+    """Serves a connection when it is constructed, as the base class does.
+
+    Args:
+        request: The connection.
+        client_address: The client's host and port.
+        server: The server that accepted the connection.
+    """
+
+    server: "Server"
+    protocol_version = "HTTP/1.1"
+    # Of requests without one.
+    default_request_version = "HTTP/1.0"
+    MessageClass = _Head
+    error_message_format = "%(message)s\n"
+    error_content_type = "text/plain; charset=utf-8"
+
+    def __init__(self, request: socket.socket, client_address: Any, server: "Server") -> None:  # noqa: ANN401 # as the base class
+        self.server = server
+        self.stream = Stream(request, server.head_seconds)
+        self.place = server.places.take(client_address[0], self._lose_place)
+        try:
+            super().__init__(request, client_address, server)
+        finally:
+            if self.place:
+                server.places.leave(self.place)
+
+    def setup(self) -> None:
+        """Prepare the streams."""
+        # Otherwise a small packet, such as the tickets of TLS 1.3, waits 40 ms for the client's
+        # delayed acknowledgement of the one before.
+        self.request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.rfile = io.BufferedReader(self.stream)
+        self.wfile = io.BufferedWriter(self.stream)
+        if not self.place:
+            self.stream.set_deadline(min(self.server.head_seconds, LINGER_SECONDS))
+
+    def handle(self) -> None:
+        """Serve one request."""
+        if context := self.server.tls():
+            self.stream.start_tls(context)
+        self.raw_requestline = self.rfile.readline(_MAX_LINE_BYTES + 1)
+        if len(self.raw_requestline) > _MAX_LINE_BYTES:
+            self.command = self.requestline = self.request_version = ""
+            self.send_error(HTTPStatus.REQUEST_URI_TOO_LONG)
+        elif self.parse_request():
+            app = self.server.app
+            if not (self.place and self.server.places.begin_answer(self.place)):
+                self.server.occasional.warning("Request refused: too many connections are open")
+                app = _too_many
+            with self.server.in_flight():
+                _Answer(self).run(app)
+                self.wfile.flush()
+
+    def finish(self) -> None:
+        """End the connection."""
+        try:
+            super().finish()
+        finally:
+            self.stream.close()
+
+    def begin_sending(self) -> None:
+        """Give the client its time to take the answer, which begins when there is one."""
+        if self.place:
+            self.place.stage = Stage.SENDING
+        self.stream.set_deadline(self.server.send_seconds)
+
+    def _lose_place(self) -> None:
+        """End the connection from another thread, whose connection takes its place."""
+        self.server.occasional.warning("Slow connection closed: too many connections are open")
+        self.stream.abort()
+
+    def get_environ(self) -> "WSGIEnvironment":
+        """Return the request's environment."""
+        # A server must accept the absolute form, which clients of proxies send (RFC 9112, 3.2.2).
+        scheme, separator, rest = self.path.partition("://")
+        if separator and scheme.lower() in {"http", "https"}:
+            self.path = "/" + rest.partition("/")[2]
+        return super().get_environ()
+
+    def handle_expect_100(self) -> bool:
+        """Return True: the request is answered without its body."""
+        # No body is read, and no 100 is sent before the password was checked.
+        return True
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """Answer with an error."""
+        # The base class would repeat what the client sent.
+        del message, explain
+        super().send_error(code)
+
+    def end_headers(self) -> None:
+        """Write the head of an error."""
+        for name, value in self.server.extra_headers():
+            self.send_header(name, value)
+        super().end_headers()
+
+    def version_string(self) -> str:
+        """Return the server's name."""
+        return "cavatica-exporter"
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002, ANN401 # as the base class
+        """Log a request."""
+        _log.debug(format, *args)
+
+
+class _Answer(SimpleHandler):
+    """The application's answer to a request."""
+
+    environ: "WSGIEnvironment"
+    headers: Headers
+    headers_sent: bool
+    status: str
+
+    http_version = "1.1"
+    # The base class would put the process's environment, tokens included, into every request's.
+    os_environ: MutableMapping[str, str] = {}  # noqa: RUF012 # as the base class
+    error_body = b"Internal error; the log tells more.\n"
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__(
+            connection.rfile,
+            cast("IO[bytes]", connection.wfile),
+            sys.stderr,
+            connection.get_environ(),
+            multithread=True,
+            multiprocess=False,
+        )
+        self._connection = connection
+
+    def client_is_modern(self) -> bool:
+        # A client that says HTTP/0.9 gets a head, too.
+        return True
+
+    def cleanup_headers(self) -> None:
+        super().cleanup_headers()
+        for name, value in self._connection.server.extra_headers():
+            self.headers[name] = value
+        self.headers["Connection"] = "close"
+
+    def send_headers(self) -> None:
+        self._connection.begin_sending()
+        self._connection.log_request(self.status[:3])
+        super().send_headers()
+
+    def write(self, data: bytes) -> None:
+        if self.environ["REQUEST_METHOD"] != "HEAD":
+            super().write(data)
+        elif not self.headers_sent:
+            # The head tells the length of the body that is left out.
+            self.bytes_sent = len(data)
+            self.send_headers()
+
+    def log_exception(self, exc_info: "OptExcInfo") -> None:
+        path = self._connection.path.partition("?")[0]
+        self._connection.server.log_failure(
+            exc_info, method=self._connection.command, path=path[:_MAX_SHOWN_CHARS]
+        )
+
+
+def _too_many(_: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+    start_response("503 Service Unavailable", [("Content-Type", "text/plain; charset=utf-8")])
+    return [b"Too many connections are open.\n"]

@@ -1,0 +1,119 @@
+"""Places for connections: which of them gives way to which."""
+
+from collections.abc import Callable
+
+import pytest
+
+from exporter.server.places import Place, Places, Stage
+
+
+class Arrivals:
+    """Connections that take places, and a record of those that lost theirs."""
+
+    def __init__(self, limit: int) -> None:
+        self.places = Places(limit)
+        self.lost: list[str] = []
+
+    def take(self, host: str, stage: Stage = Stage.READING, count: int = 1) -> list[Place | None]:
+        """Take `count` places, which go on to `stage`."""
+        places = []
+        for number in range(count):
+            place = self.places.take(host, self._record(f"{host} {number}"))
+            if place:
+                place.stage = stage
+            places.append(place)
+        return places
+
+    def _record(self, name: str) -> Callable[[], None]:
+        return lambda: self.lost.append(name)
+
+
+def test_places_are_limited() -> None:
+    """A connection beyond the limit has none, until another one leaves."""
+    arrivals = Arrivals(2)
+    first, _ = arrivals.take("127.0.0.1", Stage.WORKING, 2)
+    assert arrivals.take("127.0.0.2") == [None]
+    assert first
+    arrivals.places.leave(first)
+    assert arrivals.take("127.0.0.2") != [None]
+
+
+def test_the_oldest_silent_connection_of_the_largest_network_gives_way() -> None:
+    """The address that takes most loses first."""
+    arrivals = Arrivals(6)
+    arrivals.take("10.0.0.1", count=2)
+    arrivals.take("10.0.0.2", count=3)
+    arrivals.take("10.0.0.3", Stage.WORKING)
+    assert arrivals.take("10.0.0.4") != [None]
+    assert arrivals.lost == ["10.0.0.2 0"]
+
+
+def test_a_connection_never_takes_the_place_of_a_smaller_network() -> None:
+    """An address that has many connections cannot push out one that has few."""
+    arrivals = Arrivals(4)
+    arrivals.take("10.0.0.1", Stage.SENDING)
+    arrivals.take("10.0.0.2")
+    arrivals.take("10.0.0.3", Stage.WORKING, 2)
+    assert arrivals.take("10.0.0.3") == [None]
+    assert arrivals.lost == []
+
+
+def test_silent_connections_give_way_before_slow_readers() -> None:
+    """Clients that have sent a request come first."""
+    arrivals = Arrivals(4)
+    arrivals.take("10.0.0.1", Stage.SENDING, 3)
+    arrivals.take("10.0.0.2")
+    arrivals.take("10.0.0.3")
+    arrivals.take("10.0.0.4", Stage.WORKING)
+    arrivals.take("10.0.0.5")
+    assert arrivals.lost == ["10.0.0.2 0", "10.0.0.3 0", "10.0.0.1 0"]
+
+
+def test_a_network_s_own_silent_connection_gives_way() -> None:
+    """An address with places of its own makes room by itself."""
+    arrivals = Arrivals(2)
+    arrivals.take("10.0.0.1", count=2)
+    arrivals.take("10.0.0.1")
+    assert arrivals.lost == ["10.0.0.1 0"]
+
+
+def test_a_place_that_was_lost_is_not_freed_twice() -> None:
+    """A connection that ends after it lost its place leaves nothing behind."""
+    arrivals = Arrivals(1)
+    [lost] = arrivals.take("10.0.0.1")
+    arrivals.take("10.0.0.1", Stage.WORKING)
+    assert lost
+    arrivals.places.leave(lost)
+    assert arrivals.take("10.0.0.1") == [None]
+
+
+@pytest.mark.parametrize(("limit", "share"), [(512, 128), (4, 1), (1, 1)])
+def test_one_network_has_its_share_of_answers(limit: int, share: int) -> None:
+    """A quarter of the places, one at least."""
+    arrivals = Arrivals(limit)
+    places = [place for place in arrivals.take("10.0.0.1", count=limit) if place]
+    assert [arrivals.places.begin_answer(place) for place in places] == [
+        number < share for number in range(limit)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("10.0.0.1", "10.0.0.2", False),
+        ("10.0.0.1", "::ffff:10.0.0.1", True),
+        ("::ffff:10.0.0.1", "::ffff:10.0.0.2", False),
+        ("2001:db8::1", "2001:db8::2", True),
+        ("2001:db8::1", "2001:db8:0:1::1", False),
+        ("fe80::1%eth0", "fe80::1%eth0", True),
+    ],
+)
+def test_an_address_belongs_to_a_network(one: str, other: str, *, same: bool) -> None:
+    """Of IPv4 each address is one; of IPv6 64 bits, for a single client has all of the others."""
+    arrivals = Arrivals(4)
+    [first] = arrivals.take(one)
+    [second] = arrivals.take(other)
+    assert first
+    assert second
+    assert arrivals.places.begin_answer(first)
+    assert arrivals.places.begin_answer(second) is not same
