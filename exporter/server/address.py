@@ -7,7 +7,7 @@ import socket
 from typing import Final
 
 Address = tuple[str, int]
-"""Host and port. The host is a name, an IP address without brackets, or empty for all of them."""
+"""Host and port. The host is a name, an IP address without brackets, or empty for all addresses."""
 
 _EVERY_ADDRESS: Final = frozenset({"", "0.0.0.0", "::"})  # noqa: S104 # the user's choice
 _MAX_PORT: Final = 65535
@@ -17,10 +17,10 @@ _BACKLOG: Final = 512
 
 
 def parse_listen_address(text: str) -> Address:
-    """Give the address in `HOST:PORT`; `:10036` is port 10036 of all addresses, IPv4 and IPv6.
+    """Parse `HOST:PORT`; `:10036` is port 10036 of all addresses, IPv4 and IPv6.
 
     Raises:
-        ValueError: It is of another form; the text says which is right.
+        ValueError: It has another form; the text names the valid ones.
     """
     host, _, port = text.rpartition(":")
     if host.startswith("[") and host.endswith("]"):
@@ -31,13 +31,13 @@ def parse_listen_address(text: str) -> Address:
     if ":" in text and good and _PORT.fullmatch(port) and int(port) <= _MAX_PORT:
         return host, int(port)
     raise ValueError(
-        f"{text!r} is no listen address: HOST:PORT is needed, as in :10036, 127.0.0.1:10036 or"
-        f" [::1]:10036, with a port from 0 to {_MAX_PORT}"
+        f"not a valid listen address: {text!r} (use HOST:PORT such as :10036, 127.0.0.1:10036 or"
+        f" [::1]:10036, with a port from 0 to {_MAX_PORT})"
     )
 
 
 def url_of(scheme: str, address: Address) -> str:
-    """Give the URL at which an address is reached from this machine, without a slash at the end."""
+    """Return the URL of an address for this machine, without a slash at the end."""
     host, port = address
     if host in _EVERY_ADDRESS:
         host = "localhost"
@@ -48,7 +48,7 @@ def listen(address: Address) -> socket.socket:
     """Listen on an address.
 
     Raises:
-        OSError: It cannot be; the text names the address.
+        OSError: The system refuses it; the text names the address.
     """
     host, port = address
     try:
@@ -56,7 +56,7 @@ def listen(address: Address) -> socket.socket:
             return socket.create_server(
                 ("", port), family=socket.AF_INET6, backlog=_BACKLOG, dualstack_ipv6=True
             )
-        # IPv4 first: that is what those who write `localhost` expect, Go's exporters included.
+        # IPv4 first, as users of `localhost` expect and as Go's exporters do.
         family, *_, found = min(
             socket.getaddrinfo(
                 host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -65,7 +65,7 @@ def listen(address: Address) -> socket.socket:
         )
         return socket.create_server(found, family=family, backlog=_BACKLOG)
     except OSError as error:
-        # `create_server` adds words of its own; an unknown name's number is none of the system's.
+        # `create_server` adds words of its own. The number of an unknown name is not the system's.
         number = error.errno or 0
         reason = os.strerror(number) if number > 0 else error.strerror
         raise OSError(number, f"cannot listen on {_show(address)}: {reason}") from error

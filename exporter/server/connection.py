@@ -3,28 +3,87 @@
 import io
 import logging
 import socket
+import ssl
 import sys
-from collections.abc import Iterable, MutableMapping
+import threading
+from collections.abc import Callable, Iterable, MutableMapping
+from dataclasses import dataclass
 from http import HTTPStatus
 from http.client import HTTPMessage
 from typing import IO, TYPE_CHECKING, Any, Final, cast
 from wsgiref.handlers import SimpleHandler
 from wsgiref.headers import Headers
-from wsgiref.simple_server import WSGIRequestHandler
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
-from exporter.server.places import Stage
+from exporter.server.occasional import OccasionalLog
+from exporter.server.places import Places, Stage
 from exporter.server.stream import LINGER_SECONDS, Stream
 
 if TYPE_CHECKING:
     from _typeshed import OptExcInfo
-    from _typeshed.wsgi import StartResponse, WSGIEnvironment
-
-    from exporter.server.listener import Server
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 _MAX_LINE_BYTES: Final = 8 * 1024
 _MAX_SHOWN_CHARS: Final = 64
 
 _log = logging.getLogger(__name__)
+
+
+class InFlight:
+    """The answers under way."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._changed = threading.Condition()
+
+    def __enter__(self) -> None:
+        """Begin an answer."""
+        with self._changed:
+            self._count += 1
+
+    def __exit__(self, *_: object) -> None:
+        """End an answer."""
+        with self._changed:
+            self._count -= 1
+            self._changed.notify_all()
+
+    def wait(self, seconds: float) -> None:
+        """Wait until there are none, for `seconds` at most."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._count, seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What all connections have in common.
+
+    Attributes:
+        app: The application; called by several threads at once.
+        tls: Called for each connection; None: no TLS.
+        extra_headers: Called for each answer; replace the application's headers of these names.
+        head_seconds: Time limit of the TLS handshake and the request together.
+        send_seconds: Time limit of sending the answer.
+        places: The places for connections.
+        in_flight: The answers under way.
+        occasional: The log of what clients can cause.
+    """
+
+    app: "WSGIApplication"
+    tls: Callable[[], ssl.SSLContext | None]
+    extra_headers: Callable[[], Iterable[tuple[str, str]]]
+    head_seconds: float
+    send_seconds: float
+    places: Places
+    in_flight: InFlight
+    occasional: OccasionalLog
+
+    def log_failure(self, exc_info: "OptExcInfo", **fields: object) -> None:
+        """Log why a connection failed: for an error of the socket, the client is to blame."""
+        # Timeouts and TLS errors are of this kind, too.
+        if isinstance(exc_info[1], OSError):
+            _log.debug("Connection failed", extra={"err": exc_info[1]})
+        else:
+            self.occasional.error("Unexpected error", exc_info, **fields)
 
 
 class _Head(HTTPMessage):
@@ -48,9 +107,9 @@ class Connection(WSGIRequestHandler):
         request: The connection.
         client_address: The client's host and port.
         server: The server that accepted the connection.
+        service: What it shares with other connections.
     """
 
-    server: "Server"
     protocol_version = "HTTP/1.1"
     # Of requests without one.
     default_request_version = "HTTP/1.0"
@@ -58,15 +117,21 @@ class Connection(WSGIRequestHandler):
     error_message_format = "%(message)s\n"
     error_content_type = "text/plain; charset=utf-8"
 
-    def __init__(self, request: socket.socket, client_address: Any, server: "Server") -> None:  # noqa: ANN401 # as the base class
-        self.server = server
-        self.stream = Stream(request, server.head_seconds)
-        self.place = server.places.take(client_address[0], self._lose_place)
+    def __init__(
+        self,
+        request: socket.socket,
+        client_address: Any,  # noqa: ANN401 # as the base class
+        server: WSGIServer,
+        service: Service,
+    ) -> None:
+        self.service = service
+        self.stream = Stream(request, service.head_seconds)
+        self.place = service.places.take(client_address[0], self._lose_place)
         try:
             super().__init__(request, client_address, server)
         finally:
             if self.place:
-                server.places.leave(self.place)
+                service.places.leave(self.place)
 
     def setup(self) -> None:
         """Prepare the streams."""
@@ -76,22 +141,22 @@ class Connection(WSGIRequestHandler):
         self.rfile = io.BufferedReader(self.stream)
         self.wfile = io.BufferedWriter(self.stream)
         if not self.place:
-            self.stream.set_deadline(min(self.server.head_seconds, LINGER_SECONDS))
+            self.stream.set_deadline(min(self.service.head_seconds, LINGER_SECONDS))
 
     def handle(self) -> None:
         """Serve one request."""
-        if context := self.server.tls():
+        if context := self.service.tls():
             self.stream.start_tls(context)
         self.raw_requestline = self.rfile.readline(_MAX_LINE_BYTES + 1)
         if len(self.raw_requestline) > _MAX_LINE_BYTES:
             self.command = self.requestline = self.request_version = ""
             self.send_error(HTTPStatus.REQUEST_URI_TOO_LONG)
         elif self.parse_request():
-            app = self.server.app
-            if not (self.place and self.server.places.begin_answer(self.place)):
-                self.server.occasional.warning("Request refused: too many connections are open")
+            app = self.service.app
+            if not (self.place and self.service.places.begin_answer(self.place)):
+                self.service.occasional.warning("Request refused: too many connections are open")
                 app = _too_many
-            with self.server.in_flight():
+            with self.service.in_flight:
                 _Answer(self).run(app)
                 self.wfile.flush()
 
@@ -106,11 +171,11 @@ class Connection(WSGIRequestHandler):
         """Give the client its time to take the answer, which begins when there is one."""
         if self.place:
             self.place.stage = Stage.SENDING
-        self.stream.set_deadline(self.server.send_seconds)
+        self.stream.set_deadline(self.service.send_seconds)
 
     def _lose_place(self) -> None:
         """End the connection from another thread, whose connection takes its place."""
-        self.server.occasional.warning("Slow connection closed: too many connections are open")
+        self.service.occasional.warning("Slow connection closed: too many connections are open")
         self.stream.abort()
 
     def get_environ(self) -> "WSGIEnvironment":
@@ -134,7 +199,7 @@ class Connection(WSGIRequestHandler):
 
     def end_headers(self) -> None:
         """Write the head of an error."""
-        for name, value in self.server.extra_headers():
+        for name, value in self.service.extra_headers():
             self.send_header(name, value)
         super().end_headers()
 
@@ -177,7 +242,7 @@ class _Answer(SimpleHandler):
 
     def cleanup_headers(self) -> None:
         super().cleanup_headers()
-        for name, value in self._connection.server.extra_headers():
+        for name, value in self._connection.service.extra_headers():
             self.headers[name] = value
         self.headers["Connection"] = "close"
 
@@ -196,7 +261,7 @@ class _Answer(SimpleHandler):
 
     def log_exception(self, exc_info: "OptExcInfo") -> None:
         path = self._connection.path.partition("?")[0]
-        self._connection.server.log_failure(
+        self._connection.service.log_failure(
             exc_info, method=self._connection.command, path=path[:_MAX_SHOWN_CHARS]
         )
 

@@ -7,18 +7,17 @@ import ssl
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from socketserver import ThreadingMixIn
 from typing import TYPE_CHECKING, Any, Final
-from wsgiref.simple_server import WSGIServer
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from exporter.server.address import Address, listen, url_of
-from exporter.server.connection import Connection
+from exporter.server.connection import Connection, InFlight, Service
 from exporter.server.occasional import OccasionalLog
 from exporter.server.places import Places
 
 if TYPE_CHECKING:
-    from _typeshed import OptExcInfo
     from _typeshed.wsgi import WSGIApplication
 
 #: Connections beyond the limit that receive 503; further ones are closed without an answer.
@@ -58,30 +57,31 @@ class Server(ThreadingMixIn, WSGIServer):
         head_seconds: float = 10.0,
         send_seconds: float = 60.0,
     ) -> None:
-        super().__init__(address, Connection, bind_and_activate=False)
+        super().__init__(address, WSGIRequestHandler, bind_and_activate=False)
         self.socket.close()
         self.socket = listen(address)
         # The base class would ask the name service, which may take as long as it likes.
         self.server_name, self.server_port = self.socket.getsockname()[:2]
         self.setup_environ()
-        self.app = app
-        self.tls = tls
-        self.extra_headers = extra_headers
-        self.head_seconds = head_seconds
-        self.send_seconds = send_seconds
-        self.places = Places(max_connections)
-        self.occasional = OccasionalLog(_log)
+        self._service = Service(
+            app,
+            tls,
+            extra_headers,
+            head_seconds,
+            send_seconds,
+            Places(max_connections),
+            InFlight(),
+            OccasionalLog(_log),
+        )
         self._host = address[0]
         self._free_threads = threading.BoundedSemaphore(max_connections + _MAX_REFUSALS)
         self._acceptor = threading.Thread(target=self.serve_forever, daemon=True)
         self._closing = False
-        self._answers = 0
-        self._answered = threading.Condition()
 
     @property
     def url(self) -> str:
         """The URL of the server for this machine, without a slash at the end."""
-        return url_of("https" if self.tls() else "http", (self._host, self.server_port))
+        return url_of("https" if self._service.tls() else "http", (self._host, self.server_port))
 
     def start(self) -> None:
         """Start accepting connections, in a thread of its own."""
@@ -96,28 +96,7 @@ class Server(ThreadingMixIn, WSGIServer):
                 self.socket.shutdown(socket.SHUT_RDWR)
             self.shutdown()
         self.server_close()
-        with self._answered:
-            self._answered.wait_for(lambda: not self._answers, grace)
-
-    @contextlib.contextmanager
-    def in_flight(self) -> Iterator[None]:
-        """Make `close` wait for what is done inside."""
-        with self._answered:
-            self._answers += 1
-        try:
-            yield
-        finally:
-            with self._answered:
-                self._answers -= 1
-                self._answered.notify_all()
-
-    def log_failure(self, exc_info: "OptExcInfo", **fields: object) -> None:
-        """Log why a connection failed: for an error of the socket, the client is to blame."""
-        # Timeouts and TLS errors are of this kind, too.
-        if isinstance(exc_info[1], OSError):
-            _log.debug("Connection failed", extra={"err": exc_info[1]})
-        else:
-            self.occasional.error("Unexpected error", exc_info, **fields)
+        self._service.in_flight.wait(grace)
 
     # The base classes call the following methods.
 
@@ -127,7 +106,7 @@ class Server(ThreadingMixIn, WSGIServer):
             return super().get_request()
         except OSError as error:
             if not self._closing:
-                self.occasional.warning("Cannot accept connections", err=error)
+                self._service.occasional.warning("Cannot accept connections", err=error)
                 # Without file descriptors the next try would fail at once, and for ever.
                 time.sleep(0.1)
             raise
@@ -141,7 +120,7 @@ class Server(ThreadingMixIn, WSGIServer):
             super().process_request(request, client_address)
         except RuntimeError as error:
             self._free_threads.release()
-            self.occasional.warning("Cannot serve connections", err=error)
+            self._service.occasional.warning("Cannot serve connections", err=error)
             self.shutdown_request(request)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 # as the base class
@@ -151,7 +130,11 @@ class Server(ThreadingMixIn, WSGIServer):
         finally:
             self._free_threads.release()
 
+    def finish_request(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 # as the base class
+        """Serve a connection."""
+        Connection(request, client_address, self, self._service)
+
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 # as the base class
         """Log why a connection failed."""
         del request, client_address
-        self.log_failure(sys.exc_info())
+        self._service.log_failure(sys.exc_info())
