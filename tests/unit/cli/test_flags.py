@@ -178,7 +178,10 @@ def test_the_listen_address_can_be_repeated(monkeypatch: pytest.MonkeyPatch) -> 
         (["--api.quota-share=1.01"], "'1.01' is no share: it must be above 0 and at most 1"),
         (["--api.quota-share=half"], "'half' is no share: it must be above 0 and at most 1"),
         (["--api.quota-share=nan"], "'nan' is no share: it must be above 0 and at most 1"),
-        (["--web.listen-address=10036"], "'--web.listen-address': '10036' is no listen address"),
+        (
+            ["--web.listen-address=10036"],
+            "'--web.listen-address': not a valid listen address: '10036'",
+        ),
         (["--web.listen-address=:65536"], "with a port from 0 to 65535"),
         (["--web.telemetry-path=metrics"], "'metrics' is no path for metrics: it must be like"),
         (["--web.telemetry-path=/"], "it must be like /metrics, and none of /, /-/healthy"),
