@@ -162,6 +162,8 @@ class Connection(WSGIRequestHandler):
 
     def finish(self) -> None:
         """End the connection."""
+        if self.place:
+            self.place.stage = Stage.ENDING
         try:
             super().finish()
         finally:

@@ -22,6 +22,12 @@ class Stage(Enum):
     """The application."""
     SENDING = auto()
     """The client, which takes the answer."""
+    ENDING = auto()
+    """The client, which has its answer."""
+
+
+_IDLE: Final = (Stage.READING, Stage.ENDING)
+_ANSWERING: Final = (Stage.WORKING, Stage.SENDING)
 
 
 class Place:
@@ -77,7 +83,7 @@ class Places:
             answers = sum(
                 1
                 for other in self._taken
-                if other.network == place.network and other.stage is not Stage.READING
+                if other.network == place.network and other.stage in _ANSWERING
             )
             if answers >= self._share:
                 return False
@@ -92,15 +98,15 @@ class Places:
     def _victim(self, network: str) -> Place | None:
         """Return the place to free for a connection from `network`, or None."""
         counts = Counter(place.network for place in self._taken)
-        silent, slow = [], []
+        idle, slow = [], []
         for place in self._taken:
             is_larger = counts[place.network] > counts[network]
-            if place.stage is Stage.READING and (is_larger or place.network == network):
-                silent.append(place)
+            if place.stage in _IDLE and (is_larger or place.network == network):
+                idle.append(place)
             elif place.stage is Stage.SENDING and is_larger:
                 slow.append(place)
         # Of equals the first, which is the oldest.
-        return max(silent or slow, key=lambda place: counts[place.network], default=None)
+        return max(idle or slow, key=lambda place: counts[place.network], default=None)
 
 
 def _network(host: str) -> str:

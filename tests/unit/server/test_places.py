@@ -69,6 +69,17 @@ def test_silent_connections_give_way_before_slow_readers() -> None:
     assert arrivals.lost == ["10.0.0.2 0", "10.0.0.3 0", "10.0.0.1 0"]
 
 
+def test_a_connection_that_has_its_answer_gives_way() -> None:
+    """Waiting for the client to hang up is as idle as waiting for its request."""
+    arrivals = Arrivals(4)
+    [ended, working, _, _] = arrivals.take("10.0.0.1", Stage.ENDING, count=4)
+    assert ended
+    assert working
+    assert arrivals.places.begin_answer(working)
+    arrivals.take("10.0.0.1")
+    assert arrivals.lost == ["10.0.0.1 0"]
+
+
 def test_a_network_s_own_silent_connection_gives_way() -> None:
     """An address with places of its own makes room by itself."""
     arrivals = Arrivals(2)
