@@ -1,0 +1,195 @@
+"""Docker Compose: its files follow the schema, and real servers run what they mount."""
+
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from exporter import __version__
+from exporter.cli.flags import Flags, make_command
+from tests.support.deploy_tools import DEPLOY, ROOT, check, run_tool
+from tests.support.exporter_process import LOOPBACK, process
+from tests.support.servers import Alertmanager, Prometheus, wait_until
+
+COMPOSE = DEPLOY / "compose"
+FILE = COMPOSE / "compose.yaml"
+DEMO = COMPOSE / "compose.demo.yaml"
+
+
+class Loader(yaml.SafeLoader):
+    """YAML with Compose's tag that empties what another file said."""
+
+
+Loader.add_constructor("!reset", lambda *_: None)
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Return the document of a file."""
+    document: dict[str, Any] = yaml.load(path.read_text(), Loader)  # noqa: S506 # a safe loader
+    return document
+
+
+SCHEMA = ("--builtin-schema", "vendor.compose-spec")
+SERVICES: dict[str, Any] = load(FILE)["services"]
+
+
+def mounts(service: str) -> dict[Path, str]:
+    """Return what a service mounts of this checkout: the source and the path inside."""
+    found = {}
+    for volume in SERVICES[service]["volumes"]:
+        source, target = re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", volume).split(":")[:2]
+        if source.startswith("."):
+            found[(COMPOSE / source).resolve()] = target
+    return found
+
+
+def flags(server: type[Prometheus | Alertmanager]) -> list[str]:
+    """Return the flags of a server's service that a test does not set itself."""
+    own = {"--config.file", *(flag.partition("=")[0] for flag in server.flags)}
+    command = SERVICES[server.name]["command"]
+    return [flag for flag in command if flag.partition("=")[0] not in own]
+
+
+@pytest.mark.deploy
+@pytest.mark.parametrize("path", [FILE, DEMO], ids=lambda path: path.name)
+def test_the_files_follow_the_schema(path: Path, tmp_path: Path) -> None:
+    """Compose knows every key and every form."""
+    # The schema is about JSON, which has no tags.
+    (tmp_path / "compose.yaml").write_text(re.sub(r"!reset ", "", path.read_text()))
+    check(run_tool("check-jsonschema", *SCHEMA, tmp_path / "compose.yaml"))
+
+
+@pytest.mark.deploy
+def test_a_wrong_key_is_found_out(tmp_path: Path) -> None:
+    """The same check fails where a key is misspelt."""
+    (tmp_path / "compose.yaml").write_text(FILE.read_text().replace("read_only:", "readonly:"))
+    done = run_tool("check-jsonschema", *SCHEMA, tmp_path / "compose.yaml")
+    assert done.returncode == 1
+    assert "'readonly' was unexpected" in done.stdout
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_every_service_is_hardened_and_pinned(name: str) -> None:
+    """No capability, no writable root, no port for other machines, no image that changes."""
+    service = SERVICES[name]
+    assert service["cap_drop"] == ["ALL"]
+    assert service["read_only"] is True
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert "privileged" not in service
+    assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
+    image = service["image"]
+    own = f"registry.example/cavatica-export-exporter:{__version__}"
+    assert image == own if "build" in service else re.search(r":v?[\d.]+@sha256:\w{64}$", image)
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_everything_that_is_mounted_is_there(name: str) -> None:
+    """Docker would make an empty directory of a name that is wrong."""
+    assert all(source.exists() for source in mounts(name))
+
+
+def test_the_demo_changes_services_that_are_there() -> None:
+    """`.env` names both files, so that nothing but the command is needed."""
+    changed = load(DEMO)["services"]
+    assert changed.keys() <= SERVICES.keys()
+    assert "COMPOSE_FILE=compose.yaml:compose.demo.yaml\n" in (COMPOSE / ".env").read_text()
+
+
+@pytest.mark.parametrize("demo", [False, True])
+def test_the_exporter_understands_its_environment(*, demo: bool) -> None:
+    """Its variables are flags, and the image's arguments name the volume of ID files."""
+    given: list[Flags] = []
+
+    def run(flags: Flags) -> int:
+        given.append(flags)
+        return 0
+
+    variables = dict(SERVICES["exporter"]["environment"])
+    if demo:
+        variables |= load(DEMO)["services"]["exporter"]["environment"]
+    result = CliRunner().invoke(make_command(run, ""), image_arguments(), env=variables)
+    assert result.exit_code == 0, result.output
+    [found] = given
+    assert found.demo is demo
+    assert found.api_token_file == Path("/run/secrets/token")
+    known = {f"CAVATICA_EXPORTER_{each.name}".upper() for each in make_command(run, "").params}
+    assert variables.keys() <= known
+    targets = [volume.split(":")[1] for volume in SERVICES["exporter"]["volumes"]]
+    assert str(found.exports_path) in targets
+
+
+def image_arguments() -> list[str]:
+    """Return the arguments that the image gives where Compose gives none."""
+    text = (DEPLOY / "container/Dockerfile").read_text()
+    found = re.findall(r'^CMD \["(.*)"\]$', text, re.MULTILINE)
+    assert len(found) == 1
+    return [str(each) for each in found]
+
+
+@pytest.mark.servers
+@pytest.mark.slow
+def test_prometheus_and_alertmanager_run_what_is_mounted(tmp_path: Path) -> None:
+    """The exporter is scraped, every rule is loaded, and alerts go to Alertmanager."""
+    directories = {}
+    for server in (Prometheus, Alertmanager):
+        for source, target in mounts(server.name).items():
+            inside = tmp_path / server.name / target.lstrip("/")
+            inside.parent.mkdir(parents=True, exist_ok=True)
+            if source.is_dir():
+                inside.symlink_to(source)
+            else:
+                shutil.copy(source, inside)
+                directories[server] = inside.parent
+    with (
+        process(tmp_path / "log", "--demo", LOOPBACK) as exporter,
+        Alertmanager(
+            (directories[Alertmanager] / "alertmanager.yml").read_text(),
+            directories[Alertmanager],
+            arguments=flags(Alertmanager),
+        ) as alertmanager,
+    ):
+        config = (directories[Prometheus] / "prometheus.yml").read_text()
+        for name, value in {
+            "exporter:10036": exporter.urls[0].removeprefix("http://"),
+            "alertmanager:9093": alertmanager.address,
+            "scrape_interval: 60s": "scrape_interval: 1s",
+            "scrape_timeout: 30s": "scrape_timeout: 1s",
+        }.items():
+            assert name in config
+            config = config.replace(name, value)
+        with Prometheus(config, directories[Prometheus], arguments=flags(Prometheus)) as prometheus:
+            wait_until(lambda: prometheus.query("cavatica_up == 1"), 30, "it is scraped")
+            groups = prometheus.get("/api/v1/rules").json()["data"]["groups"]
+            loaded = {rule["name"] for group in groups for rule in group["rules"]}
+            rules = yaml.safe_load((ROOT / "alerts/cavatica-exports.rules.yml").read_text())
+            assert loaded == {
+                rule.get("alert") or rule["record"]
+                for group in rules["groups"]
+                for rule in group["rules"]
+            }
+            found = wait_until(
+                lambda: prometheus.get("/api/v1/alertmanagers").json()["data"][
+                    "activeAlertmanagers"
+                ],
+                30,
+                "Alertmanager is known",
+            )
+            assert found == [{"url": f"{alertmanager.url}/api/v2/alerts"}]
+
+
+def test_grafana_finds_the_dashboards_and_their_data() -> None:
+    """The folder that the provisioning names is mounted, and so is the first page."""
+    targets = mounts("grafana")
+    provider = yaml.safe_load((ROOT / "dashboards/provisioning.example.yml").read_text())
+    [folder] = [each["options"]["path"] for each in provider["providers"]]
+    assert targets[ROOT / "dashboards"] == folder
+    home = SERVICES["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
+    assert (ROOT / "dashboards" / os.path.relpath(home, folder)).is_file()
+    [source] = yaml.safe_load((COMPOSE / "grafana-datasource.yml").read_text())["datasources"]
+    assert (source["type"], source["isDefault"]) == ("prometheus", True)
+    assert source["url"] == "http://prometheus:9090"
