@@ -1,0 +1,111 @@
+"""The units: read by systemd, locked up, and with flags that the programs understand."""
+
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from exporter.cli.flags import Flags, make_command
+from tests.support.deploy_tools import DEPLOY, check, run
+
+SYSTEMD = DEPLOY / "systemd"
+SERVICES = sorted(SYSTEMD.glob("*.service"))
+UNITS = [*SERVICES, SYSTEMD / "cavatica-discover.timer"]
+DEFAULTS = SYSTEMD / "cavatica-exporter.default"
+
+EXPOSURE = "15"
+"""What systemd may find at most, in tenths."""
+
+
+def systemd_analyze() -> str:
+    """Return systemd's own checker; skip the running test where there is none."""
+    found = shutil.which("systemd-analyze")
+    if not found:
+        pytest.skip("not here: systemd-analyze")
+    return found
+
+
+@pytest.mark.deploy
+def test_systemd_has_nothing_to_say_about_the_units(tmp_path: Path) -> None:
+    """Every key is known; the programs are where a package puts them."""
+    for unit in UNITS:
+        # They are not installed here, and that would be all that is said.
+        text = re.sub(r"/usr/bin/cavatica-\w+", "/bin/true", unit.read_text())
+        (tmp_path / unit.name).write_text(text)
+    done = run([systemd_analyze(), "verify", *(tmp_path / unit.name for unit in UNITS)])
+    assert (check(done), done.stderr) == ("", "")
+
+
+@pytest.mark.deploy
+def test_a_wrong_key_is_found_out(tmp_path: Path) -> None:
+    """The same check says something about a key that is misspelt."""
+    text = SERVICES[0].read_text().replace("/usr/bin/cavatica-exports", "/bin/true")
+    (tmp_path / "wrong.service").write_text(text.replace("UMask=", "Umask="))
+    done = run([systemd_analyze(), "verify", tmp_path / "wrong.service"])
+    assert "Unknown key" in done.stderr
+
+
+def exposure(unit: Path) -> int:
+    """Return the exit status of systemd's judgement of a unit's exposure."""
+    command = [systemd_analyze(), "security", "--offline=true", f"--threshold={EXPOSURE}"]
+    return run([*command, "--no-pager", unit]).returncode
+
+
+@pytest.mark.deploy
+@pytest.mark.parametrize("unit", SERVICES, ids=lambda path: path.name)
+def test_the_services_are_locked_up(unit: Path, tmp_path: Path) -> None:
+    """Systemd finds little exposed; too much, where the service is root's."""
+    assert exposure(unit) == 0
+    open_unit = tmp_path / unit.name
+    text = unit.read_text().replace("DynamicUser=yes\nUser=cavatica-exporter\n", "User=root\n")
+    open_unit.write_text(text.replace("PrivateUsers=yes\n", ""))
+    assert exposure(open_unit) != 0
+
+
+def command_line(unit: Path) -> list[str]:
+    """Return the command of a unit, with the credentials' directory filled in."""
+    [line] = re.findall(r"^ExecStart=((?:.*\\\n)*.*)", unit.read_text(), re.MULTILINE)
+    line = line.replace("\\\n", " ").replace("${CREDENTIALS_DIRECTORY}", "/run/credentials/x")
+    return shlex.split(line)
+
+
+def test_the_exporter_understands_its_command_line() -> None:
+    """Token and ID files are those that systemd hands over."""
+    given: list[Flags] = []
+
+    def run_(flags: Flags) -> int:
+        given.append(flags)
+        return 0
+
+    program, *arguments = command_line(SYSTEMD / "cavatica-exporter.service")
+    result = CliRunner().invoke(make_command(run_, ""), arguments)
+    assert (program, result.exit_code) == ("/usr/bin/cavatica-exporter", 0), result.output
+    assert given[0].api_token_file == Path("/run/credentials/x/token")
+    assert given[0].exports_path == Path("/var/lib/cavatica-exporter/exports")
+
+
+def test_the_suggested_variables_are_flags() -> None:
+    """Whoever takes a comment away has a variable that is read, with a value that is understood."""
+    text = DEFAULTS.read_text()
+    variables = dict(re.findall(r"^#(CAVATICA_EXPORTER_\w+)=(.*)$", text, re.MULTILINE))
+    command = make_command(lambda _: 0, "")
+    known = {f"CAVATICA_EXPORTER_{each.name}".upper() for each in command.params}
+    assert variables
+    assert variables.keys() <= known
+    assert CliRunner().invoke(command, env=variables).exit_code == 0
+
+
+def test_both_services_are_locked_up_alike() -> None:
+    """What one must not do, the other must not do."""
+    sections = []
+    for unit in SERVICES:
+        text = unit.read_text()
+        start = text.index("AmbientCapabilities=")
+        sections.append(re.split(r"\n\n|\Z", text[start:])[0].strip())
+    assert sections[0] == sections[1]
+    assert {"User=cavatica-exporter", "DynamicUser=yes"} <= {
+        *SERVICES[0].read_text().split("\n")
+    } & {*SERVICES[1].read_text().split("\n")}
