@@ -34,6 +34,7 @@ class Flags:
     api_advance_access: bool
     web_listen_address: tuple[Address, ...]
     web_telemetry_path: str
+    web_external_url: str | None
     web_config_file: Path | None
     web_timeout_offset: float
     web_disable_exporter_metrics: bool
@@ -44,7 +45,7 @@ class Flags:
     demo: bool
 
 
-def _usage(parse: Callable[[str], T]) -> Callable[[str], T]:
+def _click_type(parse: Callable[[str], T]) -> Callable[[str], T]:
     """Make a parser of click's: one whose errors keep their texts."""
 
     def parse_or_fail(text: str) -> T:
@@ -78,6 +79,12 @@ def _telemetry_path(text: str) -> str:
     return text
 
 
+def _external_url(text: str) -> str:
+    if _EXTERNAL_URL.fullmatch(text) is None:
+        raise ValueError(f"not a valid URL: {text!r} (use one like https://example.org/cavatica/)")
+    return text.rstrip("/") + "/"
+
+
 def _path(text: str) -> Path:
     if not text:
         raise ValueError("it is empty: name a path")
@@ -85,10 +92,12 @@ def _path(text: str) -> Path:
 
 
 _SHARE = re.compile(r"[0-9]{0,9}\.?[0-9]{1,9}")
+# No user, query or fragment: links begin with it.
+_EXTERNAL_URL = re.compile(r"https?://[A-Za-z0-9.:\[\]-]+(/[A-Za-z0-9_.~%-]+)*/?")
 # What needs no escaping in a URL or in HTML.
 _TELEMETRY_PATH = re.compile(r"(/[A-Za-z0-9_.~-]+)+/?")
-_DURATION = _usage(parse_duration)
-_PATH = _usage(_path)
+_DURATION = _click_type(parse_duration)
+_PATH = _click_type(_path)
 
 
 def _flag(name: str, **attributes: Any) -> Callable[[Callable[..., int]], Callable[..., int]]:  # noqa: ANN401 # as click has them
@@ -148,14 +157,14 @@ def make_command(run: Callable[[Flags], int], version: str) -> click.Command:
     )
     @_flag(
         "--api.timeout",
-        type=_usage(_timeout),
+        type=_click_type(_timeout),
         metavar="DURATION",
         default="10s",
         help="Deadline of a scrape's calls when the scraper sends none.",
     )
     @_flag(
         "--api.quota-share",
-        type=_usage(_share),
+        type=_click_type(_share),
         metavar="SHARE",
         default="0.5",
         help="Part of the account's rate limit that may be used up.",
@@ -163,7 +172,7 @@ def make_command(run: Callable[[Flags], int], version: str) -> click.Command:
     @_flag("--api.advance-access", is_flag=True, help="Send X-SBG-Advance-Access: advance.")
     @_flag(
         "--web.listen-address",
-        type=_usage(parse_listen_address),
+        type=_click_type(parse_listen_address),
         metavar="HOST:PORT",
         multiple=True,
         default=(":10036",),
@@ -171,10 +180,16 @@ def make_command(run: Callable[[Flags], int], version: str) -> click.Command:
     )
     @_flag(
         "--web.telemetry-path",
-        type=_usage(_telemetry_path),
+        type=_click_type(_telemetry_path),
         metavar="PATH",
         default="/metrics",
         help="Where the metrics are.",
+    )
+    @_flag(
+        "--web.external-url",
+        type=_click_type(_external_url),
+        metavar="URL",
+        help="URL under which people reach the exporter, for links; else they are relative.",
     )
     @_flag(
         "--web.config.file",

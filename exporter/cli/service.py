@@ -30,6 +30,8 @@ from exporter.tracker.states import ExportStates
 from exporter.tracker.tracker import Tracker
 from exporter.watchlist.loader import WatchlistLoader
 from exporter.web.application import Application
+from exporter.web.page import StatusPage
+from exporter.web.report import StatusReport
 from exporter.webconfig import WebConfigError, WebConfigFile
 
 if TYPE_CHECKING:
@@ -107,11 +109,16 @@ class Exporter:
         application = Application(
             self._tracker.scrape,
             self._exposition,
-            version=__version__,
+            report=StatusReport(self._flags.exports_max_age),
+            page=StatusPage(
+                version=__version__,
+                base_url=self._flags.web_external_url or "./",
+                telemetry_path=self._flags.web_telemetry_path,
+            ),
             telemetry_path=self._flags.web_telemetry_path,
             timeout=self._timeout,
             timeout_offset=self._flags.web_timeout_offset,
-            monotonic=self._clock.monotonic,
+            clock=self._clock,
         )
         app = web_config.wrap(application) if web_config else application
         tls = web_config.ssl_context if web_config else (lambda: None)

@@ -1,41 +1,54 @@
-"""The WSGI application: routes, negotiation and the landing page."""
+"""The WSGI application: its routes, and the time that a scrape may take."""
 
-import html
 import math
 import threading
 from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
+from exporter.clock import Clock
 from exporter.metrics.exposition import Exposition
 from exporter.tracker.snapshot import Snapshot
-from exporter.web.negotiation import accepts_gzip, negotiate
+from exporter.web.negotiation import accepts_gzip, negotiate, prefers_json
+from exporter.web.page import POLICY, StatusPage, to_json
+from exporter.web.report import StatusReport
+from exporter.web.status import NOT_SCRAPED
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 HEALTHY_PATH: Final = "/-/healthy"
 READY_PATH: Final = "/-/ready"
+RUNBOOKS_PATH: Final = "/runbooks"
 
-#: Where there are no metrics.
-RESERVED_PATHS: Final = frozenset({"/", HEALTHY_PATH, READY_PATH})
-#: A scrape takes no longer, whatever a flag or a scraper says: others wait for it.
+#: Paths that the metrics cannot have.
+RESERVED_PATHS: Final = frozenset({"/", HEALTHY_PATH, READY_PATH, RUNBOOKS_PATH})
+#: The longest a scrape may take, whatever a flag or a scraper says: others wait for it.
 MAX_TIMEOUT_SECONDS: Final = 120.0
 
 _PLAIN = "text/plain; charset=utf-8"
+_HTML = "text/html; charset=utf-8"
+_JSON = "application/json"
+_PAGE_HEADERS = (
+    ("Content-Security-Policy", POLICY),
+    ("Referrer-Policy", "no-referrer"),
+    ("Cache-Control", "no-store"),
+    ("Vary", "Accept"),
+)
 
 
 class Application:
-    """Answers HTTP requests; may be called by several threads at once.
+    """The exporter's HTTP application; may be called by several threads at once.
 
     Args:
-        scrape: Makes a scrape by a deadline on `monotonic`.
-        exposition: Renders it.
-        version: Of the exporter, for the landing page.
-        telemetry_path: Where the metrics are.
-        timeout: Seconds for a scrape whose scraper does not say how long it waits.
-        timeout_offset: Seconds that are taken off what the scraper says.
-        monotonic: The clock of deadlines.
+        scrape: Makes a scrape by a deadline on the monotonic clock.
+        exposition: Renders its result as metrics.
+        report: Makes a status of its result.
+        page: Renders a status as HTML.
+        telemetry_path: Path of the metrics.
+        timeout: Seconds for a scrape whose scraper sends no timeout.
+        timeout_offset: Seconds that are taken off the scraper's timeout.
+        clock: The clock of deadlines, and of times on the status page.
     """
 
     def __init__(
@@ -43,31 +56,36 @@ class Application:
         scrape: Callable[[float], Snapshot],
         exposition: Exposition,
         *,
-        version: str,
+        report: StatusReport,
+        page: StatusPage,
         telemetry_path: str,
         timeout: float,
         timeout_offset: float,
-        monotonic: Callable[[], float],
+        clock: Clock,
     ) -> None:
         self._scrape = scrape
         self._exposition = exposition
+        self._report = report
+        self._page = page
         self._timeout = timeout
         self._timeout_offset = timeout_offset
-        self._monotonic = monotonic
-        self._landing_page = _landing_page(version, telemetry_path).encode()
+        self._clock = clock
+        # The last scrape, and when it ended on the monotonic clock.
+        self._last: tuple[Snapshot, float] | None = None
         self._routes: dict[str, Callable[[WSGIEnvironment, StartResponse], Iterable[bytes]]] = {
-            "/": self._landing,
+            "/": self._status,
+            RUNBOOKS_PATH: self._runbooks,
             HEALTHY_PATH: self._healthy,
             READY_PATH: self._ready,
             telemetry_path: self._metrics,
         }
-        #: To be set once the ID files are loaded.
+        #: Set once the ID files are loaded.
         self.ready = threading.Event()
 
     def __call__(
         self, environ: "WSGIEnvironment", start_response: "StartResponse"
     ) -> Iterable[bytes]:
-        """Answer one request."""
+        """Answer one request (PEP 3333)."""
         route = self._routes.get(environ["PATH_INFO"] or "/")
         if route is None:
             return _answer(start_response, HTTPStatus.NOT_FOUND, b"Not found.\n")
@@ -77,15 +95,27 @@ class Application:
             return _answer(start_response, HTTPStatus.METHOD_NOT_ALLOWED, text, allow)
         return route(environ, start_response)
 
-    def _landing(self, _: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
-        policy = ("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")
+    def _status(
+        self, environ: "WSGIEnvironment", start_response: "StartResponse"
+    ) -> Iterable[bytes]:
+        """Answer from the last scrape: never asks the API, and waits for no scrape."""
+        last = self._last
+        if last is None:
+            status = NOT_SCRAPED
+        else:
+            snapshot, taken = last
+            status = self._report.of(snapshot, self._clock.monotonic() - taken)
+        if prefers_json(environ.get("HTTP_ACCEPT", "")):
+            body, content_type = to_json(status), _JSON
+        else:
+            body, content_type = self._page.html(status, self._clock.time()), _HTML
         return _answer(
-            start_response,
-            HTTPStatus.OK,
-            self._landing_page,
-            policy,
-            content_type="text/html; charset=utf-8",
+            start_response, HTTPStatus.OK, body, *_PAGE_HEADERS, content_type=content_type
         )
+
+    def _runbooks(self, _: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        body = self._page.runbooks
+        return _answer(start_response, HTTPStatus.OK, body, *_PAGE_HEADERS, content_type=_HTML)
 
     def _healthy(self, _: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         return _answer(start_response, HTTPStatus.OK, b"Healthy.\n")
@@ -98,10 +128,11 @@ class Application:
     def _metrics(
         self, environ: "WSGIEnvironment", start_response: "StartResponse"
     ) -> Iterable[bytes]:
-        arrived = self._monotonic()
+        arrived = self._clock.monotonic()
         if not self.ready.is_set():
             return _not_ready(start_response)
-        snapshot = self._scrape(arrived + self._seconds(environ))
+        snapshot = self._scrape(arrived + self._scrape_timeout(environ))
+        self._last = snapshot, self._clock.monotonic()
         content_type = negotiate(environ.get("HTTP_ACCEPT", ""))
         compress = accepts_gzip(environ.get("HTTP_ACCEPT_ENCODING", ""))
         body = self._exposition.render(snapshot, content_type, compress=compress)
@@ -111,8 +142,8 @@ class Application:
         _start(start_response, HTTPStatus.OK, content_type, body.length, *headers)
         return body.chunks
 
-    def _seconds(self, environ: "WSGIEnvironment") -> float:
-        """Give how long the scrape may take: less than the scraper waits, but never nothing."""
+    def _scrape_timeout(self, environ: "WSGIEnvironment") -> float:
+        """Return the seconds for a scrape: less than the scraper waits, but never nothing."""
         try:
             told = float(environ.get("HTTP_X_PROMETHEUS_SCRAPE_TIMEOUT_SECONDS", ""))
         except ValueError:
@@ -156,31 +187,3 @@ def _start(
             *headers,
         ],
     )
-
-
-def _landing_page(version: str, telemetry_path: str) -> str:
-    links = [
-        (telemetry_path, "Metrics"),
-        (HEALTHY_PATH, "Healthy"),
-        (READY_PATH, "Ready"),
-    ]
-    items = "".join(
-        f'<li><a href="{html.escape(path)}">{html.escape(title)}</a></li>\n'
-        for path, title in links
-    )
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>CAVATICA exporter</title>
-<style>body {{ font-family: sans-serif; margin: 2rem; max-width: 40rem; }}</style>
-</head>
-<body>
-<h1>CAVATICA exporter</h1>
-<p>Prometheus metrics of bulk export jobs on CAVATICA. Version {html.escape(version)}.</p>
-<ul>
-{items}</ul>
-</body>
-</html>
-"""

@@ -4,7 +4,7 @@ from exporter.metrics.exposition import OPENMETRICS, TEXT
 
 
 def negotiate(accept: str) -> str:
-    """Choose the content type that a scraper likes best; text where it says nothing."""
+    """Return the content type of metrics that a scraper prefers; text where it names none."""
     text = max(
         (quality for media, quality in _preferences(accept) if media in _TEXT_MEDIA), default=0.0
     )
@@ -21,14 +21,21 @@ _OPENMETRICS_MEDIA = frozenset(
 _TEXT_MEDIA = frozenset((("text/plain", ""), ("text/plain", "0.0.4"), ("text/*", ""), ("*/*", "")))
 
 
+def prefers_json(accept: str) -> bool:
+    """Return whether a client prefers JSON to HTML."""
+    qualities = {media: quality for (media, _), quality in _preferences(accept)}
+    json = qualities.get("application/json", 0.0)
+    return json > qualities.get("text/html", qualities.get("text/*", 0.0))
+
+
 def accepts_gzip(accept_encoding: str) -> bool:
-    """Tell whether a client takes gzip."""
+    """Return whether a client accepts gzip."""
     qualities = {media: quality for (media, _), quality in _preferences(accept_encoding)}
     return qualities.get("gzip", qualities.get("*", 0.0)) > 0
 
 
 def _preferences(header: str) -> list[tuple[tuple[str, str], float]]:
-    """Parse an Accept header: (what, its version or ""), and the q-value."""
+    """Parse an Accept header into pairs: (media type, version or ""), and q-value."""
     preferences = []
     for choice in header.split(","):
         what, *parameters = (part.strip().lower() for part in choice.split(";"))

@@ -27,7 +27,7 @@ ALLOWED: dict[str, set[str]] = {
     "watchlist": {"cavatica", "document", "files", "text"},
     "tracker": {"background", "cavatica", "watchlist", "clock"},
     "metrics": {"cavatica", "tracker"},
-    "web": {"metrics", "tracker"},
+    "web": {"cavatica", "clock", "metrics", "tracker"},
     # Beside it.
     "server": set(),
     "webconfig": {"document", "files", "text"},

@@ -33,6 +33,8 @@ from exporter.tracker.states import ExportStates
 from exporter.tracker.tracker import Tracker
 from exporter.watchlist.loader import WatchlistLoader
 from exporter.web.application import Application
+from exporter.web.page import StatusPage
+from exporter.web.report import StatusReport
 from tests.support.exporter_process import Page, kept_logging
 from tests.support.raw_server import Peer, listen
 
@@ -457,11 +459,12 @@ class Exporter:
         self.application = Application(
             tracker.scrape,
             Exposition(self.telemetry, export_families(expose_error_messages=False)),
+            report=StatusReport(MAX_AGE),
+            page=StatusPage(version="1", base_url="./", telemetry_path="/metrics"),
             telemetry_path="/metrics",
             timeout=10.0,
             timeout_offset=0.0,
-            version="1",
-            monotonic=self.clock.monotonic,
+            clock=self.clock,
         )
         self.application.ready.set()
 

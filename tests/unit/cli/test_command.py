@@ -558,10 +558,10 @@ def test_two_scrapers_at_once_make_no_call_twice(cavatica: Cavatica) -> None:
 
 
 def test_metrics_can_be_at_another_path(cavatica: Cavatica) -> None:
-    """The landing page leads there."""
+    """The status page leads there."""
     with serving(*cavatica.flags, LOOPBACK, "--web.telemetry-path=/exports") as exporter:
         assert "cavatica_up" in exporter.get("/exports").text
-        assert 'href="/exports"' in exporter.get("/").text
+        assert 'href="./exports"' in exporter.get("/").text
         assert exporter.get("/metrics").status_code == 404
 
 

@@ -1,11 +1,15 @@
 """The WSGI application: routes, negotiation and the time that a scrape may take."""
 
+import base64
 import gzip
+import hashlib
 import io
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from typing import Any
+from urllib.parse import urljoin
 from wsgiref.util import setup_testing_defaults
 from wsgiref.validate import validator
 
@@ -19,7 +23,10 @@ from exporter.metrics.self_metrics import SelfMetrics
 from exporter.tracker.snapshot import Snapshot
 from exporter.watchlist.watchlist import Watchlist
 from exporter.web.application import Application
-from exporter.web.negotiation import accepts_gzip, negotiate
+from exporter.web.negotiation import accepts_gzip, negotiate, prefers_json
+from exporter.web.page import StatusPage
+from exporter.web.report import StatusReport
+from tests.support.fakes import FakeClock
 
 SNAPSHOT = Snapshot(
     watchlist=Watchlist(),
@@ -69,16 +76,19 @@ class Client:
 
     def __init__(self, *, ready: bool = True, telemetry_path: str = "/metrics") -> None:
         """Make the application, with a timeout of 10 s and an offset of 500 ms."""
+        self.clock = FakeClock()
+        self.clock.steady = 1000.0
         self.scrapes = Scrapes()
         telemetry = SelfMetrics(version="1", revision="", python="3", exporter_metrics=False)
         self.app = Application(
             self.scrapes,
             Exposition(telemetry, export_families(expose_error_messages=False)),
-            version="1.2.3",
+            report=StatusReport(600.0),
+            page=StatusPage(version="1.2.3", base_url="./", telemetry_path=telemetry_path),
             telemetry_path=telemetry_path,
             timeout=10.0,
             timeout_offset=0.5,
-            monotonic=lambda: 1000.0,
+            clock=self.clock,
         )
         if ready:
             self.app.ready.set()
@@ -125,7 +135,7 @@ def test_metrics_can_be_elsewhere() -> None:
 def test_nothing_but_metrics_asks_the_api() -> None:
     """Probes and browsers make no scrape."""
     client = Client()
-    for path in ("/", "/-/healthy", "/-/ready", "/favicon.ico"):
+    for path in ("/", "/runbooks", "/-/healthy", "/-/ready", "/favicon.ico"):
         client.get(path)
     client.get("/metrics", "POST")
     assert client.scrapes.deadlines == []
@@ -143,7 +153,7 @@ def test_before_the_id_files_are_loaded_nothing_is_ready() -> None:
     assert client.get("/-/ready").status == "200 OK"
 
 
-@pytest.mark.parametrize("path", ["/", "/metrics", "/-/healthy", "/-/ready"])
+@pytest.mark.parametrize("path", ["/", "/runbooks", "/metrics", "/-/healthy", "/-/ready"])
 def test_head_is_answered_as_get(path: str) -> None:
     """Status and headers are the same; the server leaves the body out."""
     client = Client()
@@ -152,7 +162,7 @@ def test_head_is_answered_as_get(path: str) -> None:
     assert got.headers["Content-Length"] == str(len(got.body))
 
 
-@pytest.mark.parametrize("path", ["/", "/metrics", "/-/healthy", "/-/ready"])
+@pytest.mark.parametrize("path", ["/", "/runbooks", "/metrics", "/-/healthy", "/-/ready"])
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE"])
 def test_other_methods_are_not_allowed(method: str, path: str) -> None:
     """405 says which are."""
@@ -169,7 +179,7 @@ def test_other_paths_are_not_found(path: str) -> None:
     assert client.get(path, "POST").status == "404 Not Found"
 
 
-@pytest.mark.parametrize("path", ["/", "/metrics", "/-/healthy", "/-/ready", "/x"])
+@pytest.mark.parametrize("path", ["/", "/runbooks", "/metrics", "/-/healthy", "/-/ready", "/x"])
 def test_no_browser_takes_an_answer_for_something_else(path: str) -> None:
     """The content type is what is meant."""
     answer = Client().get(path)
@@ -177,21 +187,81 @@ def test_no_browser_takes_an_answer_for_something_else(path: str) -> None:
     assert answer.headers["Content-Type"].endswith("; charset=utf-8")
 
 
-def test_the_landing_page_has_links_that_work() -> None:
-    """It says what this is, leads to all there is, and runs no script."""
-    client = Client(telemetry_path="/exports")
-    answer = client.get("/")
-    links: list[str] = []
+def links(body: bytes) -> list[str]:
+    """Return where the links of a page lead to."""
+    found: list[str] = []
 
     class Links(HTMLParser):
         def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-            links.extend(value for name, value in attrs if tag == "a" and name == "href" and value)
+            found.extend(value for name, value in attrs if tag == "a" and name == "href" and value)
 
-    Links().feed(answer.body.decode())
-    assert b"Version 1.2.3." in answer.body
-    assert links == ["/exports", "/-/healthy", "/-/ready"]
-    assert all(client.get(link).status == "200 OK" for link in links)
-    assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+    Links().feed(body.decode())
+    return found
+
+
+@pytest.mark.parametrize("path", ["/", "/runbooks"])
+def test_the_pages_have_relative_links_that_work(path: str) -> None:
+    """They lead to all there is, from below any prefix of a reverse proxy."""
+    client = Client(telemetry_path="/deep/exports")
+    answer = client.get(path)
+    found = [link for link in links(answer.body) if not link.startswith("#")]
+    assert found
+    for link in found:
+        target = urljoin(f"http://exporter/prefix{path}", link)
+        assert target.startswith("http://exporter/prefix/")
+        assert client.get(target.removeprefix("http://exporter/prefix")).status == "200 OK"
+
+
+def test_a_page_may_load_nothing_but_its_own_style_sheet() -> None:
+    """The policy names its hash; there is no script to run."""
+    answer = Client().get("/")
+    policy = answer.headers["Content-Security-Policy"]
+    style = answer.body.partition(b"<style>")[2].partition(b"</style>")[0]
+    digest = base64.b64encode(hashlib.sha256(style).digest()).decode()
+    assert policy.startswith(f"default-src 'none'; style-src 'sha256-{digest}';")
+    assert b"<script" not in answer.body
+    assert b" style=" not in answer.body
+    assert answer.headers["Cache-Control"] == "no-store"
+
+
+def test_before_the_first_scrape_the_page_says_so() -> None:
+    """Nothing is guessed, and nobody is asked."""
+    client = Client()
+    assert b"no scrape since the start" in client.get("/").body
+    assert client.scrapes.deadlines == []
+
+
+def test_the_page_tells_of_the_last_scrape_and_of_its_age() -> None:
+    """What is unfinished is not known any more once that is too long ago."""
+    client = Client()
+    client.get("/metrics")
+    client.clock.pass_by(600)
+    assert json.loads(client.get("/", accept="application/json").body)["outdated"] is False
+    client.clock.pass_by(1)
+    status = json.loads(client.get("/", accept="application/json").body)
+    assert status["outdated"] is True
+    assert status["verdict"] == "unknown"
+    assert len(client.scrapes.deadlines) == 1
+
+
+@pytest.mark.parametrize(
+    ("accept", "json_preferred"),
+    [
+        ("application/json", True),
+        ("application/json, text/html;q=0.9", True),
+        ("text/html, application/json;q=0.9", False),
+        ("text/*, application/json;q=0.9", False),
+        ("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", False),
+        ("*/*", False),
+        ("", False),
+        ("application/json;q=0", False),
+    ],
+)
+def test_programs_get_json_and_browsers_html(accept: str, *, json_preferred: bool) -> None:
+    """JSON is for those who name it."""
+    assert prefers_json(accept) is json_preferred
+    content_type = Client().get("/", accept=accept).headers["Content-Type"]
+    assert content_type.startswith("application/json" if json_preferred else "text/html")
 
 
 @pytest.mark.parametrize(

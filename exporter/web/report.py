@@ -1,0 +1,209 @@
+"""The report: a snapshot as the status page shows it.
+
+Exports stand in blocks that stay the same objects until one of their exports changes. So only new
+blocks are searched for exports that need somebody, and a page of 100,000 exports is cheap.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from heapq import nlargest, nsmallest
+from itertools import chain
+from typing import Final
+
+from exporter.cavatica.codes import explain
+from exporter.cavatica.export import COMPLETED, FAILED, STATES, UNFINISHED, UNKNOWN
+from exporter.tracker.snapshot import Batch, Block, Snapshot, WatchedExport
+from exporter.web.status import ApiHealth, BatchRow, ExportRow, Exports, FileRow, Status, Verdict
+
+#: Rows that a table shows at most.
+MAX_ROWS: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class _Findings:
+    """The exports of one block that the page has a row for."""
+
+    attention: tuple[WatchedExport, ...] = ()
+    unfinished: tuple[WatchedExport, ...] = ()
+    lookup_errors: tuple[WatchedExport, ...] = ()
+
+
+_NOTHING_FOUND = _Findings()
+
+
+class StatusReport:
+    """Makes the status of snapshots; may be used by several threads at once.
+
+    Args:
+        max_age: Seconds after which the state of an unfinished export is no longer known.
+    """
+
+    def __init__(self, max_age: float) -> None:
+        self._max_age = max_age
+        self._found: Mapping[Block, _Findings] = {}
+
+    def of(self, snapshot: Snapshot, age: float) -> Status:
+        """Return the status of a `snapshot` that was taken `age` seconds ago."""
+        outdated = age > self._max_age
+        found = {
+            block: self._found.get(block) or _search(block)
+            for batch in snapshot.batches
+            for block in batch.blocks
+        }
+        self._found = found
+        batches = [_batch_row(batch, found, outdated=outdated) for batch in snapshot.batches]
+        status = Status(
+            verdict="well",
+            headline="",
+            time=snapshot.time,
+            outdated=outdated,
+            batches=tuple(nsmallest(MAX_ROWS, batches, key=_batch_order)),
+            batches_total=len(batches),
+            attention=_exports(found, lambda findings: findings.attention, newest=True),
+            unfinished=_exports(found, lambda findings: findings.unfinished, newest=False),
+            lookup_errors=_exports(found, lambda findings: findings.lookup_errors, newest=False),
+            api=_api_health(snapshot),
+            files=tuple(
+                FileRow(file.name, file.mtime, file.error)
+                for file in nsmallest(
+                    MAX_ROWS, snapshot.watchlist.files, key=lambda file: file.error is None
+                )
+            ),
+            files_total=len(snapshot.watchlist.files),
+            file_errors=snapshot.watchlist.errors,
+        )
+        verdict, headline = _judge(status, _total_states(batches))
+        return replace(status, verdict=verdict, headline=headline)
+
+
+def _search(block: Block) -> _Findings:
+    totals = block.totals
+    at_rest = totals.states[COMPLETED] + totals.states[UNKNOWN]
+    if at_rest == totals.watched and not totals.lookup_errors:
+        return _NOTHING_FOUND
+    exports = block.exports
+    return _Findings(
+        attention=tuple(
+            export
+            for export in exports
+            if (export.state == FAILED or export.state not in STATES) and not export.acknowledged
+        ),
+        unfinished=tuple(export for export in exports if export.state in UNFINISHED),
+        lookup_errors=tuple(export for export in exports if export.failure is not None),
+    )
+
+
+def _batch_row(batch: Batch, found: Mapping[Block, _Findings], *, outdated: bool) -> BatchRow:
+    totals = batch.totals
+    states = dict(totals.states)
+    if outdated:
+        for state in UNFINISHED:
+            states[UNKNOWN] += states[state]
+            states[state] = 0
+    return BatchRow(
+        name=batch.name,
+        watched=totals.watched,
+        states=states,
+        other=sum(count for state, count in states.items() if state not in STATES),
+        attention=sum(len(found[block].attention) for block in batch.blocks),
+        exported_bytes=totals.exported_bytes,
+        last_finished=max(totals.last_finished.values(), default=None),
+    )
+
+
+def _batch_order(batch: BatchRow) -> tuple[int, str]:
+    return -batch.attention, batch.name
+
+
+def _exports(
+    found: Mapping[Block, _Findings],
+    choose: Callable[[_Findings], Iterable[WatchedExport]],
+    *,
+    newest: bool,
+) -> Exports:
+    pairs: list[tuple[str, WatchedExport]] = [
+        (block.batch, export) for block, findings in found.items() for export in choose(findings)
+    ]
+    # An unknown time comes last either way.
+    rows = (
+        nlargest(MAX_ROWS, pairs, key=lambda pair: _time(pair[1]) or 0.0)
+        if newest
+        else nsmallest(MAX_ROWS, pairs, key=lambda pair: _time(pair[1]) or float("inf"))
+    )
+    return Exports(tuple(_export_row(batch, export) for batch, export in rows), len(pairs))
+
+
+def _time(watched: WatchedExport) -> float | None:
+    if watched.export is None:
+        return None
+    return watched.export.started if watched.state in UNFINISHED else watched.export.finished
+
+
+def _export_row(batch: str, watched: WatchedExport) -> ExportRow:
+    error = watched.failure or (watched.export.error if watched.export else None)
+    code = error.code if error else ""
+    explained = explain(code)
+    return ExportRow(
+        batch=batch,
+        id=watched.id,
+        state=watched.state,
+        code=code,
+        meaning=explained.meaning if explained else "",
+        time=_time(watched),
+    )
+
+
+def _api_health(snapshot: Snapshot) -> ApiHealth:
+    limit = snapshot.rate_limit
+    return ApiHealth(
+        up=snapshot.up,
+        problem=snapshot.problem,
+        last_success=snapshot.last_success,
+        calls=snapshot.api_calls,
+        duration=snapshot.duration,
+        limit=limit.limit if limit else None,
+        remaining=limit.remaining if limit else None,
+        reset=limit.reset if limit else None,
+    )
+
+
+def _total_states(batches: Iterable[BatchRow]) -> Mapping[str, int]:
+    totals = dict.fromkeys(STATES, 0)
+    for state, count in chain.from_iterable(batch.states.items() for batch in batches):
+        totals[state] = totals.get(state, 0) + count
+    return totals
+
+
+def _judge(status: Status, states: Mapping[str, int]) -> tuple[Verdict, str]:
+    wrong = [*_wrong(status)]
+    unknown = [*_unknown(status, states[UNKNOWN] - status.lookup_errors.total)]
+    if wrong or unknown:
+        text = "; ".join([*wrong, *unknown])
+        return ("attention" if wrong else "unknown"), f"{text[0].upper()}{text[1:]}."
+    if not any(states.values()):
+        return "unknown", "Nothing is watched: the ID files list no exports."
+    under_way = sum(states[state] for state in UNFINISHED)
+    text = f"All is well: {_count(states[COMPLETED], 'export')} completed"
+    return "well", f"{text}, {under_way} under way." if under_way else f"{text}."
+
+
+def _wrong(status: Status) -> Iterator[str]:
+    if status.attention.total:
+        yield f"{_count(status.attention.total, 'export')} failed"
+    if status.lookup_errors.total:
+        yield f"{_count(status.lookup_errors.total, 'ID')} the API does not know"
+    if status.file_errors:
+        yield f"{_count(len(status.file_errors), 'error')} in the ID files"
+
+
+def _unknown(status: Status, unknown: int) -> Iterator[str]:
+    if status.outdated:
+        yield "the last scrape is too long ago: is Prometheus down?"
+    elif status.api and not status.api.up:
+        yield "the API did not answer the last scrape properly"
+    if unknown > 0:
+        yield f"{_count(unknown, 'export')} in a state that is not known"
+
+
+def _count(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")

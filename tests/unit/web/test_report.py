@@ -1,0 +1,196 @@
+"""What the status page says of a snapshot."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import pytest
+
+from exporter.cavatica.answer import RateLimit
+from exporter.cavatica.export import ErrorDetail, Export, LookupFailure
+from exporter.tracker.snapshot import Batch, Block, Snapshot, WatchedExport
+from exporter.watchlist.watchlist import FileStatus, Watchlist
+from exporter.web.report import MAX_ROWS, StatusReport
+from exporter.web.status import Status
+
+NOW = 1_700_000_000.0
+MAX_AGE = 600.0
+
+
+def watched(
+    export_id: str, state: str, time: float | None = None, *, acknowledged: bool = False
+) -> WatchedExport:
+    """Return an export that the API answered for."""
+    started, finished = (time, None) if state in {"PENDING", "RUNNING"} else (None, time)
+    error = ErrorDetail("9103", 403, "patient-7.bam") if state == "FAILED" else None
+    export = Export(export_id, state, started=started, finished=finished, size=10, error=error)
+    return WatchedExport(export_id, state, export, acknowledged=acknowledged)
+
+
+def unknown(export_id: str, code: str = "") -> WatchedExport:
+    """Return an export that is not known, with the code of a lookup error where there is one."""
+    failure = LookupFailure(code, 404, "patient-8.bam") if code else None
+    return WatchedExport(export_id, "UNKNOWN", failure=failure)
+
+
+def snapshot(
+    *batches: tuple[str, Sequence[WatchedExport]],
+    up: bool = True,
+    problem: str | None = None,
+    watchlist: Watchlist | None = None,
+) -> Snapshot:
+    """Return a snapshot of batches with a block each."""
+    return Snapshot(
+        watchlist=watchlist or Watchlist(),
+        batches=tuple(
+            Batch.of(name, (Block.of(name, tuple(exports)),)) for name, exports in batches
+        ),
+        oldest_answers={},
+        up=up,
+        duration=0.5,
+        api_calls=1,
+        last_success=NOW - 60,
+        rate_limit=RateLimit(1000, 900, NOW + 60),
+        time=NOW,
+        problem=problem,
+    )
+
+
+def status_of(taken: Snapshot, age: float = 0.0) -> Status:
+    """Return the status by a new report."""
+    return StatusReport(MAX_AGE).of(taken, age)
+
+
+@pytest.mark.parametrize(
+    ("exports", "verdict", "headline"),
+    [
+        ([], "unknown", "Nothing is watched: the ID files list no exports."),
+        ([watched("a", "COMPLETED")], "well", "All is well: 1 export completed."),
+        (
+            [watched("a", "COMPLETED"), watched("b", "COMPLETED"), watched("c", "RUNNING")],
+            "well",
+            "All is well: 2 exports completed, 1 under way.",
+        ),
+        ([watched("a", "FAILED")], "attention", "1 export failed."),
+        ([watched("a", "ABORTED")], "attention", "1 export failed."),
+        (
+            [watched("a", "FAILED", acknowledged=True), watched("b", "ABORTED", acknowledged=True)],
+            "well",
+            "All is well: 0 exports completed.",
+        ),
+        ([unknown("a")], "unknown", "1 export in a state that is not known."),
+        ([unknown("a", "9008")], "attention", "1 ID the API does not know."),
+        (
+            [watched("a", "FAILED"), watched("b", "FAILED"), unknown("c"), unknown("d", "9005")],
+            "attention",
+            "2 exports failed; 1 ID the API does not know; 1 export in a state that is not known.",
+        ),
+    ],
+)
+def test_one_line_says_whether_all_is_well(
+    exports: Sequence[WatchedExport], verdict: str, headline: str
+) -> None:
+    """What is not known is never called well."""
+    status = status_of(snapshot(("a", exports)))
+    assert (status.verdict, status.headline) == (verdict, headline)
+
+
+def test_without_an_answer_of_the_api_nothing_is_well() -> None:
+    """The last known states may be right; nobody confirmed them."""
+    status = status_of(
+        snapshot(("a", [watched("a", "COMPLETED")]), up=False, problem="auth: HTTP 401")
+    )
+    assert status.verdict == "unknown"
+    assert status.headline == "The API did not answer the last scrape properly."
+    assert status.api is not None
+    assert status.api.problem == "auth: HTTP 401"
+
+
+def test_errors_in_the_id_files_need_somebody() -> None:
+    """The files in error come first, and their errors are there in full."""
+    files = (FileStatus("a.yml", NOW, None), FileStatus("b.yml", None, "b.yml:1: not YAML"))
+    status = status_of(
+        snapshot(("a", [watched("a", "COMPLETED")]), watchlist=Watchlist(files=files))
+    )
+    assert (status.verdict, status.headline) == ("attention", "1 error in the ID files.")
+    assert [file.name for file in status.files] == ["b.yml", "a.yml"]
+    assert status.file_errors == ("b.yml:1: not YAML",)
+
+
+def test_a_scrape_that_is_too_old_says_nothing_of_what_was_under_way() -> None:
+    """States are never old: they count as UNKNOWN; finished exports stay."""
+    taken = snapshot(
+        ("a", [watched("a", "RUNNING"), watched("b", "COMPLETED"), watched("c", "PENDING")])
+    )
+    assert status_of(taken, MAX_AGE).verdict == "well"
+    status = status_of(taken, MAX_AGE + 1)
+    assert status.verdict == "unknown"
+    assert status.headline.startswith("The last scrape is too long ago: is Prometheus down?")
+    [batch] = status.batches
+    assert batch.states == {"PENDING": 0, "RUNNING": 0, "COMPLETED": 1, "FAILED": 0, "UNKNOWN": 2}
+
+
+def test_failures_are_shown_newest_first_with_their_meaning() -> None:
+    """The code and this project's words for it: no text of an answer."""
+    failures = [watched("old", "FAILED", NOW - 9), watched("new", "FAILED", NOW - 1)]
+    rows = status_of(snapshot(("a", [*failures, watched("never", "FAILED")]))).attention.rows
+    assert [row.id for row in rows] == ["new", "old", "never"]
+    assert rows[0].code == "9103"
+    assert "location" in rows[0].meaning
+    assert "patient" not in repr(rows)
+
+
+def test_unfinished_exports_are_shown_oldest_first() -> None:
+    """Those of which no time is known come last."""
+    exports = [watched("x", "PENDING"), watched("b", "RUNNING", NOW), watched("a", "PENDING", 5.0)]
+    rows = status_of(snapshot(("a", exports))).unfinished.rows
+    assert [row.id for row in rows] == ["a", "b", "x"]
+
+
+def test_lookup_errors_are_shown_with_their_code() -> None:
+    """A code that nobody knows has no meaning."""
+    rows = status_of(snapshot(("a", [unknown("a", "9008"), unknown("b", "1")]))).lookup_errors.rows
+    assert [(row.id, row.code, bool(row.meaning)) for row in rows] == [
+        ("a", "9008", True),
+        ("b", "1", False),
+    ]
+
+
+def test_a_table_has_a_bounded_number_of_rows_and_says_how_many_more() -> None:
+    """A page of a large account stays a page."""
+    failures = [watched(f"e{number}", "FAILED", NOW - number) for number in range(MAX_ROWS + 5)]
+    table = status_of(snapshot(("a", failures))).attention
+    assert (len(table.rows), table.more) == (MAX_ROWS, 5)
+    assert table.rows[0].id == "e0"
+
+
+def test_batches_that_need_somebody_come_first() -> None:
+    """The others follow by name."""
+    batches = [
+        ("a", [watched("1", "COMPLETED", 5.0)]),
+        ("b", [watched("2", "COMPLETED")]),
+        ("c", [watched("3", "FAILED", 7.0), watched("4", "ABORTED")]),
+    ]
+    rows = status_of(snapshot(*batches)).batches
+    assert [row.name for row in rows] == ["c", "a", "b"]
+    assert (rows[0].attention, rows[0].other, rows[0].last_finished) == (2, 1, 7.0)
+
+
+def test_a_block_that_did_not_change_is_not_searched_again() -> None:
+    """The page of 100,000 exports costs what changed."""
+
+    class Exports(tuple[WatchedExport, ...]):
+        __slots__ = ()
+        walks = 0
+
+        def __iter__(self) -> "Iterator[WatchedExport]":
+            Exports.walks += 1
+            return super().__iter__()
+
+    block = Block.of("a", Exports([watched("a", "FAILED")]))
+    batch = Batch.of("a", (block,))
+    report = StatusReport(MAX_AGE)
+    report.of(replace(snapshot(), batches=(batch,)), 0)
+    walks = Exports.walks
+    again = report.of(replace(snapshot(), batches=(batch,)), 0)
+    assert again.attention.total == 1
+    assert Exports.walks == walks
