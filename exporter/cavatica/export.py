@@ -79,6 +79,8 @@ class Export:
         size: Size of the resulting file in bytes, or None.
         volume: ``owner/volume`` of the destination, else of the result's storage, else ``""``.
         error: Why it failed, where the API says so.
+        destination: A keyed 64-bit hash of the destination's volume and location, or None. The
+            location may hold names of patients and projects, so it is not kept itself.
     """
 
     id: str
@@ -88,6 +90,7 @@ class Export:
     size: int | None = None
     volume: str = ""
     error: ErrorDetail | None = None
+    destination: int | None = None
 
 
 def is_export_id(text: str) -> bool:

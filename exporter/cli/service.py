@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-import math
 import os
 import platform
 import signal
@@ -22,7 +21,7 @@ from exporter.cli.demo import Demo
 from exporter.cli.flags import Flags
 from exporter.cli.revision import find_revision
 from exporter.clock import SystemClock
-from exporter.metrics.exposition import TEXT, Exposition
+from exporter.metrics.exposition import RENDER_SECONDS, TEXT, Exposition
 from exporter.metrics.families import export_families
 from exporter.metrics.self_metrics import SelfMetrics
 from exporter.server import Address, Server
@@ -89,6 +88,7 @@ class Exporter:
             client.bulk_get,
             ExportStates(flags.exports_max_age, flags.exports_completed_retention),
             quota_share=flags.api_quota_share,
+            render_seconds=RENDER_SECONDS,
             clock=self._clock,
         )
         self._exposition = Exposition(
@@ -130,10 +130,8 @@ class Exporter:
                 server.start()
                 _log.info("listening", extra={"url": server.url})
             self._load_first()
-            # A scrape without time asks nobody: what is rendered now does not make the first one
-            # of many exports late.
-            unknown = self._tracker.scrape(-math.inf)
-            self._exposition.render(unknown, TEXT, compress=False)
+            # What is rendered now does not delay the first scrape of many exports.
+            self._exposition.render(self._tracker.preview(), TEXT, compress=False)
             application.ready.set()
             api = self._credentials.api
             _log.info("ready", extra={"version": __version__, "api": api.url, "token": api.origin})

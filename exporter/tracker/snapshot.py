@@ -1,7 +1,7 @@
-"""What is known after a scrape: immutable, published once, bound once by whoever reads it.
+"""The result of a scrape: an immutable value that is published by one assignment.
 
-Exports stand in blocks of one batch each. One that changes replaces its block and its batch; all
-others are the same objects in the next snapshot, and what is derived from them is derived once.
+Exports stand in blocks of one batch each. A change replaces the block and its batch; all others
+stay the same objects in the next snapshot, so that what is derived from them can be cached.
 """
 
 from collections import Counter
@@ -20,21 +20,22 @@ from exporter.cavatica.export import (
 )
 from exporter.watchlist.watchlist import Watchlist
 
-#: The code of an error that the API did not give one for, in totals.
+#: Stands in totals for the code of an error that has none.
 NO_CODE = "none"
 
 
 @dataclass(frozen=True, slots=True)
 class WatchedExport:
-    """One watched ID and what is known of it.
+    """A watched ID and what is known of it.
 
     Attributes:
         id: The export's ID.
-        state: As it is shown: what the API said, unless that is too long ago or an error.
-        export: The last proper answer, or None if there never was one.
-        failure: What the API answered last in the place of an export, or None.
-        acknowledged: Whether somebody has dealt with its failure.
-        retired: Whether it is COMPLETED for so long that it has no series of its own any more.
+        state: The state to show: that of the last answer, unless it is too old or was an error.
+        export: The export as last answered, or None before the first answer.
+        failure: The error that the API last returned instead of an export, or None.
+        acknowledged: Whether an ID file says that somebody has dealt with its failure.
+        superseded: Whether it FAILED and its file arrived by a later export.
+        retired: Whether it has been COMPLETED for so long that it has no series of its own.
     """
 
     id: str
@@ -43,17 +44,19 @@ class WatchedExport:
     failure: LookupFailure | None = None
     acknowledged: bool = False
     retired: bool = False
+    superseded: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """The totals of some exports; times are Unix seconds, by state, where any is known."""
+    """The totals of some exports; times are Unix seconds by state, where one is known."""
 
     watched: int = 0
     states: Mapping[str, int] = field(default_factory=dict)
     errors: Mapping[str, int] = field(default_factory=dict)
     lookup_errors: Mapping[str, int] = field(default_factory=dict)
     acknowledged: int = 0
+    superseded: int = 0
     exported_bytes: int = 0
     last_finished: Mapping[str, float] = field(default_factory=dict)
     oldest_unfinished: Mapping[str, float] = field(default_factory=dict)
@@ -61,7 +64,7 @@ class Totals:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Block:
-    """Some hundred exports of one batch, and their totals."""
+    """Up to some hundred exports of one batch, and their totals."""
 
     batch: str
     exports: tuple[WatchedExport, ...]
@@ -69,13 +72,13 @@ class Block:
 
     @classmethod
     def of(cls, batch: str, exports: tuple[WatchedExport, ...]) -> "Block":
-        """Make the block of `exports`, which are all of `batch`."""
+        """Return the block of `exports`, which all belong to `batch`."""
         return cls(batch, exports, _total(exports))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Batch:
-    """A batch: its blocks and their totals."""
+    """A batch, its blocks and their totals."""
 
     name: str
     blocks: tuple[Block, ...]
@@ -83,26 +86,26 @@ class Batch:
 
     @classmethod
     def of(cls, name: str, blocks: tuple[Block, ...]) -> "Batch":
-        """Make the batch of `blocks`."""
+        """Return the batch of `blocks`."""
         return cls(name, blocks, _sum(block.totals for block in blocks))
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What one scrape found.
+    """The result of one scrape.
 
     Attributes:
-        watchlist: What is watched.
-        batches: In order of names.
-        oldest_answers: By batch, the Unix time of the answer for the unfinished export that was
-            answered for longest ago; batches without one are missing.
-        up: Whether every call that the scrape needed was made and answered properly.
-        duration: Of the scrape, in seconds.
-        api_calls: HTTP requests that the scrape sent.
-        last_success: Unix time of the end of the last scrape that was `up`, or None.
-        time: Unix time of the end of this scrape.
+        watchlist: The watchlist.
+        batches: The batches in order of names.
+        oldest_answers: Unix time of the oldest answer among unfinished exports, by batch; batches
+            without one are missing.
+        up: Whether every API call that the scrape needed succeeded.
+        duration: Duration of the scrape in seconds.
+        api_calls: HTTP requests sent by the scrape.
+        last_success: Unix time at the end of the last scrape that was `up`, or None.
+        time: Unix time at the end of this scrape.
         problem: Why the API's last calls failed, in words of ours that are safe to show, or None.
-        rate_limit: What the API said of it last, or None.
+        rate_limit: The rate limit as the API last told it, or None.
     """
 
     watchlist: Watchlist
@@ -117,67 +120,75 @@ class Snapshot:
     problem: str | None = None
 
 
+class _Accumulator:
+    """Adds up totals; every state of the API has a count from the start."""
+
+    def __init__(self) -> None:
+        self.states = Counter(dict.fromkeys(STATES, 0))
+        self.errors: Counter[str] = Counter()
+        self.lookup_errors: Counter[str] = Counter()
+        self.acknowledged = self.superseded = self.exported_bytes = 0
+        self.last_finished: dict[str, float] = {}
+        self.oldest_unfinished: dict[str, float] = {}
+
+    def finished(self, state: str, time: float) -> None:
+        """Add a time of finish."""
+        self.last_finished[state] = max(time, self.last_finished.get(state, time))
+
+    def started(self, state: str, time: float) -> None:
+        """Add a time of start."""
+        self.oldest_unfinished[state] = min(time, self.oldest_unfinished.get(state, time))
+
+    def totals(self) -> Totals:
+        """Return the totals of everything that was added."""
+        return Totals(
+            watched=self.states.total(),
+            states=dict(self.states),
+            errors=dict(self.errors),
+            lookup_errors=dict(self.lookup_errors),
+            acknowledged=self.acknowledged,
+            superseded=self.superseded,
+            exported_bytes=self.exported_bytes,
+            last_finished=self.last_finished,
+            oldest_unfinished=self.oldest_unfinished,
+        )
+
+
 def _total(exports: Iterable[WatchedExport]) -> Totals:
-    states = Counter(dict.fromkeys(STATES, 0))
-    errors: Counter[str] = Counter()
-    lookup_errors: Counter[str] = Counter()
-    acknowledged = exported_bytes = 0
-    last_finished: dict[str, float] = {}
-    oldest_unfinished: dict[str, float] = {}
+    """Return the totals of single exports."""
+    total = _Accumulator()
     for watched in exports:
         state, export = watched.state, watched.export
-        states[state] += 1
+        total.states[state] += 1
         if watched.failure is not None:
-            lookup_errors[watched.failure.code or NO_CODE] += 1
+            total.lookup_errors[watched.failure.code or NO_CODE] += 1
         if export is None:
             continue
         if state == FAILED:
-            errors[(export.error and export.error.code) or NO_CODE] += 1
-            acknowledged += watched.acknowledged
+            total.errors[(export.error and export.error.code) or NO_CODE] += 1
+            total.acknowledged += watched.acknowledged
+            total.superseded += watched.superseded
         if state == COMPLETED:
-            exported_bytes += export.size or 0
+            total.exported_bytes += export.size or 0
         if state in FINISHED and export.finished is not None:
-            last_finished[state] = max(export.finished, last_finished.get(state, 0))
+            total.finished(state, export.finished)
         if state in UNFINISHED and export.started is not None:
-            oldest_unfinished[state] = min(
-                export.started, oldest_unfinished.get(state, export.started)
-            )
-    return Totals(
-        watched=states.total(),
-        states=dict(states),
-        errors=dict(errors),
-        lookup_errors=dict(lookup_errors),
-        acknowledged=acknowledged,
-        exported_bytes=exported_bytes,
-        last_finished=last_finished,
-        oldest_unfinished=oldest_unfinished,
-    )
+            total.started(state, export.started)
+    return total.totals()
 
 
 def _sum(parts: Iterable[Totals]) -> Totals:
-    states = Counter(dict.fromkeys(STATES, 0))
-    errors: Counter[str] = Counter()
-    lookup_errors: Counter[str] = Counter()
-    acknowledged = exported_bytes = 0
-    last_finished: dict[str, float] = {}
-    oldest_unfinished: dict[str, float] = {}
+    """Return the totals of totals."""
+    total = _Accumulator()
     for part in parts:
-        states.update(part.states)
-        errors.update(part.errors)
-        lookup_errors.update(part.lookup_errors)
-        acknowledged += part.acknowledged
-        exported_bytes += part.exported_bytes
+        total.states.update(part.states)
+        total.errors.update(part.errors)
+        total.lookup_errors.update(part.lookup_errors)
+        total.acknowledged += part.acknowledged
+        total.superseded += part.superseded
+        total.exported_bytes += part.exported_bytes
         for state, time in part.last_finished.items():
-            last_finished[state] = max(time, last_finished.get(state, time))
+            total.finished(state, time)
         for state, time in part.oldest_unfinished.items():
-            oldest_unfinished[state] = min(time, oldest_unfinished.get(state, time))
-    return Totals(
-        watched=states.total(),
-        states=dict(states),
-        errors=dict(errors),
-        lookup_errors=dict(lookup_errors),
-        acknowledged=acknowledged,
-        exported_bytes=exported_bytes,
-        last_finished=last_finished,
-        oldest_unfinished=oldest_unfinished,
-    )
+            total.started(state, time)
+    return total.totals()

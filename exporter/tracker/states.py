@@ -1,35 +1,56 @@
-"""What is known of every watched ID: who is to be asked next, and what an answer changes.
+"""What is known of every watched ID: what an answer changes, and what is too old to be shown.
 
-Nothing here walks over all exports but a change of the watchlist: a scrape costs what its
-unfinished exports cost.
+Only a change of the watchlist walks over all exports: a scrape costs what its unfinished exports
+cost.
 """
 
-import heapq
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
-from zlib import crc32
 
-from exporter.cavatica.export import COMPLETED, FINISHED, UNKNOWN, Export, LookupFailure
-from exporter.tracker.snapshot import Batch, Block, WatchedExport
+from exporter.cavatica.export import FAILED, FINISHED, STATES, UNKNOWN, Export, LookupFailure
+from exporter.tracker.blocks import Blocks
+from exporter.tracker.destinations import Destinations
+from exporter.tracker.queue import AskingQueue
+from exporter.tracker.retirement import Retirement
+from exporter.tracker.snapshot import Batch, WatchedExport
 from exporter.watchlist.watchlist import Watchlist
 
-#: Exports in a block at most, on average half as many: a change renders so many again, and every
-#: block costs memory.
-BLOCK_SIZE: Final = 200
+#: Seconds for which an ID that left the watchlist is remembered: files are replaced and renamed.
+REMEMBER_SECONDS: Final = 3600.0
+#: Seconds after which an undocumented state is taken for a final one: it does not change any more.
+SETTLE_SECONDS: Final = 7 * 86_400.0
+# No call lasts longer, so an answer to an earlier one cannot arrive any more.
+_LONGEST_CALL_SECONDS: Final = 120.0
 
 
 @dataclass(frozen=True, slots=True)
-class _Answered:
-    """When an unfinished export was last answered for."""
+class _Answer:
+    """The last answer for an export that is not finished.
+
+    Attributes:
+        monotonic: When it came.
+        unix: The same as Unix time.
+        since: Monotonic time at which its state was first answered.
+    """
 
     monotonic: float
     unix: float
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Departed:
+    """What was known of an ID when it left the watchlist at `monotonic`."""
+
+    watched: WatchedExport
+    answer: _Answer | None
+    monotonic: float
 
 
 class ExportStates:
-    """Everything known; used by one thread at a time.
+    """The state of every watched export; used by one thread at a time.
 
     Args:
         max_age: Seconds for which the state of an unfinished export is shown without a new answer.
@@ -38,208 +59,199 @@ class ExportStates:
 
     def __init__(self, max_age: float, completed_retention: float) -> None:
         self._max_age = max_age
-        self._retention = completed_retention
         self._known: dict[str, WatchedExport] = {}
-        self._answered: dict[str, _Answered] = {}
-        # Both in the order in which they are to be asked: never asked, then longest ago. A dict
-        # is an ordered set here.
-        self._unfinished: dict[str, None] = {}
-        self._settled: deque[str] = deque()
-        self._retiring: list[tuple[float, str]] = []
-        self._places: dict[str, int] = {}
-        self._blocks: list[Block] = []
-        self._block_ids: list[tuple[str, tuple[str, ...]]] = []
-        self._spans: dict[str, slice] = {}
-        self._batches: dict[str, Batch] = {}
-        self._changed: set[int] = set()
+        self._departed: dict[str, _Departed] = {}
+        self._last_answers: dict[str, _Answer] = {}
+        # When the calls began whose answers were recorded last: now, and before that.
+        self._asked_at: dict[str, float] = {}
+        self._asked_before: dict[str, float] = {}
+        self._asked_since = -math.inf
+        self._queue = AskingQueue()
+        self._retirement = Retirement(completed_retention)
+        self._destinations = Destinations()
+        self._blocks = Blocks(self._known)
 
-    def adopt(self, watchlist: Watchlist) -> None:
-        """Watch what `watchlist` says from now on; what is known of the IDs that stay, stays."""
-        known: dict[str, WatchedExport] = {}
+    def update_watchlist(self, watchlist: Watchlist, *, monotonic: float) -> None:
+        """Watch the IDs of `watchlist` from now on; what is known of them stays."""
+        before, self._known = self._known, {}
+        arrivals = []
         for ids in watchlist.batches.values():
             for export_id in ids:
-                watched = self._known.get(export_id) or WatchedExport(export_id, UNKNOWN)
+                watched = before.get(export_id)
+                if watched is None:
+                    arrivals.append(export_id)
+                    watched = self._return(export_id, monotonic)
                 acknowledged = export_id in watchlist.acknowledged
                 if watched.acknowledged != acknowledged:
                     watched = replace(watched, acknowledged=acknowledged)
-                known[export_id] = watched
-        fresh = {export_id: None for export_id in known if export_id not in self._known}
-        self._unfinished = fresh | {i: None for i in self._unfinished if i in known}
-        self._settled = deque(i for i in self._settled if i in known)
-        self._answered = {i: answered for i, answered in self._answered.items() if i in known}
-        self._known = known
-        self._retiring = [
-            (due, watched.id)
-            for watched in known.values()
-            if (due := self._due(watched)) is not None and not watched.retired
-        ]
-        heapq.heapify(self._retiring)
-        self._lay_out(watchlist.batches)
+                self._known[export_id] = watched
+        self._forget(monotonic)
+        for export_id, watched in before.items():
+            if export_id not in self._known and watched != WatchedExport(export_id, UNKNOWN):
+                answer = self._last_answers.pop(export_id, None)
+                self._departed[export_id] = _Departed(watched, answer, monotonic)
+        unfinished = {i for i in arrivals if self._is_unfinished(i, monotonic)}
+        self._queue.update(
+            self._known,
+            unfinished=[i for i in arrivals if i in unfinished],
+            finished=[i for i in arrivals if i not in unfinished],
+        )
+        self._retirement.rebuild(self._known.values())
+        self._destinations.rebuild(self._known.values())
+        self._blocks.rebuild(self._known, watchlist.batches)
 
-    def plan(self, size: int) -> list[list[str]]:
-        """Choose whom to ask, in calls of up to `size` IDs; `settle` must follow.
+    def plan(self, size: int, *, monotonic: float) -> list[list[str]]:
+        """Return whom to ask, in calls of up to `size` IDs; `requeue` must follow."""
+        if monotonic - self._asked_since > _LONGEST_CALL_SECONDS:
+            self._asked_before, self._asked_at = self._asked_at, {}
+            self._asked_since = monotonic
+        return self._queue.plan(size)
 
-        First the unfinished, then as many others as fit into the last call.
-        """
-        ids = list(self._unfinished)
-        free = -len(ids) % size if ids else size
-        ids += [self._settled.popleft() for _ in range(min(free, len(self._settled)))]
-        return [ids[i : i + size] for i in range(0, len(ids), size)]
+    def next_call(self, size: int) -> list[str]:
+        """Return the IDs of a single call beside a plan."""
+        return self._queue.next_call(size)
 
-    def settle(self, asked: Iterable[str], not_asked: Sequence[str]) -> None:
-        """Queue the IDs of a plan again: those that were asked at the end, the others in front."""
-        unfinished: dict[str, None] = {}
-        for export_id in not_asked:
-            if self._is_unfinished(export_id):
-                unfinished[export_id] = None
-        self._settled.extendleft(i for i in reversed(not_asked) if i not in unfinished)
-        for export_id in asked:
-            if self._is_unfinished(export_id):
-                unfinished[export_id] = None
-            else:
-                self._settled.append(export_id)
-        self._unfinished = unfinished
+    def requeue(self, asked: Iterable[str], not_asked: Sequence[str], *, monotonic: float) -> None:
+        """Queue the IDs of a plan again."""
+        self._queue.requeue(asked, not_asked, lambda i: self._is_unfinished(i, monotonic))
 
-    def learn(
+    def record(
         self,
         outcomes: Mapping[str, Export | LookupFailure | None],
         *,
+        asked: float,
         monotonic: float,
         unix: float,
     ) -> None:
-        """Take over what the API answered just now, as `pair_items` gives it."""
-        for export_id, outcome in outcomes.items():
-            before = self._known[export_id]
-            if isinstance(outcome, Export):
-                if before.state in FINISHED and outcome.state == UNKNOWN:
-                    continue
-                self._learn_export(before, outcome, unix)
-                if outcome.state in FINISHED:
-                    self._answered.pop(export_id, None)
-                else:
-                    self._answered[export_id] = _Answered(monotonic, unix)
-            elif before.state not in FINISHED:
-                self._show(replace(before, state=UNKNOWN, failure=outcome))
-                if not self._is_unfinished(export_id):
-                    self._answered.pop(export_id, None)
-
-    def age(self, *, since: float, monotonic: float, unix: float) -> None:
-        """Let what is too old be UNKNOWN, but for answers since `since`, and retire exports.
+        """Take over an answer, as returned by `pair_items`.
 
         Args:
-            since: Monotonic time of the scrape's start: what it has heard itself is not old.
+            outcomes: The outcome for each ID.
+            asked: Monotonic time at which the call began; what a later call said stays.
             monotonic: Now.
             unix: Now.
         """
-        for export_id in self._unfinished:
-            answered = self._answered.get(export_id)
+        for export_id, outcome in outcomes.items():
+            before = self._known.get(export_id)
+            last_asked = self._asked_at.get(export_id) or self._asked_before.get(export_id, asked)
+            if before is None or last_asked > asked:
+                continue
+            self._asked_at[export_id] = asked
+            if isinstance(outcome, Export):
+                if before.state in FINISHED and outcome.state == UNKNOWN:
+                    continue
+                self._record_export(before, outcome, monotonic, unix)
+            elif before.state not in FINISHED:
+                self._replace(replace(before, state=UNKNOWN, failure=outcome))
+                if not self._is_unfinished(export_id, monotonic):
+                    self._last_answers.pop(export_id, None)
+
+    def expire(self, *, since: float, monotonic: float, unix: float) -> None:
+        """Turn states that are too old into UNKNOWN, and retire exports.
+
+        Args:
+            since: Monotonic time at which the scrape began: its own answers are not too old.
+            monotonic: Now.
+            unix: Now.
+        """
+        for export_id in self._queue:
+            answer = self._last_answers.get(export_id)
             watched = self._known[export_id]
             if (
-                answered is not None
+                answer is not None
                 and watched.state != UNKNOWN
-                and answered.monotonic < since
-                and monotonic - answered.monotonic > self._max_age
+                and answer.monotonic < since
+                and monotonic - answer.monotonic > self._max_age
             ):
-                self._show(replace(watched, state=UNKNOWN))
-        while self._retiring and self._retiring[0][0] <= unix:
-            due, export_id = heapq.heappop(self._retiring)
+                self._replace(replace(watched, state=UNKNOWN))
+        for due, export_id in self._retirement.due(unix):
             watched = self._known[export_id]
             # An export that changed has another entry, or none.
-            if self._due(watched) == due:
-                self._show(replace(watched, retired=True))
+            if self._retirement.retires_at(watched) == due:
+                self._replace(replace(watched, retired=True))
 
     def batches(self) -> tuple[Batch, ...]:
-        """Give the batches in order of names, made anew where anything changed."""
-        for index in self._changed:
-            batch, ids = self._block_ids[index]
-            self._blocks[index] = self._block(batch, ids, None)
-        for name in {self._block_ids[index][0] for index in self._changed}:
-            self._batches[name] = Batch.of(name, tuple(self._blocks[self._spans[name]]))
-        self._changed.clear()
-        return tuple(self._batches.values())
+        """Return the batches in order of names, rebuilt where anything changed."""
+        for watched, superseded in self._destinations.changes(self._known):
+            self._replace(replace(watched, superseded=superseded))
+        return self._blocks.batches()
 
     def oldest_answers(self) -> dict[str, float]:
-        """Give `Snapshot.oldest_answers`."""
+        """Return `Snapshot.oldest_answers`."""
         oldest: dict[str, float] = {}
-        for export_id in self._unfinished:
-            if (answered := self._answered.get(export_id)) is not None:
-                name = self._block_ids[self._places[export_id]][0]
-                oldest[name] = min(answered.unix, oldest.get(name, answered.unix))
+        for export_id in self._queue:
+            if (answer := self._last_answers.get(export_id)) is not None:
+                name = self._blocks.batch_name(export_id)
+                oldest[name] = min(answer.unix, oldest.get(name, answer.unix))
         return oldest
 
-    def _is_unfinished(self, export_id: str) -> bool:
-        """Whether its state can still change; an ID that the API does not know is none."""
+    def _is_unfinished(self, export_id: str, monotonic: float) -> bool:
+        """Return whether the state can still change.
+
+        IDs unknown to the API do not count as unfinished, nor does an undocumented state that has
+        not changed for a week.
+        """
         watched = self._known[export_id]
         if watched.failure is not None:
             return watched.failure.temporary
-        return watched.state not in FINISHED
+        if watched.state in STATES:
+            return watched.state not in FINISHED
+        return monotonic - self._last_answers[export_id].since <= SETTLE_SECONDS
 
-    def _learn_export(self, before: WatchedExport, export: Export, unix: float) -> None:
-        if export.state in FINISHED and export.finished is None:
-            seen = before.export.finished if before.export and before.state in FINISHED else None
-            export = replace(export, finished=unix if seen is None else seen)
-        after = replace(before, state=export.state, export=export, failure=None, retired=False)
-        due = self._due(after)
+    def _record_export(
+        self, before: WatchedExport, export: Export, monotonic: float, unix: float
+    ) -> None:
+        was_finished = before.state in FINISHED
+        if export.state not in FINISHED:
+            last = self._last_answers.get(export.id)
+            is_same = before.export is not None and before.export.state == export.state
+            since = last.since if last and is_same else monotonic
+            self._last_answers[export.id] = _Answer(monotonic, unix, since)
+        else:
+            self._last_answers.pop(export.id, None)
+            if export.finished is None:
+                # The API need not say when; then it is when the exporter first saw it.
+                seen = before.export.finished if before.export and was_finished else None
+                export = replace(export, finished=unix if seen is None else seen)
+        after = replace(
+            before,
+            state=export.state,
+            export=export,
+            failure=None,
+            retired=False,
+            superseded=before.superseded and export.state == FAILED,
+        )
+        due = self._retirement.retires_at(after)
         if due is not None and due <= unix:
             after = replace(after, retired=True)
-        elif due is not None and (before.retired or due != self._due(before)):
-            heapq.heappush(self._retiring, (due, after.id))
-        self._show(after)
+        self._replace(after)
+        if (
+            due is not None
+            and due > unix
+            and (before.retired or due != self._retirement.retires_at(before))
+            and self._retirement.schedule(due, after.id)
+        ):
+            self._retirement.rebuild(self._known.values())
 
-    def _due(self, watched: WatchedExport) -> float | None:
-        """When it retires, or has retired, in Unix time; None for never."""
-        if not self._retention or watched.state != COMPLETED or watched.export is None:
-            return None
-        # Every finished export has a time: `_learn_export` sees to it.
-        return (watched.export.finished or 0) + self._retention
-
-    def _show(self, watched: WatchedExport) -> None:
-        if self._known[watched.id] != watched:
+    def _replace(self, watched: WatchedExport) -> None:
+        before = self._known[watched.id]
+        if before != watched:
             self._known[watched.id] = watched
-            self._changed.add(self._places[watched.id])
+            self._destinations.replace(before, watched)
+            self._blocks.mark_changed(watched.id)
 
-    def _lay_out(self, batches: Mapping[str, tuple[str, ...]]) -> None:
-        old_blocks = dict(zip(self._block_ids, self._blocks, strict=True))
-        old_batches = self._batches
-        self._block_ids = []
-        self._spans = {}
-        for name, ids in batches.items():
-            begin = len(self._block_ids)
-            self._block_ids += ((name, block) for block in _cut(ids))
-            self._spans[name] = slice(begin, len(self._block_ids))
-        self._places = {
-            export_id: index for index, (_, ids) in enumerate(self._block_ids) for export_id in ids
+    def _return(self, export_id: str, monotonic: float) -> WatchedExport:
+        """Return what is known of an ID that is not watched yet."""
+        departed = self._departed.pop(export_id, None)
+        if departed is None or monotonic - departed.monotonic > REMEMBER_SECONDS:
+            return WatchedExport(export_id, UNKNOWN)
+        if departed.answer is not None:
+            self._last_answers[export_id] = departed.answer
+        return departed.watched
+
+    def _forget(self, monotonic: float) -> None:
+        """Forget the IDs that left too long ago."""
+        earliest = monotonic - REMEMBER_SECONDS
+        self._departed = {
+            i: departed for i, departed in self._departed.items() if departed.monotonic >= earliest
         }
-        self._blocks = [
-            self._block(batch, ids, old_blocks.get((batch, ids))) for batch, ids in self._block_ids
-        ]
-        self._changed.clear()
-        self._batches = {
-            name: _batch(name, tuple(self._blocks[span]), old_batches.get(name))
-            for name, span in self._spans.items()
-        }
-
-    def _block(self, batch: str, ids: tuple[str, ...], old: Block | None) -> Block:
-        exports = tuple(self._known[export_id] for export_id in ids)
-        return old if old is not None and old.exports == exports else Block.of(batch, exports)
-
-
-def _cut(ids: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
-    """Cut a batch into blocks.
-
-    The IDs say where, not their places: one that comes or goes at the top of a long list would
-    move all of them into other blocks, and everything would be rendered again.
-    """
-    least = BLOCK_SIZE // 4
-    begin = 0
-    for end, export_id in enumerate(ids, 1):
-        size = end - begin
-        if size == BLOCK_SIZE or (size >= least and crc32(export_id.encode()) % least == 0):
-            yield ids[begin:end]
-            begin = end
-    if begin < len(ids):
-        yield ids[begin:]
-
-
-def _batch(name: str, blocks: tuple[Block, ...], old: Batch | None) -> Batch:
-    return old if old is not None and old.blocks == blocks else Batch.of(name, blocks)

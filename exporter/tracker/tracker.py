@@ -1,271 +1,211 @@
-"""One scrape at a time: look at the watchlist, ask the API, publish what is known."""
+"""Scrapes: read the watchlist, query the API, publish a snapshot; one at a time."""
 
-import functools
-import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent import futures
-from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from dataclasses import dataclass
 
-from exporter import background
-from exporter.cavatica.answer import MAX_CALLS, MAX_IDS, ApiError, BulkResponse
+from exporter.cavatica.answer import MAX_IDS, BulkResponse
 from exporter.clock import Clock
-from exporter.tracker.rate_limit import RateLimiter
+from exporter.tracker.calls import BulkGet, Caller, ScrapeCalls
 from exporter.tracker.snapshot import Snapshot
 from exporter.tracker.states import ExportStates
 from exporter.watchlist.watchlist import Watchlist
 
-# After these, another call fares no better, until one was answered.
-_HOPELESS: Final = frozenset({"auth", "rate_limited", "maintenance"})
-# What was learned of an export is rendered after the calls and before the scraper gives up: that
-# takes 20 microseconds, and a busy machine longer (docs/performance.md).
-_RENDER_SECONDS: Final = 40e-6
 
-_INCOMPLETE: Final = "invalid_response: the items do not account for every ID asked"
-_ON_HOLD: Final = "rate_limited: no call until the account has some left"
-
-_log = logging.getLogger(__name__)
-
-
-class BulkGet(Protocol):
-    """Asks the API: `exporter.cavatica.client.Client.bulk_get`."""
-
-    def __call__(self, ids: Sequence[str], deadline: float) -> BulkResponse:
-        """Raise `ApiError` where there is no answer to use."""
-
-
-@dataclass(slots=True)
-class _Round:
-    """The calls of one scrape.
+@dataclass(frozen=True, slots=True, eq=False)
+class _Scrape:
+    """A scrape in flight.
 
     Attributes:
-        waiting: Calls that were not made yet.
-        asked: The IDs of those that were.
-        failures: Of calls that were made.
-        complete: Whether the others' answers accounted for every ID.
-        late: Whether the deadline kept calls from being made.
-        requests: HTTP requests sent.
+        began: Monotonic time of its start.
+        deadline: Monotonic time of its end.
+        result: Its snapshot, and whether more time could have made it better.
     """
 
-    waiting: deque[list[str]]
-    asked: list[str] = field(default_factory=list)
-    failures: list[ApiError] = field(default_factory=list)
-    complete: bool = True
-    late: bool = False
-    requests: int = 0
-
-    @property
-    def on_hold(self) -> bool:
-        """Whether there was no call because the account has none left."""
-        return bool(self.waiting) and not self.asked and not self.late
-
-    @property
-    def up(self) -> bool:
-        """Whether all went well; calls that the quota share put off do not count."""
-        return self.complete and not (self.failures or self.late or self.on_hold)
-
-    @property
-    def lacked_time(self) -> bool:
-        """Whether more time could have made it better."""
-        return self.late or any(failure.reason == "timeout" for failure in self.failures)
+    began: float
+    deadline: float
+    result: "futures.Future[tuple[Snapshot, bool]]"
 
 
 class Tracker:
-    """Knows the state of every watched export.
+    """Keeps the state of every watched export.
 
     Args:
-        load: Gives the watchlist; the same object while it is unchanged.
-        bulk_get: Asks the API for up to `MAX_IDS` exports.
-        knowledge: Empty, and the tracker's own from now on.
-        quota_share: The part of the account's rate limit that may be used up, from 0 to 1.
-        clock: Both kinds of time.
+        load: Returns the watchlist; the same object while it is unchanged.
+        bulk_get: Queries the API for up to `MAX_IDS` exports.
+        states: Empty, and the tracker's own from now on.
+        quota_share: The part of the account's rate limit that may be used, from 0 to 1.
+        render_seconds: Seconds that rendering one changed export takes.
+        clock: Wall clock and monotonic clock.
     """
 
     def __init__(
         self,
         load: Callable[[], Watchlist],
         bulk_get: BulkGet,
-        knowledge: ExportStates,
+        states: ExportStates,
         *,
         quota_share: float,
+        render_seconds: float = 0.0,
         clock: Clock,
     ) -> None:
         self._load = load
-        self._bulk_get = bulk_get
-        self._knowledge = knowledge
-        self._quota = RateLimiter(quota_share, clock)
+        self._states = states
         self._clock = clock
+        self._caller = Caller(
+            bulk_get,
+            self._record,
+            quota_share=quota_share,
+            render_seconds=render_seconds,
+            clock=clock,
+        )
         self._watchlist = Watchlist()
         self._last_success: float | None = None
-        self._failure: str | None = None
-        self._is_hopeless = False
-        self._began = 0.0
-        # Held by whoever touches what is known; never while the API is asked.
+        # Protects the states; never held while the API is queried.
         self._lock = threading.Lock()
-        self._turn = threading.Lock()
-        # Gives the snapshot, and whether more time could have made it better.
-        self._running: futures.Future[tuple[Snapshot, bool]] | None = None
-        # Done when no call is to be waited for any more.
-        self._ended: futures.Future[None] = futures.Future()
+        self._in_flight_lock = threading.Lock()
+        self._in_flight: _Scrape | None = None
+        # A scrape of one call, beside one that lasts longer than its scraper waits.
+        self._short_in_flight: _Scrape | None = None
 
     def end(self) -> None:
-        """Wait for no call any more: a scrape that is running gives what is known, at once.
+        """Answer a scrape in flight at once with what is known; to be called once."""
+        self._caller.end()
 
-        To be called once.
-        """
-        self._ended.set_result(None)
+    def preview(self) -> Snapshot:
+        """Load the watchlist and return what is known, without a call of the API."""
+        began = self._clock.monotonic()
+        self._update_watchlist()
+        with self._lock:
+            return self._publish(began, up=False, requests=0, since=began)
 
     def scrape(self, deadline: float) -> Snapshot:
-        """Ask the API as far as `deadline` (on the clock's monotonic) allows; give what is known.
+        """Query the API as far as `deadline` (monotonic) allows, and return what is known.
 
-        A scrape that arrives while one is running waits for that one, and shares its result. But
-        where that one had too little time, and this one has more, it asks itself.
+        A scrape that arrives while another is in flight shares its result (single-flight). If
+        that scrape hit its deadline and this one has time left, it queries the API again. If that
+        scrape may last longer than this one can wait, this one makes a call of its own.
         """
         arrived = self._clock.monotonic()
         while True:
-            with self._turn:
-                running = self._running
+            with self._in_flight_lock:
+                running = self._in_flight
                 if running is None:
-                    mine = self._running = futures.Future()
-                    self._began = arrived
+                    mine = self._in_flight = _Scrape(arrived, deadline, futures.Future())
             if running is None:
-                return self._lead(mine, arrived, deadline)
+                return self._run_shared(mine)
+            left = deadline - self._clock.monotonic()
+            # Half of the time is left for a call of its own.
+            patience = left if running.deadline <= deadline else left / 2
             try:
-                snapshot, lacked_time = running.result(max(deadline - self._clock.monotonic(), 0))
+                snapshot, out_of_time = running.result.result(max(patience, 0))
             except futures.TimeoutError:
-                # The other scrape may take longer than this one can wait.
-                with self._lock:
-                    return self._publish(arrived, up=False, requests=0)
+                return self._scrape_beside(running, arrived, deadline)
             # Of two that began with the same time, the second has next to nothing left.
-            if not lacked_time or self._clock.monotonic() > (arrived + deadline) / 2:
+            if not out_of_time or self._clock.monotonic() > (arrived + deadline) / 2:
                 return snapshot
 
-    def _lead(
-        self, mine: "futures.Future[tuple[Snapshot, bool]]", arrived: float, deadline: float
-    ) -> Snapshot:
-        """Scrape, and tell those who wait for it."""
+    def _run_shared(self, scrape: _Scrape) -> Snapshot:
+        """Run a scrape, and give its result to those who share it."""
         try:
-            snapshot, lacked_time = self._scrape(arrived, deadline)
+            snapshot, out_of_time = self._run(scrape)
         except BaseException as error:
-            with self._turn:
-                self._running = None
-            mine.set_exception(error)
+            with self._in_flight_lock:
+                self._in_flight = None
+            scrape.result.set_exception(error)
             raise
-        # First, or who asks again would find the same scrape.
-        with self._turn:
-            self._running = None
-        mine.set_result((snapshot, lacked_time))
+        # First, or a waiter that queries again would find the same scrape.
+        with self._in_flight_lock:
+            self._in_flight = None
+        scrape.result.set_result((snapshot, out_of_time))
         return snapshot
 
-    def _scrape(self, began: float, deadline: float) -> tuple[Snapshot, bool]:
-        watchlist = self._load()
+    def _run(self, scrape: _Scrape) -> tuple[Snapshot, bool]:
+        self._update_watchlist()
         with self._lock:
-            if watchlist is not self._watchlist:
-                self._watchlist = watchlist
-                self._knowledge.adopt(watchlist)
-            this = _Round(deque(self._knowledge.plan(MAX_IDS)))
+            plan = self._states.plan(MAX_IDS, monotonic=self._clock.monotonic())
+        calls = ScrapeCalls(deque(plan), scrape.deadline)
         try:
-            self._ask(this, deadline)
+            self._caller.make(calls)
         finally:
             with self._lock:
-                self._knowledge.settle(this.asked, [i for ids in this.waiting for i in ids])
-        if this.asked or this.on_hold:
-            self._report(this)
+                self._states.requeue(
+                    calls.asked, calls.not_asked, monotonic=self._clock.monotonic()
+                )
         with self._lock:
-            snapshot = self._publish(began, up=this.up, requests=this.requests)
-        return snapshot, this.lacked_time
+            snapshot = self._publish(
+                scrape.began, up=calls.up, requests=calls.requests, since=scrape.began
+            )
+        return snapshot, calls.out_of_time
 
-    def _publish(self, began: float, *, up: bool, requests: int) -> Snapshot:
+    def _scrape_beside(self, running: _Scrape, arrived: float, deadline: float) -> Snapshot:
+        """Make one call beside `running`, and return what is known by then.
+
+        A scraper of little patience learns whether the API answers, whatever the call of another
+        one waits for. There is one such call at a time.
+        """
+        with self._in_flight_lock:
+            other = self._short_in_flight
+            if other is None:
+                mine = self._short_in_flight = _Scrape(arrived, deadline, futures.Future())
+        if other is not None:
+            try:
+                up = other.result.result(max(deadline - self._clock.monotonic(), 0))[0].up
+            except futures.TimeoutError:
+                up = False
+            with self._lock:
+                return self._publish(arrived, up=up, requests=0, since=running.began)
+        with self._lock:
+            ids = self._states.next_call(MAX_IDS)
+        calls = ScrapeCalls(deque([ids] if ids else []), deadline)
+        try:
+            self._caller.make(calls)
+            with self._lock:
+                snapshot = self._publish(
+                    arrived, up=calls.up, requests=calls.requests, since=running.began
+                )
+            mine.result.set_result((snapshot, calls.out_of_time))
+        except BaseException as error:
+            mine.result.set_exception(error)
+            raise
+        finally:
+            with self._in_flight_lock:
+                self._short_in_flight = None
+        return snapshot
+
+    def _update_watchlist(self) -> None:
+        watchlist = self._load()
+        if watchlist is not self._watchlist:
+            with self._lock:
+                self._watchlist = watchlist
+                self._states.update_watchlist(watchlist, monotonic=self._clock.monotonic())
+
+    def _record(self, answer: BulkResponse, asked: float) -> None:
+        with self._lock:
+            self._states.record(
+                answer.outcomes,
+                asked=asked,
+                monotonic=self._clock.monotonic(),
+                unix=self._clock.time(),
+            )
+
+    def _publish(self, began: float, *, up: bool, requests: int, since: float) -> Snapshot:
+        """Return a snapshot; answers since `since` are not too old."""
         monotonic, unix = self._clock.monotonic(), self._clock.time()
         if up:
             self._last_success = unix
-        self._knowledge.age(since=self._began, monotonic=monotonic, unix=unix)
+        self._states.expire(since=since, monotonic=monotonic, unix=unix)
         return Snapshot(
             watchlist=self._watchlist,
-            batches=self._knowledge.batches(),
-            oldest_answers=self._knowledge.oldest_answers(),
+            batches=self._states.batches(),
+            oldest_answers=self._states.oldest_answers(),
             up=up,
             duration=monotonic - began,
             api_calls=requests,
             last_success=self._last_success,
-            rate_limit=self._quota.rate_limit,
+            rate_limit=self._caller.rate_limiter.rate_limit,
             time=unix,
-            problem=self._failure,
+            problem=self._caller.problem,
         )
-
-    def _ask(self, this: _Round, deadline: float) -> None:
-        """Make the calls, some side by side, as far as deadline and quota allow."""
-        under_way: set[futures.Future[BulkResponse]] = set()
-        while True:
-            while self._may_ask(this, len(under_way), deadline):
-                ids = this.waiting.popleft()
-                this.asked += ids
-                under_way.add(self._begin(ids, _end_of_calls(this, deadline)))
-            if not under_way:
-                return
-            awaited: list[futures.Future[Any]] = [*under_way, self._ended]
-            futures.wait(awaited, return_when=futures.FIRST_COMPLETED)
-            done = {future for future in under_way if future.done()}
-            if not done:
-                this.late = True
-                return
-            under_way -= done
-            for future in done:
-                self._take(this, future)
-
-    def _begin(self, ids: Sequence[str], deadline: float) -> "futures.Future[BulkResponse]":
-        """Make a call in a thread that the process does not wait for at its end."""
-        call = functools.partial(self._bulk_get, ids, deadline)
-        try:
-            return background.start(call, "scrape")
-        except RuntimeError:
-            # The system has no thread left: make the call in this one, and let others wait.
-            return background.run(call)
-
-    def _may_ask(self, this: _Round, under_way: int, deadline: float) -> bool:
-        if not this.waiting or under_way == MAX_CALLS:
-            return False
-        if this.asked:
-            allowed = not self._is_hopeless and self._quota.allows_further_call(under_way)
-        else:
-            allowed = self._quota.allows_first_call()
-        is_over = self._clock.monotonic() >= _end_of_calls(this, deadline)
-        this.late = allowed and (self._ended.done() or is_over)
-        return allowed and not this.late
-
-    def _take(self, this: _Round, future: "futures.Future[BulkResponse]") -> None:
-        try:
-            answer = future.result()
-        except ApiError as error:
-            this.failures.append(error)
-            this.requests += error.requests
-            self._is_hopeless |= error.reason in _HOPELESS
-            self._quota.learn(error)
-            return
-        self._is_hopeless = False
-        this.requests += answer.requests
-        this.complete &= answer.complete
-        self._quota.learn(answer)
-        with self._lock:
-            self._knowledge.learn(
-                answer.outcomes, monotonic=self._clock.monotonic(), unix=self._clock.time()
-            )
-
-    def _report(self, this: _Round) -> None:
-        """Log a failure when it begins or changes, and its end."""
-        failure = None if this.complete else _INCOMPLETE
-        if this.on_hold:
-            failure = self._failure or _ON_HOLD
-        elif this.failures:
-            failure = f"{this.failures[0].reason}: {this.failures[0]}"
-        if failure is not None and failure != self._failure:
-            _log.warning("the API does not answer as it should", extra={"err": failure})
-        if failure is None and self._failure is not None:
-            _log.info("the API answers again")
-        self._failure = failure
-
-
-def _end_of_calls(this: _Round, deadline: float) -> float:
-    return deadline - _RENDER_SECONDS * len(this.asked)

@@ -16,8 +16,9 @@ from exporter.metrics.exposition import OPENMETRICS, TEXT, Exposition
 from exporter.metrics.families import Family, Samples, export_families
 from exporter.metrics.self_metrics import SelfMetrics
 from exporter.simulator import Lifetimes, Simulator, serve
+from exporter.tracker.blocks import BLOCK_SIZE
 from exporter.tracker.snapshot import Snapshot, WatchedExport
-from exporter.tracker.states import BLOCK_SIZE, ExportStates
+from exporter.tracker.states import ExportStates
 from exporter.tracker.tracker import Tracker
 from exporter.watchlist.loader import WatchlistLoader
 from tests.support.servers import Prometheus, wait_until
@@ -100,12 +101,12 @@ def watch(clock: Clock, tmp_path: Path) -> Iterator[Callable[[int, int], Line]]:
             ids = simulator.start(finished, ago=1e6)
             ids += simulator.start(unfinished, ago=1e6, lifetimes=YEARS)
             (tmp_path / "batch.yml").write_text("".join(f"- {i}\n" for i in ids))
-            telemetry = SelfMetrics(version="1", revision="", python="3", exporter_metrics=False)
+            self_metrics = SelfMetrics(version="1", revision="", python="3", exporter_metrics=False)
             client = Client(
                 url,
                 lambda: TOKEN,
                 user_agent="test",
-                observe=telemetry.observe,
+                observe=self_metrics.observe,
                 monotonic=clock.monotonic,
             )
             tracker = Tracker(
@@ -117,7 +118,7 @@ def watch(clock: Clock, tmp_path: Path) -> Iterator[Callable[[int, int], Line]]:
             )
             rendered: list[str] = []
             state, *others = export_families(expose_error_messages=False)
-            exposition = Exposition(telemetry, [counting(state, rendered), *others])
+            exposition = Exposition(self_metrics, [counting(state, rendered), *others])
             return Line(simulator, tracker, exposition, clock, rendered)
 
         yield start
@@ -191,18 +192,18 @@ def test_many_series_are_worth_a_warning(
 ) -> None:
     """Beyond 10,000 series of exports one line says so, until there were fewer again."""
     loader = WatchlistLoader(tmp_path, clock.time)
-    knowledge = ExportStates(max_age=300, completed_retention=0)
-    telemetry = SelfMetrics(version="1", revision="", python="3", exporter_metrics=False)
-    exposition = Exposition(telemetry, export_families(expose_error_messages=False))
+    states = ExportStates(max_age=300, completed_retention=0)
+    self_metrics = SelfMetrics(version="1", revision="", python="3", exporter_metrics=False)
+    exposition = Exposition(self_metrics, export_families(expose_error_messages=False))
 
     def show(exports: int) -> None:
         text = "".join(f"- {number:032}\n" for number in range(exports))
         (tmp_path / "batch.yml").write_text(text)
         watchlist = loader.load()
-        knowledge.adopt(watchlist)
+        states.update_watchlist(watchlist, monotonic=clock.monotonic())
         snapshot = Snapshot(
             watchlist=watchlist,
-            batches=knowledge.batches(),
+            batches=states.batches(),
             oldest_answers={},
             up=True,
             duration=0.0,

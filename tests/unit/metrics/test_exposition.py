@@ -31,8 +31,9 @@ from exporter.metrics.families import (
     export_families,
 )
 from exporter.metrics.self_metrics import SelfMetrics
+from exporter.tracker.blocks import BLOCK_SIZE
 from exporter.tracker.snapshot import Batch, Block, Snapshot, Totals, WatchedExport
-from exporter.tracker.states import BLOCK_SIZE, ExportStates
+from exporter.tracker.states import ExportStates
 from exporter.watchlist.watchlist import FileStatus, Watchlist
 from tests.support.fakes import (
     NOT_FOUND,
@@ -298,7 +299,7 @@ class Watched:
 
     def __init__(self) -> None:
         self.clock = FakeClock()
-        self.knowledge = ExportStates(300, DAY)
+        self.states = ExportStates(300, DAY)
         self.batches = {"a": ids(BLOCK_SIZE + 20, "a"), "b": ids(5, "b"), "c": ids(7, "c")}
         self.acknowledged: set[str] = set()
         self.edit()
@@ -310,23 +311,25 @@ class Watched:
 
     def first_block(self) -> list[str]:
         """Return the IDs that stand in the first block."""
-        return [watched.id for watched in self.knowledge.batches()[0].blocks[0].exports]
+        return [watched.id for watched in self.states.batches()[0].blocks[0].exports]
 
     def edit(self) -> None:
         """Take over the watchlist."""
-        self.knowledge.adopt(watch(self.batches, sorted(self.acknowledged)))
+        watchlist = watch(self.batches, sorted(self.acknowledged))
+        self.states.update_watchlist(watchlist, monotonic=self.clock.monotonic())
 
     def scrape(self, exports: Sequence[Export]) -> None:
         """Hear of these exports, and let time have its effect."""
-        plan = self.knowledge.plan(100)
-        steady, unix = self.clock.monotonic(), self.clock.time()
-        self.knowledge.learn({export.id: export for export in exports}, monotonic=steady, unix=unix)
-        self.knowledge.settle([i for call in plan for i in call], [])
-        self.knowledge.age(since=steady, monotonic=steady, unix=unix)
+        now, unix = self.clock.monotonic(), self.clock.time()
+        plan = self.states.plan(100, monotonic=now)
+        outcomes = {export.id: export for export in exports}
+        self.states.record(outcomes, asked=now, monotonic=now, unix=unix)
+        self.states.requeue([i for call in plan for i in call], [], monotonic=now)
+        self.states.expire(since=now, monotonic=now, unix=unix)
 
     def snapshot(self) -> Snapshot:
         """Publish."""
-        return snapshot_of(*self.knowledge.batches())
+        return snapshot_of(*self.states.batches())
 
     def change(self, kind: str, number: int) -> None:
         """Let something happen to the export of that number."""

@@ -14,8 +14,8 @@ def clock() -> FakeClock:
 
 
 @pytest.fixture
-def quota(clock: FakeClock) -> RateLimiter:
-    """Return a quota of one half."""
+def limiter(clock: FakeClock) -> RateLimiter:
+    """Return a limiter of one half."""
     return RateLimiter(0.5, clock)
 
 
@@ -29,16 +29,16 @@ def answer(told: RateLimit) -> BulkResponse:
     return BulkResponse({}, complete=True, rate_limit=told, requests=1)
 
 
-def test_before_anything_is_known_calls_go_one_by_one(quota: RateLimiter) -> None:
+def test_before_anything_is_known_calls_go_one_by_one(limiter: RateLimiter) -> None:
     """The first call goes alone: its answer says whether there is room for more."""
-    assert quota.rate_limit is None
-    assert quota.allows_first_call()
-    assert quota.allows_further_call(0)
-    assert not quota.allows_further_call(1)
+    assert limiter.rate_limit is None
+    assert limiter.allows_first_call()
+    assert limiter.allows_additional_call(0)
+    assert not limiter.allows_additional_call(1)
 
 
 @pytest.mark.parametrize(
-    ("share", "remaining", "under_way", "allowed"),
+    ("share", "remaining", "in_flight", "allowed"),
     [
         (0.5, 501, 0, True),
         (0.5, 500, 0, False),
@@ -50,142 +50,146 @@ def test_before_anything_is_known_calls_go_one_by_one(quota: RateLimiter) -> Non
     ],
 )
 def test_further_calls_stop_at_the_share(
-    clock: FakeClock, share: float, remaining: int, under_way: int, *, allowed: bool
+    clock: FakeClock, share: float, remaining: int, in_flight: int, *, allowed: bool
 ) -> None:
     """Calls under way count as made, and what is left never falls below (1 - share) * limit."""
-    quota = RateLimiter(share, clock)
-    quota.learn(answer(limit(clock, remaining)))
-    assert quota.allows_further_call(under_way) == allowed
-    assert quota.allows_first_call()
+    limiter = RateLimiter(share, clock)
+    limiter.update(answer(limit(clock, remaining)))
+    assert limiter.allows_additional_call(in_flight) == allowed
+    assert limiter.allows_first_call()
 
 
 @pytest.mark.parametrize("told", [NO_LIMIT, RateLimit(None, 1, None), RateLimit(1000, None, None)])
 def test_an_account_without_a_known_limit_is_not_held_back(
-    quota: RateLimiter, told: RateLimit
+    limiter: RateLimiter, told: RateLimit
 ) -> None:
     """Headers that do not say both numbers limit nothing."""
-    quota.learn(answer(told))
-    assert quota.allows_further_call(3)
+    limiter.update(answer(told))
+    assert limiter.allows_additional_call(3)
 
 
 def test_at_0_remaining_there_is_no_call_until_the_reset(
-    quota: RateLimiter, clock: FakeClock
+    limiter: RateLimiter, clock: FakeClock
 ) -> None:
     """Not even the first call of a scrape is made while the account has none left."""
-    quota.learn(answer(limit(clock, 0, reset_in=200)))
+    limiter.update(answer(limit(clock, 0, reset_in=200)))
     clock.pass_by(199)
-    assert not quota.allows_first_call()
-    assert not quota.allows_further_call(0)
+    assert not limiter.allows_first_call()
+    assert not limiter.allows_additional_call(0)
     clock.pass_by(1)
-    assert quota.allows_first_call()
+    assert limiter.allows_first_call()
 
 
 @pytest.mark.parametrize("reset_in", [-1, 0, 3601, 1e9])
 def test_a_reset_that_makes_no_sense_is_a_minute_away(
-    quota: RateLimiter, clock: FakeClock, reset_in: float
+    limiter: RateLimiter, clock: FakeClock, reset_in: float
 ) -> None:
     """A reset in the past or beyond any window holds calls for 60 s."""
-    quota.learn(answer(limit(clock, 0, reset_in)))
+    limiter.update(answer(limit(clock, 0, reset_in)))
     clock.pass_by(59)
-    assert not quota.allows_first_call()
+    assert not limiter.allows_first_call()
     clock.pass_by(1)
-    assert quota.allows_first_call()
+    assert limiter.allows_first_call()
 
 
-def test_a_429_without_headers_holds_for_a_minute(quota: RateLimiter, clock: FakeClock) -> None:
+def test_a_429_without_headers_holds_for_a_minute(limiter: RateLimiter, clock: FakeClock) -> None:
     """Where a refusal says nothing of the limit, what was known of it stays."""
     known = limit(clock, 700)
-    quota.learn(answer(known))
-    quota.learn(error("rate_limited", NO_LIMIT))
-    assert quota.rate_limit == known
+    limiter.update(answer(known))
+    limiter.update(error("rate_limited", NO_LIMIT))
+    assert limiter.rate_limit == known
     clock.pass_by(59)
-    assert not quota.allows_first_call()
+    assert not limiter.allows_first_call()
     clock.pass_by(1)
-    assert quota.allows_first_call()
+    assert limiter.allows_first_call()
 
 
-def test_a_429_holds_until_its_reset_whatever_remains(quota: RateLimiter, clock: FakeClock) -> None:
+def test_a_429_holds_until_its_reset_whatever_remains(
+    limiter: RateLimiter, clock: FakeClock
+) -> None:
     """A refusal is believed, even if its headers say that calls are left."""
-    quota.learn(error("rate_limited", limit(clock, 700, reset_in=100)))
+    limiter.update(error("rate_limited", limit(clock, 700, reset_in=100)))
     clock.pass_by(99)
-    assert not quota.allows_first_call()
+    assert not limiter.allows_first_call()
     clock.pass_by(1)
-    assert quota.allows_first_call()
+    assert limiter.allows_first_call()
 
 
-def test_the_longest_hold_counts(quota: RateLimiter, clock: FakeClock) -> None:
+def test_the_longest_hold_counts(limiter: RateLimiter, clock: FakeClock) -> None:
     """Of two refusals side by side the one that says less does not shorten the other's hold."""
-    quota.learn(error("rate_limited", limit(clock, 0, reset_in=300)))
-    quota.learn(error("rate_limited", NO_LIMIT))
+    limiter.update(error("rate_limited", limit(clock, 0, reset_in=300)))
+    limiter.update(error("rate_limited", NO_LIMIT))
     clock.pass_by(299)
-    assert not quota.allows_first_call()
+    assert not limiter.allows_first_call()
 
 
 @pytest.mark.parametrize("jump", [-86_400, 86_400])
 def test_a_jump_of_the_wall_clock_does_not_move_a_hold(
-    quota: RateLimiter, clock: FakeClock, jump: float
+    limiter: RateLimiter, clock: FakeClock, jump: float
 ) -> None:
     """A hold is measured on the clock that never jumps."""
-    quota.learn(error("rate_limited", limit(clock, 0, reset_in=300)))
+    limiter.update(error("rate_limited", limit(clock, 0, reset_in=300)))
     clock.unix += jump
     clock.pass_by(299)
-    assert not quota.allows_first_call()
+    assert not limiter.allows_first_call()
     clock.pass_by(1)
-    assert quota.allows_first_call()
+    assert limiter.allows_first_call()
 
 
-def test_after_the_reset_the_next_call_goes_alone(quota: RateLimiter, clock: FakeClock) -> None:
+def test_after_the_reset_the_next_call_goes_alone(limiter: RateLimiter, clock: FakeClock) -> None:
     """In a new window the first answer tells what is left of it."""
-    quota.learn(answer(limit(clock, 500, reset_in=100)))
+    limiter.update(answer(limit(clock, 500, reset_in=100)))
     clock.pass_by(99)
-    assert not quota.allows_further_call(0)
+    assert not limiter.allows_additional_call(0)
     clock.pass_by(1)
-    assert quota.allows_further_call(0)
-    assert not quota.allows_further_call(1)
+    assert limiter.allows_additional_call(0)
+    assert not limiter.allows_additional_call(1)
 
 
 def test_a_clock_ahead_of_the_apis_does_not_lift_the_share(
-    quota: RateLimiter, clock: FakeClock
+    limiter: RateLimiter, clock: FakeClock
 ) -> None:
     """What an answer said a moment ago counts, though its reset looks past."""
-    quota.learn(answer(limit(clock, 500, reset_in=-3600)))
-    assert not quota.allows_further_call(0)
+    limiter.update(answer(limit(clock, 500, reset_in=-3600)))
+    assert not limiter.allows_additional_call(0)
 
 
-def test_answers_side_by_side_may_arrive_in_any_order(quota: RateLimiter, clock: FakeClock) -> None:
+def test_answers_side_by_side_may_arrive_in_any_order(
+    limiter: RateLimiter, clock: FakeClock
+) -> None:
     """Within a window the least that remains is what remains."""
-    quota.learn(answer(limit(clock, 700)))
-    quota.learn(answer(limit(clock, 702)))
-    assert quota.rate_limit == limit(clock, 700)
+    limiter.update(answer(limit(clock, 700)))
+    limiter.update(answer(limit(clock, 702)))
+    assert limiter.rate_limit == limit(clock, 700)
 
 
 @pytest.mark.parametrize("reset", [1_700_000_600.0, 57.0, None])
 def test_a_new_window_brings_new_calls(
-    quota: RateLimiter, clock: FakeClock, reset: float | None
+    limiter: RateLimiter, clock: FakeClock, reset: float | None
 ) -> None:
     """With another reset, or with none that makes sense, the latest answer counts."""
-    quota.learn(answer(limit(clock, 1) if reset == 1_700_000_600.0 else RateLimit(9, 1, reset)))
-    quota.learn(answer(RateLimit(9, 8, reset)))
-    assert quota.rate_limit == RateLimit(9, 8, reset)
+    limiter.update(answer(limit(clock, 1) if reset == 1_700_000_600.0 else RateLimit(9, 1, reset)))
+    limiter.update(answer(RateLimit(9, 8, reset)))
+    assert limiter.rate_limit == RateLimit(9, 8, reset)
 
 
 @pytest.mark.parametrize("first", [None, 5])
 def test_a_count_that_is_missing_is_no_count(
-    quota: RateLimiter, clock: FakeClock, first: int | None
+    limiter: RateLimiter, clock: FakeClock, first: int | None
 ) -> None:
     """Two answers of a window are only compared where both say what remains."""
     second = 5 if first is None else None
-    quota.learn(answer(limit(clock, first)))
-    quota.learn(answer(limit(clock, second)))
-    assert quota.rate_limit == limit(clock, second)
+    limiter.update(answer(limit(clock, first)))
+    limiter.update(answer(limit(clock, second)))
+    assert limiter.rate_limit == limit(clock, second)
 
 
-def test_an_answer_without_headers_changes_nothing(quota: RateLimiter, clock: FakeClock) -> None:
+def test_an_answer_without_headers_changes_nothing(limiter: RateLimiter, clock: FakeClock) -> None:
     """What is known stays until an answer says something else."""
-    quota.learn(answer(limit(clock, 500)))
-    quota.learn(answer(NO_LIMIT))
-    assert quota.rate_limit == limit(clock, 500)
-    assert not quota.allows_further_call(0)
+    limiter.update(answer(limit(clock, 500)))
+    limiter.update(answer(NO_LIMIT))
+    assert limiter.rate_limit == limit(clock, 500)
+    assert not limiter.allows_additional_call(0)
 
 
 # Of a share, in whole calls.
@@ -195,12 +199,12 @@ def test_an_answer_without_headers_changes_nothing(quota: RateLimiter, clock: Fa
 @pytest.mark.parametrize("limit", [100, 1000])
 def test_a_share_is_as_many_calls_as_it_says(clock: FakeClock, percent: int, limit: int) -> None:
     """No hundredth loses or gains a call by the rounding of numbers."""
-    quota = RateLimiter(percent / 100, clock)
+    limiter = RateLimiter(percent / 100, clock)
     calls = 0
-    quota.learn(answer(RateLimit(limit, limit, clock.time() + 300)))
-    while quota.allows_further_call(0):
+    limiter.update(answer(RateLimit(limit, limit, clock.time() + 300)))
+    while limiter.allows_additional_call(0):
         calls += 1
-        quota.learn(answer(RateLimit(limit, limit - calls, clock.time() + 300)))
+        limiter.update(answer(RateLimit(limit, limit - calls, clock.time() + 300)))
     assert calls == allowed_calls(percent / 100, limit) == percent * limit // 100
 
 
@@ -209,80 +213,80 @@ def test_a_share_is_as_many_calls_as_it_says(clock: FakeClock, percent: int, lim
 
 @pytest.mark.parametrize("told", [None, NO_LIMIT, RateLimit(1000, None, None)])
 def test_a_failure_that_tells_nothing_may_have_been_counted(
-    quota: RateLimiter, clock: FakeClock, told: RateLimit | None
+    limiter: RateLimiter, clock: FakeClock, told: RateLimit | None
 ) -> None:
     """Its requests come off what is left; what the API said is shown as it was said."""
-    quota.learn(answer(limit(clock, 503)))
-    quota.learn(error("server_error", told, requests=2))
-    assert quota.rate_limit == limit(clock, 503)
-    assert quota.allows_further_call(0)
-    assert not quota.allows_further_call(1)
-    quota.learn(error("timeout", told))
-    assert not quota.allows_further_call(0)
-    assert quota.allows_first_call()
+    limiter.update(answer(limit(clock, 503)))
+    limiter.update(error("server_error", told, requests=2))
+    assert limiter.rate_limit == limit(clock, 503)
+    assert limiter.allows_additional_call(0)
+    assert not limiter.allows_additional_call(1)
+    limiter.update(error("timeout", told))
+    assert not limiter.allows_additional_call(0)
+    assert limiter.allows_first_call()
 
 
-def test_a_failure_that_tells_nothing_does_not_lift_the_limit(quota: RateLimiter) -> None:
+def test_a_failure_that_tells_nothing_does_not_lift_the_limit(limiter: RateLimiter) -> None:
     """Before the API has said anything, calls go one by one, whatever a proxy says."""
     for told in (None, NO_LIMIT, RateLimit(None, 5, None), RateLimit(1000, None, None)):
-        quota.learn(error("server_error", told, requests=2))
-        assert quota.rate_limit is None
-        assert quota.allows_further_call(0)
-        assert not quota.allows_further_call(1)
+        limiter.update(error("server_error", told, requests=2))
+        assert limiter.rate_limit is None
+        assert limiter.allows_additional_call(0)
+        assert not limiter.allows_additional_call(1)
 
 
-def test_what_tells_nothing_is_not_taken_off_twice(quota: RateLimiter, clock: FakeClock) -> None:
+def test_what_tells_nothing_is_not_taken_off_twice(limiter: RateLimiter, clock: FakeClock) -> None:
     """An answer that counts those requests, too, says what is left."""
-    quota.learn(answer(limit(clock, 510)))
-    quota.learn(error("timeout", requests=2))
-    quota.learn(answer(limit(clock, 507)))
-    assert quota.allows_further_call(6)
-    assert not quota.allows_further_call(7)
+    limiter.update(answer(limit(clock, 510)))
+    limiter.update(error("timeout", requests=2))
+    limiter.update(answer(limit(clock, 507)))
+    assert limiter.allows_additional_call(6)
+    assert not limiter.allows_additional_call(7)
 
 
 def test_what_tells_nothing_is_not_forgotten_within_a_window(
-    quota: RateLimiter, clock: FakeClock
+    limiter: RateLimiter, clock: FakeClock
 ) -> None:
     """An answer that was sent before those requests may arrive after them."""
-    quota.learn(answer(limit(clock, 510)))
-    quota.learn(error("timeout", requests=8))
-    quota.learn(answer(limit(clock, 509)))
-    assert quota.allows_further_call(1)
-    assert not quota.allows_further_call(2)
+    limiter.update(answer(limit(clock, 510)))
+    limiter.update(error("timeout", requests=8))
+    limiter.update(answer(limit(clock, 509)))
+    assert limiter.allows_additional_call(1)
+    assert not limiter.allows_additional_call(2)
 
 
-def test_a_new_window_owes_nothing(quota: RateLimiter, clock: FakeClock) -> None:
+def test_a_new_window_owes_nothing(limiter: RateLimiter, clock: FakeClock) -> None:
     """What its first answer says is left is left."""
-    quota.learn(answer(limit(clock, 510, reset_in=100)))
-    quota.learn(error("timeout", requests=9))
+    limiter.update(answer(limit(clock, 510, reset_in=100)))
+    limiter.update(error("timeout", requests=9))
     clock.pass_by(100)
-    quota.learn(answer(limit(clock, 502)))
-    assert quota.allows_further_call(1)
+    limiter.update(answer(limit(clock, 502)))
+    assert limiter.allows_additional_call(1)
 
 
 @pytest.mark.parametrize("is_known", [False, True])
 def test_a_window_in_which_nothing_is_told_has_its_share_too(
-    quota: RateLimiter, clock: FakeClock, *, is_known: bool
+    limiter: RateLimiter, clock: FakeClock, *, is_known: bool
 ) -> None:
     """No more requests than the share go out, one by one, until an answer tells."""
     if is_known:
-        quota.learn(answer(limit(clock, 700, reset_in=100)))
+        limiter.update(answer(limit(clock, 700, reset_in=100)))
         clock.pass_by(100)
     sent = 0
-    while quota.allows_further_call(0):
-        assert not quota.allows_further_call(1)
-        quota.learn(error("server_error", NO_LIMIT, requests=2))
+    while limiter.allows_additional_call(0):
+        assert not limiter.allows_additional_call(1)
+        limiter.update(error("server_error", NO_LIMIT, requests=2))
         sent += 2
     assert sent == 500
-    quota.learn(answer(limit(clock, 999)))
-    assert quota.allows_further_call(3)
+    limiter.update(answer(limit(clock, 999)))
+    assert limiter.allows_additional_call(3)
 
 
 def test_an_account_without_headers_is_never_held_back(
-    quota: RateLimiter, clock: FakeClock
+    limiter: RateLimiter, clock: FakeClock
 ) -> None:
     """Good answers that never tell a limit leave calls side by side, hour after hour."""
     for _ in range(100):
-        quota.learn(answer(NO_LIMIT))
-        assert quota.allows_further_call(3)
+        limiter.update(answer(NO_LIMIT))
+        assert limiter.allows_additional_call(3)
         clock.pass_by(59)

@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 
 from exporter.cavatica.export import Export
+from exporter.tracker.blocks import BLOCK_SIZE
 from exporter.tracker.snapshot import Batch, Block, WatchedExport
-from exporter.tracker.states import BLOCK_SIZE, ExportStates
+from exporter.tracker.states import REMEMBER_SECONDS, SETTLE_SECONDS, ExportStates
 from tests.support.fakes import (
     BROKEN,
     NOT_FOUND,
@@ -30,32 +31,43 @@ class Line:
 
     def __init__(self, *, max_age: float = 300, retention: float = 0) -> None:
         self.clock = FakeClock()
-        self.knowledge = ExportStates(max_age, retention)
+        self.tracked = ExportStates(max_age, retention)
 
     def watch(self, batches: Mapping[str, Sequence[str]], acknowledged: Sequence[str] = ()) -> None:
         """Adopt a watchlist."""
-        self.knowledge.adopt(watch(batches, acknowledged))
+        self.tracked.update_watchlist(
+            watch(batches, acknowledged), monotonic=self.clock.monotonic()
+        )
 
-    def learn(self, outcomes: Mapping[str, Outcome]) -> None:
+    def record(self, outcomes: Mapping[str, Outcome]) -> None:
         """Take over what an answer said now."""
-        self.knowledge.learn(outcomes, monotonic=self.clock.monotonic(), unix=self.clock.time())
+        now = self.clock.monotonic()
+        self.tracked.record(outcomes, asked=now, monotonic=now, unix=self.clock.time())
 
     def hear(self, *exports: Export) -> None:
         """Take over proper answers, and queue as a scrape does."""
-        plan = self.knowledge.plan(100)
-        self.learn({export.id: export for export in exports})
-        self.knowledge.settle([i for call in plan for i in call], [])
+        plan = self.plan(100)
+        self.record({export.id: export for export in exports})
+        self.requeue([i for call in plan for i in call], [])
+
+    def plan(self, size: int) -> list[list[str]]:
+        """Return the calls of a scrape; `requeue` must follow."""
+        return self.tracked.plan(size, monotonic=self.clock.monotonic())
+
+    def requeue(self, asked: Sequence[str], not_asked: Sequence[str]) -> None:
+        """Queue the IDs of a plan again."""
+        self.tracked.requeue(asked, not_asked, monotonic=self.clock.monotonic())
 
     def asked(self, size: int = 100) -> list[list[str]]:
         """Plan a scrape all of whose calls are made, and give them."""
-        plan = self.knowledge.plan(size)
-        self.knowledge.settle([i for call in plan for i in call], [])
+        plan = self.plan(size)
+        self.requeue([i for call in plan for i in call], [])
         return plan
 
-    def age(self, since: float | None = None) -> None:
+    def expire(self, since: float | None = None) -> None:
         """Let time have its effect at the end of a scrape that began now, or at `since`."""
         steady = self.clock.monotonic()
-        self.knowledge.age(
+        self.tracked.expire(
             since=steady if since is None else since, monotonic=steady, unix=self.clock.time()
         )
 
@@ -63,7 +75,7 @@ class Line:
         """Return everything known, by ID."""
         return {
             watched.id: watched
-            for batch in self.knowledge.batches()
+            for batch in self.tracked.batches()
             for block in batch.blocks
             for watched in block.exports
         }
@@ -74,7 +86,7 @@ class Line:
 
     def batch(self, name: str = "b") -> Batch:
         """Return a batch."""
-        return {batch.name: batch for batch in self.knowledge.batches()}[name]
+        return {batch.name: batch for batch in self.tracked.batches()}[name]
 
 
 # Who is asked.
@@ -124,8 +136,8 @@ def test_the_rest_comes_first_next_time() -> None:
     """IDs of calls that were not made are asked before the others, in their order."""
     line = Line()
     line.watch({"b": ids(6)})
-    first, second, third = line.knowledge.plan(2)
-    line.knowledge.settle(second, [*first, *third])
+    first, second, third = line.plan(2)
+    line.requeue(second, [*first, *third])
     assert line.asked(size=2) == [first, third, second]
 
 
@@ -135,9 +147,9 @@ def test_whoever_was_asked_longest_ago_comes_first() -> None:
     line.watch({"b": ids(5)})
     turns = []
     for _ in range(5):
-        now, *later = line.knowledge.plan(2)
+        now, *later = line.plan(2)
         turns += now
-        line.knowledge.settle(now, [i for call in later for i in call])
+        line.requeue(now, [i for call in later for i in call])
     assert turns == [*ids(5), *ids(5)]
 
 
@@ -156,8 +168,8 @@ def test_finished_exports_that_were_not_asked_keep_their_turn() -> None:
     line = Line()
     line.watch({"b": ["r", *ids(4)]})
     line.hear(*map(completed, ids(4)))
-    [call] = line.knowledge.plan(3)
-    line.knowledge.settle([], call)
+    [call] = line.plan(3)
+    line.requeue([], call)
     assert line.asked(size=3) == [call]
 
 
@@ -165,9 +177,9 @@ def test_an_id_that_the_api_does_not_know_goes_to_the_free_places() -> None:
     """Such an ID is not unfinished: a thousand of them cost no call of their own."""
     line = Line()
     line.watch({"b": ["r", "x"]})
-    plan = line.knowledge.plan(100)
-    line.learn({"r": running("r"), "x": NOT_FOUND})
-    line.knowledge.settle(plan[0], [])
+    plan = line.plan(100)
+    line.record({"r": running("r"), "x": NOT_FOUND})
+    line.requeue(plan[0], [])
     assert line.asked(size=1) == [["r"]]
     assert line.asked(size=2) == [["r", "x"]]
 
@@ -176,9 +188,9 @@ def test_an_id_at_which_the_api_broke_is_asked_with_the_unfinished() -> None:
     """An error of 500 and above is the platform's: the ID may be fine."""
     line = Line()
     line.watch({"b": ["x", "y"]})
-    line.knowledge.plan(100)
-    line.learn({"x": BROKEN, "y": completed("y")})
-    line.knowledge.settle(["x", "y"], [])
+    line.plan(100)
+    line.record({"x": BROKEN, "y": completed("y")})
+    line.requeue(["x", "y"], [])
     assert line.asked(size=1) == [["x"]]
 
 
@@ -186,9 +198,9 @@ def test_an_id_whose_error_cannot_be_told_is_asked_with_the_unfinished() -> None
     """Where an answer's errors cannot be paired with IDs, nothing is known of them."""
     line = Line()
     line.watch({"b": ["x", "y"]})
-    line.knowledge.plan(100)
-    line.learn({"x": None, "y": completed("y")})
-    line.knowledge.settle(["x", "y"], [])
+    line.plan(100)
+    line.record({"x": None, "y": completed("y")})
+    line.requeue(["x", "y"], [])
     assert line.asked(size=1) == [["x"]]
 
 
@@ -196,9 +208,9 @@ def test_an_export_that_is_found_again_is_asked_with_the_unfinished() -> None:
     """An ID leaves the free places when the API answers with an unfinished export."""
     line = Line()
     line.watch({"b": ["r", "x"]})
-    line.knowledge.plan(100)
-    line.learn({"x": NOT_FOUND})
-    line.knowledge.settle(["r", "x"], [])
+    line.plan(100)
+    line.record({"x": NOT_FOUND})
+    line.requeue(["r", "x"], [])
     line.hear(running("x"))
     assert line.known()["x"].failure is None
     assert line.asked(size=1) == [["r"], ["x"]]
@@ -211,6 +223,27 @@ def test_a_state_that_is_not_in_the_list_can_still_change() -> None:
     line.hear(Export("x", "ABORTED"), completed("y"))
     assert line.states()["x"] == "ABORTED"
     assert line.asked(size=1) == [["x"]]
+
+
+def test_an_undocumented_state_that_stays_for_a_week_goes_to_the_free_places() -> None:
+    """It is taken for final then, and asked as finished exports are; its state stays shown."""
+    line = Line()
+    line.watch({"b": ["x", "r"]})
+    line.hear(Export("x", "WAITING"), running("r"))
+    line.clock.pass_by(DAY)
+    line.hear(Export("x", "ABORTED"), running("r"))
+    line.clock.pass_by(SETTLE_SECONDS)
+    line.hear(Export("x", "ABORTED"), running("r"))
+    assert line.asked(size=1) == [["x"], ["r"]]
+    line.clock.pass_by(1)
+    line.hear(Export("x", "ABORTED"), running("r"))
+    assert line.asked(size=1) == [["r"]]
+    assert line.asked(size=2) == [["r", "x"]]
+    line.clock.pass_by(301)
+    line.expire()
+    assert line.states() == {"x": "ABORTED", "r": "UNKNOWN"}
+    line.hear(running("x"), running("r"))
+    assert line.asked(size=1) == [["r"], ["x"]]
 
 
 # What an answer changes.
@@ -229,7 +262,7 @@ def test_an_error_item_makes_an_unfinished_export_unknown_at_once(answer: Outcom
     line = Line()
     line.watch({"b": ["x"]})
     line.hear(running("x"))
-    line.learn({"x": answer})
+    line.record({"x": answer})
     now = line.known()["x"]
     assert (now.state, now.failure) == ("UNKNOWN", answer)
     assert now.export == running("x")
@@ -243,7 +276,7 @@ def test_silence_of_an_answer_changes_nothing() -> None:
     line = Line()
     line.watch({"b": ["x"]})
     line.hear(running("x"))
-    line.learn({})
+    line.record({})
     assert line.states() == {"x": "RUNNING"}
 
 
@@ -255,9 +288,9 @@ def test_a_finished_export_stays_finished(export: Export, answer: Outcome) -> No
     line.watch({"b": ["x"]})
     line.hear(export)
     before = line.known()
-    line.learn({"x": answer})
+    line.record({"x": answer})
     line.clock.pass_by(1000)
-    line.age()
+    line.expire()
     assert line.known() == before
 
 
@@ -288,6 +321,19 @@ def test_a_finished_export_without_a_time_finished_when_it_was_first_seen_finish
     assert line.known()["x"].export == failed("x", 7.0)
 
 
+def test_a_failure_that_comes_back_begins_anew() -> None:
+    """An export that ran again failed again: the second failure has its own time."""
+    line = Line()
+    line.watch({"b": ["x"]})
+    line.hear(failed("x", None))
+    line.clock.pass_by(60)
+    # An odd answer: it runs and has a time of finish.
+    line.hear(replace(running("x"), finished=7.0))
+    line.clock.pass_by(60)
+    line.hear(failed("x", None))
+    assert line.known()["x"].export == failed("x", line.clock.time())
+
+
 # Age.
 
 
@@ -298,10 +344,10 @@ def test_a_state_is_shown_for_max_age_and_then_unknown(max_age: float) -> None:
     line.watch({"b": ["x", "y"]})
     line.hear(running("x"), completed("y"))
     line.clock.pass_by(max_age)
-    line.age()
+    line.expire()
     assert line.states() == {"x": "RUNNING", "y": "COMPLETED"}
     line.clock.pass_by(0.25)
-    line.age()
+    line.expire()
     assert line.states() == {"x": "UNKNOWN", "y": "COMPLETED"}
     assert line.known()["x"].export == running("x")
     line.hear(running("x"))
@@ -315,7 +361,7 @@ def test_what_a_scrape_has_heard_itself_is_not_old() -> None:
     began = line.clock.monotonic()
     line.hear(running("x"))
     line.clock.pass_by(9)
-    line.age(since=began)
+    line.expire(since=began)
     assert line.states() == {"x": "RUNNING"}
 
 
@@ -326,10 +372,10 @@ def test_age_is_not_measured_on_the_wall_clock(jump: float) -> None:
     line.watch({"b": ["x"]})
     line.hear(running("x"))
     line.clock.unix += jump
-    line.age()
+    line.expire()
     assert line.states() == {"x": "RUNNING"}
     line.clock.pass_by(301)
-    line.age()
+    line.expire()
     assert line.states() == {"x": "UNKNOWN"}
 
 
@@ -339,14 +385,14 @@ def test_the_oldest_answer_is_that_of_the_unfinished() -> None:
     line.watch({"a": ["x", "y"], "b": ["z"], "c": ["n"], "d": ["l"]})
     first = line.clock.time()
     line.hear(running("x"), running("y"), completed("z"))
-    assert line.knowledge.oldest_answers() == {"a": first}
+    assert line.tracked.oldest_answers() == {"a": first}
     line.clock.pass_by(10)
     line.hear(running("y"))
-    assert line.knowledge.oldest_answers() == {"a": first}
+    assert line.tracked.oldest_answers() == {"a": first}
     line.hear(running("x"))
-    assert line.knowledge.oldest_answers() == {"a": first + 10}
+    assert line.tracked.oldest_answers() == {"a": first + 10}
     line.hear(failed("x"), completed("y"))
-    assert line.knowledge.oldest_answers() == {}
+    assert line.tracked.oldest_answers() == {}
 
 
 @pytest.mark.parametrize(("answer", "remains"), [(NOT_FOUND, False), (BROKEN, True), (None, True)])
@@ -357,10 +403,10 @@ def test_an_error_item_is_no_answer_for_an_export(answer: Outcome, *, remains: b
     first = line.clock.time()
     line.hear(running("x"))
     line.clock.pass_by(10)
-    plan = line.knowledge.plan(100)
-    line.learn({"x": answer})
-    line.knowledge.settle(plan[0], [])
-    assert line.knowledge.oldest_answers() == ({"b": first} if remains else {})
+    plan = line.plan(100)
+    line.record({"x": answer})
+    line.requeue(plan[0], [])
+    assert line.tracked.oldest_answers() == ({"b": first} if remains else {})
 
 
 def test_an_answer_for_an_id_that_was_unknown_meanwhile_does_not_come_back() -> None:
@@ -369,10 +415,10 @@ def test_an_answer_for_an_id_that_was_unknown_meanwhile_does_not_come_back() -> 
     line.watch({"b": ["x"]})
     line.hear(running("x"))
     for answer in (NOT_FOUND, BROKEN):
-        plan = line.knowledge.plan(100)
-        line.learn({"x": answer})
-        line.knowledge.settle(plan[0], [])
-    assert line.knowledge.oldest_answers() == {}
+        plan = line.plan(100)
+        line.record({"x": answer})
+        line.requeue(plan[0], [])
+    assert line.tracked.oldest_answers() == {}
 
 
 # What a scrape costs.
@@ -398,15 +444,15 @@ def test_a_scrape_looks_at_nobody_but_whom_it_asks() -> None:
     done = [Counted(export_id) for export_id in ids(1000, "done")]
     line.watch({"b": [*done, *ids(100)]})
     line.hear(*(replace(completed("x"), id=i) for i in done), *map(running, ids(100)))
-    line.knowledge.batches()
+    line.tracked.batches()
     for export_id in done:
         export_id.looked_up = 0
     line.clock.pass_by(60)
     line.hear(*map(pending, ids(100)))
-    line.age()
-    line.knowledge.oldest_answers()
+    line.expire()
+    line.tracked.oldest_answers()
     assert [export_id for export_id in done if export_id.looked_up] == []
-    line.knowledge.batches()
+    line.tracked.batches()
     assert sum(export_id.looked_up for export_id in done) <= BLOCK_SIZE
 
 
@@ -421,10 +467,10 @@ def test_a_completed_export_retires_after_the_retention() -> None:
     before = line.batch().totals
     line.clock.pass_by(DAY - 1)
     line.hear(running("r"))
-    line.age()
+    line.expire()
     assert not line.known()["x"].retired
     line.clock.pass_by(1)
-    line.age()
+    line.expire()
     assert {i for i, watched in line.known().items() if watched.retired} == {"x"}
     assert line.batch().totals == before
 
@@ -435,7 +481,7 @@ def test_without_a_retention_nothing_retires() -> None:
     line.watch({"b": ["x"]})
     line.hear(completed("x", 0.0))
     line.clock.pass_by(1000 * DAY)
-    line.age()
+    line.expire()
     assert not line.known()["x"].retired
 
 
@@ -457,7 +503,7 @@ def test_a_retired_export_that_is_corrected_is_shown_again() -> None:
     line.hear(completed("x", line.clock.time()))
     assert not line.known()["x"].retired
     line.clock.pass_by(DAY)
-    line.age()
+    line.expire()
     assert line.known()["x"].retired
 
 
@@ -468,10 +514,10 @@ def test_a_correction_of_the_time_moves_the_retirement() -> None:
     line.hear(completed("x", line.clock.time()))
     line.hear(completed("x", line.clock.time() + 100))
     line.clock.pass_by(DAY)
-    line.age()
+    line.expire()
     assert not line.known()["x"].retired
     line.clock.pass_by(100)
-    line.age()
+    line.expire()
     assert line.known()["x"].retired
 
 
@@ -482,13 +528,13 @@ def test_a_wall_clock_that_was_wrong_takes_no_series_for_good() -> None:
     done = completed("x", line.clock.time())
     line.hear(done)
     line.clock.unix += 2 * DAY
-    line.age()
+    line.expire()
     assert line.known()["x"].retired
     line.clock.unix -= 2 * DAY
     line.hear(done)
     assert not line.known()["x"].retired
     line.clock.pass_by(DAY)
-    line.age()
+    line.expire()
     assert line.known()["x"].retired
 
 
@@ -502,7 +548,7 @@ def test_a_retired_export_that_changed_while_the_clock_was_back_retires_again() 
     line.hear(replace(done, size=5))
     assert not line.known()["x"].retired
     line.clock.unix += DAY
-    line.age()
+    line.expire()
     assert line.known()["x"].retired
 
 
@@ -513,7 +559,7 @@ def test_an_export_that_is_no_longer_watched_does_not_retire() -> None:
     line.hear(completed("x", line.clock.time()))
     line.watch({"b": ["y"]})
     line.clock.pass_by(2 * DAY)
-    line.age()
+    line.expire()
     line.watch({"b": ["x", "y"]})
     assert line.states() == {"x": "UNKNOWN", "y": "UNKNOWN"}
 
@@ -530,8 +576,8 @@ def test_thousands_of_scrapes_leave_nothing_behind() -> None:
         done = [completed(f"e0000{i}", 1_700_000_000.0) for i in range(8)]
         done[0] = replace(done[0], size=number)
         line.hear(*done, running("e00008"), completed("e00009", None))
-        line.learn({"e00010": BROKEN, "e00011": NOT_FOUND})
-        line.age()
+        line.record({"e00010": BROKEN, "e00011": NOT_FOUND})
+        line.expire()
         line.batch()
 
     tracemalloc.start()
@@ -547,12 +593,41 @@ def test_thousands_of_scrapes_leave_nothing_behind() -> None:
     assert after - before < 4096
 
 
+def test_times_that_change_with_every_answer_take_no_memory() -> None:
+    """An API that names another time of finish on each scrape does not fill the memory."""
+    line = Line(retention=DAY)
+    line.watch({"b": ids(100)})
+    line.hear(*map(completed, ids(100)))
+
+    def scrape(number: int) -> None:
+        line.clock.pass_by(1)
+        line.hear(*(completed(i, line.clock.time() - number % 7) for i in ids(100)))
+        line.expire()
+        line.batch()
+
+    tracemalloc.start()
+    try:
+        for number in range(20):
+            scrape(number)
+        before, _ = tracemalloc.get_traced_memory()
+        for number in range(200):
+            scrape(number)
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    # 20,000 entries would be over 2 MB.
+    assert after - before < 300_000
+    line.clock.pass_by(DAY + 1)
+    line.expire()
+    assert all(watched.retired for watched in line.known().values())
+
+
 # A changed watchlist.
 
 
 def objects(line: Line) -> dict[str, list[Block]]:
     """Return the blocks of each batch."""
-    return {batch.name: list(batch.blocks) for batch in line.knowledge.batches()}
+    return {batch.name: list(batch.blocks) for batch in line.tracked.batches()}
 
 
 def test_exports_stand_in_blocks_of_one_batch() -> None:
@@ -615,11 +690,11 @@ def test_an_answer_that_says_the_same_again_changes_nothing() -> None:
         "r": running("r"),
         "x": NOT_FOUND,
     }
-    line.learn(answer)
+    line.record(answer)
     before = line.batch()
     line.clock.pass_by(60)
-    line.learn(answer)
-    line.age()
+    line.record(answer)
+    line.expire()
     assert line.batch() is before
 
 
@@ -628,9 +703,9 @@ def test_a_watchlist_that_says_the_same_again_changes_nothing() -> None:
     line = Line()
     line.watch({"a": ids(BLOCK_SIZE + 1), "b": ["x"], "c": []}, ["x"])
     line.hear(failed("x"))
-    before = line.knowledge.batches()
+    before = line.tracked.batches()
     line.watch({"a": ids(BLOCK_SIZE + 1), "b": ["x"], "c": []}, ["x"])
-    assert all(now is then for now, then in zip(line.knowledge.batches(), before, strict=True))
+    assert all(now is then for now, then in zip(line.tracked.batches(), before, strict=True))
 
 
 def test_an_added_id_changes_the_last_block_of_its_batch_only() -> None:
@@ -652,24 +727,14 @@ def test_what_changed_before_the_watchlist_did_is_shown() -> None:
     """An answer and an edit between two looks at the batches both have their effect."""
     line = Line()
     line.watch({"a": ["x"], "b": ["y"]})
-    line.learn({"x": failed("x")})
+    line.record({"x": failed("x")})
     line.watch({"a": ["x"], "b": ["y"], "c": ["z"]})
     assert line.states() == {"x": "FAILED", "y": "UNKNOWN", "z": "UNKNOWN"}
     assert line.batch("a").totals.states["FAILED"] == 1
 
 
-def test_what_an_id_that_left_was_last_answered_for_is_forgotten() -> None:
-    """If it comes back while nobody answers, no answer for it counts."""
-    line = Line()
-    line.watch({"b": ["x", "y"]})
-    line.hear(running("x"))
-    line.watch({"b": ["y"]})
-    line.watch({"b": ["x", "y"]})
-    assert line.knowledge.oldest_answers() == {}
-
-
-def test_a_removed_id_is_gone_at_once() -> None:
-    """It is in no total, has no series, is not asked any more, and begins anew if it comes back."""
+def test_an_id_that_left_is_gone_at_once() -> None:
+    """It is in no total, has no series and is not asked any more."""
     line = Line()
     line.watch({"a": ["x", "y", "z"], "b": ["w"]})
     line.hear(running("x"), completed("y"))
@@ -677,9 +742,102 @@ def test_a_removed_id_is_gone_at_once() -> None:
     assert line.states() == {"z": "UNKNOWN"}
     assert line.batch("a").totals.watched == 1
     assert line.asked() == [["z"]]
-    line.watch({"a": ["x", "y", "z"]})
-    assert line.states() == {"x": "UNKNOWN", "y": "UNKNOWN", "z": "UNKNOWN"}
-    assert line.knowledge.oldest_answers() == {}
+    assert line.tracked.oldest_answers() == {}
+
+
+def test_an_id_that_comes_back_soon_is_known() -> None:
+    """A file that is replaced, renamed or moved costs no state and no time of a failure."""
+    line = Line(retention=DAY)
+    line.watch({"a": ["x", "y", "f", "z"]})
+    old = completed("y", line.clock.time() - 2 * DAY)
+    line.hear(running("x"), old, failed("f", None))
+    line.expire()
+    before = line.known()
+    answered, seen = line.tracked.oldest_answers()["a"], line.clock.time()
+    line.watch({"a": ["z"]})
+    line.clock.pass_by(60)
+    line.watch({"a": ["z"], "b": ["x", "y", "f"]}, acknowledged=["f"])
+    line.expire()
+    after = line.known()
+    assert after.pop("f") == replace(before.pop("f"), acknowledged=True)
+    assert after == before
+    assert line.tracked.oldest_answers() == {"b": answered}
+    assert line.asked(size=2) == [["x", "z"]]
+    line.hear(failed("f", None))
+    assert line.known()["f"].export == failed("f", seen)
+
+
+def test_an_id_that_comes_back_is_not_fresher_than_its_last_answer() -> None:
+    """The time that it was away counts for max-age."""
+    line = Line(max_age=300)
+    line.watch({"b": ["x", "y"]})
+    line.hear(running("x"), running("y"))
+    line.watch({"b": ["y"]})
+    line.clock.pass_by(301)
+    line.watch({"b": ["x", "y"]})
+    line.expire()
+    assert line.states() == {"x": "UNKNOWN", "y": "UNKNOWN"}
+
+
+def test_an_id_that_was_away_for_over_an_hour_begins_anew() -> None:
+    """Nothing is kept for ever of what nobody watches."""
+    line = Line()
+    for seconds in (REMEMBER_SECONDS, REMEMBER_SECONDS + 1):
+        line.watch({"b": ["x", "y"]})
+        line.hear(completed("x"))
+        line.watch({"b": ["y"]})
+        line.clock.pass_by(seconds)
+        line.watch({"b": ["x", "y"]})
+        known = seconds == REMEMBER_SECONDS
+        assert line.states()["x"] == ("COMPLETED" if known else "UNKNOWN")
+    line.hear(completed("x"))
+    line.watch({"b": ["y"]})
+    line.clock.pass_by(REMEMBER_SECONDS + 1)
+    line.watch({"b": ["y", "z"]})
+    line.clock.pass_by(-2)
+    line.watch({"b": ["x", "y", "z"]})
+    assert line.states()["x"] == "UNKNOWN"
+
+
+def test_an_answer_for_an_id_that_left_is_dropped() -> None:
+    """A call that was made before an edit may be answered after it."""
+    line = Line()
+    line.watch({"b": ["x", "y"]})
+    line.watch({"b": ["y"]})
+    line.record({"x": running("x"), "y": running("y")})
+    assert line.states() == {"y": "RUNNING"}
+
+
+def test_the_answer_to_a_later_call_stays() -> None:
+    """Of two calls in flight the one that began first may be answered last."""
+    line = Line()
+    line.watch({"b": ["x"]})
+    line.plan(100)
+    began = line.clock.monotonic()
+    line.clock.pass_by(1)
+    line.record({"x": completed("x")})
+    for seconds in (1, 130):
+        line.clock.pass_by(seconds)
+        line.plan(100)
+        now, unix = line.clock.monotonic(), line.clock.time()
+        line.tracked.record({"x": running("x")}, asked=began, monotonic=now, unix=unix)
+        assert line.states() == {"x": "COMPLETED"}
+    line.record({"x": running("x")})
+    assert line.states() == {"x": "RUNNING"}
+
+
+def test_the_order_of_calls_is_not_remembered_for_ever() -> None:
+    """No call lasts for minutes, so there is nothing to compare with."""
+    line = Line()
+    line.watch({"b": ids(1000)})
+    line.record({i: completed(i) for i in ids(1000)})
+    for _ in range(3):
+        line.clock.pass_by(121)
+        line.plan(100)
+    began = line.clock.monotonic() - 400
+    now, unix = line.clock.monotonic(), line.clock.time()
+    line.tracked.record({"e00000": failed("e00000")}, asked=began, monotonic=now, unix=unix)
+    assert line.states()["e00000"] == "FAILED"
 
 
 def test_an_id_that_moves_to_another_batch_takes_with_it_what_is_known() -> None:
@@ -691,7 +849,7 @@ def test_an_id_that_moves_to_another_batch_takes_with_it_what_is_known() -> None
     assert line.states() == {"x": "RUNNING", "y": "COMPLETED", "z": "RUNNING"}
     assert line.batch("a").totals.watched == 0
     assert line.batch("b").totals.states["RUNNING"] == 2
-    assert line.knowledge.oldest_answers() == {"b": line.clock.time()}
+    assert line.tracked.oldest_answers() == {"b": line.clock.time()}
     assert line.asked() == [["x", "z", "y"]]
 
 

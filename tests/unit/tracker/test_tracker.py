@@ -15,9 +15,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from exporter.cavatica.answer import MAX_CALLS, BulkResponse, RateLimit, Reason
 from exporter.cavatica.export import FINISHED, Export, LookupFailure
+from exporter.tracker.calls import BulkGet
 from exporter.tracker.snapshot import Snapshot, WatchedExport
 from exporter.tracker.states import ExportStates
-from exporter.tracker.tracker import BulkGet, Tracker
+from exporter.tracker.tracker import Tracker
 from exporter.watchlist.loader import WatchlistLoader
 from exporter.watchlist.watchlist import Watchlist
 from tests.support.fakes import (
@@ -54,8 +55,14 @@ class Scene:
         self, load: Callable[[], Watchlist], bulk_get: BulkGet, *, max_age: float = 300
     ) -> Tracker:
         """Make a tracker with the scene's clock and a quota share of one half."""
-        knowledge = ExportStates(max_age, 0)
-        return Tracker(load, bulk_get, knowledge, quota_share=0.5, clock=self.clock)
+        return Tracker(
+            load,
+            bulk_get,
+            ExportStates(max_age, 0),
+            quota_share=0.5,
+            render_seconds=40e-6,
+            clock=self.clock,
+        )
 
     def load(self) -> Watchlist:
         """Return the watchlist."""
@@ -255,7 +262,7 @@ def test_files_are_parsed_when_they_change_and_not_when_they_are_scraped(
     assert states(third) == {"a": "RUNNING", "b": "RUNNING", "c": "RUNNING"}
 
 
-# When the API does not answer as it should.
+# When API requests fail.
 
 
 def test_an_answer_that_is_not_complete_is_used_as_far_as_it_goes(scene: Scene) -> None:
@@ -318,23 +325,6 @@ def test_one_incomplete_answer_of_several_is_enough(scene: Scene) -> None:
     scene.watch({"b": everyone})
     scene.api.silent = {everyone[0]}
     assert not scene.scrape().up
-
-
-def test_an_unchanged_watchlist_is_not_taken_over_again() -> None:
-    """Nothing in a scrape walks over all that is watched."""
-
-    class Counting(ExportStates):
-        adopted = 0
-
-        def adopt(self, watchlist: Watchlist) -> None:
-            self.adopted += 1
-            super().adopt(watchlist)
-
-    scene, knowledge = Scene(), Counting(300, 0)
-    tracker = Tracker(scene.load, scene.api, knowledge, quota_share=0.5, clock=scene.clock)
-    for _ in range(3):
-        tracker.scrape(scene.clock.monotonic() + 10)
-    assert knowledge.adopted == 1
 
 
 @pytest.mark.parametrize("reason", ["timeout", "connection", "server_error", "invalid_response"])
@@ -693,6 +683,145 @@ def test_an_impatient_scrape_lets_old_states_be_unknown(
     assert states(first.result(PATIENCE)) == {"x": "RUNNING"}
 
 
+class StuckApi(FakeApi):
+    """Never answers the first call before the test lets it; treats others as the test says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stuck = threading.Event()
+        self.free = threading.Event()
+        self.other: Callable[[], None] = lambda: None
+
+    def __call__(self, ids: Sequence[str], deadline: float) -> BulkResponse:
+        """Answer, or wait to be let go."""
+        answer = super().__call__(ids, deadline)
+        if len(self.calls) > 1:
+            self.other()
+        else:
+            self.stuck.set()
+            assert self.free.wait(PATIENCE)
+        return answer
+
+
+@pytest.fixture
+def stuck(elsewhere: ThreadPoolExecutor) -> Iterator[StuckApi]:
+    """Return an API whose first call hangs until the end of the test."""
+    del elsewhere  # ends after this one
+    api = StuckApi()
+    yield api
+    api.free.set()
+
+
+# Long enough for another thread, short enough to wait for.
+SHORT = 0.2
+
+
+def stuck_scrape(
+    stuck: StuckApi, elsewhere: ThreadPoolExecutor, watched: Sequence[str] = "x"
+) -> tuple[Scene, Future[Snapshot]]:
+    """Return a scene in which the call of a patient scraper hangs."""
+    scene = Scene(stuck)
+    scene.watch({"b": list(watched)})
+    patient = elsewhere.submit(scene.scrape, 30)
+    assert stuck.stuck.wait(PATIENCE)
+    return scene, patient
+
+
+def test_an_impatient_scraper_makes_a_call_of_its_own(
+    stuck: StuckApi, elsewhere: ThreadPoolExecutor
+) -> None:
+    """Where the call of a patient one hangs, it learns whether the API answers, and what."""
+    scene, patient = stuck_scrape(stuck, elsewhere)
+    scene.clock.pass_by(1)
+    stuck.say(completed("x"))
+    snapshot = scene.scrape(SHORT)
+    assert (snapshot.up, snapshot.api_calls, states(snapshot)) == (True, 1, {"x": "COMPLETED"})
+    assert snapshot.last_success == scene.clock.time()
+    # Each impatient scrape has its own.
+    assert scene.scrape(SHORT).api_calls == 1
+    scene.clock.pass_by(1)
+    assert not patient.done()
+    stuck.free.set()
+    # The hanging call began first: its answer is older.
+    assert states(patient.result(PATIENCE)) == {"x": "COMPLETED"}
+
+
+def test_an_impatient_scraper_has_a_verdict_of_its_own(
+    stuck: StuckApi, elsewhere: ThreadPoolExecutor
+) -> None:
+    """A failure of its call is its own, and shows what is known."""
+    scene, _ = stuck_scrape(stuck, elsewhere)
+    stuck.failure = error("timeout")
+    snapshot = scene.scrape(SHORT)
+    assert (snapshot.up, snapshot.api_calls, states(snapshot)) == (False, 1, {"x": "UNKNOWN"})
+
+
+def test_an_impatient_scraper_makes_one_call_at_most(
+    stuck: StuckApi, elsewhere: ThreadPoolExecutor
+) -> None:
+    """It asks the first hundred, and nobody where nothing is watched."""
+    scene, _ = stuck_scrape(stuck, elsewhere, ids(150))
+    assert scene.scrape(SHORT).up
+    assert stuck.calls[1] == list(ids(100))
+
+    def load() -> Watchlist:
+        loading.set()
+        assert stuck.free.wait(PATIENCE)
+        return scene.watchlist
+
+    loading = threading.Event()
+    tracker = scene.track(load, stuck)
+    elsewhere.submit(tracker.scrape, scene.clock.monotonic() + 30)
+    assert loading.wait(PATIENCE)
+    snapshot = tracker.scrape(scene.clock.monotonic() + SHORT)
+    assert (snapshot.up, snapshot.api_calls, snapshot.batches) == (True, 0, ())
+
+
+def test_impatient_scrapers_share_a_call(stuck: StuckApi, elsewhere: ThreadPoolExecutor) -> None:
+    """However many there are, there is one call beside the hanging one."""
+    scene, _ = stuck_scrape(stuck, elsewhere)
+    began, go = threading.Event(), threading.Event()
+
+    def wait() -> None:
+        began.set()
+        assert go.wait(PATIENCE)
+
+    stuck.other = wait
+    first = elsewhere.submit(scene.scrape, SHORT)
+    assert began.wait(PATIENCE)
+    # This one cannot wait for it.
+    assert not scene.scrape(0).up
+    deadline = Deadline(scene.clock.monotonic() + 1)
+    second = elsewhere.submit(scene.tracker.scrape, deadline)
+    for _ in range(2):
+        # First it waits for the patient scrape, then for the impatient one.
+        assert deadline.reckoned.wait(PATIENCE)
+        deadline.reckoned.clear()
+    go.set()
+    assert first.result(PATIENCE).api_calls == 1
+    assert (second.result(PATIENCE).up, second.result(PATIENCE).api_calls) == (True, 0)
+    assert len(stuck.calls) == 2
+
+
+def test_a_defect_in_a_call_beside_another_wedges_nothing(
+    stuck: StuckApi, elsewhere: ThreadPoolExecutor
+) -> None:
+    """The next impatient scrape makes its call."""
+    scene, _ = stuck_scrape(stuck, elsewhere)
+    stuck.failure = RuntimeError("a defect")
+    with pytest.raises(RuntimeError, match="a defect"):
+        scene.scrape(SHORT)
+    stuck.failure = None
+    assert scene.scrape(SHORT).up
+
+
+def test_a_preview_asks_nobody(scene: Scene) -> None:
+    """It loads the watchlist, so that what is known can be rendered before the first scrape."""
+    snapshot = scene.tracker.preview()
+    assert (snapshot.up, snapshot.api_calls, states(snapshot)) == (False, 0, {"x": "UNKNOWN"})
+    assert (scene.api.calls, snapshot.watchlist) == ([], scene.watchlist)
+
+
 def test_a_scrape_after_another_is_one_of_its_own(scene: Scene) -> None:
     """Results are shared with those who wait, and never kept for those who come later."""
     assert scene.scrape() is not scene.scrape()
@@ -801,7 +930,7 @@ def test_a_hold_without_a_refusal_is_logged(scene: Scene, caplog: pytest.LogCapt
     assert record.__dict__["err"] == "rate_limited: no call until the account has some left"
     scene.clock.pass_by(301)
     scene.scrape()
-    assert caplog.records[-1].getMessage() == "the API answers again"
+    assert caplog.records[-1].getMessage() == "API requests succeed again"
 
 
 def test_an_answer_that_is_not_complete_is_logged(

@@ -42,7 +42,13 @@ class Api:
 def tracker_of(ids: int, api: Api) -> Tracker:
     """A tracker of so many exports."""
     watchlist = Watchlist(batches={"b": tuple(f"e{number}" for number in range(ids))})
-    return Tracker(lambda: watchlist, api, ExportStates(300, 0), quota_share=1, clock=time)
+    return Tracker(
+        lambda: watchlist,
+        api,
+        ExportStates(300, 0),
+        quota_share=1,
+        clock=time,
+    )
 
 
 @pytest.mark.parametrize("ids", [120, 900])

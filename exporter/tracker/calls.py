@@ -1,0 +1,189 @@
+"""The API calls of one scrape: side by side, as far as deadline and rate limit allow."""
+
+import functools
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent import futures
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+from exporter import background
+from exporter.cavatica.answer import MAX_CALLS, ApiError, BulkResponse
+from exporter.clock import Clock
+from exporter.tracker.rate_limit import RateLimiter
+
+# After these failures further calls are pointless until one succeeds.
+_HOPELESS: Final = frozenset({"auth", "rate_limited", "maintenance"})
+
+_INCOMPLETE: Final = "invalid_response: the items do not account for every ID asked"
+_ON_HOLD: Final = "rate_limited: no call until the account has some left"
+
+_log = logging.getLogger(__name__)
+
+
+class BulkGet(Protocol):
+    """Queries the API: `exporter.cavatica.client.Client.bulk_get`."""
+
+    def __call__(self, ids: Sequence[str], deadline: float) -> BulkResponse:
+        """Raise `ApiError` if there is no usable answer."""
+
+
+@dataclass(slots=True)
+class ScrapeCalls:
+    """The calls of one scrape.
+
+    Attributes:
+        pending: Calls that were not made yet.
+        deadline: Monotonic time at which the answer to the scraper must be ready.
+        asked: The IDs of the calls that were made.
+        failures: Failures of the calls.
+        complete: Whether the other answers accounted for every ID.
+        hit_deadline: Whether the deadline prevented calls.
+        requests: HTTP requests sent.
+    """
+
+    pending: deque[list[str]]
+    deadline: float
+    asked: list[str] = field(default_factory=list)
+    failures: list[ApiError] = field(default_factory=list)
+    complete: bool = True
+    hit_deadline: bool = False
+    requests: int = 0
+
+    @property
+    def not_asked(self) -> list[str]:
+        """The IDs of the calls that were not made."""
+        return [export_id for ids in self.pending for export_id in ids]
+
+    @property
+    def rate_limited(self) -> bool:
+        """Whether there was no call because the account has none left."""
+        return bool(self.pending) and not self.asked and not self.hit_deadline
+
+    @property
+    def up(self) -> bool:
+        """Whether all went well; calls postponed by the quota share do not count."""
+        return self.complete and not (self.failures or self.hit_deadline or self.rate_limited)
+
+    @property
+    def out_of_time(self) -> bool:
+        """Whether more time could have helped."""
+        return self.hit_deadline or any(failure.reason == "timeout" for failure in self.failures)
+
+
+class Caller:
+    """Makes the calls of scrapes.
+
+    Args:
+        bulk_get: Queries the API for up to `MAX_IDS` exports.
+        record: Called with each answer and the monotonic time at which its call began.
+        quota_share: The part of the account's rate limit that may be used, from 0 to 1.
+        render_seconds: Seconds that rendering one export takes: calls end so much earlier.
+        clock: Wall clock and monotonic clock.
+    """
+
+    def __init__(
+        self,
+        bulk_get: BulkGet,
+        record: Callable[[BulkResponse, float], None],
+        *,
+        quota_share: float,
+        render_seconds: float,
+        clock: Clock,
+    ) -> None:
+        self._bulk_get = bulk_get
+        self._record = record
+        self._render_seconds = render_seconds
+        self._clock = clock
+        self._is_hopeless = False
+        # Done when no call is waited for any more.
+        self._ended: futures.Future[None] = futures.Future()
+        # A scrape may make a call beside another scrape.
+        self._lock = threading.Lock()
+        self.rate_limiter = RateLimiter(quota_share, clock)
+        #: Why the last calls failed, in words that are safe to show, or None.
+        self.problem: str | None = None
+
+    def end(self) -> None:
+        """Wait for no call any more, now or later; to be called once."""
+        self._ended.set_result(None)
+
+    def make(self, calls: ScrapeCalls) -> None:
+        """Make the calls, some side by side."""
+        in_flight: dict[futures.Future[BulkResponse], float] = {}
+        while True:
+            while self._may_ask(calls, len(in_flight)):
+                ids = calls.pending.popleft()
+                calls.asked += ids
+                began = self._clock.monotonic()
+                in_flight[self._start(ids, self._end_of_calls(calls))] = began
+            if not in_flight:
+                break
+            awaited: list[futures.Future[Any]] = [*in_flight, self._ended]
+            futures.wait(awaited, return_when=futures.FIRST_COMPLETED)
+            done = [future for future in in_flight if future.done()]
+            if not done:
+                calls.hit_deadline = True
+                break
+            for future in done:
+                self._take(calls, future, in_flight.pop(future))
+        if calls.asked or calls.rate_limited:
+            self._report(calls)
+
+    def _start(self, ids: Sequence[str], deadline: float) -> "futures.Future[BulkResponse]":
+        """Make a call in a thread that the process does not wait for at its end."""
+        call = functools.partial(self._bulk_get, ids, deadline)
+        try:
+            return background.start(call, "scrape")
+        except RuntimeError:
+            # The system has no thread left: make the call in this one, and let others wait.
+            return background.run(call)
+
+    def _may_ask(self, calls: ScrapeCalls, in_flight: int) -> bool:
+        if not calls.pending or in_flight == MAX_CALLS:
+            return False
+        if calls.asked:
+            limiter = self.rate_limiter
+            allowed = not self._is_hopeless and limiter.allows_additional_call(in_flight)
+        else:
+            allowed = self.rate_limiter.allows_first_call()
+        is_over = self._clock.monotonic() >= self._end_of_calls(calls)
+        calls.hit_deadline = allowed and (self._ended.done() or is_over)
+        return allowed and not calls.hit_deadline
+
+    def _take(
+        self, calls: ScrapeCalls, future: "futures.Future[BulkResponse]", began: float
+    ) -> None:
+        try:
+            answer = future.result()
+        except ApiError as error:
+            calls.failures.append(error)
+            calls.requests += error.requests
+            with self._lock:
+                self._is_hopeless |= error.reason in _HOPELESS
+                self.rate_limiter.update(error)
+            return
+        calls.requests += answer.requests
+        calls.complete &= answer.complete
+        with self._lock:
+            self._is_hopeless = False
+            self.rate_limiter.update(answer)
+        self._record(answer, began)
+
+    def _end_of_calls(self, calls: ScrapeCalls) -> float:
+        return calls.deadline - self._render_seconds * len(calls.asked)
+
+    def _report(self, calls: ScrapeCalls) -> None:
+        """Log a failure when it begins or changes, and its end."""
+        problem = None if calls.complete else _INCOMPLETE
+        if calls.rate_limited:
+            problem = self.problem or _ON_HOLD
+        elif calls.failures:
+            problem = f"{calls.failures[0].reason}: {calls.failures[0]}"
+        if problem is not None and problem != self.problem:
+            _log.warning("API request failed", extra={"err": problem})
+        if problem is None and self.problem is not None:
+            _log.info("API requests succeed again")
+        self.problem = problem

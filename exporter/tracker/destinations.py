@@ -1,0 +1,83 @@
+"""Which FAILED exports were made good: their file arrived at the same place by a later one."""
+
+from collections.abc import Iterable, Mapping
+
+from exporter.cavatica.export import COMPLETED, FAILED, FINISHED
+from exporter.tracker.snapshot import WatchedExport
+
+
+class Destinations:
+    """The finished exports of every destination."""
+
+    def __init__(self) -> None:
+        # Nearly every destination has one export, so a set is kept only for those with more. A
+        # dict is a set here whose order does not change from run to run.
+        self._finished: dict[int, str | dict[str, None]] = {}
+        self._changed: set[int] = set()
+
+    def rebuild(self, exports: Iterable[WatchedExport]) -> None:
+        """Take over these exports and no others."""
+        self._finished = {}
+        self._changed.clear()
+        for watched in exports:
+            self._add(watched)
+
+    def replace(self, before: WatchedExport, after: WatchedExport) -> None:
+        """Note that an export changed."""
+        old, new = _destination(before), _destination(after)
+        if old != new:
+            self._discard(before)
+            self._add(after)
+        elif new is not None and isinstance(self._finished[new], dict):
+            self._changed.add(new)
+
+    def changes(self, states: Mapping[str, WatchedExport]) -> list[tuple[WatchedExport, bool]]:
+        """Return the FAILED exports that are superseded now, or are not any more."""
+        changes = []
+        for destination in self._changed:
+            ids = self._finished.get(destination, {})
+            exports = [states[i] for i in ([ids] if isinstance(ids, str) else ids)]
+            arrived = max(
+                (_finished(each) for each in exports if each.state == COMPLETED), default=0.0
+            )
+            for each in exports:
+                superseded = each.state == FAILED and _finished(each) < arrived
+                if each.superseded != superseded:
+                    changes.append((each, superseded))
+        self._changed.clear()
+        return changes
+
+    def _add(self, watched: WatchedExport) -> None:
+        if (destination := _destination(watched)) is None:
+            return
+        if watched.superseded:
+            # The export that made it good may be gone.
+            self._changed.add(destination)
+        others = self._finished.setdefault(destination, watched.id)
+        if isinstance(others, str):
+            if others == watched.id:
+                return
+            others = self._finished[destination] = {others: None}
+        others[watched.id] = None
+        self._changed.add(destination)
+
+    def _discard(self, watched: WatchedExport) -> None:
+        if (destination := _destination(watched)) is None:
+            return
+        ids = self._finished[destination]
+        if isinstance(ids, dict):
+            del ids[watched.id]
+            self._changed.add(destination)
+        if not isinstance(ids, dict) or not ids:
+            del self._finished[destination]
+
+
+def _destination(watched: WatchedExport) -> int | None:
+    """Return the destination of a finished export."""
+    if watched.export is None or watched.state not in FINISHED:
+        return None
+    return watched.export.destination
+
+
+def _finished(watched: WatchedExport) -> float:
+    return (watched.export and watched.export.finished) or 0.0

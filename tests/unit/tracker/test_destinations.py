@@ -1,0 +1,162 @@
+"""Which failures were made good, and when a failure is open again."""
+
+import itertools
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.cavatica.export import Export
+from exporter.tracker.snapshot import WatchedExport
+from exporter.tracker.states import ExportStates
+from tests.support.fakes import FakeClock, completed, failed, pending, running, watch
+from tests.support.hypothesis_examples import examples
+
+PLACE, ELSEWHERE = 1, 2
+
+
+class Line:
+    """States of exports that go to the same destinations."""
+
+    def __init__(self, *ids: str) -> None:
+        self.clock = FakeClock()
+        self.states = ExportStates(300, 0)
+        self.watch(*ids)
+
+    def watch(self, *ids: str) -> None:
+        """Watch these IDs."""
+        self.states.update_watchlist(watch({"b": ids}), monotonic=self.clock.monotonic())
+
+    def hear(self, *exports: Export) -> None:
+        """Take over these answers."""
+        now, unix = self.clock.monotonic(), self.clock.time()
+        outcomes = {export.id: export for export in exports}
+        self.states.record(outcomes, asked=now, monotonic=now, unix=unix)
+
+    def known(self) -> dict[str, WatchedExport]:
+        """Return everything known, by ID."""
+        [batch] = self.states.batches()
+        return {watched.id: watched for block in batch.blocks for watched in block.exports}
+
+    def superseded(self) -> set[str]:
+        """Return the IDs of the failures that were made good; the total agrees."""
+        found = {watched.id for watched in self.known().values() if watched.superseded}
+        [batch] = self.states.batches()
+        assert batch.totals.superseded == len(found)
+        return found
+
+
+def to(destination: int | None, export: Export) -> Export:
+    """Return the export with this destination."""
+    return replace(export, destination=destination)
+
+
+def test_a_failure_is_superseded_when_its_file_arrived_later() -> None:
+    """In whichever order the two are answered for."""
+    answers = [to(PLACE, failed("old", 10.0)), to(PLACE, completed("new", 20.0))]
+    for order in itertools.permutations(answers):
+        line = Line("old", "new")
+        for answer in order:
+            line.hear(answer)
+        assert line.superseded() == {"old"}
+        assert line.known()["old"].state == "FAILED"
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (to(PLACE, failed("old", 10.0)), to(ELSEWHERE, completed("new", 20.0))),
+        (to(None, failed("old", 10.0)), to(None, completed("new", 20.0))),
+        (to(PLACE, failed("old", 10.0)), to(PLACE, failed("new", 20.0))),
+        (to(PLACE, failed("old", 10.0)), to(PLACE, running("new"))),
+        (to(PLACE, failed("old", 20.0)), to(PLACE, completed("new", 10.0))),
+        (to(PLACE, failed("old", 20.0)), to(PLACE, completed("new", 20.0))),
+    ],
+    ids=["elsewhere", "unknown destination", "fails again", "runs", "earlier", "at the same time"],
+)
+def test_nothing_else_makes_a_failure_good(old: Export, new: Export) -> None:
+    """The file must have arrived, at the same place, after the failure."""
+    line = Line("old", "new")
+    line.hear(old, new)
+    assert line.superseded() == set()
+
+
+def test_two_failures_and_a_repeat() -> None:
+    """A repeat that fails is no repair; the one that completes makes all before it good."""
+    line = Line("a", "b", "c", "d")
+    line.hear(to(PLACE, failed("a", 10.0)), to(PLACE, failed("b", 20.0)))
+    line.hear(to(PLACE, completed("c", 30.0)), to(PLACE, failed("d", 40.0)))
+    assert line.superseded() == {"a", "b"}
+
+
+def test_a_failure_is_open_again_when_the_api_takes_the_repeat_back() -> None:
+    """The repeat runs again, went elsewhere, or the failure itself is corrected."""
+    line = Line("old", "new")
+    for answer in (
+        to(PLACE, failed("new", 20.0)),
+        to(PLACE, running("new")),
+        to(ELSEWHERE, completed("new", 20.0)),
+        to(PLACE, completed("new", 5.0)),
+    ):
+        line.hear(to(PLACE, failed("old", 10.0)), to(PLACE, completed("new", 20.0)))
+        assert line.superseded() == {"old"}
+        line.hear(answer)
+        assert line.superseded() == set()
+    for answer in (to(PLACE, pending("old")), to(ELSEWHERE, failed("old", 10.0))):
+        line.hear(to(PLACE, failed("old", 10.0)), to(PLACE, completed("new", 20.0)))
+        assert line.superseded() == {"old"}
+        line.hear(answer)
+        assert line.superseded() == set()
+
+
+def test_a_failure_is_open_again_when_the_repeat_is_not_watched_any_more() -> None:
+    """After a restart, or on a second exporter, nobody could know of it either."""
+    line = Line("old", "new")
+    line.hear(to(PLACE, failed("old", 10.0)), to(PLACE, completed("new", 20.0)))
+    assert line.superseded() == {"old"}
+    line.watch("old")
+    assert line.superseded() == set()
+    line.watch("old", "new")
+    assert line.superseded() == {"old"}
+
+
+def test_a_repeat_without_a_time_finished_when_it_was_first_seen() -> None:
+    """The API need not give times."""
+    line = Line("old", "new")
+    line.hear(to(PLACE, failed("old", None)))
+    line.clock.pass_by(60)
+    line.hear(to(PLACE, completed("new", None)))
+    assert line.superseded() == {"old"}
+
+
+IDS = ["a", "b", "c", "d"]
+ANSWERS = st.builds(
+    lambda kind, name, time, place: to(place, kind(name, time)),
+    st.sampled_from([completed, failed, lambda name, _: running(name)]),
+    st.sampled_from(IDS),
+    st.sampled_from([10.0, 20.0, 30.0]),
+    st.sampled_from([PLACE, ELSEWHERE, None]),
+)
+
+
+@examples(60)
+@given(st.lists(ANSWERS | st.sets(st.sampled_from(IDS), min_size=1), max_size=12))
+def test_what_is_kept_is_what_a_walk_over_all_exports_finds(steps: list[Export | set[str]]) -> None:
+    """Whatever is answered and edited, in any order."""
+    line = Line(*IDS)
+    for step in steps:
+        if isinstance(step, Export):
+            line.hear(step)
+        else:
+            line.watch(*sorted(step))
+        exports = [watched.export for watched in line.known().values() if watched.export]
+        expected = {
+            old.id
+            for old in exports
+            for new in exports
+            if (old.state, new.state) == ("FAILED", "COMPLETED")
+            and old.destination == new.destination is not None
+            and (old.finished or 0) < (new.finished or 0)
+        }
+        assert line.superseded() == expected
