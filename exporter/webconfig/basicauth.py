@@ -1,7 +1,8 @@
 """Basic authentication (RFC 7617) in front of a WSGI application, with passwords kept by bcrypt.
 
-Every path asks for the password, the health paths too: exporter-toolkit does the same, and what is
-protected stays easy to say. A probe can send an `Authorization` header, or only open the port.
+Every path asks for the password, the health paths included: exporter-toolkit does the same, and
+what is protected stays easy to say. A probe can send an `Authorization` header, or only open the
+port.
 """
 
 import base64
@@ -14,26 +15,53 @@ from typing import TYPE_CHECKING, Final
 
 import bcrypt
 
+from exporter.document import line_of
+from exporter.webconfig.section import Section, WebConfigError
+
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-#: bcrypt looks at no more. A longer password is refused rather than cut short.
-_MAX_PASSWORD_BYTES: Final = 72
-#: Of a few users each remembered password is one; the rest is what rotation leaves behind.
+Users = Mapping[bytes, bytes]
+"""Names of users, and bcrypt hashes of their passwords."""
+
+#: bcrypt uses no more of a password. Go's cuts a longer one in silence; Python's raises an error.
+_PASSWORD_BYTES: Final = 72
+#: A check takes 2**cost steps: 60 ms for 10, 15 s for 18.
+_MAX_COST: Final = 18
+#: Each of a few users is remembered with one password; the rest is what rotation leaves behind.
 _MAX_REMEMBERED: Final = 256
-#: bcrypt keeps a core busy for some 60 ms: guesses must not take the machine.
+#: A check keeps a core busy: guesses must not take the machine.
 _MAX_AT_ONCE: Final = 2
 
 _HASH: Final = re.compile(
     # Version, cost, 16 bytes of salt (its last character has two bits), 23 bytes of hash.
     r"\$2[aby]\$(0[4-9]|[12][0-9]|3[01])\$[./A-Za-z0-9]{21}[.Oeu][./A-Za-z0-9]{31}"
 )
-_COST: Final = slice(4, 6)
 
 
-def is_hash(text: str) -> bool:
-    """Whether it is a bcrypt hash, as `htpasswd -B` makes them among others."""
-    return bool(_HASH.fullmatch(text))
+def parse_users(names: Mapping[str, object], file: str) -> Users:
+    """Parse `basic_auth_users`.
+
+    Raises:
+        WebConfigError: It is not valid.
+    """
+    section = Section(names, "basic_auth_users", file, names)
+    users = {}
+    for name in names:
+        # `{alice:password}` is a name to YAML; it cannot be one, and must not be shown.
+        if ":" in name:
+            raise WebConfigError.at(
+                file,
+                line_of(name),
+                "a name in basic_auth_users must have no colon; the one before a hash is followed"
+                " by a space",
+            )
+        if not _HASH.fullmatch(section.text(name)):
+            raise section.error(name, "must be a bcrypt hash, as `htpasswd -nBC 10 ''` makes it")
+        users[name.encode()] = section.text(name).encode()
+        if _cost(users[name.encode()]) > _MAX_COST:
+            raise section.error(name, f"must have a cost of at most {_MAX_COST}: use 10")
+    return users
 
 
 class BasicAuth:
@@ -43,15 +71,15 @@ class BasicAuth:
     that a scrape does not pay for bcrypt each time. Wrong ones are not: guessing stays slow.
 
     Args:
-        app: The application behind.
-        users: Asked at each request: name to bcrypt hash. Nobody: everybody may pass.
+        app: The application behind it.
+        users: Called for each request. No users: everybody may pass.
         wait_seconds: How long a request waits for its turn to be checked; then it is answered 503.
     """
 
     def __init__(
         self,
         app: "WSGIApplication",
-        users: Callable[[], Mapping[bytes, bytes]],
+        users: Callable[[], Users],
         *,
         wait_seconds: float = 5.0,
     ) -> None:
@@ -66,22 +94,20 @@ class BasicAuth:
     def __call__(
         self, environ: "WSGIEnvironment", start_response: "StartResponse"
     ) -> Iterable[bytes]:
-        """Answers a request, or passes it on."""
+        """Answer a request, or pass it on."""
         users = self._users()
         if not users:
             return self._app(environ, start_response)
+        credentials = _credentials(environ.get("HTTP_AUTHORIZATION", ""))
         try:
-            if self._allows(users, *_credentials(environ.get("HTTP_AUTHORIZATION", ""))):
+            if credentials and self._allows(users, *credentials):
                 return self._app(environ, start_response)
         except TimeoutError:
             return _refusal(start_response, "503 Service Unavailable", ("Retry-After", "1"))
         challenge = ("WWW-Authenticate", 'Basic realm="cavatica-exporter", charset="UTF-8"')
         return _refusal(start_response, "401 Unauthorized", challenge)
 
-    def _allows(self, users: Mapping[bytes, bytes], user: bytes, password: bytes) -> bool:
-        # bcrypt 5 raises for the longer ones, earlier ones for a NUL.
-        if not user or len(password) > _MAX_PASSWORD_BYTES or b"\0" in password:
-            return False
+    def _allows(self, users: Users, user: bytes, password: bytes) -> bool:
         known = users.get(user)
         digest = hmac.digest(self._key, repr((user, password, known)).encode(), "sha256")
         if digest in self._remembered:
@@ -89,12 +115,7 @@ class BasicAuth:
         if not self._turns.acquire(timeout=self._wait_seconds):
             raise TimeoutError
         try:
-            if not known:
-                # Takes as long as for a known user: the time must not tell who is one.
-                cost = max(int(each[_COST]) for each in users.values())
-                bcrypt.hashpw(password, bcrypt.gensalt(cost))
-                return False
-            if not bcrypt.checkpw(password, known):
+            if not _is_right(users, known, password[:_PASSWORD_BYTES]):
                 return False
         finally:
             self._turns.release()
@@ -105,16 +126,35 @@ class BasicAuth:
         return True
 
 
-def _credentials(authorization: str) -> tuple[bytes, bytes]:
-    """User and password; both empty where there are none."""
+def _is_right(users: Users, known: bytes | None, password: bytes) -> bool:
+    """Return whether a password has the hash `known`.
+
+    A wrong one takes as long as the most expensive hash of all users: the time must not tell who
+    is a user.
+    """
+    if known and bcrypt.checkpw(password, known):
+        return True
+    most = max(map(_cost, users.values()))
+    # 2**c + 2**c + 2**(c + 1) + ... + 2**(most - 1) = 2**most
+    for cost in range(_cost(known), most) if known else (most,):
+        bcrypt.hashpw(password, bcrypt.gensalt(cost))
+    return False
+
+
+def _cost(hashed: bytes) -> int:
+    return int(hashed[4:6])
+
+
+def _credentials(authorization: str) -> tuple[bytes, bytes] | None:
+    """Return user and password; None if there are none."""
     scheme, _, text = authorization.partition(" ")
     if scheme.lower() != "basic":
-        return b"", b""
+        return None
     try:
-        user, _, password = base64.b64decode(text.strip(), validate=True).partition(b":")
+        user, colon, password = base64.b64decode(text.strip(), validate=True).partition(b":")
     except ValueError:
-        return b"", b""
-    return user, password
+        return None
+    return (user, password) if colon else None
 
 
 def _refusal(

@@ -1,9 +1,10 @@
-"""The web configuration file, read again when it, a certificate or a key changed."""
+"""The web configuration file, read again when it, a certificate or a key changes."""
 
 import logging
 import ssl
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from operator import lt
 from pathlib import Path
@@ -12,131 +13,217 @@ from typing import TYPE_CHECKING, Final
 from exporter import files
 from exporter.document import line_of, read_yaml
 from exporter.text import TextError, decode
-from exporter.webconfig.basicauth import BasicAuth, is_hash
+from exporter.webconfig.basicauth import BasicAuth, Users, parse_users
+from exporter.webconfig.headers import HEADER_KEYS, Headers, parse_headers
+from exporter.webconfig.ratelimit import RATE_KEYS, Rate, RateLimited, TokenBucket
 from exporter.webconfig.section import Section, WebConfigError
-from exporter.webconfig.tls import TLS_KEYS, TLS_REFUSED, make_context
+from exporter.webconfig.tls import TLS_KEYS, ClientAuth, TlsSettings, parse_tls
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
-logger = logging.getLogger(__name__)
-
-_KEYS: Final = ("tls_server_config", "http_server_config", "basic_auth_users")
-_REFUSED: Final = {"rate_limit": "leave it out"}
-_HTTP_KEYS: Final = ("http2",)
-_HTTP_REFUSED: Final = {"headers": "leave it out"}
-
+_KEYS: Final = ("tls_server_config", "http_server_config", "basic_auth_users", "rate_limit")
+_HTTP_KEYS: Final = ("http2", "headers")
+#: All authorities of a system are a quarter of it.
 _MAX_FILE_BYTES: Final = 2**20
+#: An error may have a cause that no file shows, such as too many open files.
+_RETRY_SECONDS: Final = 10.0
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class _State:
+class _Config:
     """What the file asks for.
 
     Attributes:
-        context: For new connections; None: no TLS.
-        users: Name to bcrypt hash; empty: no authentication.
+        tls: None: no TLS.
+        users: Empty: no authentication.
+        headers: To set in every answer.
+        rate: None: no limit.
     """
 
-    context: ssl.SSLContext | None
-    users: Mapping[bytes, bytes]
+    tls: TlsSettings | None
+    users: Users
+    headers: Headers
+    rate: Rate | None
 
     def protection(self) -> tuple[int, ...]:
-        """TLS, client certificates, passwords: the higher each number, the better it protects."""
-        verify_mode = self.context.verify_mode if self.context else ssl.CERT_NONE
-        return self.context is not None, verify_mode, bool(self.users)
+        """Return how well the file protects; the greater each number, the better."""
+        tls = self.tls.protection() if self.tls else ()
+        return (
+            self.tls is not None,
+            bool(self.users),
+            len(self.headers),
+            self.rate is not None,
+            *tls,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Active:
+    """What is in effect.
+
+    Attributes:
+        config: What the file asked for.
+        context: Shared by all connections; None where each needs its own, and without TLS.
+        bucket: The requests that may still come; None: no limit.
+    """
+
+    config: _Config
+    context: ssl.SSLContext | None
+    bucket: TokenBucket | None
 
 
 class WebConfigFile:
-    """A web configuration file whose last good state is in force.
+    """A web configuration file whose last good content is in effect.
 
     Args:
         path: Of the file; paths in it are relative to its directory.
+        monotonic: The clock.
 
     Raises:
-        WebConfigError: It cannot be used.
+        WebConfigError: It is not valid.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._path = path
+        self._monotonic = monotonic
         self._reloading = threading.Lock()
+        # When the last reading failed, if it did, and why.
+        self._failure: tuple[float, str] | None = None
         reading = _Reading(path)
-        self._state = reading.state()
-        self._files = reading.files
+        try:
+            self._active = self._activate(reading.config(), None)
+        except OSError as error:
+            raise WebConfigError.at(str(path), None, str(error)) from error
+        self._signatures = reading.signatures
 
     def ssl_context(self) -> ssl.SSLContext | None:
-        """What the next connection is to be wrapped with; None for plain HTTP."""
-        self.reload()
-        return self._state.context
+        """Return the context for the next connection; None for plain HTTP.
 
-    def users(self) -> Mapping[bytes, bytes]:
-        """Name to bcrypt hash of those who may send the next request; empty for everybody."""
+        Raises:
+            OSError: The system has no room for it.
+        """
         self.reload()
-        return self._state.users
+        active = self._active
+        if active.context or not active.config.tls:
+            return active.context
+        return active.config.tls.context()
+
+    def users(self) -> Users:
+        """Return who may send the next request; empty for everybody."""
+        self.reload()
+        return self._active.config.users
+
+    def headers(self) -> Headers:
+        """Return the headers to set in the next answer."""
+        return self._active.config.headers
 
     def wrap(self, app: "WSGIApplication") -> "WSGIApplication":
-        """The application behind the authentication that the file asks for."""
-        return BasicAuth(app, self.users)
+        """Return the application behind the rate limit and the authentication of the file."""
+        return RateLimited(BasicAuth(app, self.users), self._bucket)
 
     def reload(self, *, force: bool = False) -> None:
-        """Reads everything again if something changed. What is wrong is logged, once.
+        """Read everything again if something changed, and log what is not valid.
 
         Args:
             force: Also if nothing changed, and even if the file now protects less than before.
         """
-        with self._reloading:
-            if not force and all(
-                files.signature_at(path) == was for path, was in self._files.items()
-            ):
-                return
-            reading = _Reading(self._path)
-            try:
-                self._state = reading.state(self._state if not force else None)
-                logger.info("the web configuration was read again: %s", self._path)
-            except WebConfigError as error:
-                # A traceback would tell its reader nothing.
-                logger.error("%s; what was in force stays in force", error)  # noqa: TRY400
-            self._files = reading.files
+        # Another thread may be reading, slowly where the files are far away: go on meanwhile.
+        if not self._reloading.acquire(blocking=force):
+            return
+        try:
+            if force or self._is_due():
+                self._read(force=force)
+        finally:
+            self._reloading.release()
+
+    def _bucket(self) -> TokenBucket | None:
+        self.reload()
+        return self._active.bucket
+
+    def _is_due(self) -> bool:
+        if self._failure and self._monotonic() - self._failure[0] >= _RETRY_SECONDS:
+            return True
+        return _have_changed(self._signatures)
+
+    def _read(self, *, force: bool) -> None:
+        reading = _Reading(self._path)
+        active = self._active
+        try:
+            self._active = self._activate(reading.config(None if force else active.config), active)
+        except (WebConfigError, OSError) as error:
+            # If files are being replaced just now, the next reading tells what is wrong.
+            is_final = not _have_changed(reading.signatures)
+            if is_final and (not self._failure or self._failure[1] != str(error)):
+                _log.error(  # a traceback would not help
+                    "Web configuration is not valid; the previous one stays in effect",
+                    extra={"err": str(error)},
+                )
+            self._failure = self._monotonic(), str(error) if is_final else ""
+        else:
+            self._failure = None
+            _log.info("Web configuration reloaded", extra={"file": str(self._path)})
+        self._signatures = reading.signatures
+
+    def _activate(self, config: _Config, before: _Active | None) -> _Active:
+        tls, rate = config.tls, config.rate
+        # A context that accepts any certificate serves one connection only.
+        is_shared = tls is not None and tls.client_auth is not ClientAuth.ANY
+        context = tls.context() if tls and is_shared else None
+        bucket = before.bucket if before else None
+        if bucket is None or bucket.rate != rate:
+            bucket = TokenBucket(rate, self._monotonic) if rate else None
+        if tls and tls.trusts_system_authorities:
+            _log.warning(
+                "Clients with a certificate of any of the system's authorities may connect"
+            )
+        if rate and not rate.burst:
+            _log.warning("Every request is refused: rate_limit has no burst")
+        return _Active(config, context, bucket)
 
 
 class _Reading:
-    """One reading of the file, and of those that it names.
+    """One reading of the file and of those that it names.
 
     Attributes:
-        files: Those that were looked at, each with how it looked before it was read.
+        signatures: Of those files, each from before it was read.
     """
 
     def __init__(self, path: Path) -> None:
-        self.files: dict[Path, tuple[int, ...] | None] = {}
+        self.signatures: dict[Path, tuple[int, ...] | None] = {}
         self._path = path
 
-    def state(self, before: _State | None = None) -> _State:
-        """What the file asks for.
+    def config(self, before: _Config | None = None) -> _Config:
+        """Return what the file asks for.
 
         Args:
-            before: It must protect as well as this.
+            before: What it must protect as well as.
 
         Raises:
-            WebConfigError: It cannot be used.
+            WebConfigError: It is not valid.
         """
-        file = Section(self._content(), "the file", str(self._path), keys=_KEYS, refused=_REFUSED)
-        http = file.section("http_server_config", keys=_HTTP_KEYS, refused=_HTTP_REFUSED)
-        http.choice("http2", ("true", "false"))
-        section = file.section("tls_server_config", keys=TLS_KEYS, refused=TLS_REFUSED)
-        state = _State(make_context(section, self._find), self._users(file))
-        if before and any(map(lt, state.protection(), before.protection())):
+        file = Section(self._content(), "the file", str(self._path), _KEYS)
+        http = file.section("http_server_config", _HTTP_KEYS)
+        tls = file.section("tls_server_config", TLS_KEYS)
+        config = _Config(
+            tls=parse_tls(tls, self._read, http2=http.flag("http2")),
+            users=parse_users(file.mapping("basic_auth_users"), str(self._path)),
+            headers=parse_headers(http.section("headers", HEADER_KEYS)),
+            rate=Rate.parse(file.section("rate_limit", RATE_KEYS)),
+        )
+        if before and any(map(lt, config.protection(), before.protection())):
             raise WebConfigError.at(
                 str(self._path),
                 None,
                 "protects less than before; if that is meant, send SIGHUP or restart",
             )
-        return state
+        return config
 
     def _content(self) -> Mapping[str, object]:
-        self._find(self._path.name)
         try:
-            data, _ = files.read(self._path, _MAX_FILE_BYTES)
-            content = read_yaml(decode(data))
+            content = read_yaml(decode(self._read(self._path.name)))
         except OSError as error:
             raise WebConfigError.at(str(self._path), None, str(error.strerror)) from None
         except TextError as error:
@@ -149,23 +236,12 @@ class _Reading:
             )
         return content
 
-    def _users(self, file: Section) -> Mapping[bytes, bytes]:
-        names = file.mapping("basic_auth_users")
-        users = Section(names, "basic_auth_users", str(self._path), keys=names, refused={})
-        for name in names:
-            # `{alice:password}` is a name to YAML; it cannot be one, and must not be shown.
-            if ":" in name:
-                raise WebConfigError.at(
-                    str(self._path),
-                    line_of(name),
-                    "a name in basic_auth_users must hold no colon; the one before a hash is"
-                    " followed by a space",
-                )
-            if not is_hash(users.text(name)):
-                raise users.error(name, "must be a bcrypt hash, as `htpasswd -nBC 10 ''` makes it")
-        return {name.encode(): users.text(name).encode() for name in names}
-
-    def _find(self, name: str) -> Path:
+    def _read(self, name: str) -> bytes:
         path = self._path.parent / name
-        self.files[path] = files.signature_at(path)
-        return path
+        self.signatures[path] = files.signature_at(path)
+        data, _ = files.read(path, _MAX_FILE_BYTES)
+        return data
+
+
+def _have_changed(signatures: Mapping[Path, tuple[int, ...] | None]) -> bool:
+    return any(files.signature_at(path) != was for path, was in signatures.items())

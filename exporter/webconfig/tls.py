@@ -1,49 +1,63 @@
-"""`tls_server_config` and the `SSLContext` that it asks for."""
+"""`tls_server_config`: what it asks for, checked."""
 
 import ssl
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
 from pathlib import Path
 from typing import Final
 
-from exporter import files
 from exporter.text import printable
+from exporter.webconfig.context import (
+    ServerContext,
+    accept_any_certificate,
+    load_authorities,
+    load_certificate,
+)
 from exporter.webconfig.section import Section
 
 TLS_KEYS: Final = (
+    "cert",
     "cert_file",
+    "key",
     "key_file",
+    "client_ca",
     "client_ca_file",
     "client_auth_type",
+    "client_allowed_sans",
     "min_version",
     "max_version",
     "cipher_suites",
     "prefer_server_cipher_suites",
+    "curve_preferences",
 )
-TLS_REFUSED: Final[Mapping[str, str]] = {
-    "cert": "use cert_file",
-    "key": "use key_file",
-    "client_ca": "use client_ca_file",
-    "client_allowed_sans": "use a certificate authority for nobody but those who may come in",
-    "curve_preferences": "leave it out",
-}
 
-#: All authorities of a system are a quarter of it.
-_MAX_FILE_BYTES: Final = 2**20
 
-_CLIENT_AUTH_TYPES: Final[Mapping[str, ssl.VerifyMode]] = {
-    "NoClientCert": ssl.CERT_NONE,
-    "RequestClientCert": ssl.CERT_NONE,
-    "VerifyClientCertIfGiven": ssl.CERT_OPTIONAL,
-    "RequireAndVerifyClientCert": ssl.CERT_REQUIRED,
+class ClientAuth(IntEnum):
+    """What a client must present; the greater, the more it protects."""
+
+    NONE = 0
+    VERIFIED_IF_GIVEN = 1
+    ANY = 2
+    VERIFIED = 3
+
+
+_CLIENT_AUTH_TYPES: Final[Mapping[str, ClientAuth]] = {
+    "NoClientCert": ClientAuth.NONE,
+    # Nobody would look at the certificate, so it is not asked for.
+    "RequestClientCert": ClientAuth.NONE,
+    "VerifyClientCertIfGiven": ClientAuth.VERIFIED_IF_GIVEN,
+    "RequireAnyClientCert": ClientAuth.ANY,
+    "RequireClientCert": ClientAuth.ANY,
+    "RequireAndVerifyClientCert": ClientAuth.VERIFIED,
 }
-_UNVERIFIED: Final = ("RequireAnyClientCert", "RequireClientCert")
 _VERSIONS: Final[Mapping[str, ssl.TLSVersion]] = {
     "TLS12": ssl.TLSVersion.TLSv1_2,
     "TLS13": ssl.TLSVersion.TLSv1_3,
 }
 _OLD_VERSIONS: Final = ("TLS10", "TLS11")
-#: Go's names of the suites that it counts as secure (https://pkg.go.dev/crypto/tls#CipherSuites),
-#: and OpenSSL's. Those of TLS 1.3 cannot be chosen, neither in Go nor in Python: all are on.
+#: Go's names of the suites that it considers secure (https://pkg.go.dev/crypto/tls#CipherSuites),
+#: and OpenSSL's. Those of TLS 1.3 are always on, in Go as in Python.
 _CIPHER_SUITES: Final[Mapping[str, str]] = {
     "TLS_AES_128_GCM_SHA256": "",
     "TLS_AES_256_GCM_SHA384": "",
@@ -59,98 +73,251 @@ _CIPHER_SUITES: Final[Mapping[str, str]] = {
     "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256": "ECDHE-RSA-CHACHA20-POLY1305",
     "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256": "ECDHE-ECDSA-CHACHA20-POLY1305",
 }
+#: Of these HTTP/2 needs one (RFC 7540, 9.2.2).
+_HTTP2_SUITES: Final = (
+    "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
+    "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
+)
+#: Go's names of the curves; OpenSSL's, and the numbers of the groups in TLS.
+_CURVES: Final[Mapping[str, tuple[str, int]]] = {
+    "CurveP256": ("prime256v1", 23),
+    "CurveP384": ("secp384r1", 24),
+    "CurveP521": ("secp521r1", 25),
+    "X25519": ("X25519", 29),
+    "X25519MLKEM768": ("X25519MLKEM768", 4588),
+}
 
 
-def make_context(section: Section, find: Callable[[str], Path]) -> ssl.SSLContext | None:
-    """The context that the section asks for; None if it is empty.
+@dataclass(frozen=True, slots=True)
+class TlsSettings:
+    """What `tls_server_config` asks for.
+
+    Attributes:
+        certificate: The server's certificate, as PEM.
+        key: Its key, as PEM.
+        client_auth: What a client must present.
+        authorities: Who may issue certificates of clients, as PEM; None: the system's authorities.
+        allowed_sans: Names of which a client's certificate must have one; None: any will do.
+        minimum: The lowest version.
+        maximum: The highest version.
+        ciphers: OpenSSL's names of the suites of TLS 1.2, with colons; empty: the default.
+        prefers_own_ciphers: Whether the order of the suites is the server's or the client's.
+        curves: OpenSSL's names of curves and their groups, in order of preference; empty: default.
+    """
+
+    certificate: bytes
+    key: bytes = field(repr=False)
+    client_auth: ClientAuth
+    authorities: bytes | None
+    allowed_sans: frozenset[str] | None
+    minimum: ssl.TLSVersion
+    maximum: ssl.TLSVersion
+    ciphers: str
+    prefers_own_ciphers: bool
+    curves: tuple[tuple[str, int], ...]
+
+    @property
+    def trusts_system_authorities(self) -> bool:
+        """Whether a certificate of a client may come from any authority of the system."""
+        is_verified = self.client_auth in {ClientAuth.VERIFIED_IF_GIVEN, ClientAuth.VERIFIED}
+        return is_verified and self.authorities is None
+
+    def context(self) -> ServerContext:
+        """Return a new context; it serves one connection only if it accepts any certificate.
+
+        Raises:
+            OSError: The system has no room for it.
+        """
+        contexts = {group: self._with_curve(curve) for curve, group in self.curves}
+        if not contexts:
+            return self._with_curve(None)
+        # For clients that support none of the curves, or do not say.
+        first = next(iter(contexts.values()))
+        if len(contexts) > 1:
+            first.by_group = contexts
+        return first
+
+    def protection(self) -> tuple[int, ...]:
+        """Return how well clients are checked; the greater each number, the better."""
+        return (
+            self.client_auth,
+            not self.trusts_system_authorities,
+            self.allowed_sans is not None,
+            self.minimum,
+        )
+
+    def _with_curve(self, curve: str | None) -> ServerContext:
+        context = ServerContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = self.minimum
+        context.maximum_version = self.maximum
+        if self.ciphers:
+            context.set_ciphers(self.ciphers)
+        if not self.prefers_own_ciphers:
+            context.options &= ~ssl.OP_CIPHER_SERVER_PREFERENCE
+        if curve:
+            context.set_ecdh_curve(curve)
+        load_certificate(context, self.certificate, self.key)
+        context.allowed_sans = self.allowed_sans
+        if self.client_auth is ClientAuth.ANY:
+            accept_any_certificate(context)
+        elif self.client_auth is not ClientAuth.NONE:
+            load_authorities(context, self.authorities)
+            # As in Go, every listed certificate is trusted, intermediate authorities included.
+            context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+            is_required = self.client_auth is ClientAuth.VERIFIED
+            context.verify_mode = ssl.CERT_REQUIRED if is_required else ssl.CERT_OPTIONAL
+        return context
+
+
+def parse_tls(section: Section, read: Callable[[str], bytes], *, http2: bool) -> TlsSettings | None:
+    """Parse `tls_server_config`; None if it is empty.
 
     Args:
-        section: `tls_server_config`.
-        find: Gives the path for a file name in the section; asked before the file is read.
+        section: The section.
+        read: Returns the content of a file that the section names.
+        http2: Whether HTTP/2 is on, which is never spoken but limits the suites.
 
     Raises:
-        WebConfigError: It asks for what cannot be had, or a file cannot be used.
+        WebConfigError: It is not valid, or a file cannot be used.
     """
     if not section:
         return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    _set_versions(context, section)
-    _set_certificate(context, section, find)
-    _set_client_auth(context, section, find)
-    return context
+    minimum, maximum = _versions(section)
+    ciphers = _ciphers(section)
+    if ciphers is not None and not ciphers:
+        if maximum < ssl.TLSVersion.TLSv1_3:
+            raise section.error("cipher_suites", "has none for TLS 1.2, which max_version asks for")
+        minimum = ssl.TLSVersion.TLSv1_3
+    elif ciphers and http2 and minimum < ssl.TLSVersion.TLSv1_3:
+        _check_http2(section, ciphers)
+    certificate, key = _certificate(section, read)
+    client_auth, authorities = _client_auth(section, read)
+    return TlsSettings(
+        certificate=certificate,
+        key=key,
+        client_auth=client_auth,
+        authorities=authorities,
+        allowed_sans=_allowed_sans(section, client_auth),
+        minimum=minimum,
+        maximum=maximum,
+        ciphers=":".join(ciphers or ()),
+        prefers_own_ciphers=section.flag("prefer_server_cipher_suites"),
+        curves=_curves(section),
+    )
 
 
-def _set_versions(context: ssl.SSLContext, section: Section) -> None:
+def _versions(section: Section) -> tuple[ssl.TLSVersion, ssl.TLSVersion]:
     for key in ("min_version", "max_version"):
         if section.text(key) in _OLD_VERSIONS:
-            raise section.error(key, "must be TLS12 or TLS13: what is older is broken")
+            raise section.error(key, "must be TLS12 or TLS13: older versions are broken")
     minimum = _VERSIONS[section.choice("min_version", _VERSIONS) or "TLS12"]
     maximum = _VERSIONS[section.choice("max_version", _VERSIONS) or "TLS13"]
     if minimum > maximum:
         raise section.error("max_version", "is below min_version")
+    return minimum, maximum
+
+
+def _ciphers(section: Section) -> list[str] | None:
+    """Return OpenSSL's names of the suites of TLS 1.2 that are listed; None without a list."""
     chosen = section.choices("cipher_suites", _CIPHER_SUITES)
-    suites = [_CIPHER_SUITES[name] for name in chosen if _CIPHER_SUITES[name]]
-    if suites:
-        context.set_ciphers(":".join(suites))
-    elif chosen and maximum < ssl.TLSVersion.TLSv1_3:
-        raise section.error("cipher_suites", "has none for TLS 1.2, which max_version asks for")
-    elif chosen:
-        minimum = ssl.TLSVersion.TLSv1_3
-    context.minimum_version = minimum
-    context.maximum_version = maximum
-    section.choice("prefer_server_cipher_suites", ("true", "false"))
+    return [_CIPHER_SUITES[name] for name in chosen if _CIPHER_SUITES[name]] if chosen else None
 
 
-def _set_certificate(
-    context: ssl.SSLContext, section: Section, find: Callable[[str], Path]
-) -> None:
-    certificate = _readable_file(section, "cert_file", find)
-    key = _readable_file(section, "key_file", find)
+def _check_http2(section: Section, ciphers: list[str]) -> None:
+    if not any(_CIPHER_SUITES[name] in ciphers for name in _HTTP2_SUITES):
+        raise section.error(
+            "cipher_suites", f"must have {' or '.join(_HTTP2_SUITES)} unless http2 is false"
+        )
+
+
+def _curves(section: Section) -> tuple[tuple[str, int], ...]:
+    """Return the listed curves that Python's TLS has."""
+    chosen = section.choices("curve_preferences", _CURVES)
+    curves = tuple(_CURVES[name] for name in chosen if _is_available(_CURVES[name][0]))
+    if chosen and not curves:
+        raise section.error(
+            "curve_preferences", "has no curve that Python's TLS can choose here: add CurveP256"
+        )
+    return curves
+
+
+def _is_available(curve: str) -> bool:
     try:
-        # Without this password OpenSSL would ask for one on the terminal, and wait.
-        context.load_cert_chain(certificate, key, password=lambda: b"")
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).set_ecdh_curve(curve)
+    except (ValueError, ssl.SSLError):
+        return False
+    return True
+
+
+def _certificate(section: Section, read: Callable[[str], bytes]) -> tuple[bytes, bytes]:
+    certificate_key, certificate = _pem(section, "cert", read)
+    key_key, key = _pem(section, "key", read)
+    try:
+        load_certificate(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), certificate, key)
     except ssl.SSLError as error:
         if error.reason == "KEY_VALUES_MISMATCH":
-            raise section.error("cert_file", "and key_file do not belong together") from None
-        raise section.error(
-            "cert_file", "or key_file is not PEM, or the key is encrypted"
-        ) from None
+            problem = f"and {key_key} do not belong together"
+        else:
+            problem = f"or {key_key} is not PEM, or the key is encrypted"
+        raise section.error(certificate_key, problem) from None
+    return certificate, key
 
 
-def _set_client_auth(
-    context: ssl.SSLContext, section: Section, find: Callable[[str], Path]
-) -> None:
-    if section.text("client_auth_type") in _UNVERIFIED:
-        raise section.error(
-            "client_auth_type",
-            "cannot ask for a certificate without verifying it; use RequireAndVerifyClientCert",
-        )
+def _client_auth(section: Section, read: Callable[[str], bytes]) -> tuple[ClientAuth, bytes | None]:
     wanted = section.choice("client_auth_type", _CLIENT_AUTH_TYPES) or "NoClientCert"
-    mode = _CLIENT_AUTH_TYPES[wanted]
-    if mode or section.text("client_ca_file"):
-        authorities = _readable_file(section, "client_ca_file", find)
-        if wanted == "NoClientCert":
-            raise section.error(
-                "client_ca_file",
-                "has no effect without client_auth_type RequireAndVerifyClientCert",
-            )
-        try:
-            context.load_verify_locations(authorities)
-        except ssl.SSLError:
-            raise section.error("client_ca_file", "holds no certificate in PEM") from None
-    # As in Go, what stands in the file is trusted, intermediate authorities too.
-    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-    context.verify_mode = mode
-
-
-def _readable_file(section: Section, key: str, find: Callable[[str], Path]) -> Path:
-    if not (name := section.text(key)):
-        raise section.error(key, "is missing")
-    path = find(name)
+    client_auth = _CLIENT_AUTH_TYPES[wanted]
+    probe = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    if not (section.text("client_ca") or section.text("client_ca_file")):
+        is_verified = client_auth in {ClientAuth.VERIFIED_IF_GIVEN, ClientAuth.VERIFIED}
+        if is_verified and not _has_system_authorities(probe):
+            raise section.error("client_ca_file", "is missing, and this system has no authorities")
+        return client_auth, None
+    key, authorities = _pem(section, "client_ca", read)
+    if wanted == "NoClientCert":
+        raise section.error(
+            key, "has no effect without client_auth_type RequireAndVerifyClientCert"
+        )
     try:
-        # OpenSSL tells too little of what is wrong, and would wait for a pipe.
-        files.read(path, _MAX_FILE_BYTES)
+        load_authorities(probe, authorities)
+    except ssl.SSLError:
+        raise section.error(key, "has no certificate in PEM") from None
+    return client_auth, authorities
+
+
+def _has_system_authorities(probe: ssl.SSLContext) -> bool:
+    load_authorities(probe, None)
+    # Those in a directory are only loaded when they are needed.
+    directory = ssl.get_default_verify_paths().capath
+    return bool(probe.cert_store_stats()["x509"]) or (
+        directory is not None and any(Path(directory).glob("*"))
+    )
+
+
+def _allowed_sans(section: Section, client_auth: ClientAuth) -> frozenset[str] | None:
+    names = section.texts("client_allowed_sans")
+    if not section.has("client_allowed_sans"):
+        return None
+    if client_auth < ClientAuth.ANY:
+        raise section.error(
+            "client_allowed_sans", "needs client_auth_type RequireAndVerifyClientCert"
+        )
+    if not names:
+        raise section.error("client_allowed_sans", "is empty: no client could connect")
+    return frozenset(names)
+
+
+def _pem(section: Section, inline: str, read: Callable[[str], bytes]) -> tuple[str, bytes]:
+    """Return the key that has a value, `inline` or that of its file, and the PEM."""
+    text, in_file = section.text(inline), f"{inline}_file"
+    name = section.text(in_file)
+    if text and name:
+        raise section.error(inline, f"excludes {in_file}: remove one of them")
+    if text:
+        return inline, text.encode()
+    if not name:
+        raise section.error(in_file, "is missing")
+    try:
+        return in_file, read(name)
     except (OSError, ValueError) as error:  # ValueError: there is a NUL in the name
         reason = error.strerror if isinstance(error, OSError) else error
-        raise section.error(key, f"cannot be read: {printable(str(path))}: {reason}") from None
-    return path
+        raise section.error(in_file, f"cannot be read: {printable(name)}: {reason}") from None

@@ -1,0 +1,130 @@
+"""TLS contexts with what Python's own do not check: curves in turn, names, any certificate."""
+
+import ipaddress
+import ssl
+from collections.abc import Mapping
+from socket import socket
+from types import MappingProxyType
+from typing import Any, Final
+
+from exporter.webconfig.hello import peek_groups
+from exporter.webconfig.pem import as_file
+
+#: The Certificate message of a handshake (RFC 8446, 4.4.2; RFC 5246, 7.4.2).
+_CERTIFICATE: Final = 11
+_MESSAGE_HEAD_BYTES: Final = 4
+_LENGTH_BYTES: Final = 3
+#: OpenSSL's X509_V_FLAG_NO_CHECK_TIME, which has no name in Python.
+_NO_CHECK_TIME: Final = 0x200000
+
+
+class _ServerSocket(ssl.SSLSocket):
+    """A connection whose handshake fails if the client's certificate has no allowed name."""
+
+    def do_handshake(self, block: bool = False) -> None:  # noqa: FBT001, FBT002 # as the base class
+        super().do_handshake(block)
+        allowed = getattr(self.context, "allowed_sans", None)
+        if allowed is not None and allowed.isdisjoint(_names(self.getpeercert() or {})):
+            raise ssl.SSLError("client_allowed_sans has no name of the client's certificate")
+
+
+class ServerContext(ssl.SSLContext):
+    """A context of the server.
+
+    Attributes:
+        allowed_sans: Names of which a client's certificate must have one; None: any will do.
+        by_group: Contexts with one curve each, by the number of its group, in order of preference.
+            The first one that the client supports replaces this one.
+    """
+
+    sslsocket_class = _ServerSocket
+    allowed_sans: frozenset[str] | None = None
+    by_group: "Mapping[int, ServerContext]" = MappingProxyType({})
+
+    def wrap_socket(self, sock: socket, *args: Any, **options: Any) -> ssl.SSLSocket:  # noqa: ANN401 # as the base class
+        """Return the connection, with its handshake still to come."""
+        context = self
+        if self.by_group:
+            offered = peek_groups(sock)
+            context = next((self.by_group[each] for each in self.by_group if each in offered), self)
+        return super(ServerContext, context).wrap_socket(sock, *args, **options)
+
+
+def load_certificate(context: ssl.SSLContext, certificate: bytes, key: bytes) -> None:
+    """Load the server's certificate and key, both PEM.
+
+    Raises:
+        ssl.SSLError: They are not valid, or do not belong together.
+        OSError: The system has no room for them.
+    """
+    with as_file(certificate) as certificate_path, as_file(key) as key_path:
+        # Without a password OpenSSL would ask for one on the terminal, and wait.
+        context.load_cert_chain(certificate_path, key_path, password=lambda: b"")
+
+
+def load_authorities(context: ssl.SSLContext, authorities: bytes | None) -> None:
+    """Load the authorities of clients, as PEM; None: the system's.
+
+    Raises:
+        ssl.SSLError: They are not valid.
+        OSError: The system has no room for them.
+    """
+    if authorities is None:
+        context.load_default_certs(ssl.Purpose.CLIENT_AUTH)
+        return
+    with as_file(authorities) as path:
+        context.load_verify_locations(path)
+
+
+def accept_any_certificate(context: ssl.SSLContext) -> None:
+    """Require a certificate of clients, and accept any, whoever issued it.
+
+    Python's TLS always verifies a certificate that it asks for. So the one that a client presents
+    becomes trusted before it is verified; that the client has its key is verified as usual. If this
+    hook of Python's should vanish, no client comes in. A context serves one connection only, or
+    those certificates would pile up.
+    """
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN | _NO_CHECK_TIME
+    context.verify_mode = ssl.CERT_REQUIRED
+    context._msg_callback = _trust_presented  # type: ignore[attr-defined] # noqa: SLF001 # above
+
+
+def _trust_presented(
+    connection: ssl.SSLSocket,
+    direction: str,
+    version: int,
+    _content_type: int,
+    message_type: int,
+    data: bytes,
+) -> None:
+    """Trust the certificate in a client's Certificate message."""
+    if direction != "read" or message_type != _CERTIFICATE:
+        return
+    at = _MESSAGE_HEAD_BYTES
+    if version == ssl.TLSVersion.TLSv1_3:
+        at += 1 + data[at]
+    at += _LENGTH_BYTES
+    length = int.from_bytes(data[at : at + _LENGTH_BYTES], "big")
+    at += _LENGTH_BYTES
+    try:
+        connection.context.load_verify_locations(cadata=data[at : at + length])
+    except (ValueError, ssl.SSLError):
+        # There is none, or it is not one: OpenSSL will tell the client.
+        return
+
+
+def _names(certificate: Mapping[str, Any]) -> set[str]:
+    """Return the subject alternative names of a certificate, written as Go writes them."""
+    return {
+        _address(value) if kind == "IP Address" else value
+        for kind, value in certificate.get("subjectAltName", ())
+        if kind in {"DNS", "email", "URI", "IP Address"}
+    }
+
+
+def _address(text: str) -> str:
+    # Python writes an IPv6 address in capitals and without `::`.
+    address = ipaddress.ip_address(text.strip())
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(address)

@@ -1,0 +1,339 @@
+"""Files of the shapes in exporter-toolkit's own test data: all load, and do what they say."""
+
+import socket
+import ssl
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from textwrap import indent
+from typing import TYPE_CHECKING
+
+import pytest
+import trustme
+
+from exporter.server import Server
+from exporter.webconfig import WebConfigFile
+from tests.support.certificates import self_signed
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+DATA = Path(__file__).parents[2] / "data" / "webconfig" / "toolkit"
+GOOD = sorted(path.name.removesuffix(".good.yml") for path in DATA.glob("*.good.yml"))
+AUTHORIZATION = "Authorization: Basic YWxpY2U6Y29ycmVjdC1ob3JzZQ==\r\n"
+
+Serve = Callable[[str], Server]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a client receives.
+
+    Attributes:
+        status: The status code.
+        headers: The headers, names in lower case.
+        cipher: OpenSSL's name of the cipher suite; empty without TLS.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    cipher: str
+
+
+def app(_environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+    """Answer every request that gets so far."""
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [b"sample 42\n"]
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    """Return the authority of the server and of its clients."""
+    return trustme.CA()
+
+
+@pytest.fixture(scope="module")
+def leaf(authority: trustme.CA) -> trustme.LeafCert:
+    """Return the server's certificate."""
+    return authority.issue_cert("localhost")
+
+
+@pytest.fixture
+def serve(
+    authority: trustme.CA,
+    leaf: trustme.LeafCert,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Serve]:
+    """Return a function that serves with a file; the authority is the only one of the system."""
+    pems = {
+        "ca.crt": authority.cert_pem.bytes(),
+        "server.crt": leaf.cert_chain_pems[0].bytes(),
+        "server.key": leaf.private_key_pem.bytes(),
+    }
+    for name, pem in pems.items():
+        (tmp_path / name).write_bytes(pem)
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.crt"))
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path / "nowhere"))
+    with ExitStack() as stack:
+
+        def start(name: str) -> Server:
+            text = (DATA / f"{name}.good.yml").read_text(encoding="utf-8")
+            for each, pem in pems.items():
+                place = each.replace(".", "_").upper()
+                text = text.replace(place, indent(pem.decode(), "    "))
+            path = tmp_path / "web.yml"
+            path.write_text(text, encoding="utf-8")
+            file = WebConfigFile(path)
+            server = Server(
+                file.wrap(app),
+                ("127.0.0.1", 0),
+                tls=file.ssl_context,
+                extra_headers=file.headers,
+            )
+            stack.callback(server.close)
+            server.start()
+            return server
+
+        yield start
+
+
+@pytest.fixture
+def client(authority: trustme.CA) -> ssl.SSLContext:
+    """Return a client that trusts the server and has no certificate."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    authority.configure_trust(context)
+    return context
+
+
+def ask(server: Server, client: ssl.SSLContext | None, more: str = "") -> Answer:
+    """Send a request; `client` is None for plain HTTP."""
+    connection = socket.create_connection(("127.0.0.1", server.server_port), timeout=5)
+    cipher = ""
+    if client:
+        connection = client.wrap_socket(connection, server_hostname="localhost")
+        cipher = (connection.cipher() or ("",))[0]
+    with connection:
+        connection.sendall(f"GET / HTTP/1.1\r\n{more}\r\n".encode())
+        received = b"".join(iter(lambda: connection.recv(65536), b""))
+    first, *lines = received.partition(b"\r\n\r\n")[0].decode().split("\r\n")
+    if not first:
+        raise ConnectionResetError("there was no answer")
+    fields = (line.split(": ", 1) for line in lines)
+    return Answer(int(first.split()[1]), {name.lower(): value for name, value in fields}, cipher)
+
+
+def is_refused(server: Server, client: ssl.SSLContext) -> bool:
+    """Return whether a client gets no answer."""
+    try:
+        ask(server, client)
+    except (ssl.SSLError, ConnectionError):
+        return True
+    return False
+
+
+WITHOUT_TLS = {
+    "empty",
+    "headers",
+    "no-burst",
+    "no-rate-limit",
+    "rate-limit",
+    "users",
+}
+CLIENTS_NEED_A_CERTIFICATE = {
+    "allowed-names",
+    "any-client",
+    "clients-of-the-system",
+    "inline",
+    "inline-key",
+    "verified-clients",
+}
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_every_good_file_answers_the_client_that_it_is_for(
+    serve: Serve, client: ssl.SSLContext, authority: trustme.CA, name: str
+) -> None:
+    """A client with what the file asks for is answered; only without a burst nobody is."""
+    authority.issue_cert("prometheus.example").configure_cert(client)
+    answer = ask(serve(name), None if name in WITHOUT_TLS else client, AUTHORIZATION)
+    assert answer.status == (429 if name == "no-burst" else 200)
+
+
+@pytest.mark.parametrize("name", [name for name in GOOD if name not in WITHOUT_TLS])
+def test_no_file_with_tls_answers_without_it(serve: Serve, name: str) -> None:
+    """Plain HTTP is told so."""
+    assert ask(serve(name), None, AUTHORIZATION).status == 400
+
+
+@pytest.mark.parametrize("name", [name for name in GOOD if name not in WITHOUT_TLS])
+def test_a_certificate_is_needed_where_a_file_says_so(
+    serve: Serve, client: ssl.SSLContext, name: str
+) -> None:
+    """A client without one is refused there, and answered elsewhere."""
+    server = serve(name)
+    assert is_refused(server, client) == (name in CLIENTS_NEED_A_CERTIFICATE)
+
+
+@pytest.mark.parametrize("name", [*sorted(CLIENTS_NEED_A_CERTIFICATE), "tls"])
+def test_a_stranger_s_certificate_is_refused_where_it_is_verified(
+    serve: Serve, client: ssl.SSLContext, name: str
+) -> None:
+    """With `RequireAnyClientCert` any will do, and nowhere else."""
+    trustme.CA().issue_cert("prometheus.example").configure_cert(client)
+    assert is_refused(serve(name), client) == (name not in {"any-client", "inline-key"})
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.parametrize("is_expired", [False, True])
+def test_any_certificate_may_be_self_signed(
+    serve: Serve,
+    client: ssl.SSLContext,
+    tmp_path: Path,
+    version: ssl.TLSVersion,
+    *,
+    is_expired: bool,
+) -> None:
+    """Nobody verifies it, not even its time; every connection is asked for one anew."""
+    client.minimum_version = client.maximum_version = version
+    server = serve("any-client")
+    assert is_refused(server, client)
+    self_signed(tmp_path / "own.pem", uri="spiffe://example/other", is_expired=is_expired)
+    client.load_cert_chain(tmp_path / "own.pem")
+    for _ in range(3):
+        assert ask(server, client).status == 200
+
+
+def test_without_python_s_hook_no_certificate_is_accepted(
+    serve: Serve, client: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """If it should vanish from Python, nobody would come in rather than everybody."""
+    monkeypatch.setattr(ssl.SSLContext, "_msg_callback", None)
+    self_signed(tmp_path / "own.pem", uri="spiffe://example/other")
+    client.load_cert_chain(tmp_path / "own.pem")
+    assert is_refused(serve("any-client"), client)
+
+
+def test_a_name_may_be_a_uri(serve: Serve, client: ssl.SSLContext, tmp_path: Path) -> None:
+    """Names of services, as SPIFFE has them, are compared like any other."""
+    self_signed(tmp_path / "own.pem", uri="spiffe://example/prometheus")
+    (tmp_path / "ca.crt").write_bytes((tmp_path / "own.pem").read_bytes())
+    client.load_cert_chain(tmp_path / "own.pem")
+    assert ask(serve("allowed-names"), client).status == 200
+
+
+@pytest.mark.parametrize(
+    ("identity", "is_allowed"),
+    [
+        ("prometheus.example", True),
+        ("fd00::1", True),
+        ("other.example", True),
+        ("fd00::2", False),
+        ("127.0.0.1", False),
+        ("example", False),
+        ("prometheus@example", False),
+        ("*.example", False),
+    ],
+)
+def test_a_certificate_needs_an_allowed_name(
+    serve: Serve, client: ssl.SSLContext, authority: trustme.CA, identity: str, *, is_allowed: bool
+) -> None:
+    """One name of the certificate is in the list, letter for letter."""
+    authority.issue_cert(identity).configure_cert(client)
+    assert is_refused(serve("allowed-names"), client) is not is_allowed
+
+
+@pytest.mark.parametrize(
+    ("curve", "version"),
+    [
+        ("prime256v1", ssl.TLSVersion.TLSv1_3),
+        ("secp384r1", ssl.TLSVersion.TLSv1_3),
+        ("secp521r1", ssl.TLSVersion.TLSv1_3),
+        ("X25519", ssl.TLSVersion.TLSv1_3),
+        # The curve of the server's certificate: the client must have that one, too.
+        ("prime256v1", ssl.TLSVersion.TLSv1_2),
+    ],
+)
+def test_each_listed_curve_is_spoken(
+    serve: Serve, client: ssl.SSLContext, curve: str, version: ssl.TLSVersion
+) -> None:
+    """A client that has only one of them connects."""
+    client.maximum_version = version
+    client.set_ecdh_curve(curve)
+    assert ask(serve("all-curves"), client).status == 200
+
+
+@pytest.mark.parametrize(
+    ("name", "curve", "is_spoken"),
+    [
+        ("all-curves", "X448", False),
+        ("one-curve", "secp384r1", False),
+        ("one-curve", "X25519", False),
+        ("one-curve", "secp521r1", True),
+    ],
+)
+def test_no_other_curve_is_spoken(
+    serve: Serve, client: ssl.SSLContext, name: str, curve: str, *, is_spoken: bool
+) -> None:
+    """The list is all that there is."""
+    client.set_ecdh_curve(curve)
+    assert is_refused(serve(name), client) is not is_spoken
+
+
+@pytest.mark.parametrize(
+    ("name", "cipher"),
+    [
+        ("some-suites", "ECDHE-ECDSA-AES256-GCM-SHA384"),
+        ("client-s-order", "ECDHE-ECDSA-AES128-GCM-SHA256"),
+    ],
+)
+def test_the_order_of_the_suites_is_the_server_s_or_the_client_s(
+    serve: Serve, client: ssl.SSLContext, name: str, cipher: str
+) -> None:
+    """As `prefer_server_cipher_suites` says."""
+    client.maximum_version = ssl.TLSVersion.TLSv1_2
+    client.set_ciphers("ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384")
+    assert ask(serve(name), client).cipher == cipher
+
+
+@pytest.mark.parametrize("name", ["some-suites", "no-http2"])
+def test_a_suite_that_is_not_listed_is_not_spoken(
+    serve: Serve, client: ssl.SSLContext, name: str
+) -> None:
+    """The handshake fails."""
+    client.maximum_version = ssl.TLSVersion.TLSv1_2
+    client.set_ciphers("ECDHE-ECDSA-CHACHA20-POLY1305")
+    assert is_refused(serve(name), client)
+
+
+def test_headers_are_in_every_answer(serve: Serve) -> None:
+    """In those of pages, and in errors."""
+    server = serve("headers")
+    for more in ("", "Expect: 100-continue\r\n", "A: b\r\n" * 9000):
+        headers = ask(server, None, more).headers
+        assert headers["strict-transport-security"] == "max-age=600"
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["x-frame-options"] == "sameorigin"
+        assert headers["x-xss-protection"] == "0"
+        assert headers["content-security-policy"] == "default-src 'none'"
+
+
+def test_requests_beyond_the_rate_are_refused(serve: Serve) -> None:
+    """A burst of three, then 429; the headers are there too."""
+    server = serve("rate-limit")
+    answers = [ask(server, None) for _ in range(5)]
+    assert [answer.status for answer in answers] == [200, 200, 200, 429, 429]
+    assert answers[-1].headers["x-frame-options"] == "deny"
+
+
+def test_no_rate_is_no_limit(serve: Serve) -> None:
+    """An interval of 0 turns it off."""
+    server = serve("no-rate-limit")
+    assert {ask(server, None).status for _ in range(10)} == {200}
+
+
+@pytest.mark.parametrize(("user", "status"), [("Basic YWxpY2U6eA==", 401), ("", 401)])
+def test_a_password_is_needed(serve: Serve, user: str, status: int) -> None:
+    """Without it or with a wrong one the answer is 401."""
+    assert ask(serve("users"), None, f"Authorization: {user}\r\n").status == status
