@@ -5,10 +5,9 @@ import logging
 import os
 import platform
 import signal
-import ssl
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -121,11 +120,10 @@ class Exporter:
             clock=self._clock,
         )
         app = web_config.wrap(application) if web_config else application
-        tls = web_config.ssl_context if web_config else (lambda: None)
         with contextlib.ExitStack() as stack:
             servers = []
             for address in self._flags.web_listen_address:
-                servers.append(server := _listen(app, address, tls))
+                servers.append(server := _listen(app, address, web_config))
                 stack.callback(server.close)
                 server.start()
                 _log.info("listening", extra={"url": server.url})
@@ -169,11 +167,11 @@ class Exporter:
             )
 
 
-def _listen(
-    app: "WSGIApplication", address: Address, tls: Callable[[], ssl.SSLContext | None]
-) -> Server:
+def _listen(app: "WSGIApplication", address: Address, web_config: WebConfigFile | None) -> Server:
     try:
-        return Server(app, address, tls=tls)
+        if web_config is None:
+            return Server(app, address)
+        return Server(app, address, tls=web_config.ssl_context, extra_headers=web_config.headers)
     except OSError as error:
         raise StartError(f"--web.listen-address: {error.strerror}") from error
 

@@ -17,13 +17,14 @@ from exporter.webconfig.basicauth import BasicAuth, Users, parse_users
 from exporter.webconfig.headers import HEADER_KEYS, Headers, parse_headers
 from exporter.webconfig.ratelimit import RATE_KEYS, Rate, RateLimited, TokenBucket
 from exporter.webconfig.section import Section, WebConfigError
-from exporter.webconfig.tls import TLS_KEYS, ClientAuth, TlsSettings, parse_tls
+from exporter.webconfig.tls import TLS_KEYS, parse_tls
+from exporter.webconfig.tls_settings import ClientAuth, TlsSettings
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
-_KEYS: Final = ("tls_server_config", "http_server_config", "basic_auth_users", "rate_limit")
-_HTTP_KEYS: Final = ("http2", "headers")
+KEYS: Final = ("tls_server_config", "http_server_config", "basic_auth_users", "rate_limit")
+HTTP_KEYS: Final = ("http2", "headers")
 #: All authorities of a system are a quarter of it.
 _MAX_FILE_BYTES: Final = 2**20
 #: An error may have a cause that no file shows, such as too many open files.
@@ -204,8 +205,8 @@ class _Reading:
         Raises:
             WebConfigError: It is not valid.
         """
-        file = Section(self._content(), "the file", str(self._path), _KEYS)
-        http = file.section("http_server_config", _HTTP_KEYS)
+        file = Section(self._content(), "the file", str(self._path), KEYS)
+        http = file.section("http_server_config", HTTP_KEYS)
         tls = file.section("tls_server_config", TLS_KEYS)
         config = _Config(
             tls=parse_tls(tls, self._read, http2=http.flag("http2")),
@@ -232,7 +233,7 @@ class _Reading:
             return {}
         if not isinstance(content, dict):
             raise WebConfigError.at(
-                str(self._path), line_of(content), f"must be a mapping of {', '.join(_KEYS)}"
+                str(self._path), line_of(content), f"must be a mapping of {', '.join(KEYS)}"
             )
         return content
 

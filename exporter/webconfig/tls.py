@@ -2,19 +2,13 @@
 
 import ssl
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from enum import IntEnum
 from pathlib import Path
 from typing import Final
 
 from exporter.text import printable
-from exporter.webconfig.context import (
-    ServerContext,
-    accept_any_certificate,
-    load_authorities,
-    load_certificate,
-)
+from exporter.webconfig.context import load_authorities, load_certificate
 from exporter.webconfig.section import Section
+from exporter.webconfig.tls_settings import ClientAuth, TlsSettings
 
 TLS_KEYS: Final = (
     "cert",
@@ -31,15 +25,6 @@ TLS_KEYS: Final = (
     "prefer_server_cipher_suites",
     "curve_preferences",
 )
-
-
-class ClientAuth(IntEnum):
-    """What a client must present; the greater, the more it protects."""
-
-    NONE = 0
-    VERIFIED_IF_GIVEN = 1
-    ANY = 2
-    VERIFIED = 3
 
 
 _CLIENT_AUTH_TYPES: Final[Mapping[str, ClientAuth]] = {
@@ -86,87 +71,6 @@ _CURVES: Final[Mapping[str, tuple[str, int]]] = {
     "X25519": ("X25519", 29),
     "X25519MLKEM768": ("X25519MLKEM768", 4588),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class TlsSettings:
-    """What `tls_server_config` asks for.
-
-    Attributes:
-        certificate: The server's certificate, as PEM.
-        key: Its key, as PEM.
-        client_auth: What a client must present.
-        authorities: Who may issue certificates of clients, as PEM; None: the system's authorities.
-        allowed_sans: Names of which a client's certificate must have one; None: any will do.
-        minimum: The lowest version.
-        maximum: The highest version.
-        ciphers: OpenSSL's names of the suites of TLS 1.2, with colons; empty: the default.
-        prefers_own_ciphers: Whether the order of the suites is the server's or the client's.
-        curves: OpenSSL's names of curves and their groups, in order of preference; empty: default.
-    """
-
-    certificate: bytes
-    key: bytes = field(repr=False)
-    client_auth: ClientAuth
-    authorities: bytes | None
-    allowed_sans: frozenset[str] | None
-    minimum: ssl.TLSVersion
-    maximum: ssl.TLSVersion
-    ciphers: str
-    prefers_own_ciphers: bool
-    curves: tuple[tuple[str, int], ...]
-
-    @property
-    def trusts_system_authorities(self) -> bool:
-        """Whether a certificate of a client may come from any authority of the system."""
-        is_verified = self.client_auth in {ClientAuth.VERIFIED_IF_GIVEN, ClientAuth.VERIFIED}
-        return is_verified and self.authorities is None
-
-    def context(self) -> ServerContext:
-        """Return a new context; it serves one connection only if it accepts any certificate.
-
-        Raises:
-            OSError: The system has no room for it.
-        """
-        contexts = {group: self._with_curve(curve) for curve, group in self.curves}
-        if not contexts:
-            return self._with_curve(None)
-        # For clients that support none of the curves, or do not say.
-        first = next(iter(contexts.values()))
-        if len(contexts) > 1:
-            first.by_group = contexts
-        return first
-
-    def protection(self) -> tuple[int, ...]:
-        """Return how well clients are checked; the greater each number, the better."""
-        return (
-            self.client_auth,
-            not self.trusts_system_authorities,
-            self.allowed_sans is not None,
-            self.minimum,
-        )
-
-    def _with_curve(self, curve: str | None) -> ServerContext:
-        context = ServerContext(ssl.PROTOCOL_TLS_SERVER)
-        context.minimum_version = self.minimum
-        context.maximum_version = self.maximum
-        if self.ciphers:
-            context.set_ciphers(self.ciphers)
-        if not self.prefers_own_ciphers:
-            context.options &= ~ssl.OP_CIPHER_SERVER_PREFERENCE
-        if curve:
-            context.set_ecdh_curve(curve)
-        load_certificate(context, self.certificate, self.key)
-        context.allowed_sans = self.allowed_sans
-        if self.client_auth is ClientAuth.ANY:
-            accept_any_certificate(context)
-        elif self.client_auth is not ClientAuth.NONE:
-            load_authorities(context, self.authorities)
-            # As in Go, every listed certificate is trusted, intermediate authorities included.
-            context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-            is_required = self.client_auth is ClientAuth.VERIFIED
-            context.verify_mode = ssl.CERT_REQUIRED if is_required else ssl.CERT_OPTIONAL
-        return context
 
 
 def parse_tls(section: Section, read: Callable[[str], bytes], *, http2: bool) -> TlsSettings | None:

@@ -1,5 +1,6 @@
 """Files of the shapes in exporter-toolkit's own test data: all load, and do what they say."""
 
+import re
 import socket
 import ssl
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -14,12 +15,17 @@ import trustme
 
 from exporter.server import Server
 from exporter.webconfig import WebConfigFile
+from exporter.webconfig.file import HTTP_KEYS, KEYS
+from exporter.webconfig.ratelimit import RATE_KEYS
+from exporter.webconfig.tls import TLS_KEYS
 from tests.support.certificates import self_signed
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
-DATA = Path(__file__).parents[2] / "data" / "webconfig" / "toolkit"
+ROOT = Path(__file__).parents[3]
+DATA = ROOT / "tests" / "data" / "webconfig" / "toolkit"
+PAGE = (ROOT / "docs" / "web-configuration.md").read_text(encoding="utf-8")
 GOOD = sorted(path.name.removesuffix(".good.yml") for path in DATA.glob("*.good.yml"))
 AUTHORIZATION = "Authorization: Basic YWxpY2U6Y29ycmVjdC1ob3JzZQ==\r\n"
 
@@ -228,6 +234,8 @@ def test_a_name_may_be_a_uri(serve: Serve, client: ssl.SSLContext, tmp_path: Pat
     [
         ("prometheus.example", True),
         ("fd00::1", True),
+        ("10.1.2.3", True),
+        ("::ffff:10.1.2.3", True),
         ("other.example", True),
         ("fd00::2", False),
         ("127.0.0.1", False),
@@ -337,3 +345,9 @@ def test_no_rate_is_no_limit(serve: Serve) -> None:
 def test_a_password_is_needed(serve: Serve, user: str, status: int) -> None:
     """Without it or with a wrong one the answer is 401."""
     assert ask(serve("users"), None, f"Authorization: {user}\r\n").status == status
+
+
+@pytest.mark.parametrize("key", [*KEYS, *HTTP_KEYS, *TLS_KEYS, *RATE_KEYS])
+def test_every_key_is_in_the_documentation(key: str) -> None:
+    """With what the exporter makes of it."""
+    assert re.search(rf"^\| [^|]*`{key}`[^|]*\|", PAGE, re.MULTILINE)
