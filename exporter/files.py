@@ -1,4 +1,4 @@
-"""Small files, read without waiting for a writer.
+"""Small files, read without waiting for a writer, and replaced as a whole.
 
 A path is not trusted: a named pipe waits for its writer, a device may have no end, and a writer may
 be at work.
@@ -7,6 +7,8 @@ be at work.
 import errno
 import os
 import stat
+import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 _CHUNK_BYTES = 2**18
@@ -54,3 +56,26 @@ def signature_at(path: Path) -> tuple[int, ...] | None:
         return signature(path.stat())
     except (OSError, ValueError):
         return None
+
+
+def replace_file(path: Path, chunks: Iterable[bytes], *, mode: int) -> None:
+    """Write a file so that a reader sees the old content or the new one, never a part.
+
+    It is written beside the old one under a name that begins with a dot, synced and renamed.
+
+    Raises:
+        OSError: it cannot be written; the old content stays, and nothing else does.
+        ValueError: the path contains a NUL.
+    """
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    beside = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            os.fchmod(descriptor, mode)
+            file.writelines(chunks)
+            file.flush()
+            os.fsync(descriptor)
+        beside.replace(path)
+    except BaseException:
+        beside.unlink()
+        raise

@@ -103,6 +103,26 @@ class ListResponse:
         return not self.unusable and self.total is not None
 
 
+@dataclass(frozen=True, slots=True)
+class UserResponse:
+    """The answer to the question whose token it is.
+
+    Attributes:
+        name: The user's name, escaped; ``""`` where the answer has none.
+        rate_limit: From the headers.
+        requests: How many HTTP requests it took.
+    """
+
+    name: str
+    rate_limit: RateLimit
+    requests: int
+
+    @property
+    def complete(self) -> bool:
+        """Whether the answer names the user."""
+        return bool(self.name)
+
+
 class ApiError(Exception):
     """A call that gave no answer to use.
 

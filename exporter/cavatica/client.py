@@ -20,19 +20,22 @@ from exporter.cavatica.answer import (
     RateLimit,
     Reason,
     RequestOutcome,
+    UserResponse,
 )
 from exporter.cavatica.export import pair_items, parse_error, parse_list
 from exporter.cavatica.transport import Response, Transport, TransportError
+from exporter.text import excerpt
 
 # Both public clients use this path; the API's page prints `export` for `exports` in one place.
 _BULK_GET = "/bulk/storage/exports/get"
 _LIST = "/storage/exports"
+_USER = "/user"
 # The header's documentation says seconds, the rate_limit page shows milliseconds: no time in
 # seconds is as large as this before the year 5138.
 _MILLISECONDS_FROM = 10**11
 _MAX_INTEGER_DIGITS = 18
 
-R = TypeVar("R", BulkResponse, ListResponse)
+R = TypeVar("R", BulkResponse, ListResponse, UserResponse)
 
 
 class Client:
@@ -109,6 +112,21 @@ class Client:
 
         return self._call(f"{_LIST}?{urlencode(query)}", None, parse, deadline)
 
+    def user(self, deadline: float) -> UserResponse:
+        """Ask whose token it is, and have done by `deadline`.
+
+        Raises:
+            ApiError: when there is no answer to use.
+        """
+
+        def parse(reply: Response) -> UserResponse:
+            document = _document(reply)
+            name = document.get("username") if isinstance(document, dict) else None
+            name = excerpt(name) if isinstance(name, str) else ""
+            return UserResponse(name, _rate_limit(reply), requests=1)
+
+        return self._call(_USER, None, parse, deadline)
+
     def _call(
         self, path: str, payload: object | None, parse: Callable[[Response], R], deadline: float
     ) -> R:
@@ -151,11 +169,16 @@ class Client:
             raise ApiError(error.reason, str(error), status=error.status) from error
 
 
-def _items(reply: Response) -> list[object]:
-    """Give the items of a good answer, and raise `ApiError` for any other."""
+def _document(reply: Response) -> object:
+    """Return the JSON of a good answer; raise `ApiError` for any other."""
     if reply.status != HTTPStatus.OK:
         raise _refusal(reply)
-    document = _json(reply.body)
+    return _json(reply.body)
+
+
+def _items(reply: Response) -> list[object]:
+    """Return the items of a good answer; raise `ApiError` for any other."""
+    document = _document(reply)
     items = document.get("items") if isinstance(document, dict) else None
     if not isinstance(items, list):
         raise ApiError(

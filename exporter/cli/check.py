@@ -1,4 +1,4 @@
-"""What `--config.check` says: what would be watched, and what that costs."""
+"""The lines of `--config.check`: what would be watched, and what that costs."""
 
 import math
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ _WINDOW = f"{WINDOW_SECONDS // 60} minutes"
 
 
 def describe(watchlist: Watchlist, quota_share: float) -> Iterator[str]:
-    """Give the lines."""
+    """Yield the lines."""
     ids = sum(len(batch) for batch in watchlist.batches.values())
     calls = math.ceil(ids / MAX_IDS)
     # The first call of a scrape is made whatever the share is.
@@ -47,8 +47,15 @@ def describe(watchlist: Watchlist, quota_share: float) -> Iterator[str]:
         yield f"  scraped every {interval} s: every ID is answered for within {minutes} min"
 
 
+def url_warning(url: str) -> str | None:
+    """Return a warning where the URL of the API does not look like one."""
+    if url.endswith("/v2"):
+        return None
+    return f"warning: {url} does not end in /v2, as the API's base URLs do"
+
+
 def _start_seconds(calls: int, share: int, interval: int) -> int:
-    """Give after how long the last of `calls` is made, which are more than `share`."""
+    """Return after how many seconds the last of `calls`, more than `share`, is made."""
     # The first scrape of a window uses up the share, every other makes its one call.
     in_window = share + WINDOW_SECONDS // interval - 1
     windows, rest = divmod(calls - 1, in_window)

@@ -1,10 +1,12 @@
-"""The command: what the flags say is done, and how it ends."""
+"""The command: does what the flags say, and turns every error into one line and a status."""
 
 import contextlib
 import errno
+import logging
+import os
 import platform
-import signal
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,16 +15,27 @@ from typing import NoReturn
 import click
 
 from exporter import __version__
+from exporter.cavatica.answer import ApiError
 from exporter.cavatica.credentials import CredentialsError
 from exporter.cli import check, logs
 from exporter.cli.demo import Demo, run_demo
-from exporter.cli.flags import Flags, make_command
+from exporter.cli.flags import Flags, describe, make_command, unknown_variables
 from exporter.cli.revision import find_revision
-from exporter.cli.service import SIGNALS, Exporter, StartError, find_credentials, load_web_config
+from exporter.cli.service import (
+    Exporter,
+    StartError,
+    find_credentials,
+    load_web_config,
+    make_client,
+)
+from exporter.cli.signals import Signals, end_at_once_by_sigterm
+from exporter.clock import SystemClock
 from exporter.watchlist.loader import WatchlistLoader
 
-# What a shell gives for a command that Ctrl-C ended.
+# The status of a command that Ctrl-C ended, as shells have it.
 _INTERRUPTED = 130
+
+_log = logging.getLogger(__name__)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -34,35 +47,44 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except click.Abort:
         sys.exit(_INTERRUPTED)
     except click.ClickException as error:
-        problem = error.format_message()
+        problem = describe(error)
     except (StartError, CredentialsError) as error:
         problem = str(error)
     except OSError as error:
-        if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
-            raise
-        problem = f"cannot write: {error.strerror}"
-        # Else Python would write the rest at its end, and fail again.
-        with contextlib.suppress(OSError):
-            sys.stdout.close()
+        problem = error.strerror or str(error)
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            problem = f"cannot write: {problem}"
+            # Otherwise Python would write the rest at its end, and fail again.
+            with contextlib.suppress(OSError):
+                sys.stdout.close()
+    except Exception as error:  # noqa: BLE001 # a start never ends with a traceback
+        _log.debug("unexpected error", exc_info=True)
+        problem = f"unexpected error: {type(error).__name__} (--log.level=debug tells where)"
     click.echo(f"cavatica-exporter: {' '.join(problem.split())}", err=True)
     sys.exit(2)
 
 
 def run(flags: Flags) -> int:
-    """Do what the flags say, and give the exit status."""
-    # What is wrong is what a check prints.
-    logs.configure(flags.log_level, flags.log_format, errors=not flags.config_check)
-    if not (flags.config_check or flags.once):
-        # Blocked before there are other threads: they are so in every one, and wait for sigwait.
-        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-    with run_demo() if flags.demo else contextlib.nullcontext() as demo:
+    """Do what the flags say, and return the exit status."""
+    # A check prints the errors itself.
+    checks = flags.config_check or flags.config_check_api
+    logs.configure(flags.log_level, flags.log_format, errors=not checks)
+    for name in unknown_variables(os.environ):
+        _log.warning("ignoring unknown environment variable", extra={"variable": name})
+    with contextlib.ExitStack() as stack:
+        serves = not (checks or flags.once)
+        if serves:
+            signals = stack.enter_context(contextlib.closing(Signals()))
+        elif threading.current_thread() is threading.main_thread():
+            end_at_once_by_sigterm()
+        demo = stack.enter_context(run_demo()) if flags.demo else None
         path = demo.exports if demo else flags.exports_path
         if path is None:
             raise StartError("--exports.path is missing: name the file or directory with the IDs")
-        if flags.config_check:
+        if checks:
             return _check(flags, demo, path)
         exporter = Exporter(flags, demo, path)
-        return exporter.once() if flags.once else exporter.serve()
+        return exporter.serve(signals) if serves else exporter.once()
 
 
 def _check(flags: Flags, demo: Demo | None, path: Path) -> int:
@@ -73,8 +95,16 @@ def _check(flags: Flags, demo: Demo | None, path: Path) -> int:
     try:
         api = find_credentials(flags, demo)
         lines.insert(0, f"API: {api.url}, token: {api.origin}")
+        if warning := check.url_warning(api.url):
+            lines.insert(1, warning)
+        if flags.config_check_api:
+            deadline = SystemClock().monotonic() + flags.api_timeout
+            name = make_client(flags, api.url, api.token).user(deadline).name
+            lines.insert(1, f"token accepted: it is that of {name or 'a user without a name'}")
     except CredentialsError as error:
         errors.append(str(error))
+    except ApiError as error:
+        errors.append(f"{api.url}: {error.reason}: {error}")
     try:
         load_web_config(flags)
     except StartError as error:

@@ -1,4 +1,4 @@
-"""Durations as Prometheus writes them: `500ms`, `30s`, `1h30m`, `7d`."""
+"""Durations in Prometheus' format: `500ms`, `30s`, `1h30m`, `7d`."""
 
 import re
 
@@ -11,27 +11,27 @@ _UNITS = {
     "s": 1.0,
     "ms": 0.001,
 }
-# As Prometheus has it: the nanoseconds fit into 64 bits. Longer ones are no use to timers either.
+# Prometheus' bound: the nanoseconds fit into 64 bits. Timers take no longer ones either.
 _MAX_SECONDS = 2**63 / 1e9
 _DURATION = re.compile("".join(f"(?:([0-9]{{1,9}}){unit})?" for unit in _UNITS))
 
 
 def parse_duration(text: str) -> float:
-    """Give the seconds.
+    """Parse a duration into seconds.
 
     Raises:
-        ValueError: when it is none.
+        ValueError: the text is not a duration, or too long.
     """
     match = _DURATION.fullmatch(text)
     if text == "0":
         return 0.0
     if not text or match is None:
-        raise ValueError(f"{text!r} is no duration; write it like 500ms, 30s, 1h30m or 7d")
+        raise ValueError(f"not a valid duration: {text!r} (use 500ms, 30s, 1h30m or 7d)")
     duration = sum(
         int(count) * seconds
         for count, seconds in zip(match.groups(), _UNITS.values(), strict=True)
         if count is not None
     )
     if duration > _MAX_SECONDS:
-        raise ValueError(f"{text!r} is too long: it must be less than 292y")
+        raise ValueError(f"not a valid duration: {text!r} (must be less than 292y)")
     return duration

@@ -1,7 +1,7 @@
 """The command line: every flag, its environment variable, its type and its help."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flags:
-    """The flags as they were given; durations are seconds."""
+    """The values of all flags; durations are seconds."""
 
     exports_path: Path | None
     exports_max_age: float
@@ -41,12 +41,14 @@ class Flags:
     log_level: str
     log_format: Format
     config_check: bool
+    config_check_api: bool
     once: bool
+    once_output: Path | None
     demo: bool
 
 
 def _click_type(parse: Callable[[str], T]) -> Callable[[str], T]:
-    """Make a parser of click's: one whose errors keep their texts."""
+    """Return a type for click whose errors keep their texts."""
 
     def parse_or_fail(text: str) -> T:
         try:
@@ -60,21 +62,23 @@ def _click_type(parse: Callable[[str], T]) -> Callable[[str], T]:
 def _timeout(text: str) -> float:
     seconds = parse_duration(text)
     if not 0 < seconds <= MAX_TIMEOUT_SECONDS:
-        raise ValueError(f"{text!r} is no timeout: it must be above 0s and at most 2m")
+        raise ValueError(f"not a valid timeout: {text!r} (use more than 0s and at most 2m)")
     return seconds
 
 
 def _share(text: str) -> float:
     if _SHARE.fullmatch(text) is None or not 0 < float(text) <= 1:
-        raise ValueError(f"{text!r} is no share: it must be above 0 and at most 1, as 0.5 is")
+        raise ValueError(
+            f"not a valid share: {text!r} (use more than 0 and at most 1, such as 0.5)"
+        )
     return float(text)
 
 
 def _telemetry_path(text: str) -> str:
     if _TELEMETRY_PATH.fullmatch(text) is None or text in RESERVED_PATHS:
         raise ValueError(
-            f"{text!r} is no path for metrics: it must be like /metrics, and none of"
-            f" {', '.join(sorted(RESERVED_PATHS))}"
+            f"not a valid path for metrics: {text!r} (use one like /metrics, but not"
+            f" {', '.join(sorted(RESERVED_PATHS))})"
         )
     return text
 
@@ -87,7 +91,7 @@ def _external_url(text: str) -> str:
 
 def _path(text: str) -> Path:
     if not text:
-        raise ValueError("it is empty: name a path")
+        raise ValueError("it is empty; name a path")
     return Path(text)
 
 
@@ -96,18 +100,51 @@ _SHARE = re.compile(r"[0-9]{0,9}\.?[0-9]{1,9}")
 _EXTERNAL_URL = re.compile(r"https?://[A-Za-z0-9.:\[\]-]+(/[A-Za-z0-9_.~%-]+)*/?")
 # What needs no escaping in a URL or in HTML.
 _TELEMETRY_PATH = re.compile(r"(/[A-Za-z0-9_.~-]+)+/?")
+_KUBERNETES_VARIABLE = re.compile(
+    r".*_(SERVICE_HOST|SERVICE_PORT(_.+)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)"
+)
 _DURATION = _click_type(parse_duration)
 _PATH = _click_type(_path)
 
 
 def _flag(name: str, **attributes: Any) -> Callable[[Callable[..., int]], Callable[..., int]]:  # noqa: ANN401 # as click has them
-    """Declare a flag; click itself makes no parameter's name of one with dots."""
+    """Declare a flag; click makes no parameter name of a flag with dots."""
     parameter = name.lstrip("-").replace(".", "_").replace("-", "_")
     return click.option(name, parameter, **attributes)
 
 
+def describe(error: click.ClickException) -> str:
+    """Return the message of an error; of a value from the environment it names the variable."""
+    message = error.format_message()
+    if isinstance(error, click.BadParameter) and error.ctx and error.param and error.param.name:
+        source = error.ctx.get_parameter_source(error.param.name)
+        if source is click.core.ParameterSource.ENVIRONMENT:
+            return f"environment variable {_variable(error.param.name)}: {message}"
+    return message
+
+
+def _variable(parameter: str) -> str:
+    return f"{ENVIRONMENT_PREFIX}_{parameter.upper()}"
+
+
+def unknown_variables(environ: Iterable[str]) -> list[str]:
+    """Return the variables with the exporter's prefix that no flag has.
+
+    Those that Kubernetes sets for a service of the exporter's name are left out, and a version,
+    which many an image has.
+    """
+    known = {_variable(name) for name in Flags.__dataclass_fields__} | {_variable("version")}
+    return sorted(
+        name
+        for name in environ
+        if name.startswith(f"{ENVIRONMENT_PREFIX}_")
+        and name not in known
+        and not _KUBERNETES_VARIABLE.fullmatch(name)
+    )
+
+
 def make_command(run: Callable[[Flags], int], version: str) -> click.Command:
-    """Make the command that parses the flags and returns what `run` returns."""
+    """Return the command that parses the flags and returns what `run` returns."""
 
     @click.command(
         "cavatica-exporter",
@@ -209,11 +246,26 @@ def make_command(run: Callable[[Flags], int], version: str) -> click.Command:
         is_flag=True,
         help="Leave out process_* and python_*.",
     )
-    @_flag("--log.level", type=click.Choice(LEVELS), default="info", help="Least level to log.")
-    @_flag("--log.format", type=click.Choice(FORMATS), default="logfmt", help="How to log.")
-    @_flag("--config.check", is_flag=True, help="Check everything, ask nothing, and exit.")
+    @_flag("--log.level", type=click.Choice(LEVELS), default="info", help="Minimum log level.")
+    @_flag("--log.format", type=click.Choice(FORMATS), default="logfmt", help="Log format.")
+    @_flag("--config.check", is_flag=True, help="Check everything without a call, and exit.")
+    @_flag(
+        "--config.check.api",
+        is_flag=True,
+        help="Check everything, ask the API whose token it is, and exit.",
+    )
     @_flag("--once", is_flag=True, help="Print one scrape and exit.")
-    @_flag("--demo", is_flag=True, help="Watch a simulated CAVATICA: needs nothing.")
+    @_flag(
+        "--once.output",
+        type=_PATH,
+        metavar="FILE",
+        help="Write the scrape of --once to this file, for the textfile collector.",
+    )
+    @_flag(
+        "--demo",
+        is_flag=True,
+        help="Run against a simulated CAVATICA; needs no token or network.",
+    )
     # Not from the environment: many an image has a variable like CAVATICA_EXPORTER_VERSION.
     @click.version_option(version, message="%(prog)s %(version)s", allow_from_autoenv=False)
     def command(**values: Any) -> int:  # noqa: ANN401 # click has parsed them

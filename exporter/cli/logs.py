@@ -1,6 +1,6 @@
-"""The exporter's log: one line an event on standard error, as logfmt or JSON.
+"""The exporter's log: one line for each event on standard error, as logfmt or JSON.
 
-What a line says beside its message stands in the record's `extra`.
+The fields of a line, beside its message, are the record's `extra`.
 """
 
 import json
@@ -25,34 +25,34 @@ _OWN = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "t
 
 
 def configure(level: str, style: Format, *, errors: bool = True) -> None:
-    """Send everything that is logged to standard error.
+    """Send the log to standard error.
 
     Args:
-        level: The least of `LEVELS` to log.
-        style: How a line is written.
-        errors: Whether errors, too, are logged.
+        level: The minimum level, one of `LEVELS`.
+        style: The format of a line.
+        errors: Whether errors are logged, too.
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(Formatter(style))
     if not errors:
         handler.addFilter(lambda record: record.levelno < logging.ERROR)
-    least = _PYTHON_LEVELS[level]
-    # Other libraries' lines below a warning are about their own insides.
-    logging.basicConfig(handlers=[handler], level=max(least, logging.WARNING), force=True)
-    logging.getLogger("exporter").setLevel(least)
-    # Of headers that it cannot parse, urllib3 quotes what the other side sent.
+    minimum = _PYTHON_LEVELS[level]
+    # Lines of other libraries below a warning are about their internals.
+    logging.basicConfig(handlers=[handler], level=max(minimum, logging.WARNING), force=True)
+    logging.getLogger("exporter").setLevel(minimum)
+    # urllib3 quotes headers that it cannot parse: untrusted text.
     logging.getLogger("urllib3.connection").setLevel(logging.ERROR)
 
 
 class Formatter(logging.Formatter):
-    """Writes a record as one line, whatever texts are in it."""
+    """Formats a record as one line, whatever texts are in it."""
 
     def __init__(self, style: Format) -> None:
         super().__init__()
         self._log_format = style
 
     def format(self, record: logging.LogRecord) -> str:
-        """Give the line."""
+        """Return the line."""
         moment = datetime.fromtimestamp(record.created, timezone.utc)
         level = "warn" if record.levelno == logging.WARNING else record.levelname.lower()
         fields: dict[str, object] = {

@@ -5,7 +5,7 @@ import json
 
 
 def find_revision() -> str:
-    """Give the commit where pip noted it (PEP 610), else an empty text."""
+    """Return the commit that pip recorded (PEP 610), or an empty text."""
     try:
         text = importlib.metadata.distribution("cavatica-export-exporter").read_text(
             "direct_url.json"

@@ -1,4 +1,4 @@
-"""The wiring: flags, logging, signals, and the objects that do the work."""
+"""The wiring: the objects that do the work, put together as the flags say."""
 
 import contextlib
 import logging
@@ -7,19 +7,22 @@ import platform
 import signal
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from exporter import __version__
+from exporter.cavatica.answer import RequestOutcome
 from exporter.cavatica.client import Client
 from exporter.cavatica.credentials import Api, Credentials, Token, find_api
 from exporter.cli.demo import Demo
 from exporter.cli.flags import Flags
 from exporter.cli.revision import find_revision
+from exporter.cli.signals import Signals
 from exporter.clock import SystemClock
+from exporter.files import replace_file
 from exporter.metrics.exposition import RENDER_SECONDS, TEXT, Exposition
 from exporter.metrics.families import export_families
 from exporter.metrics.self_metrics import SelfMetrics
@@ -35,8 +38,7 @@ from exporter.webconfig import WebConfigError, WebConfigFile
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-# A scrape under way at the end waits so long for the API, and its scraper so long for the answer.
+# At shutdown: seconds that a scrape under way waits for the API, and its scraper for the answer.
 _SCRAPE_SECONDS = 3.5
 _ANSWER_SECONDS = 4.5
 
@@ -55,11 +57,11 @@ class StartError(Exception):
 
 
 class Exporter:
-    """Everything that runs, put together as the flags say.
+    """Everything that runs.
 
     Raises:
-        StartError: It cannot start.
-        CredentialsError: There is no token or no URL to use.
+        StartError: the exporter cannot start.
+        CredentialsError: there is no token or no URL to use.
     """
 
     def __init__(self, flags: Flags, demo: Demo | None, path: Path) -> None:
@@ -74,13 +76,8 @@ class Exporter:
             python=platform.python_version(),
             exporter_metrics=not flags.web_disable_exporter_metrics,
         )
-        client = Client(
-            self._credentials.api.url,
-            self._credentials.token,
-            user_agent=f"cavatica-export-exporter/{__version__}",
-            advance_access=flags.api_advance_access,
-            observe=self_metrics.observe,
-            monotonic=self._clock.monotonic,
+        client = make_client(
+            flags, self._credentials.api.url, self._credentials.token, self_metrics.observe
         )
         self._tracker = Tracker(
             self._loader.load,
@@ -95,15 +92,20 @@ class Exporter:
         )
 
     def once(self) -> int:
-        """Print one scrape."""
+        """Print one scrape, or write it to a file; return the exit status."""
         self._load_first()
         snapshot = self._tracker.scrape(self._clock.monotonic() + self._timeout)
-        for chunk in self._exposition.render(snapshot, TEXT, compress=False).chunks:
-            click.echo(chunk, nl=False)
+        chunks = self._exposition.render(snapshot, TEXT, compress=False).chunks
+        if self._flags.once_output is None:
+            for chunk in chunks:
+                click.echo(chunk, nl=False)
+        else:
+            # Node exporter's textfile collector runs as another user.
+            replace_file(self._flags.once_output, chunks, mode=0o644)
         return 0 if snapshot.up else 1
 
-    def serve(self) -> int:
-        """Answer HTTP requests until a signal ends it; all signals are blocked."""
+    def serve(self, signals: Signals) -> int:
+        """Answer HTTP requests until a signal ends it; return the exit status."""
         web_config = load_web_config(self._flags)
         application = Application(
             self._tracker.scrape,
@@ -135,21 +137,22 @@ class Exporter:
             _log.info("ready", extra={"version": __version__, "api": api.url, "token": api.origin})
             if self._flags.demo:
                 click.echo(_DEMO.format(url=servers[0].url, path=self._flags.web_telemetry_path))
-            while (received := signal.sigwait(SIGNALS)) == signal.SIGHUP:
-                self._reload()
-                if web_config:
-                    web_config.reload(force=True)
-            _log.info("ending", extra={"signal": signal.Signals(received).name})
+            while (received := signals.next()) == signal.SIGHUP:
+                self._reload(web_config)
+            _log.info("shutting down", extra={"signal": received.name})
             self._end(servers)
         return 0
 
-    def _reload(self) -> None:
-        _log.info("reading everything again")
-        self._loader.load(afresh=True)
-        self._credentials.reload()
+    def _reload(self, web_config: WebConfigFile | None) -> None:
+        """Read everything again; whatever goes wrong, the last good content stays in effect."""
+        _log.info("reloading")
+        _attempt(lambda: self._loader.load(afresh=True))
+        _attempt(self._credentials.reload)
+        if web_config:
+            _attempt(lambda: web_config.reload(force=True))
 
     def _end(self, servers: Sequence[Server]) -> None:
-        """End all servers; what is being answered gets its answer, if need be an early one."""
+        """Shut down gracefully: requests under way are answered, if need be early."""
         end = time.monotonic() + _ANSWER_SECONDS
         hurry = threading.Timer(_SCRAPE_SECONDS, self._tracker.end)
         hurry.daemon = True
@@ -158,13 +161,45 @@ class Exporter:
             server.close(max(end - time.monotonic(), 0.0))
 
     def _load_first(self) -> None:
-        """Load the ID files; nothing to watch because of errors is no start."""
+        """Load the ID files.
+
+        Raises:
+            StartError: errors leave nothing to watch.
+        """
         watchlist = self._loader.load()
         unreadable = watchlist.files and all(file.mtime is None for file in watchlist.files)
         if watchlist.error is not None or unreadable:
             raise StartError(
                 "--exports.path: no ID file can be read: " + "; ".join(watchlist.errors)
             )
+
+
+def _attempt(reload: Callable[[], object]) -> None:
+    try:
+        reload()
+    except Exception as error:  # noqa: BLE001 # a failed reload changes nothing
+        _log.error(  # the traceback is for debugging
+            "reload failed, the last good content stays in effect",
+            extra={"err": type(error).__name__},
+            exc_info=_log.isEnabledFor(logging.DEBUG),
+        )
+
+
+def make_client(
+    flags: Flags,
+    url: str,
+    token: Callable[[], str],
+    observe: Callable[[RequestOutcome], None] = lambda _: None,
+) -> Client:
+    """Return the client of the API at `url`."""
+    return Client(
+        url,
+        token,
+        user_agent=f"cavatica-export-exporter/{__version__}",
+        advance_access=flags.api_advance_access,
+        observe=observe,
+        monotonic=SystemClock().monotonic,
+    )
 
 
 def _listen(app: "WSGIApplication", address: Address, web_config: WebConfigFile | None) -> Server:

@@ -22,7 +22,14 @@ _BULK_GET = "/bulk/storage/exports/get"
 _BULK_CREATE = "/bulk/storage/exports/create"
 _EXPORTS = "/storage/exports"
 _RATE_LIMIT = "/rate_limit"
-_METHODS = {_BULK_GET: "POST", _BULK_CREATE: "POST", _EXPORTS: "GET", _RATE_LIMIT: "GET"}
+_USER = "/user"
+_METHODS = {
+    _BULK_GET: "POST",
+    _BULK_CREATE: "POST",
+    _EXPORTS: "GET",
+    _RATE_LIMIT: "GET",
+    _USER: "GET",
+}
 # What `refuse` can be told, with the HTTP status.
 _REFUSALS = {
     9004: (403, "Insufficient privileges on the file."),
@@ -31,6 +38,9 @@ _REFUSALS = {
     9020: (403, "Insufficient privileges on the volume."),
     9027: (400, "The volume and the project are on different clouds."),
 }
+
+#: Whose token the simulator's is.
+USER = "rfranklin"
 
 
 class Simulator:
@@ -63,7 +73,6 @@ class Simulator:
             lifetimes: how exports live unless `start` is given others.
             rate_limit: calls in one window, for all users of the account together.
             rate_window: length of the window in seconds.
-
         """
         self.requests: deque[Request] = deque(maxlen=1000)
         self.listing = Listing()
@@ -118,7 +127,6 @@ class Simulator:
 
         Raises:
             KeyError: the code is not one of a refused start.
-
         """
         _ = _REFUSALS[code]
         with self._lock:
@@ -134,7 +142,6 @@ class Simulator:
 
         Raises:
             KeyError: the ID is unknown.
-
         """
         return self._render(self._exports[export_id], "")
 
@@ -201,6 +208,8 @@ class Simulator:
             raise Refused(405, 90000, "Method not allowed.", Allow=_METHODS[known_path])
         if path == _RATE_LIMIT:
             return answer(page)
+        if path == _USER:
+            return answer({"href": f"{request.base}{_USER}", "username": USER})
         if path == _BULK_GET:
             return self._bulk_get(request)
         if path == _BULK_CREATE:

@@ -23,7 +23,7 @@ ALLOWED: dict[str, set[str]] = {
     "document": {"text"},
     "files": set(),
     # The line of the data.
-    "cavatica": {"background", "files"},
+    "cavatica": {"background", "files", "text"},
     "watchlist": {"cavatica", "document", "files", "text"},
     "tracker": {"background", "cavatica", "watchlist", "clock"},
     "metrics": {"cavatica", "tracker"},

@@ -135,7 +135,9 @@ class Running:
             self.process.send_signal(number)
         elif self.thread and self.thread.ident:
             # To the thread that waits for it: the others are the tests' own.
-            signal.pthread_kill(self.thread.ident, number)
+            [*_, waiting] = [each for each in threading.enumerate() if each.name == "signals"]
+            assert waiting.ident
+            signal.pthread_kill(waiting.ident, number)
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """End it by a signal; give its exit status."""
@@ -216,12 +218,16 @@ def execute(
 
 @contextmanager
 def process(
-    log: Path, *arguments: str, ready: str = "msg=ready", **variables: str
+    log: Path,
+    *arguments: str,
+    ready: str = "msg=ready",
+    command: Sequence[str] = MODULE,
+    **variables: str,
 ) -> Iterator[Running]:
     """Run the exporter as a process, from the words `ready` in its log; that goes to a file."""
     with log.open("wb") as stderr:
         popen = subprocess.Popen(
-            [*MODULE, *arguments],
+            [*command, *arguments],
             env=environment(**variables),
             stdout=subprocess.PIPE,
             stderr=stderr,

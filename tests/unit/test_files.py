@@ -1,13 +1,14 @@
 """Small files: what is read, what is refused, and what tells that one changed."""
 
+import errno
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from exporter.files import read, signature, signature_at
+from exporter.files import read, replace_file, signature, signature_at
 
 
 def test_a_file_is_read_up_to_the_limit(tmp_path: Path) -> None:
@@ -69,3 +70,28 @@ def test_a_change_that_only_the_ctime_tells_is_a_change(tmp_path: Path) -> None:
     while signature_at(file) == before and time.monotonic() < deadline:
         file.chmod(0o600)
     assert signature_at(file) != before
+
+
+def test_a_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
+    """With the mode that is asked for, whatever the umask is."""
+    file = tmp_path / "f"
+    file.write_bytes(b"old")
+    replace_file(file, [b"n", b"ew"], mode=0o600)
+    assert file.read_bytes() == b"new"
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert [*tmp_path.iterdir()] == [file]
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    """A full disk, say, in the midst of it."""
+    file = tmp_path / "f"
+    file.write_bytes(b"old")
+
+    def chunks() -> Iterator[bytes]:
+        yield b"n"
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
+        replace_file(file, chunks(), mode=0o600)
+    assert file.read_bytes() == b"old"
+    assert [*tmp_path.iterdir()] == [file]

@@ -1,5 +1,6 @@
 """The command: exit statuses, what it prints, signals, and what is read again."""
 
+import contextlib
 import http.client
 import json
 import logging
@@ -8,6 +9,7 @@ import re
 import runpy
 import signal
 import socket
+import subprocess
 import sys
 import tempfile
 import threading
@@ -20,13 +22,14 @@ import requests
 import trustme
 
 from exporter import __version__
-from exporter.cli.command import main
 from exporter.simulator import Fault, Request, Simulator, serve
 from tests.support.exporter_process import (
     LOOPBACK,
+    MODULE,
     PATIENCE,
+    Page,
+    environment,
     execute,
-    kept_logging,
     process,
     run,
     serving,
@@ -177,8 +180,8 @@ def test_help_exits_0(capsys: pytest.CaptureFixture[str]) -> None:
             "there is no token: put it into a file and name that with",
         ),
         ([], "--exports.path is missing: name the file or directory with the IDs"),
-        (["--exports.path="], "'--exports.path': it is empty: name a path"),
-        (["--api.timeout=5"], "'--api.timeout': '5' is no duration; write it like 500ms, 30s"),
+        (["--exports.path="], "'--exports.path': it is empty; name a path"),
+        (["--api.timeout=5"], "'--api.timeout': not a valid duration: '5' (use 500ms, 30s"),
         (["--once=1"], "'--once' does not take a value"),
         (["--nonsense"], "--nonsense"),
         (["nonsense"], "nonsense"),
@@ -321,11 +324,66 @@ def test_a_check_lists_every_error(
         assert line.startswith(begin)
 
 
-def test_what_nobody_thought_of_has_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An error of the system that has no words here is for a bug report, not for one line."""
+def test_an_error_of_the_system_is_one_line_and_status_2(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A machine without a directory for temporary files cannot run the demo."""
     monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
-    with kept_logging(), pytest.raises(FileNotFoundError):
-        main(["--demo", "--config.check"])
+    assert run("--demo", "--config.check") == 2
+    assert capsys.readouterr().err == "cavatica-exporter: No such file or directory\n"
+
+
+@pytest.mark.parametrize("level", ["info", "debug"])
+def test_what_nobody_thought_of_is_one_line_and_status_2(
+    level: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its text can hold anything, so only its type is shown; the traceback is for debugging."""
+    monkeypatch.setattr(tempfile, "tempdir", 7)
+    assert run("--demo", "--config.check", f"--log.level={level}") == 2
+    err = capsys.readouterr().err
+    assert err.endswith(
+        "cavatica-exporter: unexpected error: TypeError (--log.level=debug tells where)\n"
+    )
+    assert ("Traceback" in err) == (level == "debug")
+
+
+def test_a_check_can_ask_whose_token_it_is(
+    cavatica: Cavatica, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One call, for jobs belong to the account that started them."""
+    assert run(*cavatica.flags, "--config.check.api") == 0
+    assert capsys.readouterr().out.splitlines()[1] == "token accepted: it is that of rfranklin"
+    assert [request.path for request in cavatica.simulator.requests] == ["/v2/user"]
+
+
+def test_a_check_says_that_the_token_is_refused(
+    cavatica: Cavatica, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With the reason that the metrics have."""
+    cavatica.token_file.write_text("another", encoding="utf-8")
+    assert run(*cavatica.flags, "--config.check.api") == 1
+    assert f"{cavatica.url}: auth: HTTP 401" in capsys.readouterr().err
+
+
+def test_a_check_warns_of_a_url_that_is_not_the_apis(
+    cavatica: Cavatica, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Most likely its end was left out."""
+    url = cavatica.url.removesuffix("/v2")
+    assert run(*cavatica.flags, f"--api.url={url}", "--config.check") == 0
+    assert f"warning: {url} does not end in /v2" in capsys.readouterr().out
+
+
+def test_an_unknown_variable_is_warned_of(
+    cavatica: Cavatica, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What it was meant to set keeps its default, and somebody is told."""
+    monkeypatch.setenv("CAVATICA_EXPORTER_API_TIMOUT", "5s")
+    assert run(*cavatica.flags, "--config.check") == 0
+    assert (
+        'msg="ignoring unknown environment variable" variable=CAVATICA_EXPORTER_API_TIMOUT'
+        in capsys.readouterr().err
+    )
 
 
 def test_a_check_needs_its_path(capsys: pytest.CaptureFixture[str]) -> None:
@@ -367,6 +425,27 @@ def test_once_ends_by_its_timeout(cavatica: Cavatica, capsys: pytest.CaptureFixt
     cavatica.simulator.fault = Fault(delay=5)
     assert run(*cavatica.flags, "--once", "--api.timeout=50ms") == 1
     assert 'failures_total{reason="timeout"} 1.0' in capsys.readouterr().out
+
+
+def test_once_can_write_to_a_file(
+    cavatica: Cavatica, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The file is there as a whole, and node_exporter may read it; nothing is printed."""
+    file = tmp_path / "exports.prom"
+    assert run(*cavatica.flags, "--once", f"--once.output={file}") == 0
+    assert capsys.readouterr().out == ""
+    assert Page.of(file.read_text(encoding="utf-8"))("cavatica_up") == 1
+    assert file.stat().st_mode & 0o777 == 0o644
+    assert [*tmp_path.glob(".exports*")] == []
+
+
+def test_a_file_that_cannot_be_written_is_one_line_and_status_2(
+    cavatica: Cavatica, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A directory that is not there."""
+    flags = ("--once", f"--once.output={tmp_path}/none/exports.prom")
+    assert run(*cavatica.flags, *flags, "--log.level=error") == 2
+    assert capsys.readouterr().err == "cavatica-exporter: No such file or directory\n"
 
 
 def test_process_metrics_can_be_left_out(
@@ -435,7 +514,7 @@ def test_it_serves_until_a_signal_ends_it(
             assert exporter.stop(number) == 0
         log = capsys.readouterr().err
         assert f"msg=listening url={exporter.urls[0]}\n" in log
-        assert f"msg=ending signal={number.name}\n" in log
+        assert f'msg="shutting down" signal={number.name}\n' in log
         with pytest.raises(requests.ConnectionError):
             exporter.get("/")
 
@@ -784,6 +863,73 @@ def test_a_process_is_gone_within_5_s(
         assert time.monotonic() - began < 5
         scraper.join()
     assert ups == [0]
+
+
+HANG = """
+import os, sys, time
+from exporter.cli.command import main
+
+def scandir(path, real=os.scandir):
+    while os.path.exists({file!r}):
+        time.sleep(0.05)
+    return real(path)
+
+os.scandir = scandir
+main()
+"""
+
+
+@pytest.mark.servers
+@pytest.mark.parametrize("when", ["at the start", "at a reload"])
+def test_a_file_server_that_hangs_does_not_keep_the_process(
+    when: str, cavatica: Cavatica, tmp_path: Path
+) -> None:
+    """SIGTERM ends it within 5 s, also while it starts or reloads."""
+    hanging = tmp_path / "hanging"
+    program = HANG.format(file=str(hanging))
+    if when == "at the start":
+        hanging.touch()
+    ready = "msg=listening" if when == "at the start" else "msg=ready"
+    with process(
+        tmp_path / "log",
+        *cavatica.flags,
+        LOOPBACK,
+        ready=ready,
+        command=(sys.executable, "-c", program),
+    ) as exporter:
+        hanging.touch()
+        if when == "at a reload":
+            exporter.send(signal.SIGHUP)
+            wait_for(lambda: "msg=reloading" in exporter.log, "it reloads")
+        began = time.monotonic()
+        assert exporter.stop() == 0
+        assert time.monotonic() - began < 5
+
+
+@pytest.mark.servers
+def test_a_full_log_pipe_does_not_keep_the_process(cavatica: Cavatica) -> None:
+    """Nobody reads its log any more; SIGTERM ends it within 5 s."""
+    reading, writing = os.pipe()
+    with subprocess.Popen(
+        [*MODULE, *cavatica.flags, LOOPBACK], stderr=writing, env=environment()
+    ) as popen:
+        try:
+            read = b""
+            while b"msg=ready" not in read:
+                read += os.read(reading, 4096)
+            os.set_blocking(writing, False)
+            with contextlib.suppress(BlockingIOError):
+                while os.write(writing, b"x" * 4096):
+                    pass
+            os.set_blocking(writing, True)
+            began = time.monotonic()
+            popen.terminate()
+            assert popen.wait(PATIENCE) == 0
+            assert time.monotonic() - began < 5
+        finally:
+            popen.kill()
+            os.close(reading)
+            os.close(writing)
 
 
 @pytest.mark.servers

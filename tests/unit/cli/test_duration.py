@@ -51,7 +51,7 @@ def test_a_duration_is_numbers_with_units_from_the_longest_to_the_shortest(
 )
 def test_anything_else_is_no_duration(text: str) -> None:
     """An error quotes what was written and says how it is written."""
-    with pytest.raises(ValueError, match="no duration; write it like 500ms, 30s, 1h30m or 7d") as e:
+    with pytest.raises(ValueError, match="use 500ms, 30s, 1h30m or 7d") as e:
         parse_duration(text)
     assert repr(text) in str(e.value)
 
@@ -59,7 +59,7 @@ def test_anything_else_is_no_duration(text: str) -> None:
 @pytest.mark.parametrize("text", ["293y", "999999999y"])
 def test_a_duration_is_less_than_292_years(text: str) -> None:
     """As in Prometheus: longer ones do not fit into a timer."""
-    with pytest.raises(ValueError, match="too long"):
+    with pytest.raises(ValueError, match="must be less than 292y"):
         parse_duration(text)
 
 

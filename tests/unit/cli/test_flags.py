@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.cli.flags import Flags, make_command
+from exporter.cli.flags import Flags, describe, make_command, unknown_variables
 
 DEFAULTS = {
     "exports_path": None,
@@ -30,7 +30,9 @@ DEFAULTS = {
     "log_level": "info",
     "log_format": "logfmt",
     "config_check": False,
+    "config_check_api": False,
     "once": False,
+    "once_output": None,
     "demo": False,
 }
 VALUES: dict[str, tuple[str, object]] = {
@@ -47,6 +49,7 @@ VALUES: dict[str, tuple[str, object]] = {
     "--web.external-url": ("https://lab.example/cavatica", "https://lab.example/cavatica/"),
     "--web.config.file": ("web.yml", Path("web.yml")),
     "--web.timeout-offset": ("0s", 0.0),
+    "--once.output": ("exports.prom", Path("exports.prom")),
     "--log.level": ("warn", "warn"),
     "--log.format": ("json", "json"),
 }
@@ -55,6 +58,7 @@ SWITCHES = [
     "--api.advance-access",
     "--web.disable-exporter-metrics",
     "--config.check",
+    "--config.check.api",
     "--once",
     "--demo",
 ]
@@ -167,35 +171,41 @@ def test_the_listen_address_can_be_repeated(monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        (["--exports.path="], "'--exports.path': it is empty: name a path"),
-        (["--exports.max-age=5"], "'--exports.max-age': '5' is no duration; write it like 500ms"),
-        (["--exports.completed-retention=-1s"], "'--exports.completed-retention': '-1s' is no dur"),
-        (["--api.token-file="], "'--api.token-file': it is empty: name a path"),
-        (["--api.timeout=0s"], "'--api.timeout': '0s' is no timeout: it must be above 0s and at"),
+        (["--exports.path="], "'--exports.path': it is empty; name a path"),
+        (["--exports.max-age=5"], "'--exports.max-age': not a valid duration: '5' (use 500ms"),
+        (["--exports.completed-retention=-1s"], "'--exports.completed-retention': not a valid dur"),
+        (["--api.token-file="], "'--api.token-file': it is empty; name a path"),
+        (
+            ["--api.timeout=0s"],
+            "'--api.timeout': not a valid timeout: '0s' (use more than 0s and at",
+        ),
         (
             ["--api.timeout=121s"],
-            "'--api.timeout': '121s' is no timeout: it must be above 0s and at",
+            "'--api.timeout': not a valid timeout: '121s' (use more than 0s and at",
         ),
-        (["--api.quota-share=0"], "'--api.quota-share': '0' is no share: it must be above 0 and"),
-        (["--api.quota-share=1.01"], "'1.01' is no share: it must be above 0 and at most 1"),
-        (["--api.quota-share=half"], "'half' is no share: it must be above 0 and at most 1"),
-        (["--api.quota-share=nan"], "'nan' is no share: it must be above 0 and at most 1"),
+        (
+            ["--api.quota-share=0"],
+            "'--api.quota-share': not a valid share: '0' (use more than 0 and",
+        ),
+        (["--api.quota-share=1.01"], "not a valid share: '1.01' (use more than 0 and at most 1"),
+        (["--api.quota-share=half"], "not a valid share: 'half' (use more than 0 and at most 1"),
+        (["--api.quota-share=nan"], "not a valid share: 'nan' (use more than 0 and at most 1"),
         (
             ["--web.listen-address=10036"],
             "'--web.listen-address': not a valid listen address: '10036'",
         ),
         (["--web.listen-address=:65536"], "with a port from 0 to 65535"),
-        (["--web.telemetry-path=metrics"], "'metrics' is no path for metrics: it must be like"),
-        (["--web.telemetry-path=/"], "it must be like /metrics, and none of /, /-/healthy"),
-        (["--web.telemetry-path=/-/ready"], "'/-/ready' is no path for metrics"),
-        (["--web.telemetry-path=/metrics?x"], "'/metrics?x' is no path for metrics"),
-        (["--web.telemetry-path=//metrics"], "'//metrics' is no path for metrics"),
-        (["--web.telemetry-path=/m%65trics"], "'/m%65trics' is no path for metrics"),
-        (["--web.telemetry-path=/métriques"], "'/métriques' is no path for metrics"),
+        (["--web.telemetry-path=metrics"], "not a valid path for metrics: 'metrics' (use one like"),
+        (["--web.telemetry-path=/"], "(use one like /metrics, but not /, /-/healthy"),
+        (["--web.telemetry-path=/-/ready"], "not a valid path for metrics: '/-/ready'"),
+        (["--web.telemetry-path=/metrics?x"], "not a valid path for metrics: '/metrics?x'"),
+        (["--web.telemetry-path=//metrics"], "not a valid path for metrics: '//metrics'"),
+        (["--web.telemetry-path=/m%65trics"], "not a valid path for metrics: '/m%65trics'"),
+        (["--web.telemetry-path=/métriques"], "not a valid path for metrics: '/métriques'"),
         (["--web.external-url=lab"], "not a valid URL: 'lab' (use one like https://example.org/"),
         (["--web.external-url=https://u:p@lab/"], "not a valid URL"),
-        (["--web.config.file="], "'--web.config.file': it is empty: name a path"),
-        (["--web.timeout-offset=1"], "'--web.timeout-offset': '1' is no duration"),
+        (["--web.config.file="], "'--web.config.file': it is empty; name a path"),
+        (["--web.timeout-offset=1"], "'--web.timeout-offset': not a valid duration: '1'"),
         (["--log.level=verbose"], "'--log.level': 'verbose' is not one of 'debug', 'info', 'warn'"),
         (["--log.format=xml"], "'--log.format': 'xml' is not one of 'logfmt', 'json'"),
         (["--once=yes"], "'--once' does not take a value"),
@@ -223,10 +233,35 @@ def test_a_token_on_the_command_line_is_not_repeated() -> None:
 
 @pytest.mark.parametrize("flag", ["--exports.max-age", "--api.quota-share"])
 def test_an_unusable_variable_is_an_error_too(flag: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is named by its flag."""
+    """The message names the variable, for there is no flag to look at."""
     monkeypatch.setenv(variable(flag), "no such thing")
-    with pytest.raises(click.ClickException, match="no such thing"):
+    with pytest.raises(click.ClickException, match="no such thing") as caught:
         parse()
+    assert describe(caught.value).startswith(f"environment variable {variable(flag)}: ")
+
+
+def test_an_unusable_flag_is_not_blamed_on_a_variable() -> None:
+    """The message is click's own."""
+    with pytest.raises(click.ClickException) as caught:
+        parse("--api.timeout=x")
+    assert describe(caught.value) == caught.value.format_message()
+
+
+def test_variables_that_no_flag_has_are_found() -> None:
+    """A misspelt one changes nothing in silence; Kubernetes' service variables are not ours."""
+    prefix = "CAVATICA_EXPORTER"
+    kubernetes = [
+        f"{prefix}_SERVICE_HOST",
+        f"{prefix}_SERVICE_PORT",
+        f"{prefix}_SERVICE_PORT_METRICS",
+        f"{prefix}_PORT",
+        f"{prefix}_PORT_10036_TCP",
+        f"{prefix}_PORT_10036_TCP_ADDR",
+        f"{prefix}_WEB_SERVICE_HOST",
+    ]
+    others = ["PATH", f"{prefix}_VERSION", f"{prefix}_ONCE", "CAVATICA_EXPORTERS_X"]
+    misspelt = f"{prefix}_EXPORTS_MAXAGE"
+    assert unknown_variables([*kubernetes, *others, misspelt]) == [misspelt]
 
 
 @given(flag=st.sampled_from([*VALUES]), text=st.text(max_size=20))

@@ -1,0 +1,56 @@
+"""Signals: a thread waits for them, so that no other work can hold them up.
+
+Nothing that hangs (a file server, a full log pipe, a start) keeps the process from ending: after a
+signal that ends it, the process has `GRACE_SECONDS` for a graceful shutdown, then it exits.
+"""
+
+import os
+import queue
+import signal
+import threading
+from collections.abc import Callable
+from typing import Final
+
+#: Seconds from a signal that ends the process to its end, whatever hangs.
+GRACE_SECONDS: Final = 4.8
+
+_ENDING: Final = frozenset({signal.SIGTERM, signal.SIGINT})
+_SERVING: Final = _ENDING | {signal.SIGHUP}
+
+
+class Signals:
+    """The signals of a process that serves.
+
+    To be made before other threads start: it blocks the signals, and new threads inherit that.
+
+    Args:
+        leave: Ends the process at once; for tests.
+    """
+
+    def __init__(self, leave: Callable[[int], object] = os._exit) -> None:
+        self._leave = leave
+        self._received: queue.SimpleQueue[signal.Signals] = queue.SimpleQueue()
+        self._closed = threading.Event()
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SERVING)
+        threading.Thread(target=self._wait, name="signals", daemon=True).start()
+
+    def close(self) -> None:
+        """Say that the process ends by itself: nothing is left that could hang."""
+        self._closed.set()
+
+    def next(self) -> signal.Signals:
+        """Wait for the next signal."""
+        return self._received.get()
+
+    def _wait(self) -> None:
+        received = signal.SIGHUP
+        while received not in _ENDING:
+            received = signal.Signals(signal.sigwait(_SERVING))
+            self._received.put(received)
+        if not self._closed.wait(GRACE_SECONDS):
+            self._leave(0)
+
+
+def end_at_once_by_sigterm() -> None:
+    """End the process by SIGTERM even as PID 1, where Linux ignores it without a handler."""
+    signal.signal(signal.SIGTERM, lambda number, _: os._exit(128 + number))
