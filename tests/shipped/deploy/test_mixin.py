@@ -1,0 +1,114 @@
+"""The mixin: rendered by jsonnet, it is the shipped files until `_config` says otherwise."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import promql_parser
+import pytest
+import yaml
+
+from tests.support.deploy_tools import DEPLOY, ROOT, check, run_tool
+from tests.support.servers import promtool
+
+MIXIN = DEPLOY / "mixin/mixin.libsonnet"
+RULES = yaml.safe_load((ROOT / "alerts/cavatica-exports.rules.yml").read_text())
+
+pytestmark = pytest.mark.deploy
+
+Json = dict[str, Any]
+
+
+def render(what: str, config: str = "{}") -> Any:  # noqa: ANN401 # whatever jsonnet renders
+    """Render a part of the mixin with a configuration."""
+    code = f"((import '{MIXIN}') + {{ _config+:: {config} }}).{what}"
+    return json.loads(check(run_tool("jsonnet", "--exec", code)))
+
+
+def rules(groups: Json) -> list[Json]:
+    """Return the rules of all groups."""
+    return [rule for group in groups["groups"] for rule in group["rules"]]
+
+
+def test_rendered_alerts_are_the_shipped_ones() -> None:
+    """Without a configuration nothing changes."""
+    assert render("prometheusAlerts") == RULES
+
+
+def test_rendered_dashboards_are_the_shipped_ones() -> None:
+    """All of them, under their names."""
+    assert render("grafanaDashboards") == {
+        path.name: json.loads(path.read_text()) for path in (ROOT / "dashboards").glob("*.json")
+    }
+
+
+def selectors(node: Any) -> Iterator[promql_parser.VectorSelector]:  # noqa: ANN401 # any node of an expression
+    """Yield every selector of series in an expression."""
+    if isinstance(node, promql_parser.VectorSelector):
+        yield node
+    for name in ("args", "expr", "lhs", "param", "rhs", "vector_selector"):
+        child = getattr(node, name, None)
+        for each in child if isinstance(child, list) else [child]:
+            if each is not None:
+                yield from selectors(each)
+
+
+@pytest.mark.servers
+def test_a_selector_is_in_every_series_of_the_exporter(tmp_path: Path) -> None:
+    """And in nothing that is recorded; Prometheus accepts the result."""
+    alerts = render("prometheusAlerts", "{ selector: 'cluster=\"research\"' }")
+    (tmp_path / "rules.yml").write_text(yaml.safe_dump(alerts))
+    done = promtool("check", "rules", tmp_path / "rules.yml")
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = 0
+    for shipped, rule in zip(rules(RULES), rules(alerts), strict=True):
+        before = [*selectors(promql_parser.parse(shipped["expr"]))]
+        after = [*selectors(promql_parser.parse(rule["expr"]))]
+        assert [each.name for each in before] == [each.name for each in after]
+        for old, new in zip(before, after, strict=True):
+            matchers = {(each.name, each.value) for each in new.matchers.matchers}
+            matchers -= {(each.name, each.value) for each in old.matchers.matchers}
+            exported = (new.name or "").startswith("cavatica_")
+            assert matchers == ({("cluster", "research")} if exported else set())
+            found += exported
+    assert found > 20
+
+
+def test_severities_thresholds_and_runbooks_can_be_set() -> None:
+    """What is set changes, and nothing else."""
+    config = """{
+      runbookUrl: 'https://wiki.example.org/runbooks',
+      severities+: { warning: 'ticket' },
+      severityOf: { CavaticaExportFailed: 'page' },
+      thresholds+: { failureRatio: '0.5', stuckRunningSeconds: '3600' },
+    }"""
+    changed = {
+        rule["alert"]: rule for rule in rules(render("prometheusAlerts", config)) if "alert" in rule
+    }
+    shipped = {rule["alert"]: rule for rule in rules(RULES) if "alert" in rule}
+    assert changed["CavaticaExportFailed"]["labels"]["severity"] == "page"
+    assert changed["CavaticaBatchStalled"]["labels"]["severity"] == "ticket"
+    assert "> 0.5" in changed["CavaticaExportFailureRatioHigh"]["expr"]
+    assert "> 3600" in changed["CavaticaExportsStuckRunning"]["expr"]
+    for name, rule in changed.items():
+        assert rule["annotations"]["runbook_url"] == (
+            f"https://wiki.example.org/runbooks#{name.lower()}"
+        )
+        if name not in {"CavaticaExportFailureRatioHigh", "CavaticaExportsStuckRunning"}:
+            assert rule["expr"] == shipped[name]["expr"]
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ("{ thresholds+: { failureRate: '0.5' } }", "failureRate"),
+        ("{ severities: {} }", "warning"),
+    ],
+)
+def test_a_wrong_key_is_found_out(config: str, message: str) -> None:
+    """Rendering fails, and names what is not known."""
+    code = f"((import '{MIXIN}') + {{ _config+:: {config} }}).prometheusAlerts"
+    done = run_tool("jsonnet", "--exec", code)
+    assert done.returncode != 0
+    assert message in done.stderr
