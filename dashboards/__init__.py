@@ -8,10 +8,10 @@ its own release only, and it needs Python 3.11; the tests use it to check every 
 from collections.abc import Mapping
 
 from dashboards import export, exporter, exports
-from dashboards.blocks import Json
+from dashboards.fields import Json
 
 
 def build() -> Mapping[str, Json]:
-    """All dashboards, by uid."""
+    """Return all dashboards, by uid."""
     built = (exports.dashboard(), export.dashboard(), exporter.dashboard())
     return {each["uid"]: each for each in built}

@@ -1,41 +1,55 @@
 """What happened to this one export?"""
 
-from dashboards.blocks import (
-    SAME_VIEW,
-    STATE_WORDS,
+from dashboards.attention import RETRY
+from dashboards.fields import (
+    OTHER_COLOUR,
+    SAME_TARGETS,
+    STATE_NUMBERS,
     Json,
-    graph,
     link,
     override,
-    query,
-    stat,
     state_colours,
-    steps,
-    table,
-    timeline,
-    words,
+    state_mappings,
+    thresholds,
+    tile_mappings,
+    value_mappings,
 )
-from dashboards.frame import Line, Section, variable
+from dashboards.frame import PanelRow, Section, variable
 from dashboards.frame import dashboard as frame
+from dashboards.panels import graph, query, stat, table, timeline
 from dashboards.promql import (
+    ALIVE,
+    BATCH,
+    DAY,
     EXPORT,
-    OR_NOTHING,
-    OR_ZERO,
+    NONE,
+    NOTHING,
+    OTHER_STATE,
+    SOURCE,
+    STATES,
     TARGET,
-    chosen,
-    largest,
+    ZERO,
+    first_of,
+    max_by,
+    of_best,
     one,
-    or_label,
+    rows,
     select,
-    state_number,
+    with_meaning,
 )
 
-STARTED = f"max({one('cavatica_export_started_timestamp_seconds')})"
-FINISHED = f"max({one('cavatica_export_finished_timestamp_seconds')})"
+STATE = of_best(f"({one('cavatica_export_state')} == 1)", "export_id", "state")
+STARTED = of_best(one("cavatica_export_started_timestamp_seconds"), "export_id")
+FINISHED = of_best(one("cavatica_export_finished_timestamp_seconds"), "export_id")
+VOLUME = of_best(one("cavatica_export_info"), "export_id", "volume")
+ERROR = of_best(one("cavatica_export_error_info"), "export_id", "code", "status", "message")
+ERROR_LABELS = f"{EXPORT}, code, status, message"
+
+NOT_WATCHED = NONE
 
 
 def dashboard() -> Json:
-    """The dashboard that a click on an export opens."""
+    """Return the dashboard that a click on an export opens."""
     return frame(
         "cavatica-export",
         "CAVATICA / One export",
@@ -44,15 +58,15 @@ def dashboard() -> Json:
             Section(
                 "What is known",
                 [
-                    Line(4, [_state(), *_times()]),
-                    Line(4, [_size(), _error(), _volume(), _acknowledged()]),
+                    PanelRow(4, [_state(), *_times()]),
+                    PanelRow(4, [_error(), _dealt_with(), _volume(), _size()]),
+                    PanelRow(4, [_labels()]),
                 ],
             ),
             Section(
                 "What happened",
-                [Line(4, [_states()]), Line(4, [_view()]), Line(8, [_batch()])],
+                [PanelRow(5, [_states()]), PanelRow(5, [_view()]), PanelRow(8, [_batch()])],
             ),
-            Section("Labels", [Line(5, [_labels()])]),
         ],
         since="now-24h",
         variables=[
@@ -60,98 +74,191 @@ def dashboard() -> Json:
             variable(
                 "export_id",
                 "Export",
-                f'cavatica_export_state{{{TARGET},batch=~"$batch",state="UNKNOWN"}}, export_id',
+                f'cavatica_export_state{{{TARGET},state="UNKNOWN"}}, export_id',
                 several=False,
             )
         ],
     )
 
 
+def _here(expr: str) -> str:
+    """Return one value for each job that watches the export."""
+    return max_by(expr, SOURCE)
+
+
+def _state_number() -> str:
+    matchers = {f'state="{state}"': number for state, number in STATES.items()}
+    documented = "|".join(STATES)
+    matchers[f'state!~"{documented}"'] = OTHER_STATE
+    terms = (
+        f"{number} * ({one('cavatica_export_state', matcher)} == 1)"
+        for matcher, number in matchers.items()
+    )
+    return of_best(f"({' or '.join(terms)})", "export_id", "state")
+
+
 def _state() -> Json:
     return stat(
         "State",
         "The state at the end of the chosen time range.",
-        query(f"max({state_number(one)}){OR_NOTHING}", now=True),
-        loud=True,
+        query(first_of(_here(_state_number()), f"{NOT_WATCHED} * {ALIVE}"), "{{job}}", now=True),
         unit="none",
-        mappings=words({**STATE_WORDS, -1: ("not watched", "text")}),
+        mappings=[*value_mappings(STATE_NUMBERS), *tile_mappings(none="not watched")],
     )
 
 
 def _times() -> list[Json]:
+    known = tile_mappings(none="not known")
     return [
         stat(
-            "Started",
-            "When CAVATICA started the export.",
-            query(f"1000 * {STARTED}{OR_NOTHING}", now=True),
+            title,
+            description,
+            query(first_of(f"1000 * {_here(time)}", NOTHING), "{{job}}", now=True),
             unit="dateTimeAsIso",
-            thresholds=steps("text"),
-            mappings=words({-1: ("not known", "text")}),
-        ),
-        stat(
-            "Finished",
-            "When the export completed or failed.",
-            query(f"1000 * {FINISHED}{OR_NOTHING}", now=True),
-            unit="dateTimeAsIso",
-            thresholds=steps("text"),
-            mappings=words({-1: ("not known", "text")}),
-        ),
+            thresholds=thresholds("text"),
+            mappings=known,
+        )
+        for title, description, time in (
+            ("Started", "When CAVATICA started the export.", STARTED),
+            ("Finished", "When the export completed or failed.", FINISHED),
+        )
+    ] + [
         stat(
             "Duration",
             "From start to finish, or until the end of the time range. Red from 24 hours on.",
-            query(f"{FINISHED} - {STARTED} or time() - {STARTED}{OR_NOTHING}", now=True),
+            query(
+                first_of(
+                    f"({_here(FINISHED)} - {_here(STARTED)} or time() - {_here(STARTED)})", NOTHING
+                ),
+                "{{job}}",
+                now=True,
+            ),
             unit="s",
             decimals=1,
-            thresholds=steps("text", {24 * 60 * 60: "red"}),
-            mappings=words({-1: ("not known", "text")}),
-        ),
+            thresholds=thresholds("text", {DAY: "red"}),
+            mappings=known,
+        )
     ]
 
 
 def _size() -> Json:
+    size = of_best(one("cavatica_export_size_bytes"), "export_id")
     return stat(
         "Size",
         "The size of the resulting file.",
-        query(f"max({one('cavatica_export_size_bytes')}){OR_NOTHING}", now=True),
+        query(first_of(_here(size), NOTHING), "{{job}}", now=True),
         unit="bytes",
-        thresholds=steps("text"),
-        mappings=words({-1: ("not known", "text")}),
+        thresholds=thresholds("text"),
+        mappings=tile_mappings(none="not known"),
     )
 
 
 def _error() -> Json:
-    code = largest(one("cavatica_export_error_info"), "code")
-    error = f'label_replace({code}, "code", "none", "code", "")'
+    explained = with_meaning(max_by(ERROR, f"{EXPORT}, code"), within=f"{EXPORT}, code")
+    none = f'label_replace({ZERO}, "code", "none", "", "")'
     return stat(
-        "Error code",
-        "CAVATICA's error code; `none` where it gave none. The labels below say more.",
-        query(f"{error}{or_label('code', 'none known')}", "{{code}}", now=True),
+        "Error",
+        "CAVATICA's error code and what it means, of a failed export or an ID that it does not "
+        "know.",
+        query(
+            first_of(max_by(explained, f"{SOURCE}, code, meaning"), none),
+            "{{code}} {{meaning}}",
+            now=True,
+        ),
         as_name=True,
         unit="none",
-        thresholds=steps("text", {1: "red"}),
+        thresholds=thresholds("text", {1: "red"}),
     )
 
 
 def _volume() -> Json:
-    known = largest(one("cavatica_export_info"), "volume")
-    volume = f'label_replace({known}, "volume", "not known", "volume", "")'
+    volume = max_by(VOLUME, f"{SOURCE}, volume")
+    named = f'label_replace({volume}, "volume", "not known", "volume", "")'
+    unknown = f'label_replace({ZERO}, "volume", "not known", "", "")'
     return stat(
         "Volume",
         "The volume that the export goes to.",
-        query(f"{volume}{or_label('volume', 'not known')}", "{{volume}}", now=True),
+        query(first_of(named, unknown), "{{volume}}", now=True),
         as_name=True,
         unit="none",
-        thresholds=steps("text"),
+        thresholds=thresholds("text"),
     )
 
 
-def _acknowledged() -> Json:
+def _dealt_with() -> Json:
+    acknowledged = of_best(one("cavatica_export_acknowledged"), "export_id")
+    superseded = of_best(one("cavatica_export_superseded"), "export_id")
     return stat(
-        "Acknowledged",
-        "Whether the ID file lists this failure as dealt with; then no alert mentions it.",
-        query(f"max({one('cavatica_export_acknowledged')}){OR_ZERO}", now=True),
+        "Dealt with",
+        "Whether an ID file lists this failure as acknowledged, or a later export brought the same "
+        "file: then no alert mentions it.",
+        query(first_of(f"2 * {_here(superseded)}", _here(acknowledged), ZERO), "{{job}}", now=True),
         unit="none",
-        mappings=words({0: ("no", "text"), 1: ("yes", "green")}),
+        mappings=[
+            *value_mappings(
+                {
+                    0: ("no", "text"),
+                    1: ("acknowledged", "green"),
+                    2: ("made good by a later export", "green"),
+                }
+            ),
+            *tile_mappings(),
+        ],
+    )
+
+
+def _labels() -> Json:
+    zoom = link(
+        "Only while it ran",
+        f"/d/cavatica-export?{SAME_TARGETS}&${{export_id:queryparam}}"
+        "&from=${__data.fields.Started.numeric}&to=${__data.fields.Finished.numeric}",
+    )
+    batch = link(
+        "The batch ${__data.fields.Batch}",
+        "/d/cavatica-exports?${datasource:queryparam}&${instance:queryparam}"
+        "&var-job=${__data.fields.Job:percentencode}"
+        "&var-batch=${__data.fields.Batch:percentencode}&${__url_time_range}",
+    )
+    explained = with_meaning(max_by(ERROR, ERROR_LABELS), within=ERROR_LABELS)
+    return table(
+        "Labels",
+        "Everything the exporter says about the export. A click on `Finished` shows the time from "
+        "start to finish only; there is something to see if the exporter was watching then.",
+        query(
+            rows(max_by(STATE, f"{EXPORT}, state"), EXPORT, "job", "batch", "export_id", "state"),
+            table=True,
+        ),
+        query(rows(max_by(VOLUME, f"{EXPORT}, volume"), EXPORT, "volume"), table=True),
+        # Whole milliseconds, as a link needs them.
+        query(rows(f"floor(1000 * {max_by(STARTED, EXPORT)})", EXPORT), table=True),
+        query(rows(f"ceil(1000 * {max_by(FINISHED, EXPORT)})", EXPORT), table=True),
+        query(rows(explained, EXPORT, "code", "meaning", "retry", "status", "message"), table=True),
+        join="row",
+        columns={
+            "export_id": "Export",
+            "state": "State",
+            "job": "Job",
+            "batch": "Batch",
+            "volume": "Volume",
+            "Value #C": "Started",
+            "Value #D": "Finished",
+            "code": "Code",
+            "meaning": "Meaning of the code",
+            "retry": "Start it again",
+            "status": "Status",
+            "message": "Message",
+        },
+        empty="Not watched, or no exporter answers.",
+        overrides=[
+            override("Export", custom__width=300),
+            override(
+                "State", mappings=state_mappings(), custom__cellOptions={"type": "color-text"}
+            ),
+            override("Batch", links=[batch]),
+            override("Started", unit="dateTimeAsIso"),
+            override("Finished", unit="dateTimeAsIso", links=[zoom]),
+            override("Start it again", mappings=RETRY),
+        ],
     )
 
 
@@ -159,8 +266,8 @@ def _states() -> Json:
     return timeline(
         "State over time",
         "The export's state. A gap: nobody answered the scrape, or the ID was not watched.",
-        query(state_number(one), "{{export_id}}"),
-        mappings=words(STATE_WORDS),
+        query(max_by(_state_number(), f"{SOURCE}, batch, export_id"), "{{job}}"),
+        mappings=value_mappings(STATE_NUMBERS),
     )
 
 
@@ -170,56 +277,19 @@ def _view() -> Json:
         "Whether every question to CAVATICA was answered. While it was not, a state may have come "
         "late, or be UNKNOWN.",
         query(select("cavatica_up"), "{{instance}}"),
-        mappings=words({0: ("answers missing", "orange"), 1: ("complete", "green")}),
+        mappings=value_mappings({0: ("answers missing", "orange"), 1: ("complete", "green")}),
     )
 
 
 def _batch() -> Json:
-    states = f"sum by (state) ({largest(chosen('cavatica_exports'), 'batch, state')})"
+    states = of_best(select("cavatica_exports"), "state")
+    here = f"{states} and on ({BATCH}) {one('cavatica_export_state')}"
     return graph(
         "The rest of its batch",
-        "The states of the chosen batches: was this export alone with its trouble?",
-        query(states, "{{state}}"),
+        "The states of the export's batch: was this export alone with its trouble?",
+        query(f"sum by (state) ({here})", "{{state}}"),
         stacked=True,
         overrides=state_colours(),
-        unit="short",
-    )
-
-
-def _labels() -> Json:
-    error = largest(one("cavatica_export_error_info"), "export_id, code, status, message")
-    volume = largest(one("cavatica_export_info"), "export_id, volume")
-    started = largest(one("cavatica_export_started_timestamp_seconds"), "export_id")
-    finished = largest(one("cavatica_export_finished_timestamp_seconds"), "export_id")
-    zoom = link(
-        "Only while it ran",
-        f"/d/cavatica-export?{SAME_VIEW}&${{batch:queryparam}}&${{export_id:queryparam}}"
-        "&from=${__data.fields.Started.numeric}&to=${__data.fields.Finished.numeric}",
-    )
-    return table(
-        "Labels",
-        "Everything the exporter says about the export. A click on `Finished` shows the time from "
-        "start to finish only; there is something to see if the exporter was watching then.",
-        # The batch comes from this one alone: it always has an answer.
-        query(largest(one("cavatica_export_state"), EXPORT), table=True),
-        query(volume, table=True),
-        # Whole milliseconds, as a link needs them.
-        query(f"floor(1000 * {started})", table=True),
-        query(f"ceil(1000 * {finished})", table=True),
-        query(error, table=True),
-        join="export_id",
-        columns={
-            "export_id": "Export",
-            "batch": "Batch",
-            "volume": "Volume",
-            "Value #C": "Started",
-            "Value #D": "Finished",
-            "code": "Error code",
-            "status": "Error status",
-            "message": "Error message",
-        },
-        overrides=[
-            override("Started", unit="dateTimeAsIso"),
-            override("Finished", unit="dateTimeAsIso", links=[zoom]),
-        ],
+        color={"mode": "fixed", "fixedColor": OTHER_COLOUR},
+        unit="locale",
     )

@@ -1,49 +1,65 @@
 """Can I trust the exporter?"""
 
-from dashboards.blocks import (
+from dashboards.fields import (
+    NO_EXPORTER,
     Json,
-    bars,
-    colour_of,
-    graph,
+    fixed_colour,
     override,
-    query,
-    stat,
-    steps,
-    table,
-    timeline,
-    words,
+    thresholds,
+    tile_mappings,
+    value_mappings,
 )
-from dashboards.frame import Line, Section
+from dashboards.frame import PanelRow, Section, batch_variable
 from dashboards.frame import dashboard as frame
-from dashboards.promql import OR_NOTHING, OR_ZERO, chosen, largest, or_label, select, total
+from dashboards.panels import bars, graph, query, source, stat, table, timeline
+from dashboards.promql import (
+    BATCH,
+    NOTHING,
+    SEVERAL,
+    SOURCE,
+    WATCHED,
+    ZERO,
+    first_of,
+    max_by,
+    select,
+)
 
 HOUR = 60 * 60.0
 
 # `up` and `process_*` are everybody's, and "All" jobs is `.+`: keep to targets that are exporters,
 # or were within a day.
-OURS = f"and on (job, instance) present_over_time({select('cavatica_exporter_build_info')}[1d])"
+OURS = f"and on ({SOURCE}, instance) last_over_time({select('cavatica_exporter_build_info')}[1d])"
+UP = f"({select('up')} {OURS})"
+INSTANCE = f"{SOURCE}, instance"
 
 
 def dashboard() -> Json:
-    """The dashboard for whoever runs the exporter."""
+    """Return the dashboard for whoever runs the exporter."""
     return frame(
         "cavatica-exporter",
         "CAVATICA / Exporter",
         "Can I trust the exporter?",
         [
-            Section("Can I trust it?", [Line(4, [*_health(), *_watchlist(), _quota_share()])]),
+            Section(
+                "Can I trust it?",
+                [
+                    PanelRow(4, [*_health(), *_watchlist(), _rate_limit_left()]),
+                    PanelRow(6, [_exporters()]),
+                ],
+            ),
+            Section("Scrapes", [PanelRow(7, [_outcome(), _duration()], widths=[14, 10])]),
             Section(
                 "The API",
                 [
-                    Line(8, [_requests(), _failures(), _latency()]),
-                    Line(8, [_quota(), _calls()]),
+                    PanelRow(8, [_requests(), _failures(), _latency()]),
+                    PanelRow(8, [_rate_limit(), _calls()]),
                 ],
             ),
-            Section("Scrapes", [Line(7, [_outcome(), _duration()])]),
-            Section("ID files", [Line(8, [_files(), _watched()], widths=[16, 8])]),
-            Section("The process", [Line(7, [_memory(), _cpu(), _versions()])]),
+            Section("ID files", [PanelRow(8, [_files(), _watched()], widths=[14, 10])]),
+            Section("The process", [PanelRow(7, [_memory(), _cpu()])]),
         ],
         since="now-6h",
+        variables=[batch_variable()],
         annotations=[_restarts()],
     )
 
@@ -52,30 +68,28 @@ def _health() -> list[Json]:
     last = f"max({select('cavatica_last_success_timestamp_seconds')})"
     return [
         stat(
-            "Scraped",
-            "Whether Prometheus reaches each exporter that it knew within a day.",
-            query(f"{select('up')} {OURS}", "{{instance}}", now=True),
-            unit="none",
-            loud=True,
-            mappings=words({0: ("down", "red"), 1: ("up", "green")}),
+            "Exporters down",
+            "Exporters that Prometheus knew within a day and does not reach.",
+            query(f"count({UP} == 0) or 0 * count({UP})", now=True),
+            alarm={1: "red"},
+            unit="locale",
         ),
         stat(
-            "Answers",
-            "Whether CAVATICA answered every question of the last scrape properly.",
-            query(select("cavatica_up"), "{{instance}}", now=True),
-            unit="none",
-            loud=True,
-            mappings=words({0: ("missing", "red"), 1: ("complete", "green")}),
+            "Answers missing",
+            "Exporters for whose last scrape CAVATICA did not answer every question properly.",
+            query(first_of(f"count({select('cavatica_up')} == 0)", ZERO), now=True),
+            alarm={1: "red"},
+            unit="locale",
         ),
         stat(
             "Last complete scrape",
             "How long ago a scrape had every answer that it needed. Red from one hour on, where "
             "the alert on stale data begins.",
-            query(f"time() - {last}{OR_NOTHING}", now=True),
+            query(first_of(f"clamp_min(time() - {last}, 0)", NOTHING), now=True),
+            alarm={HOUR / 4: "orange", HOUR: "red"},
             unit="s",
-            decimals=1,
-            thresholds=steps("green", {HOUR / 4: "yellow", HOUR: "red"}),
-            mappings=words({-1: ("none yet", "red")}),
+            decimals=0,
+            mappings=[*value_mappings({-4: ("none yet", "red")}), NO_EXPORTER],
         ),
     ]
 
@@ -85,53 +99,149 @@ def _watchlist() -> list[Json]:
         return stat(
             title,
             description,
-            query(expr + OR_ZERO, now=True),
-            loud=True,
-            unit="none",
-            thresholds=steps("green", {1: colour}),
+            query(first_of(expr, ZERO), now=True),
+            alarm={1: colour},
+            unit="locale",
         )
 
+    def most(metric: str) -> str:
+        # Replicas read the same files.
+        return f"sum({max_by(select(metric), SOURCE)})"
+
+    error = max_by(select("cavatica_exporter_watchlist_file_error"), f"{SOURCE}, file")
     return [
         count(
             "ID files in error",
             "Files that do not load: their last good content stays in force, and what was added "
             "since is not watched. The exporter's log names line and key.",
-            f"sum({largest(select('cavatica_exporter_watchlist_file_error'), 'file')})",
+            f"sum({error})",
             "red",
         ),
         count(
-            "IDs refused",
-            "Lines that cannot be an ID: they are not watched. The exporter's log names them.",
-            f"max({select('cavatica_exporter_watchlist_rejected_ids')})",
+            "IDs rejected",
+            "Entries that cannot be an ID: they are not watched. The exporter's log names them.",
+            most("cavatica_exporter_watchlist_rejected_ids"),
             "red",
+        ),
+        count(
+            "Files passed over",
+            "What stands in the directory of ID files and is none: another ending, a directory, an "
+            "editor's backup. The exporter's log names them.",
+            most("cavatica_exporter_watchlist_ignored_files"),
+            "orange",
         ),
         count(
             "IDs listed twice",
             "Such an ID is watched once, in the first file that has it.",
-            f"max({select('cavatica_exporter_watchlist_duplicate_ids')})",
-            "yellow",
-        ),
-        stat(
-            "Watched",
-            "Export IDs that are watched.",
-            query(total("cavatica_watched_exports") + OR_ZERO, now=True),
-            unit="none",
-            thresholds=steps("blue"),
+            most("cavatica_exporter_watchlist_duplicate_ids"),
+            "orange",
         ),
     ]
 
 
-def _quota_share() -> Json:
+def _rate_limit_left() -> Json:
     left = select("cavatica_api_rate_limit_remaining_requests")
     limit = select("cavatica_api_rate_limit_requests")
     return stat(
-        "Quota left",
+        "Rate limit left",
         "The part of the account's rate limit that is left. Others use the same account: the "
         "exporter itself stops at its own share. Under 10 % the alert on rate limiting begins.",
-        query(f"min({left} / ({limit} > 0)){OR_NOTHING}", now=True),
+        query(first_of(f"min({left} / ({limit} > 0))", NOTHING), now=True),
         unit="percentunit",
-        thresholds=steps("red", {0.1: "yellow", 0.3: "green"}),
-        mappings=words({-1: ("not told", "text")}),
+        decimals=0,
+        thresholds=thresholds("red", {0.1: "orange", 0.3: "text"}),
+        mappings=tile_mappings(none="not told"),
+    )
+
+
+def _exporters() -> Json:
+    build = select("cavatica_exporter_build_info")
+    started = f"{select('process_start_time_seconds')} {OURS}"
+    watched = f"sum by ({INSTANCE}) ({select('cavatica_watched_exports')})"
+
+    def column(expr: str, *keep: str) -> Json:
+        return query(_by_instance(expr, *keep), table=True)
+
+    return table(
+        "Exporters",
+        "Every exporter that Prometheus knew within a day: whether it can be scraped, and whether "
+        "CAVATICA answered the last scrape's questions.",
+        column(UP, "instance", "job"),
+        column(select("cavatica_up")),
+        column(f"time() - {select('cavatica_last_success_timestamp_seconds')}"),
+        column(watched),
+        column(build, "version", "revision", "python"),
+        column(f"1000 * ({started})"),
+        join="row",
+        columns={
+            "instance": "Exporter",
+            "job": "Job",
+            "Value #A": "Scraped",
+            "Value #B": "Answers",
+            "Value #C": "Last complete scrape",
+            "Value #D": "IDs watched",
+            "version": "Version",
+            "revision": "Revision",
+            "python": "Python",
+            "Value #F": "Started",
+        },
+        sort="instance",
+        ascending=True,
+        empty="No exporter within a day.",
+        overrides=[
+            override("Exporter", custom__width=300),
+            override(
+                "Scraped",
+                mappings=value_mappings({0: ("down", "red"), 1: ("up", "green")}),
+                custom__cellOptions={"type": "color-text"},
+            ),
+            override("Answers", mappings=ANSWERS, custom__cellOptions={"type": "color-text"}),
+            override(
+                "Last complete scrape",
+                unit="s",
+                decimals=0,
+                thresholds=thresholds("text", {HOUR / 4: "orange", HOUR: "red"}),
+                custom__cellOptions={"type": "color-text"},
+            ),
+            override("IDs watched", unit="locale"),
+            override("Started", unit="dateTimeFromNow"),
+        ],
+    )
+
+
+ANSWERS = value_mappings(
+    {-1: ("down", "red"), 0: ("answers missing", "orange"), 1: ("complete", "green")}
+)
+"""The words for `cavatica_up`; -1 where there is no answer to the scrape itself."""
+
+
+def _by_instance(expr: str, *keep: str) -> str:
+    labels = '"cluster", "namespace", "job", "instance"'
+    joined = f'label_join({expr}, "row", "\\u001f", {labels})'
+    return max_by(joined, ", ".join(["row", *keep]))
+
+
+def _outcome() -> Json:
+    down = f"min_over_time({select('up')}[$__interval]) {OURS} == 0"
+    answers = select("cavatica_up")
+    # Seen from far away a moment stands for an hour or more: the worst of it counts. Close by, no
+    # sample may lie between two moments.
+    worst = f"(min_over_time({answers}[$__interval]) or {answers})"
+    return timeline(
+        "Answers over time",
+        "Whether Prometheus reached the exporter, and CAVATICA answered every question of a "
+        "scrape; of a long time the worst moment of each piece.",
+        query(f"({down}) - 1 or {worst}", "{{instance}}"),
+        mappings=ANSWERS,
+    )
+
+
+def _duration() -> Json:
+    return graph(
+        "Duration of a scrape",
+        "It has to stay below the scrape timeout set in Prometheus.",
+        query(select("cavatica_scrape_duration_seconds"), "{{instance}}"),
+        unit="s",
     )
 
 
@@ -142,18 +252,23 @@ def _requests() -> Json:
         "HTTP requests to CAVATICA a minute, by status; `none`: no answer.",
         query(f"60 * sum by (code) ({rate})", "{{code}}"),
         stacked=True,
-        overrides=[colour_of("200", "green"), colour_of("429", "orange"), colour_of("none", "red")],
+        overrides=[
+            fixed_colour("200", "green"),
+            fixed_colour("429", "orange"),
+            fixed_colour("none", "red"),
+        ],
         unit="cpm",
     )
 
 
 def _failures() -> Json:
     rate = f"rate({select('cavatica_api_request_failures_total')}[$__rate_interval])"
+    none = f'label_replace({ZERO}, "reason", "none", "", "")'
     return graph(
         "Failures by reason",
-        "Failed questions to CAVATICA a minute. `auth`: the token is refused or expired; "
-        "`maintenance`: CAVATICA says so itself, wait.",
-        query(f"60 * sum by (reason) ({rate})", "{{reason}}"),
+        "Failed questions to CAVATICA a minute; reasons that did not occur are left out. `auth`: "
+        "the token is refused or expired; `maintenance`: CAVATICA says so itself, wait.",
+        query(first_of(f"60 * sum by (reason) ({rate}) > 0", none), "{{reason}}"),
         stacked=True,
         unit="cpm",
     )
@@ -172,14 +287,14 @@ def _latency() -> Json:
     )
 
 
-def _quota() -> Json:
+def _rate_limit() -> Json:
     return graph(
-        "Quota",
+        "Rate limit",
         "Requests that the account may make until its rate limit begins anew, and the limit.",
         query(f"min({select('cavatica_api_rate_limit_remaining_requests')})", "left"),
         query(f"max({select('cavatica_api_rate_limit_requests')})", "limit"),
-        overrides=[colour_of("left", "blue"), colour_of("limit", "red")],
-        unit="short",
+        overrides=[fixed_colour("left", "blue"), fixed_colour("limit", "red")],
+        unit="locale",
     )
 
 
@@ -188,64 +303,53 @@ def _calls() -> Json:
         "API calls of a scrape",
         "One call asks for 100 exports; more than one means that more than 100 are unfinished.",
         query(select("cavatica_scrape_api_calls"), "{{instance}}"),
-        unit="short",
-    )
-
-
-def _outcome() -> Json:
-    return timeline(
-        "Answers over time",
-        "Whether CAVATICA answered every question of a scrape. A gap: nobody answered the scrape.",
-        query(select("cavatica_up"), "{{instance}}"),
-        mappings=words({0: ("missing", "red"), 1: ("complete", "green")}),
-    )
-
-
-def _duration() -> Json:
-    return graph(
-        "Duration of a scrape",
-        "It has to stay below the scrape timeout set in Prometheus.",
-        query(select("cavatica_scrape_duration_seconds"), "{{instance}}"),
-        unit="s",
+        unit="locale",
     )
 
 
 def _files() -> Json:
-    error = largest(select("cavatica_exporter_watchlist_file_error"), "file")
-    changed = largest(select("cavatica_exporter_watchlist_file_mtime_timestamp_seconds"), "file")
+    def column(expr: str, *keep: str) -> Json:
+        labels = '"cluster", "namespace", "job", "file"'
+        joined = f'label_join({expr}, "row", "\\u001f", {labels})'
+        return query(max_by(joined, ", ".join(["row", *keep])), table=True)
+
     return table(
         "ID files",
-        "Every ID file, whether it loads, and when it was changed.",
-        query(error, table=True),
-        query(f"1000 * {changed}", table=True),
-        join="file",
-        columns={"Value #A": "Loads", "file": "File", "Value #B": "Changed"},
+        "Every ID file, whether it loads, and when it was changed. Those in error first.",
+        column(select("cavatica_exporter_watchlist_file_error"), "file"),
+        column(f"{select('cavatica_exporter_watchlist_file_error')} and on () {SEVERAL}", "job"),
+        column(f"1000 * {select('cavatica_exporter_watchlist_file_mtime_timestamp_seconds')}"),
+        join="row",
+        columns={"Value #A": "Loads", "file": "File", "job": "Job", "Value #C": "Changed"},
+        sort="Value #A",
+        empty="No ID file, or no exporter answers.",
         overrides=[
             override(
                 "Loads",
-                mappings=words({0: ("yes", "green"), 1: ("error", "red")}),
-                custom__cellOptions={"type": "color-background"},
+                mappings=value_mappings({0: ("yes", "green"), 1: ("error", "red")}),
+                custom__cellOptions={"type": "color-text"},
                 custom__width=90,
             ),
-            override("Changed", unit="dateTimeFromNow"),
+            override("Changed", unit="dateTimeFromNow", custom__width=150),
         ],
-        sort="Loads",
-        noValue="Nothing to show, if the exporter is up",
     )
 
 
 def _watched() -> Json:
-    watched = largest(chosen("cavatica_watched_exports"), "batch")
+    watched = max_by(WATCHED, BATCH)
+    named = f'label_join({watched}, "name", "", "batch")'
+    several = f'label_join({watched} and on () {SEVERAL}, "name", " / ", "job", "batch")'
+    nothing = f'label_replace({ZERO}, "name", "nothing watched", "", "")'
     return bars(
         "IDs of each batch",
         "Export IDs that are watched; of more than 20 batches, the 20 largest.",
         query(
-            f"sort_desc(topk(20, {watched})){or_label('batch', 'nothing watched')}",
-            "{{batch}}",
+            f"sort_desc(topk(20, {several} or on ({BATCH}) {named})) or on () {nothing}",
+            "{{name}}",
             now=True,
         ),
-        unit="none",
-        thresholds=steps("blue"),
+        unit="locale",
+        thresholds=thresholds("blue"),
     )
 
 
@@ -268,32 +372,12 @@ def _cpu() -> Json:
     )
 
 
-def _versions() -> Json:
-    build = "job, instance, version, revision, python"
-    started = f"{select('process_start_time_seconds')} {OURS}"
-    return table(
-        "Versions",
-        "What runs where, and since when.",
-        query(largest(select("cavatica_exporter_build_info"), build), table=True),
-        query(f"1000 * {largest(started, 'instance')}", table=True),
-        join="instance",
-        columns={
-            "instance": "Instance",
-            "version": "Version",
-            "revision": "Revision",
-            "python": "Python",
-            "Value #B": "Started",
-        },
-        overrides=[override("Started", unit="dateTimeFromNow")],
-    )
-
-
 def _restarts() -> Json:
     started = select("process_start_time_seconds")
     return {
         "name": "Restarts",
         "enable": True,
-        "datasource": {"type": "prometheus", "uid": "${datasource}"},
+        "datasource": source(),
         "expr": f"1000 * ({started} {OURS})",
         "iconColor": "orange",
         "titleFormat": "Exporter started",

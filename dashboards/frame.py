@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dashboards.blocks import Json, source
+from dashboards.fields import Json
+from dashboards.panels import source
 from dashboards.promql import TARGET
 
 TAG = "cavatica"
@@ -13,7 +14,7 @@ GRID_WIDTH = 24
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class PanelRow:
     """Panels side by side, of one height.
 
     Attributes:
@@ -29,10 +30,10 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A heading and the lines below it."""
+    """A heading and the rows of panels below it."""
 
     title: str
-    lines: Sequence[Line]
+    rows: Sequence[PanelRow]
 
 
 def dashboard(
@@ -42,10 +43,10 @@ def dashboard(
     sections: Sequence[Section],
     *,
     since: str,
-    variables: Sequence[Json] = (),
+    variables: Sequence[Json],
     annotations: Sequence[Json] = (),
 ) -> Json:
-    """A whole dashboard.
+    """Return a whole dashboard.
 
     Args:
         uid: Part of its address, for ever.
@@ -53,7 +54,7 @@ def dashboard(
         description: The question that it answers.
         sections: What is on it.
         since: Where the time range begins when nothing else is chosen: `now-6h`.
-        variables: Those beside data source, job, instance and batch.
+        variables: Those beside data source, job and instance.
         annotations: Marks on the time axis.
     """
     return {
@@ -74,8 +75,8 @@ def dashboard(
         "fiscalYearStartMonth": 0,
         "liveNow": False,
         "annotations": {"list": list(annotations)},
-        "links": [_to_the_others()],
-        "templating": {"list": [*_variables(), *variables]},
+        "links": [_links_to_the_others()],
+        "templating": {"list": [*_target_variables(), *variables]},
         "panels": _placed(sections),
     }
 
@@ -84,16 +85,16 @@ def _placed(sections: Sequence[Section]) -> list[Json]:
     placed: list[Json] = []
     y = 0
     for section in sections:
-        row = {"type": "row", "title": section.title, "collapsed": False, "panels": []}
-        placed.append(_at(row, len(placed) + 1, 0, y, GRID_WIDTH, 1))
+        heading = {"type": "row", "title": section.title, "collapsed": False, "panels": []}
+        placed.append(_at(heading, len(placed) + 1, 0, y, GRID_WIDTH, 1))
         y += 1
-        for line in section.lines:
+        for row in section.rows:
             x = 0
-            widths = line.widths or [GRID_WIDTH // len(line.panels)] * len(line.panels)
-            for panel, width in zip(line.panels, widths, strict=True):
-                placed.append(_at(panel, len(placed) + 1, x, y, width, line.height))
+            widths = row.widths or [GRID_WIDTH // len(row.panels)] * len(row.panels)
+            for panel, width in zip(row.panels, widths, strict=True):
+                placed.append(_at(panel, len(placed) + 1, x, y, width, row.height))
                 x += width
-            y += line.height
+            y += row.height
     return placed
 
 
@@ -101,7 +102,7 @@ def _at(panel: Json, number: int, x: int, y: int, width: int, height: int) -> Js
     return {"id": number, "gridPos": {"x": x, "y": y, "w": width, "h": height}, **panel}
 
 
-def _to_the_others() -> Json:
+def _links_to_the_others() -> Json:
     return {
         "type": "dashboards",
         "tags": [TAG],
@@ -116,7 +117,7 @@ def _to_the_others() -> Json:
     }
 
 
-def _variables() -> list[Json]:
+def _target_variables() -> list[Json]:
     build = "cavatica_exporter_build_info"
     return [
         {
@@ -135,12 +136,16 @@ def _variables() -> list[Json]:
         },
         variable("job", "Job", f"{build}, job"),
         variable("instance", "Instance", f'{build}{{job=~"$job"}}, instance'),
-        variable("batch", "Batch", f"cavatica_watched_exports{{{TARGET}}}, batch"),
     ]
 
 
+def batch_variable() -> Json:
+    """Return the variable that chooses batches."""
+    return variable("batch", "Batch", f"cavatica_watched_exports{{{TARGET}}}, batch")
+
+
 def variable(name: str, label: str, values_of: str, *, several: bool = True) -> Json:
-    """A variable filled with the values of a label: `values_of` is `selector, label`."""
+    """Return a variable with the values of a label: `values_of` is `selector, label`."""
     everything = {"allValue": ".+", "includeAll": True} if several else {"includeAll": False}
     selected = {"selected": True, "text": ["All"], "value": ["$__all"]} if several else {}
     return {

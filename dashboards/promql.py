@@ -1,74 +1,174 @@
-"""The queries that more than one dashboard asks.
+"""The parts of queries that more than one panel needs.
 
-Two replicas of the exporter watch the same exports: everything is taken as `max by` what it is
-about before it is added up, so that a second replica adds nothing.
+What identifies a batch is `BATCH`, not its name alone: two jobs may watch batches of one name. All
+targets of a job are replicas that watch the same exports. Of each batch the replica that knows most
+is asked (`of_best`), so that a second one adds nothing, and one that has just been restarted, for
+which every export is UNKNOWN, does not count.
 """
 
-from collections.abc import Callable
-
 TARGET = 'job=~"$job",instance=~"$instance"'
-EXPORT = "batch, export_id"
 
-STATES = {"UNKNOWN": 0, "PENDING": 1, "RUNNING": 2, "COMPLETED": 3, "FAILED": 4}
-"""The number that stands for a state in timelines and coloured cells."""
+SOURCE = "cluster, namespace, job"
+"""The labels that identify who watches, whatever Prometheus or Kubernetes attach."""
 
-OTHER_STATE = 5
+BATCH = f"{SOURCE}, batch"
+EXPORT = f"{BATCH}, export_id"
+
+STATES = {"UNKNOWN": 0, "PENDING": 1, "RUNNING": 2, "COMPLETED": 4, "FAILED": 5}
+"""The number that stands for a state in a timeline."""
+
+OTHER_STATE = 3
 """The number of a state that the API does not document."""
+
+DAY = 24 * 60 * 60.0
 
 
 def select(metric: str, *matchers: str) -> str:
-    """A selector of the targets chosen in the dashboard."""
+    """Return a selector of the chosen targets."""
     return f"{metric}{{{','.join([TARGET, *matchers])}}}"
 
 
-def chosen(metric: str, *matchers: str) -> str:
-    """A selector of the batches chosen in the dashboard, too."""
+def in_batches(metric: str, *matchers: str) -> str:
+    """Return a selector of the chosen batches of the chosen targets."""
     return select(metric, 'batch=~"$batch"', *matchers)
 
 
 def one(metric: str, *matchers: str) -> str:
-    """A selector of the export chosen in the dashboard."""
-    return chosen(metric, 'export_id="$export_id"', *matchers)
+    """Return a selector of the chosen export."""
+    return select(metric, 'export_id="$export_id"', *matchers)
 
 
-def largest(selector: str, by: str) -> str:
-    """One value for each combination of labels, whatever the number of replicas."""
+def max_by(selector: str, by: str) -> str:
+    """Return one value for each combination of labels, whatever the number of replicas."""
     return f"max by ({by}) ({selector})"
 
 
-def total(metric: str, *matchers: str, by: str = "batch") -> str:
-    """The sum over the chosen batches."""
-    return f"sum({largest(chosen(metric, *matchers), by)})"
+def of_best(expr: str, *own: str) -> str:
+    """Return the part of `expr` that comes from the best replica of each batch.
+
+    The best one knows the states of most exports; of two that know as many, the one that knows
+    more of them to be finished.
+
+    Args:
+        expr: Keeps the labels of the targets.
+        own: The labels of `expr` beside those of the target and `batch`.
+    """
+    known = select("cavatica_exports", 'state!="UNKNOWN"')
+    finished = select("cavatica_exports", 'state=~"COMPLETED|FAILED"')
+    rank = f"sum without (state) ({known}) + sum without (state) ({finished})"
+    ignoring = f" ignoring ({', '.join(own)})" if own else ""
+    return f"({expr} and{ignoring} topk by ({BATCH}) (1, {rank}))"
+
+
+def counts(metric: str, *matchers: str, own: str = "") -> str:
+    """Return a metric of the chosen batches, of the best replica of each."""
+    return of_best(in_batches(metric, *matchers), *filter(None, [own]))
+
+
+def in_state(matcher: str) -> str:
+    """Return how many exports of each chosen batch are in the states that `matcher` names."""
+    return counts("cavatica_exports", matcher, own="state")
 
 
 ALIVE = f"max({select('cavatica_exporter_build_info')})"
 """1 while an exporter answers, else nothing."""
 
-OR_ZERO = f" or 0 * {ALIVE}"
-"""0 where there is nothing to count, but only while an exporter answers.
+ZERO = f"0 * {ALIVE}"
+"""0, but only while an exporter answers: `vector(0)` would show a dead one as "0 failed"."""
 
-`vector(0)` would show a dead exporter as "0 failed", in green.
+NOT_KNOWN, NONE_SO_FAR, NOT_STARTED, NONE = -1, -2, -3, -4
+"""Numbers that panels show as words."""
+
+NOTHING = f"{NONE} * {ALIVE}"
+"""`NONE`, but only while an exporter answers."""
+
+
+def first_of(*terms: str) -> str:
+    """Return the first of several single values that there is."""
+    return " or on () ".join(terms)
+
+
+WATCHED = counts("cavatica_watched_exports")
+
+_STATE = "cavatica_export_state"
+_FAILED = in_batches(_STATE, 'state="FAILED"')
+_UNKNOWN = in_batches(_STATE, 'state="UNKNOWN"')
+_ACKNOWLEDGED = in_batches("cavatica_export_acknowledged")
+_SUPERSEDED = in_batches("cavatica_export_superseded")
+_ERROR = in_batches("cavatica_export_error_info")
+
+FAILURES = of_best(
+    f"{in_batches('cavatica_export_finished_timestamp_seconds')} "
+    f"and ignoring (state) ({_FAILED} == 1) unless {_ACKNOWLEDGED} unless {_SUPERSEDED}",
+    "export_id",
+)
+"""When each failure finished that is neither acknowledged nor superseded."""
+
+UNKNOWN = of_best(
+    f"({_UNKNOWN} == 1) unless ignoring (state) {_ACKNOWLEDGED}", "export_id", "state"
+)
+"""1 for each export without a known state, but for those that somebody has dealt with."""
+
+UNANSWERED = of_best(
+    f"({_UNKNOWN} == 1) unless ignoring (state) {_ACKNOWLEDGED} "
+    f"unless ignoring (state, code, status, message) {_ERROR}",
+    "export_id",
+    "state",
+)
+"""1 for each unknown export whose state an answer may still tell.
+
+The others are IDs for which the API answers an error: these stay UNKNOWN for ever.
 """
 
-OR_NOTHING = f" or -1 * {ALIVE}"
-"""-1 for a time that there is not (yet); panels show it as a word."""
+_KNOWN = f"sum({WATCHED}) - count({UNANSWERED})"
+STATES_MISSING = f"{NOT_KNOWN} - ({_KNOWN} > bool 0) and count({UNANSWERED}) > 0"
+"""`NONE_SO_FAR` where some states are known, `NOT_KNOWN` where none is, nothing where all are."""
+
+NO_ANSWER = f"{NOT_KNOWN} + 0 * count({UNANSWERED})"
+"""`NOT_KNOWN` where states are missing, else nothing."""
 
 
-def or_label(label: str, text: str) -> str:
-    """A 0 named `text` in place of an empty list, but only while an exporter answers."""
-    return f' or on () label_replace(0 * {ALIVE}, "{label}", "{text}", "", "")'
+def known_or_zero(total: str) -> str:
+    """Return a total that is 0 only where every state is known."""
+    return first_of(f"{total} > 0", STATES_MISSING, ZERO)
 
 
-def state_number(select: Callable[..., str]) -> str:
-    """The number of the state that each export is in.
+SEVERAL = f"count(count by ({SOURCE}) ({select('cavatica_exporter_build_info')})) > 1"
+"""Something if more than one job is shown, so that batches have to be told apart."""
+
+
+def rows(expr: str, key: str, *keep: str) -> str:
+    """Return values with a label `row` that joins the queries of a table.
+
+    Grafana joins by one field only, and an ID or a batch's name alone does not identify.
 
     Args:
-        select: `chosen` or `one`.
+        expr: One value for each row.
+        key: The labels that identify a row: `BATCH` or `EXPORT`.
+        keep: Labels to keep as columns.
     """
-    matchers = {f'state="{state}"': number for state, number in STATES.items()}
-    matchers[f'state!~"{"|".join(STATES)}"'] = OTHER_STATE
-    terms = (
-        f"{number} * ({select('cavatica_export_state', matcher)} == 1)"
-        for matcher, number in matchers.items()
-    )
-    return largest(" or ".join(terms), EXPORT)
+    labels = ", ".join(f'"{label}"' for label in key.split(", "))
+    # U+001F separates fields; no name has it.
+    joined = f'label_join({expr}, "row", "\\u001f", {labels})'
+    return max_by(joined, ", ".join(["row", *keep]))
+
+
+def job_column(expr: str, key: str) -> str:
+    """Return the rows of `expr` with a label `source`, or nothing where one job is shown."""
+    joined = f'label_join({expr}, "source", " ", "cluster", "namespace", "job")'
+    trimmed = f'label_replace({joined}, "source", "$1", "source", " *(.*)")'
+    return f"{rows(trimmed, key, 'source')} and on () {SEVERAL}"
+
+
+def with_meaning(expr: str, *, within: str) -> str:
+    """Return `expr` with the labels `meaning` and `retry` of its `code`, where they are known.
+
+    Args:
+        expr: Has the label `code`; a code that is empty becomes `none`.
+        within: The labels that a value is identified by, `code` among them.
+    """
+    # Replicas of two versions may word it differently.
+    meanings = f"topk by ({SOURCE}, code) (1, {select('cavatica_error_code_info')})"
+    named = f'label_replace({expr}, "code", "none", "code", "")'
+    joined = f"{named} * on ({SOURCE}, code) group_left (meaning, retry) {meanings}"
+    return f"({joined} or on ({within}) {named})"

@@ -1,34 +1,17 @@
-"""The building blocks: queries and the kinds of panels.
-
-All of them give plain dictionaries in Grafana's classic JSON.
-"""
+"""The kinds of panels, as plain dictionaries in Grafana's classic JSON."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
-from dashboards.promql import OTHER_STATE, STATES
-
-Json = dict[str, Any]
-
-COLOURS = {
-    "PENDING": "super-light-blue",
-    "RUNNING": "blue",
-    "COMPLETED": "green",
-    "FAILED": "red",
-    "UNKNOWN": "purple",
-}
-
-SAME_VIEW = "${datasource:queryparam}&${job:queryparam}&${instance:queryparam}"
-"""The part of a link that keeps what is chosen in the dashboard."""
+from dashboards.fields import CALM, NO_EXPORTER, Json, override_all, thresholds
 
 
 def source() -> Json:
-    """The data source that the reader chose."""
+    """Return the data source that the reader chose."""
     return {"type": "prometheus", "uid": "${datasource}"}
 
 
 def query(expr: str, legend: str = "", *, now: bool = False, table: bool = False) -> Json:
-    """A target.
+    """Return a target.
 
     Args:
         expr: PromQL.
@@ -46,56 +29,11 @@ def query(expr: str, legend: str = "", *, now: bool = False, table: bool = False
         "range": not instant,
         "legendFormat": legend,
     }
-    if "$__rate_interval" in expr:
+    if "interval" in expr:
         # The data source's own setting is 15 s; with it, a target that is scraped once a minute
         # would have one sample in `$__rate_interval`, and no rate.
         target["interval"] = "1m"
     return target
-
-
-def steps(base: str, above: Mapping[float, str] | None = None) -> Json:
-    """Thresholds: a colour, and those that follow from a value on."""
-    first: Json = {"color": base, "value": None}
-    others = ({"color": colour, "value": value} for value, colour in (above or {}).items())
-    return {"mode": "absolute", "steps": [first, *others]}
-
-
-def words(meanings: Mapping[int, tuple[str, str]]) -> list[Json]:
-    """A value mapping: value to word and colour."""
-    options = {
-        str(value): {"text": text, "color": colour, "index": index}
-        for index, (value, (text, colour)) in enumerate(meanings.items())
-    }
-    return [{"type": "value", "options": options}]
-
-
-STATE_WORDS = {number: (state, COLOURS[state]) for state, number in STATES.items()}
-STATE_WORDS[OTHER_STATE] = ("unexpected", "orange")
-
-
-def colour_of(name: str, colour: str) -> Json:
-    """An override: the colour of a series."""
-    return override(name, color={"mode": "fixed", "fixedColor": colour})
-
-
-def state_colours() -> list[Json]:
-    """Overrides for series named by the state."""
-    return [colour_of(state, colour) for state, colour in COLOURS.items()]
-
-
-def override(name: str, **properties: object) -> Json:
-    """An override by field name; `custom__width` stands for `custom.width`."""
-    return {
-        "matcher": {"id": "byName", "options": name},
-        "properties": [
-            {"id": key.replace("__", "."), "value": value} for key, value in properties.items()
-        ],
-    }
-
-
-def link(title: str, url: str) -> Json:
-    """A data link: what a click on a value opens."""
-    return {"title": title, "url": url, "targetBlank": False}
 
 
 def panel(
@@ -108,7 +46,7 @@ def panel(
     field: Json,
     overrides: Iterable[Json] = (),
 ) -> Json:
-    """A panel of any kind; its place and number come from `dashboard`."""
+    """Return a panel of any kind; its place and number come from `dashboard`."""
     letters = (chr(ord("A") + number) for number in range(len(targets)))
     return {
         "type": kind,
@@ -127,22 +65,36 @@ def stat(
     title: str,
     description: str,
     *targets: Json,
-    loud: bool = False,
+    alarm: Mapping[float, str] | None = None,
     as_name: bool = False,
+    overrides: Iterable[Json] = (),
     **field: object,
 ) -> Json:
-    """One large value; `loud`: on a coloured ground; `as_name`: the series' name in its place."""
+    """Return a tile: one large value.
+
+    Args:
+        title: The panel's title.
+        description: The panel's description.
+        targets: Queries with `now=True`.
+        alarm: From which value on the whole tile has which colour, because somebody has to act.
+        as_name: Show the series' name in place of its value.
+        overrides: Display of single series.
+        field: Of the field's configuration: `unit`, `mappings` and so on.
+    """
     options = {
-        "colorMode": "background" if loud else "value",
+        "colorMode": "value" if alarm is None else "background_solid",
         "graphMode": "none",
         "justifyMode": "auto",
         "orientation": "auto",
         "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
         "textMode": "name" if as_name else "auto",
     }
-    # Nothing at all means that nobody answers: zeros and "none yet" are values.
-    field = {"color": {"mode": "thresholds"}, "noValue": "no exporter", **field}
-    return panel("stat", title, description, targets, options=options, field=field)
+    if alarm is not None:
+        field["thresholds"] = thresholds(CALM, alarm)
+    field = {"color": {"mode": "thresholds"}, "mappings": [NO_EXPORTER], **field}
+    return panel(
+        "stat", title, description, targets, options=options, field=field, overrides=overrides
+    )
 
 
 def graph(
@@ -153,7 +105,7 @@ def graph(
     overrides: Iterable[Json] = (),
     **field: object,
 ) -> Json:
-    """Lines over time, or, `stacked`, areas one upon the other."""
+    """Return lines over time, or, `stacked`, areas one upon the other."""
     options = {
         "legend": {"calcs": [], "displayMode": "list", "placement": "bottom", "showLegend": True},
         "tooltip": {"mode": "multi", "sort": "desc"},
@@ -175,22 +127,25 @@ def graph(
 
 
 def bars(title: str, description: str, *targets: Json, **field: object) -> Json:
-    """One horizontal bar for each series."""
+    """Return one horizontal bar for each series."""
     options = {
         "displayMode": "basic",
+        "maxVizHeight": 28,
         "minVizHeight": 16,
         "minVizWidth": 8,
+        "namePlacement": "left",
         "orientation": "horizontal",
         "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
         "showUnfilled": True,
+        "sizing": "manual",
         "valueMode": "color",
     }
-    field = {"color": {"mode": "thresholds"}, "min": 0, "noValue": "no exporter", **field}
+    field = {"color": {"mode": "thresholds"}, "mappings": [NO_EXPORTER], "min": 0, **field}
     return panel("bargauge", title, description, targets, options=options, field=field)
 
 
 def timeline(title: str, description: str, *targets: Json, **field: object) -> Json:
-    """Coloured bands over time, one for each series."""
+    """Return coloured bands over time, one for each series."""
     options = {
         "alignValue": "left",
         "legend": {"displayMode": "list", "placement": "bottom", "showLegend": False},
@@ -210,35 +165,41 @@ def table(
     *targets: Json,
     join: str,
     columns: Mapping[str, str],
-    overrides: Iterable[Json] = (),
+    empty: str,
     sort: str = "",
-    **field: object,
+    ascending: bool = False,
+    overrides: Iterable[Json] = (),
 ) -> Json:
-    """The answers of several instant queries side by side.
+    """Return the answers of several instant queries side by side.
 
     Args:
         title: The panel's title.
         description: The panel's description.
         targets: Queries with `table=True`.
         join: The label that makes a row.
-        columns: Field name to column title, in order; other fields are not shown. Grafana
-            calls the value of a query `Value #A`, and numbers what several give: `batch 1`.
+        columns: Field name to column title, in order; other fields are not shown, and those that
+            no query answered are left out. Grafana calls the value of a query `Value #A`.
+        empty: What a table without rows says.
+        sort: The field that the rows are sorted by, largest first; it need not be a column.
+        ascending: Sort the smallest first.
         overrides: Display of single columns, by title.
-        sort: The title of the column to sort by, largest first.
-        field: Defaults for all columns.
     """
-    options = {
-        "cellHeight": "sm",
-        "showHeader": True,
-        "sortBy": [{"displayName": sort, "desc": True}] if sort else [],
-    }
+    options = {"cellHeight": "sm", "showHeader": True, "sortBy": []}
     custom = {"align": "auto", "cellOptions": {"type": "auto"}, "filterable": True}
-    field = {"custom": custom, "unit": "none", **field}
+    field = {"custom": custom, "noValue": empty, "unit": "none"}
     made = panel(
-        "table", title, description, targets, options=options, field=field, overrides=overrides
+        "table",
+        title,
+        description,
+        targets,
+        options=options,
+        field=field,
+        overrides=[override_all(noValue="-"), *overrides],
     )
+    order = [{"field": sort, "desc": not ascending}] if sort else []
     made["transformations"] = [
         {"id": "joinByField", "options": {"byField": join, "mode": "outer"}},
+        {"id": "sortBy", "options": {"fields": {}, "sort": order}},
         {"id": "filterFieldsByName", "options": {"include": {"names": list(columns)}}},
         {
             "id": "organize",
@@ -252,8 +213,19 @@ def table(
     return made
 
 
+def note(title: str, description: str, markdown: str) -> Json:
+    """Return a panel of text."""
+    return {
+        "type": "text",
+        "title": title,
+        "description": description,
+        "transparent": True,
+        "options": {"content": markdown, "mode": "markdown"},
+    }
+
+
 def firing_alerts(title: str, description: str) -> Json:
-    """The alerts of `alerts/cavatica-exports.rules.yml` that fire or are about to."""
+    """Return the list of those bundled alerts that fire or are about to."""
     options = {
         "alertInstanceLabelFilter": "",
         "alertName": "Cavatica",

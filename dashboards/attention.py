@@ -1,0 +1,159 @@
+"""The table of the exports that somebody may have to look at."""
+
+from dashboards.fields import (
+    Json,
+    hidden,
+    link,
+    override,
+    state_mappings,
+    thresholds,
+    value_mappings,
+)
+from dashboards.panels import note, query, table
+from dashboards.promql import (
+    DAY,
+    EXPORT,
+    in_batches,
+    job_column,
+    max_by,
+    of_best,
+    rows,
+    with_meaning,
+)
+
+STATE = "cavatica_export_state"
+ACKNOWLEDGED = in_batches("cavatica_export_acknowledged")
+SUPERSEDED = in_batches("cavatica_export_superseded")
+
+STARTED = max_by(
+    of_best(in_batches("cavatica_export_started_timestamp_seconds"), "export_id"), EXPORT
+)
+FINISHED = max_by(
+    of_best(in_batches("cavatica_export_finished_timestamp_seconds"), "export_id"), EXPORT
+)
+SINCE = f"({FINISHED} or {STARTED})"
+
+_COMPLETED = in_batches(STATE, 'state="COMPLETED"')
+_DEALT_WITH = f"unless ignoring (state) {ACKNOWLEDGED} unless ignoring (state) {SUPERSEDED}"
+
+# Of the states' series only one: there are five of them for each of very many exports.
+OPEN = max_by(of_best(f"{_COMPLETED} == 0 {_DEALT_WITH}", "export_id", "state"), EXPORT)
+"""0 for each export that is neither completed nor dealt with."""
+
+
+def exports_needing_attention() -> Json:
+    """Return the table."""
+
+    def about(expr: str, *keep: str) -> Json:
+        return query(f"{rows(expr, EXPORT, *keep)} and on (row) {only}", table=True)
+
+    only = rows(OPEN, EXPORT)
+    # A link has to say when to begin, also for an ID that never got an answer: a day ago.
+    begin = f"round(1000 * ({STARTED} - 300 or time() - {DAY:.0f} + 0 * {OPEN}))"
+    error = of_best(
+        in_batches("cavatica_export_error_info"), "export_id", "code", "status", "message"
+    )
+    volume = of_best(in_batches("cavatica_export_info"), "export_id", "volume")
+    details = link(
+        "What happened to ${__data.fields.Export}",
+        "/d/cavatica-export?${datasource:queryparam}&${instance:queryparam}"
+        "&var-job=${__data.fields.job:percentencode}"
+        "&var-export_id=${__data.fields.Export:percentencode}"
+        "&from=${__data.fields.Begin.numeric}&to=now",
+    )
+    newest_first = f"{_ranked()} + on ({EXPORT}) group_left () ({SINCE} or 0 * {OPEN})"
+    return table(
+        "Unfinished and failed exports",
+        "Failures first, the newest on top; failures that are acknowledged or made good by a later "
+        "export are left out. `Since` is the end of a failed export and the start of any other. A "
+        "click on an export opens its story.",
+        query(rows(newest_first, EXPORT, "job", "batch", "export_id", "state"), table=True),
+        query(job_column(OPEN, EXPORT), table=True),
+        about(f"1000 * {SINCE}"),
+        about(f"{FINISHED} - {STARTED} or time() - {STARTED}"),
+        about(
+            with_meaning(max_by(error, f"{EXPORT}, code"), within=f"{EXPORT}, code"),
+            *("code", "meaning", "retry"),
+        ),
+        about(max_by(volume, f"{EXPORT}, volume"), "volume"),
+        about(begin),
+        join="row",
+        columns={
+            "state": "State",
+            "export_id": "Export",
+            "source": "Job",
+            "batch": "Batch",
+            "Value #C": "Since",
+            "Value #D": "Duration",
+            "code": "Code",
+            "meaning": "Meaning of the code",
+            "retry": "Start it again",
+            "volume": "Volume",
+            "job": "job",
+            "Value #G": "Begin",
+        },
+        sort="Value #A",
+        empty="Nothing is unfinished or failed, if the tiles above know all states.",
+        overrides=[
+            override(
+                "State",
+                mappings=state_mappings(),
+                custom__cellOptions={"type": "color-background"},
+                custom__width=110,
+            ),
+            override("Export", links=[details], custom__width=300),
+            override("Since", unit="dateTimeFromNow", custom__width=120),
+            override(
+                "Duration",
+                unit="s",
+                decimals=1,
+                thresholds=thresholds("text", {DAY: "red"}),
+                custom__cellOptions={"type": "color-text"},
+                custom__width=90,
+            ),
+            override("Code", custom__width=70),
+            override("Start it again", mappings=RETRY, custom__width=130),
+            hidden("job"),
+            hidden("Begin"),
+        ],
+    )
+
+
+RETRY = value_mappings(
+    {
+        "now": ("may work now", "text"),
+        "repair": ("after a repair", "text"),
+        "never": ("not as it is", "text"),
+    }
+)
+"""Whether an export with an error code can simply be started again."""
+
+
+def how_to_acknowledge() -> Json:
+    """Return the line below the table."""
+    return note(
+        "",
+        "",
+        "**Dealt with a failure?** Write its ID below `acknowledged:` in its ID file: it leaves "
+        "this page, and its alert ends within two minutes. If a later export brings the same file, "
+        "it leaves by itself. [What the codes mean]"
+        "(https://github.com/cavatica-export-exporter/cavatica-export-exporter/blob/main/docs/"
+        "error-codes.md)",
+    )
+
+
+def _ranked() -> str:
+    """Return the exports to show, with the label `state`: a number that puts failures first."""
+    known = "UNKNOWN|PENDING|RUNNING|COMPLETED|FAILED"
+    terms = (
+        f"{rank}e10 * ({in_batches(STATE, matcher)} == 1)"
+        for matcher, rank in (
+            ('state="FAILED"', 5),
+            (f'state!~"{known}"', 4),
+            ('state="UNKNOWN"', 3),
+            ('state="RUNNING"', 2),
+            ('state="PENDING"', 1),
+        )
+    )
+    shown = f"({' or '.join(terms)}) {_DEALT_WITH}"
+    return max_by(of_best(shown, "export_id", "state"), f"{EXPORT}, state")

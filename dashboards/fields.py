@@ -1,0 +1,118 @@
+"""How values are shown: thresholds, value mappings, colours, overrides, links."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from dashboards.promql import NONE, NONE_SO_FAR, NOT_KNOWN, NOT_STARTED, OTHER_STATE, STATES
+
+Json = dict[str, Any]
+
+COLOURS = {
+    "PENDING": "super-light-blue",
+    "RUNNING": "blue",
+    "COMPLETED": "green",
+    "FAILED": "red",
+    "UNKNOWN": "purple",
+}
+OTHER_COLOUR = "orange"
+"""The colour of a state that the API does not document."""
+
+CALM = "transparent"
+"""The ground of a tile that needs nobody."""
+
+SAME_TARGETS = "${datasource:queryparam}&${job:queryparam}&${instance:queryparam}"
+"""The part of a link that keeps the data source and the targets."""
+
+
+def thresholds(base: str, above: Mapping[float, str] | None = None) -> Json:
+    """Return thresholds: a colour, and those that follow from a value on."""
+    first: Json = {"color": base, "value": None}
+    others = ({"color": colour, "value": value} for value, colour in (above or {}).items())
+    return {"mode": "absolute", "steps": [first, *others]}
+
+
+def value_mappings(meanings: Mapping[int | str, tuple[str, str]]) -> list[Json]:
+    """Return value mappings: a value to its text and colour."""
+    options = {
+        str(value): {"text": text, "color": colour, "index": index}
+        for index, (value, (text, colour)) in enumerate(meanings.items())
+    }
+    return [{"type": "value", "options": options}]
+
+
+def null_mapping(text: str, colour: str) -> Json:
+    """Return the value mapping of what is missing."""
+    result = {"text": text, "color": colour, "index": 9}
+    return {"type": "special", "options": {"match": "null", "result": result}}
+
+
+NO_EXPORTER = null_mapping("no exporter", "red")
+"""What a tile says without any exporter: zeros and "none" are values."""
+
+
+def tile_mappings(
+    *, none: str = "none", not_started: str = "not started", none_colour: str = "text"
+) -> list[Json]:
+    """Return the words of a tile for what is not there or not known."""
+    words: dict[int | str, tuple[str, str]] = {
+        NOT_KNOWN: ("not known", "purple"),
+        NONE_SO_FAR: ("none so far", "purple"),
+        NOT_STARTED: (not_started, "text"),
+        NONE: (none, none_colour),
+    }
+    return [*value_mappings(words), NO_EXPORTER]
+
+
+def state_mappings() -> list[Json]:
+    """Return the colours of states by name; any other name keeps its text."""
+    known = value_mappings({state: (state, colour) for state, colour in COLOURS.items()})
+    result = {"color": OTHER_COLOUR, "index": 9}
+    other = {"type": "regex", "options": {"pattern": ".+", "result": result}}
+    return [*known, other]
+
+
+STATE_NUMBERS: Mapping[int | str, tuple[str, str]] = {
+    **{number: (state, COLOURS[state]) for state, number in STATES.items()},
+    OTHER_STATE: ("not documented", OTHER_COLOUR),
+}
+"""The words of states in timelines, where only numbers can be shown."""
+
+
+def fixed_colour(name: str, colour: str) -> Json:
+    """Return an override: the colour of a series."""
+    return override(name, color={"mode": "fixed", "fixedColor": colour})
+
+
+def state_colours() -> list[Json]:
+    """Return overrides for series named by the state."""
+    return [fixed_colour(state, colour) for state, colour in COLOURS.items()]
+
+
+def override(name: str, **properties: object) -> Json:
+    """Return an override by field name; `custom__width` stands for `custom.width`."""
+    return _override({"id": "byName", "options": name}, properties)
+
+
+def override_all(**properties: object) -> Json:
+    """Return an override of every field, which leaves the panel's own message alone."""
+    return _override({"id": "byRegexp", "options": "/.*/"}, properties)
+
+
+def hidden(name: str) -> Json:
+    """Return an override that hides a column which links need."""
+    everywhere = {"legend": False, "tooltip": False, "viz": True}
+    return override(name, custom__hidden=True, custom__hideFrom=everywhere)
+
+
+def _override(matcher: Json, properties: Mapping[str, object]) -> Json:
+    return {
+        "matcher": matcher,
+        "properties": [
+            {"id": key.replace("__", "."), "value": value} for key, value in properties.items()
+        ],
+    }
+
+
+def link(title: str, url: str) -> Json:
+    """Return a data link: what a click on a value opens."""
+    return {"title": title, "url": url, "targetBlank": False}

@@ -1,0 +1,182 @@
+"""The tiles of the first dashboard: what needs somebody, and how far the exports are.
+
+A tile says "none" only where every state is known. While states are missing it says "not known", or
+"none so far" where some are known.
+"""
+
+from dashboards.fields import Json, fixed_colour, thresholds, tile_mappings
+from dashboards.panels import query, stat
+from dashboards.promql import (
+    BATCH,
+    DAY,
+    FAILURES,
+    NO_ANSWER,
+    NOT_STARTED,
+    NOTHING,
+    STATES_MISSING,
+    UNANSWERED,
+    UNKNOWN,
+    WATCHED,
+    ZERO,
+    counts,
+    first_of,
+    in_batches,
+    in_state,
+    known_or_zero,
+    max_by,
+)
+
+HOUR = 60 * 60.0
+
+REFUSED = max_by(in_batches("cavatica_refused_exports"), f"{BATCH}, code")
+ACKNOWLEDGED_REFUSALS = max_by(in_batches("cavatica_acknowledged_refusals"), BATCH)
+EXPECTED = max_by(in_batches("cavatica_expected_exports"), BATCH)
+
+TOLD = f"sum by ({BATCH}) ({max_by(WATCHED, BATCH)} or {REFUSED} or 0 * {EXPECTED})"
+"""How many exports of each batch the ID files tell of, refused ones too."""
+
+MISSING = f"({EXPECTED} - {TOLD} > 0)"
+
+
+ANSWERED = counts("cavatica_exports_oldest_answer_timestamp_seconds")
+
+
+def first_tiles() -> list[Json]:
+    """Return the tiles that take a colour when somebody has to do something."""
+    alarm_words = tile_mappings()
+    return [
+        stat(
+            "Failed since yesterday",
+            "Exports that failed within 24 hours, neither acknowledged nor made good by a later "
+            "export of the same file. The table below names them.",
+            query(known_or_zero(f"count({FAILURES} > time() - {DAY:.0f})"), now=True),
+            alarm={1: "red"},
+            unit="locale",
+            mappings=alarm_words,
+        ),
+        stat(
+            "Failed before",
+            "Exports that failed more than 24 hours ago and that nobody has dealt with: no alert "
+            "tells of them any more. Acknowledge them, or start them again.",
+            query(known_or_zero(f"count({FAILURES} <= time() - {DAY:.0f})"), now=True),
+            alarm={1: "orange"},
+            unit="locale",
+            mappings=alarm_words,
+        ),
+        stat(
+            "Refused at the start",
+            "Files that CAVATICA refused to export when their batch was started, by the saved "
+            "answers. They have no ID and are never watched. `refusals_acknowledged: true` in an "
+            "ID file of the batch says that somebody has dealt with them.",
+            query(
+                first_of(
+                    f"sum({REFUSED}) - ({first_of(f'sum({ACKNOWLEDGED_REFUSALS})', ZERO)})", ZERO
+                ),
+                now=True,
+            ),
+            alarm={1: "orange"},
+            unit="locale",
+        ),
+        stat(
+            "Missing",
+            "Exports that an ID file expects (`expected`) and that no ID file lists.",
+            query(first_of(f"sum({MISSING})", f"0 * sum({EXPECTED})", NOTHING), now=True),
+            alarm={1: "orange"},
+            unit="locale",
+            mappings=tile_mappings(none="nothing expected"),
+        ),
+        stat(
+            "State not known",
+            "Exports without an answer yet or for too long, and IDs that CAVATICA does not know.",
+            query(first_of(f"count({UNKNOWN})", ZERO), now=True),
+            alarm={1: "purple"},
+            unit="locale",
+        ),
+        stat(
+            "Data are at most … old",
+            "The age of the oldest answer about an unfinished export: what you see is no older. "
+            "Red from one hour on, where the alert on stale data begins.",
+            query(
+                first_of(f"clamp_min(time() - min({ANSWERED}), 0)", NO_ANSWER, NOTHING), now=True
+            ),
+            alarm={HOUR / 4: "orange", HOUR: "red"},
+            unit="s",
+            decimals=0,
+            mappings=tile_mappings(none="all finished"),
+        ),
+    ]
+
+
+def second_tiles() -> list[Json]:
+    """Return the tiles that say how far the exports are."""
+    return [
+        _done(),
+        _count("COMPLETED", "Exports that are done.", "green"),
+        _count("RUNNING", "Exports that CAVATICA is copying.", "blue"),
+        _count("PENDING", "Exports that wait for CAVATICA to begin.", "blue"),
+        _oldest(),
+        _last(),
+    ]
+
+
+def _done() -> Json:
+    completed = in_state('state="COMPLETED"')
+    # Rounded down: 9,999 of 10,000 are not 100 %.
+    share = f"floor(1000 * sum({completed}) / (sum({WATCHED}) > 0)) / 1000"
+    known = f"({share} unless count({UNANSWERED}) >= sum({WATCHED}))"
+    failures = "with failures"
+    marked = f'label_replace({known} and count({FAILURES}) > 0, "kind", "{failures}", "", "")'
+    return stat(
+        "Done",
+        "The share of the watched exports that are completed. Red while there are failures that "
+        "nobody has dealt with.",
+        query(first_of(marked, known, NO_ANSWER, NOTHING), "{{kind}}", now=True),
+        unit="percentunit",
+        decimals=1,
+        thresholds=thresholds("blue", {1: "green"}),
+        mappings=tile_mappings(none="nothing watched"),
+        overrides=[fixed_colour(failures, "red")],
+    )
+
+
+def _count(state: str, text: str, colour: str) -> Json:
+    matcher = f'state="{state}"'
+    return stat(
+        state.capitalize(),
+        text,
+        query(known_or_zero(f"sum({in_state(matcher)})"), now=True),
+        unit="locale",
+        thresholds=thresholds("text", {1: colour}),
+        mappings=tile_mappings(),
+    )
+
+
+def _oldest() -> Json:
+    oldest = counts("cavatica_exports_oldest_unfinished_timestamp_seconds", own="state")
+    pending = in_state('state="PENDING"')
+    waiting = f"{NOT_STARTED} + 0 * (sum({pending}) > 0)"
+    return stat(
+        "Oldest unfinished export",
+        "How long ago the oldest pending or running export started. Yellow from 12 hours on; "
+        "over 24 hours, where the alert on stuck exports begins, red.",
+        query(
+            first_of(f"clamp_min(time() - min({oldest}), 0)", waiting, NO_ANSWER, NOTHING), now=True
+        ),
+        unit="s",
+        decimals=1,
+        thresholds=thresholds("text", {12 * HOUR: "orange", 24 * HOUR: "red"}),
+        mappings=tile_mappings(none="none unfinished"),
+    )
+
+
+def _last() -> Json:
+    latest = counts("cavatica_exports_last_finished_timestamp_seconds", own="state")
+    return stat(
+        "Last finished",
+        "How long ago the latest export completed or failed.",
+        query(first_of(f"clamp_min(time() - max({latest}), 0)", STATES_MISSING, NOTHING), now=True),
+        unit="s",
+        decimals=1,
+        thresholds=thresholds("text"),
+        mappings=tile_mappings(none="none yet"),
+    )

@@ -1,0 +1,149 @@
+"""The worlds that the dashboards are drawn in, each with jobs of its own."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from tests.grafana.world import DAY, HOUR, MINUTE, Export, Replica
+
+MEANINGS = {
+    "9006": ("the file cannot be exported: alias, public, archived or external", "never"),
+    "9008": ("the job does not exist", "never"),
+    "9100": ("the storage service cannot be reached", "now"),
+    "9103": ("the location is not accessible as the volume is configured", "repair"),
+    "9107": ("the location already contains a file", "never"),
+}
+
+
+def target(job: str, instance: str = "exporter:10036", **others: str) -> Mapping[str, str]:
+    """Return the labels of a target."""
+    return {"job": job, "instance": instance, **others}
+
+
+def ids(prefix: str, count: int) -> Iterator[str]:
+    """Yield IDs that look like CAVATICA's and sort by number."""
+    return (f"{prefix}{number:05}{'CG411ac0SbNkaUE0SNRK4H0Sxyz'[: 27 - len(prefix)]}"
+            for number in range(count))
+
+
+def completed(batch: str, count: int, *, every: int = MINUTE, ago: int = MINUTE) -> list[Export]:
+    """Return exports that completed one after the other, each in an hour."""
+    return [
+        Export(name, batch, "COMPLETED", ago + every * i + HOUR, ago + every * i, size=2**31)
+        for i, name in enumerate(ids(f"c{batch[:3]}", count))
+    ]
+
+
+def _demo() -> list[Replica]:
+    exports = [
+        *completed("tcga-7", 40, every=5 * MINUTE, ago=3 * MINUTE),
+        Export("fNewestCG411ac0SbNkaUE0SNRK4H0Sxy", "tcga-7", "FAILED", 2 * HOUR, HOUR // 2, code="9103"),
+        Export("fOlderxCG411ac0SbNkaUE0SNRK4H0Sxy", "tcga-7", "FAILED", 9 * HOUR, 8 * HOUR, code="9107"),
+        *(Export(i, "tcga-7", "RUNNING", 50 * MINUTE) for i in ids("rTcga", 6)),
+        *(Export(i, "tcga-7", "PENDING") for i in ids("pTcga", 4)),
+        *completed("trios", 12, every=20 * MINUTE, ago=30 * MINUTE),
+        Export("rStuckxCG411ac0SbNkaUE0SNRK4H0Sxy", "trios", "RUNNING", 31 * HOUR),
+        *completed("archive-2025", 60, every=HOUR, ago=5 * DAY),
+        Export("fOldxxxCG411ac0SbNkaUE0SNRK4H0Sxy", "archive-2025", "FAILED", 6 * DAY, 5 * DAY, code="9999"),
+        Export("fAckxxxCG411ac0SbNkaUE0SNRK4H0Sxy", "archive-2025", "FAILED", 6 * DAY, 5 * DAY, code="9103", acknowledged=True),
+        Export("fSupersCG411ac0SbNkaUE0SNRK4H0Sxy", "archive-2025", "FAILED", 6 * DAY, 5 * DAY, code="9100", superseded=True),
+        Export("fBothxxCG411ac0SbNkaUE0SNRK4H0Sxy", "archive-2025", "FAILED", 6 * DAY, 5 * DAY, code="9100", acknowledged=True, superseded=True),
+        Export("an-export-of-another-account", "archive-2025", "UNKNOWN", code="9008"),
+    ]
+    return [
+        Replica(
+            target("demo"),
+            exports,
+            since=90 * MINUTE,
+            refused={("tcga-7", "9006"): 3, ("refused-only", "none"): 2, ("trios", "9006"): 1},
+            refusals_acknowledged=frozenset({"trios"}),
+            expected={"tcga-7": 60, "trios": 14},
+            meanings=MEANINGS,
+            files={"tcga-7.json": False, "trios.yml": False, "archive.yml": True},
+        )
+    ]
+
+
+def _odd() -> list[Replica]:
+    names = ["Kohorte-Übergröße-日本", 'it\'s "quoted"', "a.b+c(d)*", "lab/2026/run#7?x=1&y=2", "back\\slash,{brace}|pipe", "-dash"]
+    exports = [
+        export
+        for number, name in enumerate(names)
+        for export in (
+            Export(f"odd{number}", name, "FAILED", 2 * HOUR, HOUR + number, volume='l\'ab/"é"'),
+            Export(f"run{number}", name, "RUNNING", HOUR),
+        )
+    ]
+    exports.append(Export("aborted", "-dash", "ABORTED", 3 * HOUR))
+    return [Replica(target("odd job+1"), exports, files={"ä b.yml": False})]
+
+
+def _two_jobs() -> list[Replica]:
+    def weekly(failed: int, *, acknowledged: bool) -> list[Export]:
+        return [
+            *(
+                Export(i, "weekly", "FAILED", 3 * HOUR, HOUR, code="9103", acknowledged=acknowledged)
+                for i in ids("f", failed)
+            ),
+            *completed("weekly", 10),
+        ]
+
+    return [
+        Replica(target("lab-a"), weekly(3, acknowledged=False), meanings=MEANINGS),
+        Replica(target("lab-b"), weekly(5, acknowledged=True), meanings=MEANINGS),
+    ]
+
+
+def _two_replicas() -> list[Replica]:
+    exports = [
+        *completed("cohort", 395),
+        *(Export(i, "cohort", "RUNNING", HOUR) for i in ids("r", 4)),
+        Export("failed", "cohort", "FAILED", 3 * HOUR, HOUR, code="9103"),
+    ]
+    return [
+        Replica(target("replicas", "one:10036", pod="a"), exports, since=10 * MINUTE),
+        # It was restarted, and has not asked yet.
+        Replica(target("replicas", "two:10036", pod="b"), exports, since=2 * MINUTE, blind=True),
+    ]
+
+
+def _many() -> list[Replica]:
+    exports = []
+    for number in range(200):
+        batch = f"batch-{number:03}"
+        exports += [
+            Export(f"{batch}-done-{i}", batch, "COMPLETED", 5 * HOUR, HOUR, size=2**30)
+            for i in range(42)
+        ]
+        exports += [Export(f"{batch}-run-{i}", batch, "RUNNING", HOUR) for i in range(4)]
+        exports += [Export(f"{batch}-wait-{i}", batch, "PENDING") for i in range(3)]
+    exports += [
+        Export(f"failed-{i}", "batch-007", "FAILED", 5 * HOUR, HOUR + i, code="9103")
+        for i in range(200)
+    ]
+    return [Replica(target("many"), exports, since=MINUTE, meanings=MEANINGS)]
+
+
+WORLDS: Mapping[str, Sequence[Replica]] = {
+    "demo": _demo(),
+    "odd": _odd(),
+    "two jobs": _two_jobs(),
+    "two replicas": _two_replicas(),
+    "blind": [
+        Replica(
+            target("blind"),
+            [Export(i, "all-done", "COMPLETED", DAY, HOUR) for i in ids("b", 20)],
+            blind=True,
+        )
+    ],
+    "waiting": [Replica(target("waiting"), [Export(i, "new", "PENDING") for i in ids("w", 5)])],
+    "all failed": [
+        Replica(
+            target("burnt"),
+            [Export(i, "burnt", "FAILED", 4 * HOUR, 2 * HOUR, code="9103") for i in ids("f", 400)],
+            since=10 * MINUTE,
+            meanings=MEANINGS,
+        )
+    ],
+    "down": [Replica(target("gone"), completed("gone", 3), down_since=30 * MINUTE)],
+    "many": _many(),
+}
+"""By name; in the world `nobody` there is no exporter."""
