@@ -1,0 +1,1 @@
+"""What Grafana's own code makes of the dashboards."""

@@ -20,8 +20,10 @@ def target(job: str, instance: str = "exporter:10036", **others: str) -> Mapping
 
 def ids(prefix: str, count: int) -> Iterator[str]:
     """Yield IDs that look like CAVATICA's and sort by number."""
-    return (f"{prefix}{number:05}{'CG411ac0SbNkaUE0SNRK4H0Sxyz'[: 27 - len(prefix)]}"
-            for number in range(count))
+    return (
+        f"{prefix}{number:05}{'CG411ac0SbNkaUE0SNRK4H0Sxyz'[: 27 - len(prefix)]}"
+        for number in range(count)
+    )
 
 
 def completed(batch: str, count: int, *, every: int = MINUTE, ago: int = MINUTE) -> list[Export]:
@@ -32,20 +34,42 @@ def completed(batch: str, count: int, *, every: int = MINUTE, ago: int = MINUTE)
     ]
 
 
+def failed(
+    name: str,
+    batch: str,
+    code: str,
+    ago: int,
+    *,
+    acknowledged: bool = False,
+    superseded: bool = False,
+) -> Export:
+    """Return an export that failed after an hour."""
+    return Export(
+        f"{name}CG411ac0SbNkaUE0SNRK4H0Sxyz"[:32],
+        batch,
+        "FAILED",
+        ago + HOUR,
+        ago,
+        code=code,
+        acknowledged=acknowledged,
+        superseded=superseded,
+    )
+
+
 def _demo() -> list[Replica]:
     exports = [
         *completed("tcga-7", 40, every=5 * MINUTE, ago=3 * MINUTE),
-        Export("fNewestCG411ac0SbNkaUE0SNRK4H0Sxy", "tcga-7", "FAILED", 2 * HOUR, HOUR // 2, code="9103"),
-        Export("fOlderxCG411ac0SbNkaUE0SNRK4H0Sxy", "tcga-7", "FAILED", 9 * HOUR, 8 * HOUR, code="9107"),
+        failed("fNewest", "tcga-7", "9103", HOUR // 2),
+        failed("fOlder", "tcga-7", "9107", 8 * HOUR),
         *(Export(i, "tcga-7", "RUNNING", 50 * MINUTE) for i in ids("rTcga", 6)),
         *(Export(i, "tcga-7", "PENDING") for i in ids("pTcga", 4)),
         *completed("trios", 12, every=20 * MINUTE, ago=30 * MINUTE),
-        Export("rStuckxCG411ac0SbNkaUE0SNRK4H0Sxy", "trios", "RUNNING", 31 * HOUR),
+        Export("rStuckCG411ac0SbNkaUE0SNRK4H0Sxy", "trios", "RUNNING", 31 * HOUR),
         *completed("archive-2025", 60, every=HOUR, ago=5 * DAY),
-        Export("fOldxxxCG411ac0SbNkaUE0SNRK4H0Sxy", "archive-2025", "FAILED", 6 * DAY, 5 * DAY, code="9999"),
-        Export("fAckxxxCG411ac0SbNkaUE0SNRK4H0Sxy", "archive-2025", "FAILED", 6 * DAY, 5 * DAY, code="9103", acknowledged=True),
-        Export("fSupersCG411ac0SbNkaUE0SNRK4H0Sxy", "archive-2025", "FAILED", 6 * DAY, 5 * DAY, code="9100", superseded=True),
-        Export("fBothxxCG411ac0SbNkaUE0SNRK4H0Sxy", "archive-2025", "FAILED", 6 * DAY, 5 * DAY, code="9100", acknowledged=True, superseded=True),
+        failed("fOld", "archive-2025", "9999", 5 * DAY),
+        failed("fDealtWith", "archive-2025", "9103", 5 * DAY, acknowledged=True),
+        failed("fMadeGood", "archive-2025", "9100", 5 * DAY, superseded=True),
+        failed("fBoth", "archive-2025", "9100", 5 * DAY, acknowledged=True, superseded=True),
         Export("an-export-of-another-account", "archive-2025", "UNKNOWN", code="9008"),
     ]
     return [
@@ -62,11 +86,20 @@ def _demo() -> list[Replica]:
     ]
 
 
+ODD_NAMES = (
+    "Kohorte-Übergröße-日本",
+    'it\'s "quoted"',
+    "a.b+c(d)*",
+    "lab/2026/run#7?x=1&y=2",
+    "back\\slash,{brace}|pipe",
+    "-dash",
+)
+
+
 def _odd() -> list[Replica]:
-    names = ["Kohorte-Übergröße-日本", 'it\'s "quoted"', "a.b+c(d)*", "lab/2026/run#7?x=1&y=2", "back\\slash,{brace}|pipe", "-dash"]
     exports = [
         export
-        for number, name in enumerate(names)
+        for number, name in enumerate(ODD_NAMES)
         for export in (
             Export(f"odd{number}", name, "FAILED", 2 * HOUR, HOUR + number, volume='l\'ab/"é"'),
             Export(f"run{number}", name, "RUNNING", HOUR),
@@ -80,7 +113,9 @@ def _two_jobs() -> list[Replica]:
     def weekly(failed: int, *, acknowledged: bool) -> list[Export]:
         return [
             *(
-                Export(i, "weekly", "FAILED", 3 * HOUR, HOUR, code="9103", acknowledged=acknowledged)
+                Export(
+                    i, "weekly", "FAILED", 3 * HOUR, HOUR, code="9103", acknowledged=acknowledged
+                )
                 for i in ids("f", failed)
             ),
             *completed("weekly", 10),

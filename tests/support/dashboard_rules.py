@@ -18,28 +18,33 @@ SOURCE = {"type": "prometheus", "uid": "${datasource}"}
 UIDS = {"cavatica-exports", "cavatica-export", "cavatica-exporter"}
 
 UNITS = {
-    "Bps",
+    "binBps",
     "bytes",
     "cpm",
     "dateTimeAsIso",
+    "dateTimeAsIsoNoDateIfToday",
     "dateTimeFromNow",
+    "locale",
     "none",
     "percentunit",
     "s",
-    "short",
 }
 """Those of Grafana's units that make sense here."""
+
+UNTITLED = {("row", "description"), ("text", "title"), ("text", "description")}
+"""What need not say what it shows: a heading, and a line that says it itself."""
 
 RATES = {"rate", "irate", "increase"}
 RATE_INTERVAL = timedelta(seconds=31_337)
 """Stands for `$__rate_interval` while an expression is parsed."""
 
-VARIABLE = re.compile(r"\$(?:\{(\w+)|(\w+))|\[\[(\w+)")
+VARIABLE = re.compile(r"\$(?:\{(\w+)|([^\W\d]\w*))|\[\[(\w+)")
 
 
 def query_panels(dashboard: Json) -> Iterator[Json]:
-    """The panels that show answers of a data source; Grafana fills lists of alerts itself."""
-    yield from (each for each in dashboard["panels"] if each["type"] not in {"row", "alertlist"})
+    """Yield the panels that show answers of a data source."""
+    others = {"alertlist", "row", "text"}
+    yield from (each for each in dashboard["panels"] if each["type"] not in others)
 
 
 def targets(dashboard: Json) -> Iterator[tuple[str, Json]]:
@@ -138,9 +143,11 @@ def template_instance(dashboard: Json) -> Iterator[str]:
 
 
 def template_batch(dashboard: Json) -> Iterator[str]:
-    """The reader chooses batches."""
+    """The reader chooses batches, but where one export is chosen: it is in one."""
     match variables(dashboard).get("batch"):
         case {"label": "Batch", "multi": True, "includeAll": True, "allValue": ".+"}:
+            pass
+        case None if "export_id" in variables(dashboard):
             pass
         case found:
             yield f"variable batch: {found}"
@@ -187,7 +194,7 @@ def panel_title_description(dashboard: Json) -> Iterator[str]:
     """Every panel says what it shows; a heading has its title."""
     for panel in dashboard["panels"]:
         for key in ("title", "description"):
-            if not panel.get(key) and (panel["type"], key) != ("row", "description"):
+            if not panel.get(key) and (panel["type"], key) not in UNTITLED:
                 yield f"panel {panel['id']} has no {key}"
 
 
@@ -195,7 +202,8 @@ def panel_units(dashboard: Json) -> Iterator[str]:
     """Every value has a unit or a word."""
     for panel in query_panels(dashboard):
         defaults = panel["fieldConfig"]["defaults"]
-        if not defaults.get("unit") and not defaults.get("mappings"):
+        words = [each for each in defaults.get("mappings", []) if each["type"] != "special"]
+        if not defaults.get("unit") and not words:
             yield f"{panel['title']}: no unit"
         units = [defaults.get("unit", "none")]
         for override in panel["fieldConfig"]["overrides"]:

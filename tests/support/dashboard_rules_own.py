@@ -41,6 +41,8 @@ def shapes_of_grafana_9_to_13(dashboard: Json) -> Iterator[str]:
         match path.rpartition(".")[2], value:
             case "legend", {"showLegend": True | False}:
                 pass
+            case "legend", bool():  # what a column is hidden from
+                pass
             case "legend", _:
                 yield f"{path} without showLegend"
             case "custom", {"displayMode": _}:
@@ -126,30 +128,46 @@ def formats_fit(dashboard: Json) -> Iterator[str]:
 
 
 def replicas_count_once(dashboard: Json) -> Iterator[str]:
-    """What two replicas both know is taken once: `max` of it, or it only filters."""
+    """What two replicas both know is taken once: the best one's, `max` of it, or as a filter."""
     about_exports = re.compile(r"cavatica_(exports?(_\w+)?|exported_bytes|\w+_exports)")
     for place, selector, above in selectors(dashboard):
         if not about_exports.fullmatch(selector.name or ""):
             continue
-        steps = [*above, selector]
         filters = any(
             isinstance(outer, promql.BinaryExpr)
             and str(outer.op) in {"and", "unless"}
-            and outer.rhs is inner
-            for outer, inner in pairwise(steps)
+            and (outer.rhs is inner or _is_aggregate(outer.rhs, "topk"))
+            for outer, inner in pairwise([*above, selector])
         )
-        largest = any(
-            isinstance(each, promql.AggregateExpr) and str(each.op) == "max" for each in above
-        )
-        if not filters and not largest:
+        once = any(_is_aggregate(each, "max") or _is_aggregate(each, "topk") for each in above)
+        if not filters and not once:
             yield f"{place}: {selector.name} is added up over replicas"
+
+
+def _is_aggregate(node: object, operator: str) -> bool:
+    return isinstance(node, promql.AggregateExpr) and str(node.op) == operator
+
+
+IDENTITY = {"cluster", "namespace", "job"}
+
+
+def batches_are_told_apart(dashboard: Json) -> Iterator[str]:
+    """Two jobs may have batches of one name: what is by batch is by job and cluster, too."""
+    for place, target in targets(dashboard):
+        for labels in re.findall(r"\b(?:by|on) \(([^)]*)\)", target["expr"]):
+            names = set(labels.split(", "))
+            if names & {"batch", "export_id"} and not names >= IDENTITY and "row" not in names:
+                yield f"{place}: by {labels}"
 
 
 def metrics_of_everybody_restricted(dashboard: Json) -> Iterator[str]:
     """`up` and `process_*` exist for every target, and "All" jobs is `.+`: keep to exporters."""
     for place, target in targets(dashboard):
         foreign = re.search(r"\b(up|process_\w+|python_info)\{", target["expr"])
-        if foreign and "and on (job, instance) present_over_time(" not in target["expr"]:
+        if (
+            foreign
+            and "and on (cluster, namespace, job, instance) last_over_time(" not in target["expr"]
+        ):
             yield f"{place}: {foreign[1]} of every target"
 
 
@@ -164,9 +182,11 @@ def links_keep_the_view(dashboard: Json) -> Iterator[str]:
         if urlsplit(value).path.removeprefix("/d/") not in UIDS:
             yield f"{path}: {value} leads to nowhere"
         query = urlsplit(value).query
+        # One export is in one batch.
+        chosen = "export_id" if "/d/cavatica-export?" in value else "batch"
         yield from (
             f"{path}: loses {name}"
-            for name in ("datasource", "job", "instance", "batch")
+            for name in ("datasource", "job", "instance", chosen)
             if f"${{{name}:queryparam}}" not in query and f"var-{name}=" not in query
         )
         if "${__url_time_range}" not in query and not {"from", "to"} <= set(parse_qs(query)):
@@ -182,6 +202,7 @@ OWN: tuple[Rule, ...] = (
     tables_joined,
     formats_fit,
     replicas_count_once,
+    batches_are_told_apart,
     metrics_of_everybody_restricted,
     links_keep_the_view,
 )
