@@ -10,7 +10,9 @@ import hmac
 import re
 import secrets
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 import bcrypt
@@ -32,6 +34,8 @@ _MAX_COST: Final = 18
 _MAX_REMEMBERED: Final = 256
 #: A check keeps a core busy: guesses must not take the machine.
 _MAX_AT_ONCE: Final = 2
+#: Nor may those of one address take all turns.
+_MAX_OF_ONE_ADDRESS: Final = 8
 
 _HASH: Final = re.compile(
     # Version, cost, 16 bytes of salt (its last character has two bits), 23 bytes of hash.
@@ -87,9 +91,11 @@ class BasicAuth:
         self._users = users
         self._wait_seconds = wait_seconds
         self._turns = threading.BoundedSemaphore(_MAX_AT_ONCE)
+        # The addresses of requests that are checked or wait for that.
+        self._checked = Counter[str]()
         self._key = secrets.token_bytes(32)
         self._remembered: dict[bytes, None] = {}
-        self._remembering = threading.Lock()
+        self._lock = threading.Lock()
 
     def __call__(
         self, environ: "WSGIEnvironment", start_response: "StartResponse"
@@ -100,30 +106,51 @@ class BasicAuth:
             return self._app(environ, start_response)
         credentials = _credentials(environ.get("HTTP_AUTHORIZATION", ""))
         try:
-            if credentials and self._allows(users, *credentials):
+            address = str(environ.get("REMOTE_ADDR", ""))
+            if credentials and self._allows(users, *credentials, address):
                 return self._app(environ, start_response)
         except TimeoutError:
             return _refusal(start_response, "503 Service Unavailable", ("Retry-After", "1"))
         challenge = ("WWW-Authenticate", 'Basic realm="cavatica-exporter", charset="UTF-8"')
         return _refusal(start_response, "401 Unauthorized", challenge)
 
-    def _allows(self, users: Users, user: bytes, password: bytes) -> bool:
+    def _allows(self, users: Users, user: bytes, password: bytes, address: str) -> bool:
+        """Return whether a user has this password.
+
+        Raises:
+            TimeoutError: Too many others are being checked.
+        """
         known = users.get(user)
         digest = hmac.digest(self._key, repr((user, password, known)).encode(), "sha256")
         if digest in self._remembered:
             return True
-        if not self._turns.acquire(timeout=self._wait_seconds):
-            raise TimeoutError
-        try:
+        with self._turn(address):
             if not _is_right(users, known, password[:_PASSWORD_BYTES]):
                 return False
-        finally:
-            self._turns.release()
-        with self._remembering:
+        with self._lock:
             while len(self._remembered) >= _MAX_REMEMBERED:
                 del self._remembered[next(iter(self._remembered))]
             self._remembered[digest] = None
         return True
+
+    @contextmanager
+    def _turn(self, address: str) -> Iterator[None]:
+        with self._lock:
+            if self._checked[address] >= _MAX_OF_ONE_ADDRESS:
+                raise TimeoutError
+            self._checked[address] += 1
+        try:
+            if not self._turns.acquire(timeout=self._wait_seconds):
+                raise TimeoutError
+            try:
+                yield
+            finally:
+                self._turns.release()
+        finally:
+            with self._lock:
+                self._checked[address] -= 1
+                # Forget addresses that have none.
+                self._checked += Counter()
 
 
 def _is_right(users: Users, known: bytes | None, password: bytes) -> bool:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from exporter.webconfig import BasicAuth, WebConfigError, WebConfigFile
 from exporter.webconfig.basicauth import parse_users
+from tests.support.raw_server import wait_for
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,10 +39,13 @@ def basic(user: bytes, password: bytes) -> str:
 
 
 def ask(
-    application: "WSGIApplication", authorization: str | None, path: str = "/metrics"
+    application: "WSGIApplication",
+    authorization: str | None,
+    path: str = "/metrics",
+    address: str = "127.0.0.1",
 ) -> Answer:
-    """Status, headers and body of the answer."""
-    environ: WSGIEnvironment = {"PATH_INFO": path}
+    """Return status, headers and body of the answer."""
+    environ: WSGIEnvironment = {"PATH_INFO": path, "REMOTE_ADDR": address}
     if authorization is not None:
         environ["HTTP_AUTHORIZATION"] = authorization
     started: list[tuple[str, Mapping[str, str]]] = []
@@ -253,6 +257,44 @@ def test_guesses_wait_for_their_turn_and_give_up() -> None:
     assert refused[::2] == ("503 Service Unavailable", b"Service Unavailable\n")
     assert refused[1]["Retry-After"] == "1"
     assert passed == OK
+
+
+def test_one_address_may_wait_for_so_many_checks_and_no_more() -> None:
+    """Guesses of one client do not keep the scraper of another from being checked."""
+    users = HeldUsers({b"alice": hashed(b"a")})
+    asked = []
+
+    def users_asked() -> Mapping[bytes, bytes]:
+        asked.append(None)
+        return users
+
+    application = BasicAuth(behind, users_asked, wait_seconds=5)
+    guess, right = basic(b"eve", b"guess"), basic(b"alice", b"a")
+    scraped: list[Answer] = []
+    guessing = [
+        threading.Thread(target=ask, args=(application, guess, "/", "10.0.0.1")) for _ in range(2)
+    ]
+    waiting = [
+        threading.Thread(target=ask, args=(application, right, "/", "10.0.0.1")) for _ in range(6)
+    ]
+    scraper = threading.Thread(
+        target=lambda: scraped.append(ask(application, right, "/", "10.0.0.2"))
+    )
+    for thread in guessing:
+        thread.start()
+    users.checking.wait(5)
+    for thread in (*waiting, scraper):
+        thread.start()
+    wait_for(lambda: len(asked) == 9, "everybody waits")
+    began = time.monotonic()
+    refused = ask(application, guess, "/", "10.0.0.1")
+    assert time.monotonic() - began < 2
+    users.go.set()
+    for thread in (*guessing, *waiting, scraper):
+        thread.join()
+    assert refused[0] == "503 Service Unavailable"
+    assert scraped == [OK]
+    assert ask(application, right, "/", "10.0.0.1") == OK
 
 
 def users_of(text: str) -> Mapping[bytes, bytes]:
