@@ -262,7 +262,7 @@ def test_guesses_wait_for_their_turn_and_give_up() -> None:
 def test_one_address_may_wait_for_so_many_checks_and_no_more() -> None:
     """Guesses of one client do not keep the scraper of another from being checked."""
     users = HeldUsers({b"alice": hashed(b"a")})
-    asked = []
+    asked: list[None] = []
 
     def users_asked() -> Mapping[bytes, bytes]:
         asked.append(None)
