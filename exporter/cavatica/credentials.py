@@ -28,6 +28,8 @@ _MAX_FILE_BYTES = 65536
 _TOKEN = re.compile(r"[!-~]{1,4096}")
 # Without what parsers of URLs disagree about.
 _URL = re.compile(r"[!-\[\]-~]+")
+# Python takes `[::1]example` for the host ::1, and so for loopback.
+_HOST_AND_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:]+)(:[0-9]*)?")
 
 _log = logging.getLogger(__name__)
 
@@ -189,6 +191,8 @@ def _checked(url: str, origin: str) -> str:
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
+        if not _HOST_AND_PORT.fullmatch(parts.netloc.rpartition("@")[2]):
+            host = None
     except ValueError:
         host = None
     if host is None or parts.scheme not in {"http", "https"} or _URL.fullmatch(url) is None:

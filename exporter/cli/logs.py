@@ -21,6 +21,9 @@ _PYTHON_LEVELS: Final = {
 }
 LEVELS: Final = tuple(_PYTHON_LEVELS)
 
+#: Of each frame of a traceback, and of the message at its end.
+_MAX_PART_CHARS: Final = 1000
+
 _OWN = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 
 
@@ -62,7 +65,9 @@ class Formatter(logging.Formatter):
         }
         fields |= {k: v for k, v in vars(record).items() if k not in _OWN}
         if record.exc_info:
-            fields["traceback"] = "".join(traceback.format_exception(*record.exc_info))
+            # The message of an exception may hold all that was read.
+            parts = traceback.format_exception(*record.exc_info)
+            fields["traceback"] = "".join(part[:_MAX_PART_CHARS] for part in parts)
         if self._log_format == "json":
             return json.dumps(fields, default=str)
         return " ".join(f"{key}={_logfmt(value)}" for key, value in fields.items())

@@ -39,6 +39,13 @@ CLIENTS_REQUIRED = (
     SERVER_CERTIFICATE
     + "  client_auth_type: RequireAndVerifyClientCert\n  client_ca_file: ca.crt\n"
 )
+ANY_CLIENT = SERVER_CERTIFICATE + "  client_auth_type: RequireAnyClientCert\n"
+ALLOWED = "  client_allowed_sans: ['{}']\n"
+CURVES = "  curve_preferences: [CurveP521, X25519]\n"
+HEADERS_AND_RATE = """\
+http_server_config: {headers: {X-Frame-Options: deny}}
+rate_limit: {interval: 1ms, burst: 9}
+"""
 # Made by `htpasswd -nbBC 5 alice correct-horse`.
 USERS = "basic_auth_users:\n  alice: $2y$05$b4NQLD0vgzawXl56ps3QfeKSlwyQs6zH4Nq1PIeDTI90XPnQi4oFe\n"
 
@@ -50,12 +57,19 @@ GOOD = {
     "client certificate": (CLIENTS_REQUIRED, CLIENT_CERTIFICATE),
     "password": (USERS, PASSWORD),
     "everything": (CLIENTS_REQUIRED + USERS, CLIENT_CERTIFICATE + PASSWORD),
+    "any certificate": (ANY_CLIENT, CLIENT_CERTIFICATE),
+    "allowed name": (CLIENTS_REQUIRED + ALLOWED.format("127.0.0.1"), CLIENT_CERTIFICATE),
+    "curves": (SERVER_CERTIFICATE + CURVES, TLS),
+    "headers and rate": (HEADERS_AND_RATE, ""),
 }
 BAD = {
     "plain to tls": (SERVER_CERTIFICATE, ""),
     "no client certificate": (CLIENTS_REQUIRED, TLS),
     "no password": (USERS, ""),
     "wrong password": (USERS, WRONG_PASSWORD),
+    "no certificate where any will do": (ANY_CLIENT, TLS),
+    "another name": (CLIENTS_REQUIRED + ALLOWED.format("other"), CLIENT_CERTIFICATE),
+    "rate": ("rate_limit: {interval: 1h}\n", ""),
 }
 
 
@@ -86,7 +100,12 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]
             path = directory / f"{name}.yml"
             path.write_text(web, encoding="utf-8")
             config = WebConfigFile(path)
-            server = Server(config.wrap(app), ("127.0.0.1", 0), tls=config.ssl_context)
+            server = Server(
+                config.wrap(app),
+                ("127.0.0.1", 0),
+                tls=config.ssl_context,
+                extra_headers=config.headers,
+            )
             stack.callback(server.close)
             server.start()
             jobs += JOB.format(name=name, port=server.server_port, settings=settings)
@@ -122,6 +141,9 @@ def test_prometheus_scrapes(prometheus: Prometheus, name: str) -> None:
         ("no client certificate", "certificate required"),
         ("no password", "server returned HTTP status 401 Unauthorized"),
         ("wrong password", "server returned HTTP status 401 Unauthorized"),
+        ("no certificate where any will do", "certificate required"),
+        ("another name", "EOF"),
+        ("rate", "server returned HTTP status 429 Too Many Requests"),
     ],
 )
 def test_prometheus_is_told_why_not(prometheus: Prometheus, name: str, error: str) -> None:

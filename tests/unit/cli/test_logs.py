@@ -104,6 +104,16 @@ def test_a_traceback_is_a_field(style: Format) -> None:
     assert "LookupError: first line\nsecond line" in parse(style, line)["traceback"]
 
 
+def test_a_traceback_is_as_long_as_its_frames() -> None:
+    """Whatever an exception quotes of a request or an answer does not fill the log."""
+    try:
+        int("a" * 100_000)
+    except ValueError:
+        line = Formatter("json").format(record("oops", exc_info=sys.exc_info()))
+    assert "ValueError: invalid literal for int() with base 10: 'aaa" in line
+    assert len(line) < 4000
+
+
 @pytest.mark.parametrize("least", LEVELS)
 def test_a_level_leaves_out_what_is_less(least: str, capsys: pytest.CaptureFixture[str]) -> None:
     """The exporter logs from the level on that the flag names, to standard error."""
