@@ -40,8 +40,17 @@ _log = logging.getLogger(__name__)
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command and exit: 0, 1 for a bad result, 2 for what cannot be started."""
-    built_of = f"revision: {find_revision() or 'unknown'}, python {platform.python_version()}"
-    command = make_command(run, f"{__version__} ({built_of})")
+    invoke(make_command(run, version()), arguments)
+
+
+def version() -> str:
+    """Return the version, and what it was built of."""
+    revision = find_revision() or "unknown"
+    return f"{__version__} (revision: {revision}, python {platform.python_version()})"
+
+
+def invoke(command: click.Command, arguments: Sequence[str] | None) -> NoReturn:
+    """Run `command` and exit with what it returns, or with 2 and a line that says why."""
     try:
         sys.exit(command.main(arguments, prog_name=command.name, standalone_mode=False))
     except click.Abort:
@@ -60,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except Exception as error:  # noqa: BLE001 # a start never ends with a traceback
         _log.debug("unexpected error", exc_info=True)
         problem = f"unexpected error: {type(error).__name__} (--log.level=debug tells where)"
-    click.echo(f"cavatica-exporter: {' '.join(problem.split())}", err=True)
+    click.echo(f"{command.name}: {' '.join(problem.split())}", err=True)
     sys.exit(2)
 
 

@@ -1,37 +1,36 @@
-"""The command line: every flag, its environment variable, its type and its help."""
+"""The exporter's command line: every flag, its environment variable, its type and its help."""
 
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any
 
 import click
 
-from exporter.cli.duration import parse_duration
-from exporter.cli.logs import FORMATS, LEVELS, Format
+from exporter.cli.logs import Format
+from exporter.cli.options import (
+    DURATION,
+    ENVIRONMENT_PREFIX,
+    PATH,
+    ApiFlags,
+    api_flags,
+    click_type,
+    flag,
+    log_flags,
+)
 from exporter.server import Address, parse_listen_address
-from exporter.web.application import MAX_TIMEOUT_SECONDS, RESERVED_PATHS
-
-ENVIRONMENT_PREFIX: Final = "CAVATICA_EXPORTER"
-
-T = TypeVar("T")
+from exporter.web.application import RESERVED_PATHS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Flags:
+class Flags(ApiFlags):
     """The values of all flags; durations are seconds."""
 
     exports_path: Path | None
     exports_max_age: float
     exports_completed_retention: float
     exports_expose_error_messages: bool
-    api_url: str | None
-    api_token_file: Path | None
-    api_profile: str | None
-    api_timeout: float
-    api_quota_share: float
-    api_advance_access: bool
     web_listen_address: tuple[Address, ...]
     web_telemetry_path: str
     web_external_url: str | None
@@ -45,33 +44,6 @@ class Flags:
     once: bool
     once_output: Path | None
     demo: bool
-
-
-def _click_type(parse: Callable[[str], T]) -> Callable[[str], T]:
-    """Return a type for click whose errors keep their texts."""
-
-    def parse_or_fail(text: str) -> T:
-        try:
-            return parse(text)
-        except ValueError as error:
-            raise click.BadParameter(str(error)) from None
-
-    return parse_or_fail
-
-
-def _timeout(text: str) -> float:
-    seconds = parse_duration(text)
-    if not 0 < seconds <= MAX_TIMEOUT_SECONDS:
-        raise ValueError(f"not a valid timeout: {text!r} (use more than 0s and at most 2m)")
-    return seconds
-
-
-def _share(text: str) -> float:
-    if _SHARE.fullmatch(text) is None or not 0 < float(text) <= 1:
-        raise ValueError(
-            f"not a valid share: {text!r} (use more than 0 and at most 1, such as 0.5)"
-        )
-    return float(text)
 
 
 def _telemetry_path(text: str) -> str:
@@ -89,13 +61,6 @@ def _external_url(text: str) -> str:
     return text.rstrip("/") + "/"
 
 
-def _path(text: str) -> Path:
-    if not text:
-        raise ValueError("it is empty; name a path")
-    return Path(text)
-
-
-_SHARE = re.compile(r"[0-9]{0,9}\.?[0-9]{1,9}")
 # No user, query or fragment: links begin with it.
 _EXTERNAL_URL = re.compile(r"https?://[A-Za-z0-9.:\[\]-]+(/[A-Za-z0-9_.~%-]+)*/?")
 # What needs no escaping in a URL or in HTML.
@@ -103,14 +68,6 @@ _TELEMETRY_PATH = re.compile(r"(/[A-Za-z0-9_.~-]+)+/?")
 _KUBERNETES_VARIABLE = re.compile(
     r".*_(SERVICE_HOST|SERVICE_PORT(_.+)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)"
 )
-_DURATION = _click_type(parse_duration)
-_PATH = _click_type(_path)
-
-
-def _flag(name: str, **attributes: Any) -> Callable[[Callable[..., int]], Callable[..., int]]:  # noqa: ANN401 # as click has them
-    """Declare a flag; click makes no parameter name of a flag with dots."""
-    parameter = name.lstrip("-").replace(".", "_").replace("-", "_")
-    return click.option(name, parameter, **attributes)
 
 
 def describe(error: click.ClickException) -> str:
@@ -161,107 +118,83 @@ def make_command(run: Callable[[Flags], int], version: str) -> click.Command:
             " ~/.sevenbridges/credentials. Durations are written like 500ms, 30s, 1h30m, 7d."
         ),
     )
-    @_flag(
-        "--exports.path", type=_PATH, metavar="PATH", help="File or directory with the export IDs."
+    @flag(
+        "--exports.path", type=PATH, metavar="PATH", help="File or directory with the export IDs."
     )
-    @_flag(
+    @flag(
         "--exports.max-age",
-        type=_DURATION,
+        type=DURATION,
         metavar="DURATION",
         default="5m",
         help="How long the last known state of an unfinished export is shown without a new answer.",
     )
-    @_flag(
+    @flag(
         "--exports.completed-retention",
-        type=_DURATION,
+        type=DURATION,
         metavar="DURATION",
         default="0s",
         help="Drop the series of an export this long after it COMPLETED; 0s: never.",
     )
-    @_flag(
+    @flag(
         "--exports.expose-error-messages",
         is_flag=True,
         help="Show the API's error texts. They can hold file names.",
     )
-    @_flag("--api.url", metavar="URL", help="Base URL of the API, up to /v2.")
-    @_flag(
-        "--api.token-file", type=_PATH, metavar="FILE", help="File with the token and nothing else."
-    )
-    @_flag(
-        "--api.profile",
-        metavar="NAME",
-        help="Section of ~/.sevenbridges/credentials for URL and token.",
-    )
-    @_flag(
-        "--api.timeout",
-        type=_click_type(_timeout),
-        metavar="DURATION",
-        default="10s",
-        help="Deadline of a scrape's calls when the scraper sends none.",
-    )
-    @_flag(
-        "--api.quota-share",
-        type=_click_type(_share),
-        metavar="SHARE",
-        default="0.5",
-        help="Part of the account's rate limit that may be used up.",
-    )
-    @_flag("--api.advance-access", is_flag=True, help="Send X-SBG-Advance-Access: advance.")
-    @_flag(
+    @api_flags
+    @flag(
         "--web.listen-address",
-        type=_click_type(parse_listen_address),
+        type=click_type(parse_listen_address),
         metavar="HOST:PORT",
         multiple=True,
         default=(":10036",),
         help="Where to listen; repeatable. Port 0 picks a free one.",
     )
-    @_flag(
+    @flag(
         "--web.telemetry-path",
-        type=_click_type(_telemetry_path),
+        type=click_type(_telemetry_path),
         metavar="PATH",
         default="/metrics",
         help="Where the metrics are.",
     )
-    @_flag(
+    @flag(
         "--web.external-url",
-        type=_click_type(_external_url),
+        type=click_type(_external_url),
         metavar="URL",
         help="URL under which people reach the exporter, for links; else they are relative.",
     )
-    @_flag(
+    @flag(
         "--web.config.file",
-        type=_PATH,
+        type=PATH,
         metavar="FILE",
         help="TLS and basic auth (exporter-toolkit).",
     )
-    @_flag(
+    @flag(
         "--web.timeout-offset",
-        type=_DURATION,
+        type=DURATION,
         metavar="DURATION",
         default="500ms",
         help="Taken off the scraper's own timeout.",
     )
-    @_flag(
+    @flag(
         "--web.disable-exporter-metrics",
         is_flag=True,
         help="Leave out process_* and python_*.",
     )
-    @_flag("--log.level", type=click.Choice(LEVELS), default="info", help="Minimum log level.")
-    @_flag("--log.format", type=click.Choice(FORMATS), default="logfmt", help="Log format.")
-    @_flag("--config.check", is_flag=True, help="Check everything without a call, and exit.")
-    @_flag(
+    @log_flags
+    @flag("--config.check", is_flag=True, help="Check everything without a call, and exit.")
+    @flag(
         "--config.check.api",
         is_flag=True,
         help="Check everything, ask the API whose token it is, and exit.",
     )
-    @_flag("--once", is_flag=True, help="Print one scrape and exit.")
-    @_flag(
+    @flag("--once", is_flag=True, help="Print one scrape and exit.")
+    @flag(
         "--once.output",
-        type=_PATH,
+        type=PATH,
         metavar="FILE",
         help="Write the scrape of --once to this file, for the textfile collector.",
     )
-    @_flag(
+    @flag(
         "--demo",
         is_flag=True,
         help="Run against a simulated CAVATICA; needs no token or network.",

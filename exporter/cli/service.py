@@ -19,6 +19,7 @@ from exporter.cavatica.client import Client
 from exporter.cavatica.credentials import Api, Credentials, Token, find_api
 from exporter.cli.demo import Demo
 from exporter.cli.flags import Flags
+from exporter.cli.options import ApiFlags
 from exporter.cli.revision import find_revision
 from exporter.cli.signals import Signals
 from exporter.clock import SystemClock
@@ -186,7 +187,7 @@ def _attempt(reload: Callable[[], object]) -> None:
 
 
 def make_client(
-    flags: Flags,
+    flags: ApiFlags,
     url: str,
     token: Callable[[], str],
     observe: Callable[[RequestOutcome], None] = lambda _: None,
@@ -211,7 +212,7 @@ def _listen(app: "WSGIApplication", address: Address, web_config: WebConfigFile 
         raise StartError(f"--web.listen-address: {error.strerror}") from error
 
 
-def find_credentials(flags: Flags, demo: Demo | None) -> Api:
+def find_credentials(flags: ApiFlags, demo: Demo | None) -> Api:
     """Return the API that the flags and the environment name.
 
     Raises:

@@ -1,0 +1,122 @@
+"""What both programs' command lines are made of: types of flags, and the flags that they share."""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import click
+
+from exporter.cli.duration import parse_duration
+from exporter.cli.logs import FORMATS, LEVELS
+from exporter.web.application import MAX_TIMEOUT_SECONDS
+
+ENVIRONMENT_PREFIX: Final = "CAVATICA_EXPORTER"
+
+T = TypeVar("T")
+_Flag = Callable[[Callable[..., int]], Callable[..., int]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiFlags:
+    """The values of the flags of whatever asks the API; durations are seconds."""
+
+    api_url: str | None
+    api_token_file: Path | None
+    api_profile: str | None
+    api_timeout: float
+    api_quota_share: float
+    api_advance_access: bool
+
+
+def click_type(parse: Callable[[str], T]) -> Callable[[str], T]:
+    """Return a type for click whose errors keep their texts."""
+
+    def parse_or_fail(text: str) -> T:
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise click.BadParameter(str(error)) from None
+
+    return parse_or_fail
+
+
+def _timeout(text: str) -> float:
+    seconds = parse_duration(text)
+    if not 0 < seconds <= MAX_TIMEOUT_SECONDS:
+        raise ValueError(f"not a valid timeout: {text!r} (use more than 0s and at most 2m)")
+    return seconds
+
+
+def _share(text: str) -> float:
+    if _SHARE.fullmatch(text) is None or not 0 < float(text) <= 1:
+        raise ValueError(
+            f"not a valid share: {text!r} (use more than 0 and at most 1, such as 0.5)"
+        )
+    return float(text)
+
+
+def _path(text: str) -> Path:
+    if not text:
+        raise ValueError("it is empty; name a path")
+    return Path(text)
+
+
+_SHARE = re.compile(r"[0-9]{0,9}\.?[0-9]{1,9}")
+DURATION = click_type(parse_duration)
+PATH = click_type(_path)
+
+
+def flag(name: str, **attributes: Any) -> _Flag:  # noqa: ANN401 # as click has them
+    """Declare a flag; click makes no parameter name of a flag with dots."""
+    parameter = name.lstrip("-").replace(".", "_").replace("-", "_")
+    return click.option(name, parameter, **attributes)
+
+
+def api_flags(command: Callable[..., int]) -> Callable[..., int]:
+    """Add the flags of `ApiFlags` to a command."""
+    return _add(_API_FLAGS, command)
+
+
+def log_flags(command: Callable[..., int]) -> Callable[..., int]:
+    """Add the flags of the log to a command."""
+    return _add(_LOG_FLAGS, command)
+
+
+def _add(flags: Sequence[_Flag], command: Callable[..., int]) -> Callable[..., int]:
+    for each in reversed(flags):
+        command = each(command)
+    return command
+
+
+_API_FLAGS: Final[tuple[_Flag, ...]] = (
+    flag("--api.url", metavar="URL", help="Base URL of the API, up to /v2."),
+    flag(
+        "--api.token-file", type=PATH, metavar="FILE", help="File with the token and nothing else."
+    ),
+    flag(
+        "--api.profile",
+        metavar="NAME",
+        help="Section of ~/.sevenbridges/credentials for URL and token.",
+    ),
+    flag(
+        "--api.timeout",
+        type=click_type(_timeout),
+        metavar="DURATION",
+        default="10s",
+        help="Deadline of a scrape's calls when the scraper sends none.",
+    ),
+    flag(
+        "--api.quota-share",
+        type=click_type(_share),
+        metavar="SHARE",
+        default="0.5",
+        help="Part of the account's rate limit that may be used up.",
+    ),
+    flag("--api.advance-access", is_flag=True, help="Send X-SBG-Advance-Access: advance."),
+)
+_LOG_FLAGS: Final[tuple[_Flag, ...]] = (
+    flag("--log.level", type=click.Choice(LEVELS), default="info", help="Minimum log level."),
+    flag("--log.format", type=click.Choice(FORMATS), default="logfmt", help="Log format."),
+)

@@ -1,0 +1,1 @@
+"""The second program, `cavatica-exports`: discover, status, failed."""

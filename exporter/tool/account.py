@@ -1,0 +1,193 @@
+"""The account's exports, found in the API's list.
+
+What is documented of the list is little: no order, no filter by time, and items that may be no more
+than href, ID and state. It moves while it is paged. But every answer has the number of exports that
+match, and exports are never deleted: when as many different ones are known as there are, none is
+missing, whatever the order was.
+"""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+
+from exporter.cavatica.answer import MAX_IDS, ApiError, ListResponse
+from exporter.cavatica.export import FAILED, UNFINISHED, Export
+from exporter.tool.api import PacedApi
+
+# Passes over the whole list that find nothing new, before it is taken for inconsistent.
+_FRUITLESS_PASSES = 2
+
+
+@dataclass(slots=True)
+class Found:
+    """What a search has found so far.
+
+    Attributes:
+        total: How many exports the account has, by the latest answer.
+        exports: Those that were seen, by ID.
+        without_details: IDs of those of which only the state is known.
+        unusable: Items without a usable ID, in the latest pass.
+        whole: Whether every export of the account is known now.
+        every: Whether every export was seen in this search, not only the new ones.
+    """
+
+    total: int
+    exports: dict[str, Export] = field(default_factory=dict)
+    without_details: set[str] = field(default_factory=set)
+    unusable: int = 0
+    whole: bool = False
+    every: bool = False
+
+    @property
+    def has_seen_all(self) -> bool:
+        """Whether as many different exports were seen as there are."""
+        return len(self.exports) + self.unusable >= self.total
+
+    def add(self, response: ListResponse) -> list[str]:
+        """Take over a part of the list, and return its IDs."""
+        for export in response.exports:
+            self.exports[export.id] = export
+            if export.id in response.without_details:
+                self.without_details.add(export.id)
+            else:
+                self.without_details.discard(export.id)
+        return [export.id for export in response.exports]
+
+
+class Search:
+    """Looks for exports in the list.
+
+    Args:
+        api: Makes the calls.
+        is_known: Returns whether the export with this ID was found before.
+        known: How many exports of the list are known before the search.
+        progress: Called with the number of exports seen and their total.
+    """
+
+    def __init__(
+        self,
+        api: PacedApi,
+        is_known: Callable[[str], bool],
+        known: int,
+        progress: Callable[[int, int], None],
+    ) -> None:
+        self._api = api
+        self._is_known = is_known
+        self._known = known
+        self._progress = progress
+
+    def probe(self) -> tuple[Found, bool]:
+        """Make one call; return what it found, and whether it looks as if nothing is new."""
+        response = self._api.list_exports(offset=0, limit=1)
+        found = Found(total_of(response))
+        ids = found.add(response)
+        quiet = found.total == self._known and all(map(self._is_known, ids))
+        found.whole = quiet
+        return found, quiet
+
+    def find_new(self, found: Found) -> None:
+        """Find the new exports where they probably are, else by going through the whole list."""
+        found.whole = (
+            self._ends_at_known(found, newest_first=True)
+            or self._ends_at_known(found, newest_first=False)
+            or self._are_open(found)
+        )
+        if not found.whole:
+            self._read_all(found, lambda: self._has_all(found) or found.has_seen_all)
+            found.every = found.has_seen_all
+
+    def find_every(self, found: Found) -> None:
+        """Go through the whole list until every export was seen, or nothing new comes up."""
+        found.exports.clear()
+        self._read_all(found, lambda: found.has_seen_all)
+        found.every = found.whole
+
+    def _read_all(self, found: Found, is_enough: Callable[[], bool]) -> None:
+        # An export that moves while the list is paged can be passed over: then read it again.
+        fruitless = 0
+        while fruitless < _FRUITLESS_PASSES:
+            before = len(found.exports)
+            found.unusable = offset = 0
+            while offset < found.total:
+                response = self._page(found, offset, MAX_IDS)
+                found.unusable += response.unusable
+                items = len(found.add(response)) + response.unusable
+                if not items:
+                    break
+                offset += items
+                self._progress(len(found.exports), found.total)
+                if is_enough():
+                    break
+            if is_enough():
+                found.whole = True
+                return
+            fruitless = fruitless + 1 if len(found.exports) == before else 0
+
+    def _ends_at_known(self, found: Found, *, newest_first: bool) -> bool:
+        """Read the list from one end on, while there is something new on each page."""
+        begin, end = 0, found.total
+        while begin < end:
+            limit = min(MAX_IDS, end - begin)
+            offset = begin if newest_first else end - limit
+            ids = found.add(self._page(found, offset, limit))
+            new = sum(not self._is_known(export_id) for export_id in ids)
+            if not new:
+                return False
+            if new < len(ids) and self._has_all(found):
+                return True
+            begin, end = (begin + limit, end) if newest_first else (begin, end - limit)
+        return self._has_all(found)
+
+    def _are_open(self, found: Found) -> bool:
+        """Read the list of what is unfinished or failed, where the API can filter by several."""
+        states = (*UNFINISHED, FAILED)
+        offset, total = 0, 1
+        while offset < total:
+            response = self._api.list_exports(offset=offset, limit=MAX_IDS, states=states)
+            total = total_of(response)
+            if total >= found.total or not response.exports:
+                return False
+            offset += len(found.add(response))
+            self._progress(len(found.exports), found.total)
+        return self._has_all(found)
+
+    def _has_all(self, found: Found) -> bool:
+        new = sum(not self._is_known(export_id) for export_id in found.exports)
+        return 0 <= found.total - self._known <= new
+
+    def _page(self, found: Found, offset: int, limit: int) -> ListResponse:
+        response = self._api.list_exports(offset=offset, limit=limit)
+        found.total = total_of(response)
+        return response
+
+
+def total_of(response: ListResponse) -> int:
+    """Return how many exports there are.
+
+    Raises:
+        ApiError: the answer does not say.
+    """
+    if response.total is None:
+        raise ApiError("invalid_response", "the list has no header X-Total-Matching-Query")
+    return response.total
+
+
+def get_details(api: PacedApi, found: Found, ids: Collection[str]) -> frozenset[str]:
+    """Ask for those of `ids` that came without details; return those that the API refuses.
+
+    Raises:
+        ApiError: there is no answer to use, or an export is missing in it.
+    """
+    wanted = sorted(found.without_details.intersection(ids))
+    refused = set()
+    for begin in range(0, len(wanted), MAX_IDS):
+        part = wanted[begin : begin + MAX_IDS]
+        outcomes = api.bulk_get(part).outcomes
+        for export_id in part:
+            outcome = outcomes.get(export_id)
+            if isinstance(outcome, Export):
+                found.exports[export_id] = outcome
+            elif outcome is None or outcome.temporary:
+                raise ApiError("invalid_response", "an export of the list has no details yet")
+            else:
+                refused.add(export_id)
+    return frozenset(refused)

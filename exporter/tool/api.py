@@ -1,0 +1,99 @@
+"""Calls one after the other, within a share of the account's rate limit."""
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeVar
+
+from exporter.cavatica.answer import ApiError, BulkResponse, ListResponse, RateLimit
+from exporter.clock import Clock
+from exporter.tracker.rate_limit import RateLimiter
+
+R = TypeVar("R", BulkResponse, ListResponse)
+
+# How often it is tried whether the rate limit allows another call.
+_PAUSE_SECONDS = 1.0
+
+_log = logging.getLogger(__name__)
+
+
+class Calls(Protocol):
+    """The calls of the API, as `exporter.cavatica.client.Client` has them."""
+
+    def bulk_get(self, ids: Sequence[str], deadline: float) -> BulkResponse:
+        """Ask for exports by ID."""
+
+    def list_exports(
+        self, *, offset: int, limit: int, states: Sequence[str] = (), deadline: float
+    ) -> ListResponse:
+        """Ask for a part of the list."""
+
+
+class PacedApi:
+    """Makes calls, and waits where the rate limit's share is used up.
+
+    Args:
+        client: Makes the calls.
+        quota_share: The part of the account's rate limit that may be used up.
+        timeout: Seconds for one call.
+        clock: Both kinds of time.
+        pause: Waits so many seconds; may raise to end the work.
+
+    Attributes:
+        calls: How many requests were made.
+    """
+
+    def __init__(
+        self,
+        client: Calls,
+        *,
+        quota_share: float,
+        timeout: float,
+        clock: Clock,
+        pause: Callable[[float], None],
+    ) -> None:
+        self.calls = 0
+        self._client = client
+        self._timeout = timeout
+        self._clock = clock
+        self._pause = pause
+        self._limiter = RateLimiter(quota_share, clock)
+
+    @property
+    def rate_limit(self) -> RateLimit | None:
+        """What the API said last about the rate limit."""
+        return self._limiter.rate_limit
+
+    def list_exports(self, *, offset: int, limit: int, states: Sequence[str] = ()) -> ListResponse:
+        """Return a part of the list.
+
+        Raises:
+            ApiError: there is no answer to use.
+        """
+        return self._call(
+            lambda deadline: self._client.list_exports(
+                offset=offset, limit=limit, states=states, deadline=deadline
+            )
+        )
+
+    def bulk_get(self, ids: Sequence[str]) -> BulkResponse:
+        """Return up to 100 exports.
+
+        Raises:
+            ApiError: there is no answer to use.
+        """
+        return self._call(lambda deadline: self._client.bulk_get(ids, deadline))
+
+    def _call(self, call: Callable[[float], R]) -> R:
+        if not self._limiter.allows_additional_call(0):
+            _log.info("Waiting for the rate limit", extra={"calls": self.calls})
+        while not self._limiter.allows_additional_call(0):
+            self._pause(_PAUSE_SECONDS)
+        try:
+            response = call(self._clock.monotonic() + self._timeout)
+        except ApiError as error:
+            self.calls += error.requests
+            self._limiter.update(error)
+            raise
+        self.calls += response.requests
+        self._limiter.update(response)
+        return response

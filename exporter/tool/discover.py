@@ -1,0 +1,154 @@
+"""One round of `discover`: from the API's list to ID files."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Final, Literal, get_args
+
+from exporter.cavatica.export import COMPLETED, FINISHED, Export
+from exporter.clock import Clock
+from exporter.tool.account import Search, get_details
+from exporter.tool.api import PacedApi
+from exporter.tool.ledger import Ledger, Selection, locked
+
+BatchBy = Literal["volume-day", "volume", "none"]
+BATCH_BY: Final[tuple[BatchBy, ...]] = get_args(BatchBy)
+
+_DAY_SECONDS = 86400.0
+# A pass over the whole list proves what the shorter ways only make likely, and finds out what
+# COMPLETED: with news once a day, else once a week.
+_CHECK_SECONDS = _DAY_SECONDS
+_QUIET_CHECK_SECONDS = 7 * _DAY_SECONDS
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """The result of a round.
+
+    Attributes:
+        whole: Whether every export of the account is known now.
+        total: How many exports the account has.
+        missing: How many of them the list never showed.
+        exports: How many are in the files.
+        files: How many files there are.
+        changed: How many files were written or removed.
+        added: Exports that are new in the files.
+        dropped: Exports that COMPLETED longer ago than they are kept.
+        older: New ones that ended before `--since`, or that are kept no longer.
+        elsewhere: New ones that go to other volumes than asked for.
+        without_details: New ones of which the API tells no more than the state.
+        calls: Requests that it took.
+        warning: What was wrong with the state file, or None.
+    """
+
+    whole: bool
+    total: int
+    missing: int
+    exports: int
+    files: int
+    changed: int
+    added: int
+    dropped: int
+    older: int
+    elsewhere: int
+    without_details: int
+    calls: int
+    warning: str | None
+
+
+def discover(
+    api: PacedApi,
+    directory: Path,
+    selection: Selection,
+    *,
+    batch_by: BatchBy,
+    clock: Clock,
+    progress: Callable[[int, int], None],
+) -> Round:
+    """Find the account's exports, and write those selected to ID files in `directory`.
+
+    Nothing is written unless the API answered every call.
+
+    Raises:
+        ApiError: a call failed.
+        LedgerError: the files cannot be used or written.
+    """
+    calls = api.calls
+    with locked(directory):
+        ledger = Ledger(directory, selection)
+        search = Search(api, ledger.knows, ledger.known, progress)
+        found, quiet = search.probe()
+        now = clock.time()
+        if _is_check_due(ledger, now, selection, quiet=quiet):
+            search.find_every(found)
+        elif not quiet:
+            search.find_new(found)
+        new = {export_id for export_id in found.exports if not ledger.knows(export_id)}
+        refused = get_details(api, found, new)
+        added = older = elsewhere = 0
+        for export_id, export in found.exports.items():
+            if export_id in new:
+                if selection.volumes and export.volume not in selection.volumes:
+                    elsewhere += 1
+                    ledger.leave_out(export_id)
+                    continue
+                if _is_old(export, now, selection):
+                    older += 1
+                    ledger.leave_out(export_id)
+                    continue
+                added += 1
+                ledger.add(export_id, _batch(export, now, batch_by))
+            if export.state == COMPLETED and export_id in ledger.places:
+                ledger.complete(export_id, export.finished, now)
+        if found.whole:
+            ledger.account_for(found.total)
+            if found.every:
+                ledger.verified = now
+        dropped = ledger.expire(now)
+        return Round(
+            whole=found.whole,
+            total=found.total,
+            missing=0 if found.whole else max(found.total - len(found.exports), 0),
+            changed=ledger.write(),
+            exports=len(ledger.places),
+            files=ledger.file_count,
+            added=added,
+            dropped=dropped,
+            older=older,
+            elsewhere=elsewhere,
+            without_details=len(refused),
+            calls=api.calls - calls,
+            warning=ledger.warning,
+        )
+
+
+def _is_check_due(ledger: Ledger, now: float, selection: Selection, *, quiet: bool) -> bool:
+    if ledger.verified is None:
+        return True
+    longest = min(_QUIET_CHECK_SECONDS, selection.keep) if quiet else _CHECK_SECONDS
+    return now - ledger.verified > longest
+
+
+def _is_old(export: Export, now: float, selection: Selection) -> bool:
+    if export.state not in FINISHED:
+        return False
+    ended = export.finished if export.finished is not None else export.started
+    if ended is None:
+        return False
+    if export.state == COMPLETED and ended < now - selection.keep:
+        return True
+    return bool(selection.since) and ended < now - selection.since
+
+
+def _batch(export: Export, now: float, batch_by: BatchBy) -> str:
+    if batch_by == "none":
+        return "discovered"
+    volume = export.volume or "no volume"
+    if batch_by == "volume":
+        return volume
+    # An export that is still in the queue has no time yet.
+    times = (export.started, export.finished, now)
+    began = next(moment for moment in times if moment is not None)
+    day = datetime.fromtimestamp(began, timezone.utc).date()
+    return f"{volume} {day.isoformat()}"

@@ -1,0 +1,168 @@
+"""`discover` once, or again and again until a signal ends it."""
+
+import logging
+import os
+import re
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from concurrent import futures
+from pathlib import Path
+from typing import Final
+
+import click
+
+from exporter import background, files
+from exporter.cavatica.answer import ApiError
+from exporter.cli.signals import Signals
+from exporter.clock import Clock
+from exporter.tool.discover import Round
+from exporter.tool.ledger import LedgerError
+
+# A call that is under way at the end is waited for this long.
+_LAST_CALL_SECONDS = 3.5
+
+_METRICS: Final = {
+    "last_success_timestamp_seconds": "Time of the last round that found every export.",
+    "exports": "Export IDs in the files of discover.",
+    "calls": "API calls of the last round.",
+    "up": "Whether the last round found every export.",
+}
+_SAMPLE = re.compile(r"^cavatica_discover_(\w+) (\S+)$", re.MULTILINE)
+_MAX_METRICS_BYTES = 65536
+
+_log = logging.getLogger(__name__)
+
+
+class StoppedError(Exception):
+    """A signal ended the work."""
+
+
+class Loop:
+    """Runs rounds.
+
+    Args:
+        one_round: Runs a round.
+        calls: Returns how many calls were made so far.
+        metrics_file: Where the metrics of the last round go, or None.
+        clock: Both kinds of time.
+        report: Called with each round that came to its end.
+        stop: Set when it shall end.
+    """
+
+    def __init__(
+        self,
+        one_round: Callable[[], Round],
+        calls: Callable[[], int],
+        metrics_file: Path | None,
+        *,
+        clock: Clock,
+        report: Callable[[Round], None],
+        stop: threading.Event,
+    ) -> None:
+        self._one_round = one_round
+        self._calls = calls
+        self._metrics_file = metrics_file
+        self._clock = clock
+        self._report = report
+        self._stop = stop
+
+    def once(self) -> str | None:
+        """Run a round; return what is wrong, or None."""
+        before = self._calls()
+        done: Round | None = None
+        problem: str | None = None
+        try:
+            done = self._one_round()
+        except ApiError as error:
+            problem = f"the API gave no answer to use: {error} ({error.reason}); nothing is written"
+        except LedgerError as error:
+            problem = str(error)
+        if done is not None:
+            self._report(done)
+            if not done.whole:
+                problem = (
+                    f"the list never showed {done.missing} of {done.total} exports; what it showed"
+                    " is written"
+                )
+        try:
+            self._write_metrics(done, self._calls() - before)
+        except OSError as error:
+            problem = f"{self._metrics_file}: cannot be written: {error.strerror}"
+        return problem
+
+    def every(self, seconds: float, signals: Signals) -> int:
+        """Run rounds until a signal ends it."""
+        rounds = background.start(lambda: self._rounds(seconds), "discover")
+        while signals.next() == signal.SIGHUP:
+            # The token's file is looked at for every call anyway.
+            pass
+        self._stop.set()
+        try:
+            rounds.result(_LAST_CALL_SECONDS)
+        except futures.TimeoutError:
+            # Whatever hangs cannot be ended otherwise; files are only replaced as a whole.
+            os._exit(0)
+        return 0
+
+    def _rounds(self, seconds: float) -> None:
+        while True:
+            began = self._clock.monotonic()
+            try:
+                problem = self.once()
+            except StoppedError:
+                return
+            except Exception as error:  # noqa: BLE001 # the next round may fare better
+                _log.debug("unexpected error", exc_info=True)
+                problem = f"unexpected error: {type(error).__name__}"
+            if problem is not None:
+                _log.error("Discovery failed", extra={"err": problem})
+            rest = began + seconds - self._clock.monotonic()
+            if self._stop.wait(max(rest, 0.0)):
+                return
+
+    def _write_metrics(self, done: Round | None, calls: int) -> None:
+        if self._metrics_file is None:
+            return
+        values = {"exports": "0"} | _read_metrics(self._metrics_file)
+        values |= {"calls": str(calls), "up": str(int(done is not None and done.whole))}
+        if done is not None:
+            values["exports"] = str(done.exports)
+            if done.whole:
+                values["last_success_timestamp_seconds"] = f"{self._clock.time():.3f}"
+        lines = [
+            f"# HELP cavatica_discover_{name} {text}\n# TYPE cavatica_discover_{name} gauge\n"
+            f"cavatica_discover_{name} {values[name]}\n"
+            for name, text in _METRICS.items()
+            if name in values
+        ]
+        files.replace_file(self._metrics_file, ["".join(lines).encode()], mode=0o644)
+
+
+def _read_metrics(path: Path) -> dict[str, str]:
+    """Return the values of an earlier round, to keep those that a failed one does not change."""
+    try:
+        text = files.read(path, _MAX_METRICS_BYTES)[0].decode()
+    except (OSError, ValueError):
+        return {}
+    return {name: value for name, value in _SAMPLE.findall(text) if name in _METRICS}
+
+
+class ProgressBar:
+    """A bar on standard error, where that is a terminal."""
+
+    def __init__(self) -> None:
+        self._width = 30 if sys.stderr.isatty() else 0
+
+    def show(self, seen: int, total: int) -> None:
+        """Show that so many of all exports were seen."""
+        if self._width and total:
+            full = self._width * min(seen, total) // total
+            bar = "#" * full + "-" * (self._width - full)
+            click.echo(f"\r[{bar}] {seen:,} of {total:,} exports", nl=False, err=True)
+
+    def clear(self) -> None:
+        """Remove the bar."""
+        if self._width:
+            click.echo("\r\x1b[K", nl=False, err=True)

@@ -1,0 +1,435 @@
+"""Discovery: every export of the account ends up in an ID file, whatever the list is like."""
+
+import errno
+import json
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from exporter.cavatica.answer import ApiError
+from exporter.simulator import Fault, Lifetimes, Listing, Request
+from exporter.tool.batch_file import file_name
+from exporter.tool.ledger import MAX_IDS_PER_FILE, STATE_NAME, LedgerError
+from exporter.watchlist.loader import WatchlistLoader
+from tests.unit.tool.conftest import DAY, Account
+
+Order = Literal["oldest", "newest", "id", "random"]
+ORDERS: tuple[Order, ...] = ("oldest", "newest", "id", "random")
+FINISHED = Lifetimes(pending=(0, 1), running=(1, 2), failed_share=0.2)
+COMPLETED = Lifetimes(pending=(0, 1), running=(1, 2), failed_share=0)
+FAILED = Lifetimes(pending=(0, 1), running=(1, 2), failed_share=1)
+
+
+def forget(ids: list[str]) -> Callable[[bytes], bytes]:
+    """Return what takes these exports out of an answer."""
+
+    def rewrite(body: bytes) -> bytes:
+        page = json.loads(body)
+        page["items"] = [item for item in page["items"] if item["id"] not in ids]
+        return json.dumps(page).encode()
+
+    return rewrite
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("honors", [(), ("fields",), ("states",), ("fields", "states")])
+def test_every_export_is_found_whatever_the_list_is_like(
+    account: Account, order: Order, honors: tuple[str, ...]
+) -> None:
+    """In any order, with slim items, and where repeated states are ignored."""
+    account.simulator.listing = Listing(
+        order=order, honors_fields="fields" in honors, honors_states="states" in honors
+    )
+    ids = []
+    for volume in ("me/a", "me/b"):
+        ids += account.simulator.start(140, volume=volume, ago=2 * DAY, lifetimes=FINISHED)
+    first = account.discover()
+    assert (first.whole, first.total, first.added) == (True, 280, 280)
+    assert account.ids() == sorted(ids)
+
+    before = account.signatures()
+    second = account.discover()
+    assert (second.whole, second.calls, second.changed) == (True, 1, 0)
+    assert account.signatures() == before
+
+    # Some of them are over before the next round.
+    ids += account.simulator.start(3, volume="me/a")
+    ids += account.simulator.start(2, volume="me/b", ago=60, lifetimes=FINISHED)
+    third = account.discover()
+    assert (third.whole, third.added) == (True, 5)
+    assert account.ids() == sorted(ids)
+
+
+@pytest.mark.parametrize("order", ["oldest", "newest"])
+def test_what_it_costs(account: Account, order: Order) -> None:
+    """A first round reads the list, a quiet one makes a call, one with news two or three."""
+    account.simulator.listing = Listing(order=order)
+    for volume in ("me/a", "me/b", "me/c"):
+        account.simulator.start(833, volume=volume, ago=DAY, lifetimes=FINISHED)
+    account.simulator.start(1)
+    calls = [account.discover().calls, account.discover().calls]
+    account.simulator.start(20)
+    calls.append(account.discover().calls)
+    assert calls == [26, 1, 2 if order == "newest" else 3]
+    assert account.progress[24] == (2500, 2500)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("at", [1, 2, 3])
+def test_an_export_that_appears_while_the_list_is_paged(
+    account: Account, order: Order, at: int
+) -> None:
+    """It is found in this round or in the next one, and nothing else is lost."""
+    ids = account.simulator.start(250, ago=DAY)
+    pages = 0
+
+    def arrive(_: Request) -> None:
+        nonlocal pages
+        pages += 1
+        if pages == at:
+            ids.extend(account.simulator.start(1))
+
+    account.simulator.listing = Listing(order=order, after_page=arrive)
+    rounds = [account.discover(), account.discover()]
+    assert all(one.whole for one in rounds)
+    assert account.ids() == sorted(ids)
+
+
+def test_batches_by_volume_and_day(account: Account) -> None:
+    """The day is that of the start; an export in the queue has that of its discovery."""
+    account.clock.unix = 1_700_000_000.0  # 14 November 2023
+    yesterday = account.simulator.start(2, volume="me/a", ago=DAY, lifetimes=FINISHED)
+    queued = account.simulator.start(1, volume="me/a")
+    account.simulator.put({"id": "odd", "state": "ABORTED"})
+    account.discover()
+    assert account.batches() == {
+        "me/a 2023-11-13": yesterday,
+        "me/a 2023-11-14": queued,
+        "no volume 2023-11-14": ["odd"],
+    }
+    # Days later it still belongs to the same batch.
+    account.clock.pass_by(3 * DAY)
+    account.simulator.start(1, volume="me/b")
+    account.discover()
+    assert account.batches()["me/a 2023-11-14"] == queued
+
+
+@pytest.mark.parametrize(
+    ("batch_by", "names"),
+    [("volume", ["me/a", "me/b"]), ("none", ["discovered"])],
+)
+def test_other_batches(
+    account: Account, batch_by: Literal["volume", "none"], names: list[str]
+) -> None:
+    """One for each volume, or one for all."""
+    account.simulator.start(2, volume="me/a", ago=3 * DAY)
+    account.simulator.start(2, volume="me/b")
+    account.discover(batch_by=batch_by)
+    assert [*account.batches()] == names
+
+
+def test_only_the_volumes_asked_for(account: Account) -> None:
+    """Exports to others are left out and counted; asking for another volume adds its exports."""
+    first = account.simulator.start(3, volume="me/a")
+    second = account.simulator.start(2, volume="me/b")
+    done = account.discover(volumes=("me/a",))
+    assert (done.added, done.elsewhere, account.ids()) == (3, 2, sorted(first))
+    assert account.discover(volumes=("me/a",)).calls == 1
+    done = account.discover(volumes=("me/a", "me/b"))
+    assert (done.added, done.elsewhere, account.ids()) == (2, 0, sorted(first + second))
+
+
+def test_what_ended_long_ago_is_left_out(account: Account) -> None:
+    """By the end where it is known; what has not ended is never too old."""
+    old = account.simulator.start(4, ago=40 * DAY, lifetimes=FAILED)
+    account.simulator.put(
+        {"id": "started", "state": "FAILED", "started_on": "2020-01-01T00:00:00Z"}
+    )
+    account.simulator.put({"id": "timeless", "state": "FAILED"})
+    for_ever = Lifetimes(pending=(0, 1), running=(1000 * DAY,) * 2)
+    running = account.simulator.start(1, ago=40 * DAY, lifetimes=for_ever)
+    done = account.discover()
+    assert (done.older, account.ids()) == (5, sorted([*running, "timeless"]))
+    assert account.discover().calls == 1
+    done = account.discover(since=0)
+    assert account.ids() == sorted([*old, *running, "started", "timeless"])
+
+
+def test_a_completed_export_is_dropped_after_its_time(account: Account) -> None:
+    """Not before, not where it failed, and its file goes with its last export."""
+    failed = account.simulator.start(1, volume="me/a", lifetimes=FAILED)
+    account.simulator.start(2, volume="me/b", lifetimes=COMPLETED)
+    assert account.discover().exports == 3
+    dropped = []
+    for _ in range(12):
+        account.clock.pass_by(DAY)
+        dropped.append(account.discover(keep=10 * DAY, since=10 * DAY).dropped)
+    assert dropped[:9] == [0] * 9
+    assert sum(dropped) == 2
+    assert account.ids() == failed
+    assert len(account.files()) == 1
+    # It does not come back.
+    account.simulator.start(1, volume="me/b", lifetimes=FAILED)
+    assert account.discover(keep=10 * DAY, since=10 * DAY).added == 1
+
+
+def test_an_id_is_not_dropped_because_the_list_lacks_it(account: Account) -> None:
+    """Where the list forgets what is old, which no page documents, the files do not."""
+    ids = account.simulator.start(150, ago=DAY)
+    assert account.discover().calls == 3
+    new = []
+    for gone in (1, 2):
+        account.simulator.fault = Fault(
+            rewrite=forget(ids[:gone]), headers={"X-Total-Matching-Query": str(151 - gone)}
+        )
+        if gone == 1:
+            new = account.simulator.start(1)
+        done = account.discover()
+        assert done.whole
+    assert account.ids() == sorted(ids + new)
+    assert account.discover().calls == 1
+
+
+def test_a_round_that_breaks_off_changes_nothing(account: Account) -> None:
+    """Every call must be answered: half a list makes half a batch."""
+    account.simulator.start(250)
+    account.simulator.fault = Fault(
+        status=503, code=90005, when=lambda request: "offset=200" in request.query
+    )
+    with pytest.raises(ApiError, match="HTTP 503, platform code 90005"):
+        account.discover()
+    assert [*account.directory.iterdir()] == []
+    account.simulator.fault = None
+    assert account.discover().added == 250
+
+
+def test_an_answer_without_a_total_is_an_error(account: Account) -> None:
+    """Nothing else proves that no export is missing."""
+    account.simulator.fault = Fault(headers={"X-Total-Matching-Query": None})
+    with pytest.raises(ApiError, match="X-Total-Matching-Query"):
+        account.discover()
+
+
+@pytest.mark.parametrize("listed", [0, 150])
+def test_a_list_that_never_shows_all(account: Account, listed: int) -> None:
+    """What it shows is written, the round does not count, and the next one looks again."""
+    ids = account.simulator.start(150)
+    account.simulator.fault = Fault(headers={"X-Total-Matching-Query": "200"})
+    if not listed:
+        account.simulator.fault = Fault(items=lambda _: [])
+    done = account.discover()
+    assert (done.whole, done.exports) == (False, listed)
+    assert done.missing == done.total - listed
+    account.simulator.fault = None
+    assert account.discover().whole
+    assert account.ids() == sorted(ids)
+
+
+def test_items_without_an_id_are_no_reason_to_read_for_ever(account: Account) -> None:
+    """They count as seen."""
+    account.simulator.start(3)
+    account.simulator.put({"id": "not an ID", "state": "PENDING"})
+    assert account.discover().whole
+    assert account.discover().calls == 1
+
+
+def test_details_that_are_missing(account: Account) -> None:
+    """An error that will pass ends the round; one that stays costs only the details."""
+    account.simulator.listing = Listing(honors_fields=False)
+    [one] = account.simulator.start(1)
+    error = {"status": 503, "code": 9000, "message": ""}
+    account.simulator.fault = Fault(
+        items=lambda _: [{"error": error}], when=lambda request: request.method == "POST"
+    )
+    with pytest.raises(ApiError, match="no details yet"):
+        account.discover()
+    error |= {"status": 404, "code": 9008}
+    done = account.discover()
+    assert (done.without_details, account.ids()) == (1, [one])
+    assert [*account.batches()] == ["no volume 2023-11-14"]
+
+
+def test_the_share_of_the_rate_limit_is_kept(account: Account) -> None:
+    """A first round of a large account takes several windows; it waits for them."""
+    account.simulator.start(250)
+    account.simulator.spend(499)
+    began = account.clock.unix
+    assert account.discover().whole
+    assert account.clock.unix - began >= 299
+    assert min(int(_remaining(account)), 500) == 500
+
+
+def _remaining(account: Account) -> str:
+    # The limit's own headers, as the last answer had them.
+    limit = account.api.rate_limit
+    assert limit is not None
+    return str(limit.remaining)
+
+
+def test_the_exporter_reads_what_was_written(account: Account) -> None:
+    """All IDs in their batches, no error, and no batch for the state."""
+    account.simulator.start(120, volume="me/a", ago=5 * DAY)
+    account.simulator.start(10, volume="me/b", ago=60 * DAY, lifetimes=FINISHED)
+    account.discover()
+    watchlist = WatchlistLoader(account.directory, account.clock.time).load()
+    assert watchlist.errors == ()
+    assert {batch: sorted(ids) for batch, ids in watchlist.batches.items()} == {
+        batch: sorted(ids) for batch, ids in account.batches().items()
+    }
+    assert watchlist.duplicates == watchlist.rejected == 0
+
+
+def test_an_account_without_exports(account: Account) -> None:
+    """There is a file that says so, which the exporter can start with."""
+    assert account.discover().whole
+    assert [path.name for path in account.directory.iterdir()] == [STATE_NAME]
+    watchlist = WatchlistLoader(account.directory, account.clock.time).load()
+    assert (watchlist.errors, dict(watchlist.batches)) == ((), {"discovered": ()})
+
+
+def test_other_files_are_left_alone(account: Account) -> None:
+    """Only `discovered-*.json` is ever written or removed, and what a killed round left there."""
+    for name in ("mine.json", "discovered.yml", ".discovered-notes", "discovered-notes.txt"):
+        (account.directory / name).write_text("mine")
+    (account.directory / ".discovered-x.json.a1b2_c3d").write_text("half of a fi")
+    account.simulator.start(1)
+    account.discover()
+    names = {path.name for path in account.directory.iterdir() if path.read_text() == "mine"}
+    assert names == {"mine.json", "discovered.yml", ".discovered-notes", "discovered-notes.txt"}
+    others = {path.name for path in account.directory.iterdir()} - names
+    assert all(re.fullmatch(r"discovered-.*\.json", name) for name in others)
+
+
+def test_keys_that_somebody_added_stay(account: Account) -> None:
+    """An acknowledgement in a discovered file survives the next round."""
+    ids = account.simulator.start(2)
+    account.discover()
+    [path] = account.files()
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"acknowledged": ids[:1]}))
+    account.simulator.start(1)
+    assert account.discover().added == 1
+    document = json.loads(path.read_text())
+    assert document["acknowledged"] == ids[:1]
+    assert len(document["export_ids"]) == 3
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"[]", b"{", b'{"batch": "b"}', b'{"batch": "b", "export_ids": ["a b"]}']
+)
+def test_a_file_that_is_not_discovers(account: Account, content: bytes) -> None:
+    """It may hold IDs: it is an error with its name, and stays as it is."""
+    path = account.directory / "discovered-mine.json"
+    path.write_bytes(content)
+    with pytest.raises(LedgerError, match=r"discovered-mine\.json: not a file that discover wrote"):
+        account.discover()
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        "",
+        "{}",
+        '{"items": [], "discover": {"version": 2}}',
+        '{"items": [], "discover": {"version": 1, "selection": SELECTION}}',
+    ],
+)
+def test_a_state_that_cannot_be_used(account: Account, state: str) -> None:
+    """It is told, and the whole list is read again: nothing is lost."""
+    ids = account.simulator.start(150, ago=DAY)
+    account.discover()
+    path = account.directory / STATE_NAME
+    selection = json.loads(path.read_text())["discover"]["selection"]
+    path.write_text(state.replace("SELECTION", json.dumps(selection)))
+    done = account.discover()
+    assert done.warning is not None
+    assert (done.whole, done.calls, account.ids()) == (True, 3, sorted(ids))
+
+
+def test_a_batch_file_that_somebody_removed_comes_back(account: Account) -> None:
+    """Its exports are still the account's."""
+    ids = account.simulator.start(5, volume="me/a") + account.simulator.start(5, volume="me/b")
+    account.discover()
+    account.files()[0].unlink()
+    assert account.discover().added == 5
+    assert account.ids() == sorted(ids)
+
+
+def test_a_large_batch_has_several_files(account: Account) -> None:
+    """The exporter reads files of a bounded size; the next export goes where there is room."""
+    path = account.directory / file_name("discovered", 1)
+    full = [f"x{number}" for number in range(MAX_IDS_PER_FILE)]
+    path.write_text(json.dumps({"batch": "discovered", "export_ids": full}))
+    [one] = account.simulator.start(1)
+    account.discover(batch_by="none")
+    assert json.loads((account.directory / file_name("discovered", 2)).read_text()) == {
+        "batch": "discovered",
+        "export_ids": [one],
+    }
+    assert len(account.ids()) == MAX_IDS_PER_FILE + 1
+
+
+def test_names_of_files() -> None:
+    """Different batches have different files; the exporter allows a batch 100 characters."""
+    names = {file_name(batch, 1) for batch in ("a/b-c", "a-b/c", "a b/c", "A-b/c")}
+    assert len(names) == 4
+    assert len(file_name("x" * 300, 1)) < 120
+
+
+def test_a_long_volume_name_makes_a_shorter_batch(account: Account) -> None:
+    """At most 100 characters, and different volumes stay apart."""
+    for end in ("a", "b"):
+        account.simulator.start(1, volume=f"me/{'x' * 120}{end}")
+    account.discover()
+    batches = [*account.batches()]
+    assert len(batches) == 2
+    assert all(len(batch) <= 100 for batch in batches)
+
+
+def test_a_directory_that_cannot_be_read(account: Account) -> None:
+    """It is an error that names it."""
+    account.directory.rmdir()
+    with pytest.raises(LedgerError, match=r"ids: cannot be read: No such file or directory"):
+        account.discover()
+
+
+def test_two_at_once(account: Account, tmp_path: Path) -> None:
+    """The second one says so: files have one writer."""
+    del tmp_path
+    account.simulator.start(150)
+    errors: list[LedgerError] = []
+
+    def again(_: Request) -> None:
+        with pytest.raises(LedgerError, match="another discover is at work there") as caught:
+            account.discover()
+        errors.append(caught.value)
+        account.simulator.listing = Listing()
+
+    account.simulator.listing = Listing(after_page=again)
+    assert account.discover().whole
+    assert len(errors) == 1
+
+
+def test_a_disk_that_is_full(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error that names the file; the files are as before, and the next round makes it good."""
+    ids = account.simulator.start(5)
+    account.discover()
+    before = account.signatures()
+    ids += account.simulator.start(5, volume="me/b")
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(
+            LedgerError, match=r"\.json: cannot be written: No space left on device"
+        ):
+            account.discover()
+    assert account.signatures() == before
+    assert account.discover().added == 5
+    assert account.ids() == sorted(ids)

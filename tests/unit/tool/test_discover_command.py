@@ -1,0 +1,202 @@
+"""`cavatica-exports discover` as a command: output, metrics, signals, exit status."""
+
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from exporter.simulator import Fault
+from exporter.tool.command import main
+from tests.unit.tool.conftest import TOKEN, Account
+
+Run = Callable[..., int]
+PROGRAM = [sys.executable, "-c", "from exporter.tool.command import main; main()"]
+
+
+@pytest.fixture
+def run(account: Account, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run the command against the account and return its exit status."""
+    monkeypatch.setenv("SB_AUTH_TOKEN", TOKEN)
+    monkeypatch.setenv("SB_API_ENDPOINT", account.url)
+
+    def run(*arguments: str) -> int:
+        with pytest.raises(SystemExit) as caught:
+            main(["discover", "--to", str(account.directory), *arguments])
+        assert isinstance(caught.value.code, int)
+        return caught.value.code
+
+    return run
+
+
+def test_it_says_what_it_found(
+    account: Account, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """How many exports there are, how many are new, what is left out, and what it cost."""
+    account.simulator.start(3, volume="me/a")
+    account.simulator.start(2, volume="me/b")
+    assert run("--volume", "me/a") == 0
+    assert run("--volume", "me/a") == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == (
+        "3 of 5 exports in 1 files: 3 new, 0 dropped, 2 to other volumes left out;"
+        " 2 files changed, 2 calls"
+    )
+    assert second == "3 of 5 exports in 1 files: 0 new, 0 dropped; 0 files changed, 1 calls"
+
+
+def test_without_an_answer(
+    account: Account, run: Run, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Exit 1, a line that says why, and metrics that keep the last success."""
+    account.simulator.start(3)
+    metrics = tmp_path / "discover.prom"
+    assert run("--metrics-file", str(metrics)) == 0
+    good = metrics.read_text()
+    account.simulator.fault = Fault(status=401, code=90001)
+    assert run("--metrics-file", str(metrics)) == 1
+    assert capsys.readouterr().err == (
+        "cavatica-exports: the API gave no answer to use: HTTP 401, platform code 90001 (auth);"
+        " nothing is written\n"
+    )
+    bad = metrics.read_text()
+    changed = {
+        "cavatica_discover_calls 2": "cavatica_discover_calls 1",
+        "cavatica_discover_up 1": "cavatica_discover_up 0",
+    }
+    for before, after in changed.items():
+        good = good.replace(before, after)
+    assert bad == good
+    assert "cavatica_discover_exports 3\n" in bad
+    assert re.search(
+        r"^cavatica_discover_last_success_timestamp_seconds \d{10}\.", bad, re.MULTILINE
+    )
+
+
+def test_metrics_before_the_first_success(account: Account, run: Run, tmp_path: Path) -> None:
+    """There is no time of a success that never was."""
+    account.simulator.fault = Fault(status=500)
+    metrics = tmp_path / "discover.prom"
+    metrics.write_bytes(b"\xff")
+    assert run("--metrics-file", str(metrics)) == 1
+    assert "last_success" not in metrics.read_text()
+    assert "cavatica_discover_exports 0\n" in metrics.read_text()
+
+
+def test_a_metrics_file_that_cannot_be_written(
+    run: Run, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Exit 1 and its name; the exports are found all the same."""
+    assert run("--metrics-file", str(tmp_path / "away" / "discover.prom")) == 1
+    assert "discover.prom: cannot be written: No such file or directory" in capsys.readouterr().err
+
+
+def test_a_list_that_never_shows_all(
+    account: Account, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit 1, and how many are missing."""
+    account.simulator.start(3)
+    account.simulator.fault = Fault(headers={"X-Total-Matching-Query": "5"})
+    assert run() == 1
+    assert "the list never showed 2 of 5 exports" in capsys.readouterr().err
+
+
+def test_what_else_is_told(account: Account, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    """A damaged state file."""
+    (account.directory / "discovered-state.json").write_text("{")
+    assert run() == 0
+    assert "discovered-state.json: not a valid state" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["--volume", "a"], "not a valid volume: 'a' (use OWNER/NAME, as in rfranklin/exports)"),
+        (["--to", "/nowhere"], "not a directory: '/nowhere' (create it first)"),
+        (["--since", "soon"], "soon"),
+        (["--batch-by", "month"], "month"),
+    ],
+)
+def test_wrong_flags(
+    run: Run, arguments: list[str], problem: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit 2, and how it must be."""
+    assert run(*arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("cavatica-exports: ")
+    assert problem in error
+
+
+def test_no_token(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit 2, and where to put one."""
+    monkeypatch.delenv("SB_AUTH_TOKEN")
+    assert run() == 2
+    assert "--api.token-file" in capsys.readouterr().err
+
+
+def test_the_variables_are_those_of_the_exporter(
+    account: Account, run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A sidecar shares the exporter's environment."""
+    monkeypatch.delenv("SB_AUTH_TOKEN")
+    monkeypatch.delenv("SB_API_ENDPOINT")
+    token = tmp_path / "token"
+    token.write_text(TOKEN)
+    monkeypatch.setenv("CAVATICA_EXPORTER_API_TOKEN_FILE", str(token))
+    monkeypatch.setenv("CAVATICA_EXPORTER_API_URL", account.url)
+    account.simulator.start(1)
+    assert run() == 0
+    assert (
+        account.simulator.requests[0].headers["user-agent"].startswith("cavatica-export-exporter/")
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("hangs", [False, True])
+def test_again_and_again_until_a_signal(
+    account: Account, run: Run, number: signal.Signals, *, hangs: bool
+) -> None:
+    """With `--every` a round follows the other; a signal ends it in time, whatever hangs."""
+    del run
+    account.simulator.start(1)
+    arguments = ["discover", "--to", str(account.directory), "--every", "100ms"]
+    # The simulator's clock is not that of the process.
+    arguments += ["--since", "0s", "--keep", "10y", "--log.level", "debug"]
+    with subprocess.Popen([*PROGRAM, *arguments], stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        lines = [process.stderr.readline() for _ in range(2)]
+        account.simulator.start(1)
+        while len(account.ids()) < 2:
+            time.sleep(0.05)
+        if hangs:
+            account.simulator.fault = Fault(delay=8.0)
+            time.sleep(0.5)
+        began = time.monotonic()
+        process.send_signal(number)
+        process.stderr.read()
+        assert process.wait(6) == 0
+        assert time.monotonic() - began < 5
+    assert "level=info" in lines[0]
+    assert "Exports discovered" in lines[0]
+    assert "level=debug" in lines[1]
+
+
+def test_a_failed_round_is_not_the_last_one(account: Account, run: Run) -> None:
+    """With `--every` it is logged, and the next one follows."""
+    del run
+    account.simulator.fault = Fault(status=503, times=1)
+    arguments = ["discover", "--to", str(account.directory), "--every", "100ms"]
+    with subprocess.Popen([*PROGRAM, *arguments], stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        lines = [process.stderr.readline() for _ in range(2)]
+        process.terminate()
+        process.stderr.read()
+    assert "level=error" in lines[0]
+    assert "Discovery failed" in lines[0]
+    assert "Exports discovered" in lines[1]
