@@ -1,0 +1,122 @@
+"""The packages: built on Debian, read by dpkg and rpm, installed on another one, and removed."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from exporter import __version__
+from tests.support.deploy_tools import (
+    DEPLOY,
+    ROOT,
+    check,
+    require_base,
+    require_tool,
+    run,
+    run_tool,
+)
+
+PACKAGES = DEPLOY / "packages"
+NAME = "cavatica-export-exporter"
+
+pytestmark = [pytest.mark.deploy, pytest.mark.slow]
+
+
+class Root:
+    """A root file system of its own."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.mkdir()
+        check(run(["tar", "--extract", "--file", require_base(), "--directory", path]))
+        shutil.copy("/etc/resolv.conf", path / "etc/resolv.conf")
+
+    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
+        """Run a command inside, whatever its exit code."""
+        return run(["chroot", self.path, *command])
+
+
+@pytest.fixture(scope="module")
+def packages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Build both packages on the Debian of the base; return the directory with them."""
+    nfpm = require_tool("nfpm")
+    root = Root(tmp_path_factory.mktemp("builder") / "root")
+    shutil.copy(nfpm, root.path / "usr/local/bin")
+    listed = run(["git", "ls-files", "--cached", "--others", "--exclude-standard", ":!tests"])
+    for name in check(listed).split("\n"):
+        if (source := ROOT / name).is_file():
+            (root.path / "src" / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source, root.path / "src" / name)
+    check(root.run("/src/deploy/packages/build", "/packages", "deb", "rpm"))
+    yield root.path / "packages"
+    shutil.rmtree(root.path)
+
+
+def package(packages: Path, ending: str) -> Path:
+    """Return the package of a kind."""
+    [found] = packages.glob(f"*.{ending}")
+    return found
+
+
+def test_the_deb_is_installed_runs_and_is_removed(packages: Path, tmp_path: Path) -> None:
+    """On a Debian that has nothing of the build, and it leaves nothing behind."""
+    root = Root(tmp_path / "root")
+    before = files(root.path)
+    shutil.copy(package(packages, "deb"), root.path / "package.deb")
+    check(root.run("dpkg", "--install", "/package.deb"))
+    assert check(root.run("cavatica-exporter", "--version")).startswith(
+        f"cavatica-exporter {__version__} "
+    )
+    assert "\ncavatica_up 1.0\n" in check(root.run("cavatica-exporter", "--demo", "--once"))
+    for name in ("cavatica-exporter.service", "cavatica-discover.service"):
+        unit = (root.path / "usr/lib/systemd/system" / name).read_text()
+        assert unit == (DEPLOY / "systemd" / name).read_text()
+    rules = root.path / f"opt/{NAME}/share/{NAME}/alerts/cavatica-exports.rules.yml"
+    assert rules.read_bytes() == (ROOT / "alerts/cavatica-exports.rules.yml").read_bytes()
+    assert (root.path / "etc/cavatica-exporter").stat().st_mode & 0o777 == 0o700
+    passwd = (root.path / "etc/passwd").read_text()
+    assert "cavatica" not in passwd
+    check(root.run("dpkg", "--purge", NAME))
+    left = files(root.path) - before - {"package.deb"}
+    assert {name for name in left if "cavatica" in name} == set()
+
+
+def files(root: Path) -> set[str]:
+    """Return the names of all files and directories below a root."""
+    return {
+        os.path.relpath(os.path.join(folder, name), root)  # noqa: PTH118 # many, so plain text
+        for folder, folders, names in os.walk(root)
+        for name in (*folders, *names)
+    }
+
+
+def test_the_deb_asks_for_the_python_it_was_built_with(packages: Path) -> None:
+    """An environment of one version of Python does not work with another."""
+    depends = check(run(["dpkg-deb", "--field", package(packages, "deb"), "Depends"]))
+    assert depends == "python3 (>= 3.13), python3 (<< 3.14), ca-certificates\n"
+
+
+def test_rpm_reads_the_rpm(packages: Path) -> None:
+    """It has the same files, and asks for the same Python in rpm's words."""
+    if not shutil.which("rpm"):
+        pytest.skip("not here: rpm (apt-get install rpm)")
+    rpm = package(packages, "rpm")
+    query = ["rpm", "--query", "--package", "--nosignature"]
+    requires = check(run([*query, "--requires", rpm])).split("\n")
+    assert {"ca-certificates", "python(abi) = 3.13"} <= set(requires)
+    listed = set(check(run([*query, "--list", rpm])).split())
+    deb = check(run(["dpkg-deb", "--contents", package(packages, "deb")])).splitlines()
+    packed = {line.split(" -> ")[0].split()[-1][1:] for line in deb}
+    assert {name for name in packed if not name.endswith("/")} <= listed
+
+
+def test_a_wrong_key_is_found_out(tmp_path: Path) -> None:
+    """A misspelt key is refused before anything is packed."""
+    text = (PACKAGES / "nfpm.yaml").read_text().replace("depends:", "depend:")
+    (tmp_path / "nfpm.yaml").write_text(text)
+    done = run_tool("nfpm", "package", "--config", tmp_path / "nfpm.yaml", "--packager", "deb")
+    assert done.returncode != 0
+    assert "depend not found" in done.stdout + done.stderr
