@@ -11,6 +11,7 @@ help:
 	@echo 'make check        lint and the unit tests: what to run while working'
 	@echo 'make lint         ruff and mypy'
 	@echo 'make servers      Prometheus and Alertmanager for the tests, which make test gets by itself'
+	@echo 'make browser      what the tests of the status page need (Node; Chromium is the system'"'"'s)'
 	@echo 'make soak         ten minutes of faults, file edits and scrapers (MINUTES=10 SEED=1; Linux)'
 	@echo 'make fuzz         many more examples of every property: anything at every door'
 	@echo 'make bench        how fast it is with up to 100,000 exports, beside a naive exporter (Linux)'
@@ -71,6 +72,11 @@ fmt: .venv/ready
 servers:
 	@scripts/get-servers .servers
 
+# What the tests of the status page need beside Chromium and Node.
+.PHONY: browser
+browser:
+	npm ci --prefix tests/browser --no-progress
+
 .PHONY: constraints
 constraints:
 	scripts/renew-constraints python3.10 constraints.txt
@@ -86,4 +92,4 @@ constraints:
 
 .PHONY: clean
 clean:
-	rm -rf .venv .servers .deploy-tools .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .servers tests/browser/node_modules .deploy-tools .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache

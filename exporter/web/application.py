@@ -35,6 +35,8 @@ _PAGE_HEADERS = (
     ("Cache-Control", "no-store"),
     ("Vary", "Accept"),
 )
+# By a header, for checkers of accessibility refuse the element.
+_REFRESH = ("Refresh", "60")
 
 
 class Application:
@@ -110,7 +112,12 @@ class Application:
         else:
             body, content_type = self._page.html(status, self._clock.time()), _HTML
         return _answer(
-            start_response, HTTPStatus.OK, body, *_PAGE_HEADERS, content_type=content_type
+            start_response,
+            HTTPStatus.OK,
+            body,
+            _REFRESH,
+            *_PAGE_HEADERS,
+            content_type=content_type,
         )
 
     def _runbooks(self, _: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:

@@ -222,6 +222,7 @@ def test_a_page_may_load_nothing_but_its_own_style_sheet() -> None:
     assert b"<script" not in answer.body
     assert b" style=" not in answer.body
     assert answer.headers["Cache-Control"] == "no-store"
+    assert answer.headers["Refresh"] == "60"
 
 
 def test_before_the_first_scrape_the_page_says_so() -> None:
