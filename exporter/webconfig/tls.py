@@ -1,5 +1,6 @@
 """`tls_server_config`: what it asks for, checked."""
 
+import logging
 import ssl
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -26,6 +27,8 @@ TLS_KEYS: Final = (
     "curve_preferences",
 )
 
+
+_log = logging.getLogger(__name__)
 
 _CLIENT_AUTH_TYPES: Final[Mapping[str, ClientAuth]] = {
     "NoClientCert": ClientAuth.NONE,
@@ -137,12 +140,15 @@ def _check_http2(section: Section, ciphers: list[str]) -> None:
 def _curves(section: Section) -> tuple[tuple[str, int], ...]:
     """Return the listed curves that Python's TLS has."""
     chosen = section.choices("curve_preferences", _CURVES)
-    curves = tuple(_CURVES[name] for name in chosen if _is_available(_CURVES[name][0]))
-    if chosen and not curves:
+    available = [name for name in chosen if _is_available(_CURVES[name][0])]
+    if chosen and not available:
         raise section.error(
             "curve_preferences", "has no curve that Python's TLS can choose here: add CurveP256"
         )
-    return curves
+    for name in chosen:
+        if name not in available:
+            _log.warning("Curve left out: Python's TLS cannot choose it", extra={"curve": name})
+    return tuple(_CURVES[name] for name in available)
 
 
 def _is_available(curve: str) -> bool:
@@ -222,6 +228,6 @@ def _pem(section: Section, inline: str, read: Callable[[str], bytes]) -> tuple[s
         raise section.error(in_file, "is missing")
     try:
         return in_file, read(name)
-    except (OSError, ValueError) as error:  # ValueError: there is a NUL in the name
-        reason = error.strerror if isinstance(error, OSError) else error
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "the name contains a NUL"
         raise section.error(in_file, f"cannot be read: {printable(name)}: {reason}") from None

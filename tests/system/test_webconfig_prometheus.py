@@ -74,7 +74,7 @@ BAD = {
 
 
 def app(_environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
-    """Give one sample."""
+    """Answer with one sample."""
     start_response("200 OK", [("Content-Type", "text/plain; version=0.0.4")])
     return [b"sample 42\n"]
 
@@ -91,7 +91,7 @@ def write_certificates(directory: Path) -> None:
 
 @pytest.fixture(scope="module")
 def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
-    """Give one that has scraped a server for each of the cases at least once."""
+    """Return a Prometheus that has scraped a server for each case at least once."""
     directory = tmp_path_factory.mktemp("web")
     write_certificates(directory)
     jobs = "scrape_configs:"

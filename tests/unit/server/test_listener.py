@@ -1,4 +1,4 @@
-"""The HTTP server, over real sockets: whoever misbehaves, everybody else is answered."""
+"""The HTTP server, over real sockets: clients that misbehave do not disturb others."""
 
 import contextlib
 import http.client
@@ -61,7 +61,7 @@ class Held:
 
 @pytest.fixture
 def serve() -> Iterator[Serve]:
-    """Give a function that starts servers; they are closed at the end."""
+    """Return a function that starts servers; they are closed at the end."""
     with ExitStack() as stack:
 
         def start(
@@ -79,13 +79,13 @@ def serve() -> Iterator[Serve]:
 
 @pytest.fixture(scope="module")
 def authority() -> trustme.CA:
-    """A certificate authority of this run."""
+    """Return a certificate authority."""
     return trustme.CA()
 
 
 @pytest.fixture(scope="module")
 def tls(authority: trustme.CA) -> ssl.SSLContext:
-    """The server's side."""
+    """Return the context of the server."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("localhost", "127.0.0.1").configure_cert(context)
     return context
@@ -93,19 +93,19 @@ def tls(authority: trustme.CA) -> ssl.SSLContext:
 
 @pytest.fixture(scope="module")
 def trusting(authority: trustme.CA) -> ssl.SSLContext:
-    """The client's side."""
+    """Return the context of a client that trusts the server."""
     context = ssl.create_default_context()
     authority.configure_trust(context)
     return context
 
 
 def connect(server: Server) -> socket.socket:
-    """A plain connection."""
+    """Return a plain connection."""
     return socket.create_connection(("127.0.0.1", server.server_port), timeout=5)
 
 
 def read_all(client: socket.socket) -> bytes:
-    """Everything until the server closes."""
+    """Return everything that the server sends until it closes."""
     received = b""
     while data := client.recv(65536):
         received += data
@@ -113,14 +113,14 @@ def read_all(client: socket.socket) -> bytes:
 
 
 def ask(server: Server, data: bytes = GET) -> bytes:
-    """The answer to some bytes."""
+    """Return the answer to some bytes."""
     with connect(server) as client:
         client.sendall(data)
         return read_all(client)
 
 
 def ask_tls(server: Server, context: ssl.SSLContext, data: bytes = GET) -> bytes:
-    """The answer to some bytes over TLS."""
+    """Return the answer to some bytes over TLS."""
     with context.wrap_socket(
         connect(server), server_hostname="localhost", suppress_ragged_eofs=False
     ) as client:
@@ -129,18 +129,18 @@ def ask_tls(server: Server, context: ssl.SSLContext, data: bytes = GET) -> bytes
 
 
 def status(answer: bytes) -> bytes:
-    """The status line without the version."""
+    """Return the status line without the version."""
     return answer.partition(b"\r\n")[0].removeprefix(b"HTTP/1.1 ")
 
 
 def body(answer: bytes) -> bytes:
-    """What follows the head."""
+    """Return what follows the head."""
     return answer.partition(b"\r\n\r\n")[2]
 
 
 @contextlib.contextmanager
 def idle(server: Server, count: int, data: bytes = b"") -> Iterator[list[socket.socket]]:
-    """Connections that send a little and then nothing."""
+    """Open connections that send a little and then nothing."""
     with ExitStack() as stack:
         clients = [stack.enter_context(connect(server)) for _ in range(count)]
         for client in clients:
@@ -175,8 +175,8 @@ def test_a_listen_address_is_host_and_port(text: str, address: tuple[str, int]) 
         *("::1:9", "[::1]", "[localhost]:1", "[]:1", "a b:1", "a..b:1", f"{'a' * 64}:1"),
     ],
 )
-def test_anything_else_is_no_listen_address(text: str) -> None:
-    """The error shows what was given and what is needed."""
+def test_anything_else_is_not_a_listen_address(text: str) -> None:
+    """The error shows the text and the valid forms."""
     with pytest.raises(ValueError, match="not a valid listen address: ") as error:
         parse_listen_address(text)
     assert str(error.value).startswith(f"not a valid listen address: {text!r} (use HOST:PORT")
@@ -222,14 +222,14 @@ def test_a_name_s_ipv4_address_comes_first(serve: Serve, monkeypatch: pytest.Mon
 
 
 def test_a_port_in_use_is_an_error_that_names_it(serve: Serve) -> None:
-    """Two exporters on one port: the second says so."""
+    """The second exporter on one port names the port."""
     port = serve().server_port
     with pytest.raises(OSError, match=f"cannot listen on 127.0.0.1:{port}: Address already in use"):
         Server(app, ("127.0.0.1", port))
 
 
 def test_an_unknown_host_is_an_error_that_names_it() -> None:
-    """What is no address of this machine cannot be listened on."""
+    """An address of another machine cannot be listened on."""
     with pytest.raises(OSError, match=r"cannot listen on \[fe80::1%nowhere\]:0: .+"):
         Server(app, ("fe80::1%nowhere", 0))
 
@@ -252,14 +252,14 @@ def test_an_answer_is_whole(serve: Serve) -> None:
 
 
 def test_nothing_tells_the_version_of_the_server(serve: Serve) -> None:
-    """There is no word of Python, and none of the standard library's server."""
+    """Answers name neither Python nor the standard library's server."""
     for answer in (ask(serve()), ask(serve(), b"a b\n")):
         assert b"Server: WSGI" not in answer
         assert b"python" not in answer.lower()
 
 
 def test_head_has_no_body(serve: Serve) -> None:
-    """HEAD gives the same head as GET, with the length, and nothing behind it."""
+    """HEAD has the same head as GET, with the length, and no body."""
     head, _, content = ask(serve(), b"HEAD / HTTP/1.1\r\n\r\n").partition(b"\r\n\r\n")
     assert b"Content-Length: 14" in head
     assert content == b""
@@ -391,12 +391,12 @@ def test_an_unexpected_error_is_a_500_that_tells_nothing(
 
 
 def test_an_application_that_starts_no_response_is_a_500(serve: Serve) -> None:
-    """A mistake of the application's is told as such."""
+    """A mistake of the application is an error of the server."""
     assert status(ask(serve(lambda _environ, _start: []))) == b"500 Internal Server Error"
 
 
 def test_an_error_in_the_middle_cuts_the_answer_short(serve: Serve) -> None:
-    """What was promised and does not come is seen by the client, as the length is missing."""
+    """The client notices, because the length is not reached."""
 
     def fail(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         del environ
@@ -558,7 +558,7 @@ def test_an_error_does_not_repeat_the_request(serve: Serve) -> None:
 def test_no_bytes_are_a_500_or_a_traceback(
     serve: Serve, capfd: pytest.CaptureFixture[str], data: bytes
 ) -> None:
-    """Whatever a client sends, it is an answer, an error of the client's, or silence."""
+    """Any bytes lead to an answer, an error of the client, or silence."""
     server = serve()
     with connect(server) as client:
         client.sendall(data)
@@ -587,7 +587,7 @@ def test_a_slow_client_is_cut_off_whatever_it_drips(serve: Serve) -> None:
 
 @pytest.mark.parametrize("data", [b"", b"\r\n\r\n"])
 def test_a_silent_client_is_left_without_a_word(serve: Serve, data: bytes) -> None:
-    """Who never began a request gets no answer to it."""
+    """A client that sent no request gets no answer."""
     server = serve(head_seconds=0.1)
     assert ask(server, data) == b""
 
@@ -647,7 +647,7 @@ def test_a_reader_that_stops_is_cut_off(serve: Serve, seconds: float) -> None:
 
 
 def test_a_client_that_stays_after_its_answer_is_left_alone(serve: Serve) -> None:
-    """Who has the answer and does not hang up costs a thread for a moment only."""
+    """A client that has its answer and does not hang up costs a thread for a moment only."""
     server = serve()
     threads = threading.active_count()
     with connect(server) as client:
@@ -712,7 +712,7 @@ def test_the_context_is_asked_for_each_connection(
 
 
 def test_plain_http_to_a_tls_port_is_told(serve: Serve, tls: ssl.SSLContext) -> None:
-    """Who forgot the `s` reads so."""
+    """A client that forgot the `s` of `https` is told so."""
     answer = ask(serve(tls=lambda: tls))
     assert answer.startswith(b"HTTP/1.0 400 Bad Request\r\n\r\n")
     assert body(answer) == b"Client sent an HTTP request to an HTTPS server.\n"
@@ -726,7 +726,7 @@ def test_garbage_in_the_handshake_is_dropped(
     caplog: pytest.LogCaptureFixture,
     data: bytes,
 ) -> None:
-    """What begins like TLS and is none ends the connection, without a word in the log."""
+    """Bytes that only begin like TLS end the connection, without a word in the log."""
     caplog.set_level(logging.INFO)
     server = serve(tls=lambda: tls)
     assert b"HTTP" not in ask(server, data)
@@ -757,7 +757,7 @@ def test_a_slow_handshake_is_cut_off(serve: Serve, tls: ssl.SSLContext) -> None:
 def test_an_error_of_the_tls_settings_is_logged(
     serve: Serve, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A mistake of ours ends the connection and is in the log."""
+    """An unexpected error ends the connection and is in the log."""
 
     def fail() -> ssl.SSLContext:
         raise RuntimeError("detail")
@@ -953,12 +953,12 @@ def test_running_out_of_threads_passes(serve: Serve, caplog: pytest.LogCaptureFi
 
 
 def count_files() -> int:
-    """How many files this process has open."""
+    """Return how many files this process has open."""
     return len(list(FILES.iterdir()))
 
 
 def ask_or_reset(server: Server) -> bytes:
-    """The answer, or nothing where the connection is torn."""
+    """Return the answer; nothing if the connection is torn."""
     with contextlib.suppress(ConnectionError):
         return ask(server)
     return b""
@@ -985,7 +985,7 @@ def test_closing_waits_for_answers_under_way(serve: Serve) -> None:
 
 
 def test_closing_waits_no_longer_than_the_grace(serve: Serve) -> None:
-    """An answer that does not come in time is given up."""
+    """An answer that is not ready in time is abandoned."""
     held = Held()
     server = serve(held)
     with connect(server) as client:
@@ -1007,7 +1007,7 @@ def test_a_closed_server_takes_no_more_connections(serve: Serve) -> None:
 
 
 def test_a_server_that_was_never_started_can_be_closed() -> None:
-    """What listens must be able to stop, whatever happened in between."""
+    """A server can be closed at any time."""
     Server(app, LOOPBACK).close()
 
 

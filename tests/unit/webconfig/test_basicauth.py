@@ -28,13 +28,13 @@ OK: Answer = ("200 OK", {}, b"sample\n")
 
 
 def behind(_environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
-    """Answer those who were let through."""
+    """Answer the requests that pass."""
     start_response("200 OK", [])
     return [b"sample\n"]
 
 
 def basic(user: bytes, password: bytes) -> str:
-    """The header for a user and a password."""
+    """Return the header for a user and a password."""
     return "Basic " + base64.b64encode(user + b":" + password).decode()
 
 
@@ -68,12 +68,12 @@ def seconds(application: "WSGIApplication", authorization: str) -> float:
 
 
 def hashed(password: bytes, cost: int = 4) -> bytes:
-    """A hash as bcrypt makes it."""
+    """Return a hash as bcrypt makes it."""
     return bcrypt.hashpw(password, bcrypt.gensalt(cost))
 
 
 def test_a_user_passes() -> None:
-    """The right password for a hash made by `htpasswd -B` opens the door."""
+    """The right password for a hash of `htpasswd -B` is accepted."""
     assert ask(BasicAuth(behind, lambda: ALICE), basic(b"alice", b"correct-horse")) == OK
 
 
@@ -106,7 +106,7 @@ def test_the_scheme_is_written_in_any_case() -> None:
     ],
 )
 def test_nobody_else_passes(authorization: str | None) -> None:
-    """Whatever else is sent is asked for a password, and told no more."""
+    """Any other request is asked for a password, and told no more."""
     status, headers, body = ask(BasicAuth(behind, lambda: ALICE), authorization)
     assert (status, body) == ("401 Unauthorized", b"Unauthorized\n")
     assert headers["WWW-Authenticate"] == 'Basic realm="cavatica-exporter", charset="UTF-8"'
@@ -187,7 +187,7 @@ def test_so_many_passwords_are_remembered_and_no_more() -> None:
 
 @pytest.mark.parametrize("user", [b"alice", b"bob", b"carol", b"eve"])
 def test_a_wrong_password_takes_as_long_for_every_user(user: bytes) -> None:
-    """The time of an answer does not tell who is a user, whatever each hash costs."""
+    """The time of an answer does not reveal users, whatever each hash costs."""
     users = {b"alice": hashed(b"a", 9), b"bob": hashed(b"b", 4), b"carol": hashed(b"c", 7)}
     application = BasicAuth(behind, lambda: users)
     dearest = min(seconds(application, basic(b"alice", b"wrong")) for _ in range(4))
@@ -224,7 +224,7 @@ def test_a_user_s_name_may_be_empty() -> None:
 
 
 class HeldUsers(UserDict[bytes, bytes]):
-    """Users whose hashes are given out when the test says so: so long does a check take."""
+    """Users whose hashes are returned when the test allows it: a check takes as long."""
 
     def __init__(self, users: Mapping[bytes, bytes]) -> None:
         super().__init__(users)
@@ -232,7 +232,7 @@ class HeldUsers(UserDict[bytes, bytes]):
         self.go = threading.Event()
 
     def values(self) -> ValuesView[bytes]:
-        """Give the hashes, which are asked for during the check of an unknown user."""
+        """Return the hashes, which the check of an unknown user asks for."""
         self.checking.wait(5)
         self.go.wait(5)
         return super().values()

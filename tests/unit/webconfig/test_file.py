@@ -1,4 +1,4 @@
-"""The web configuration file: what it may say, and what happens when it changes."""
+"""The web configuration file: what is valid, and what happens when it changes."""
 
 import contextlib
 import logging
@@ -36,7 +36,7 @@ USERS = f"basic_auth_users: {{alice: {ALICE}}}\n"
 
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make the files that the examples name."""
+    """Return a directory with the files that the examples name."""
     directory = tmp_path_factory.mktemp("certificates")
     authority = trustme.CA()
     server = authority.issue_cert("localhost")
@@ -54,7 +54,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def directory(certificates: Path, tmp_path: Path) -> Path:
-    """Give a directory with those files that a test may change."""
+    """Return a copy of it that a test may change."""
     shutil.copytree(certificates, tmp_path, dirs_exist_ok=True)
     return tmp_path
 
@@ -67,7 +67,7 @@ def write(directory: Path, text: str) -> Path:
 
 
 def context_of(file: WebConfigFile) -> ssl.SSLContext:
-    """The context of a file that asks for TLS."""
+    """Return the context of a file that asks for TLS."""
     context = file.ssl_context()
     assert context
     return context
@@ -82,11 +82,11 @@ def errors_in(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [vars(record)["err"] for record in records]
 
 
-# What it may say
+# What is valid
 
 
 def test_an_example_like_that_of_exporter_toolkit(directory: Path) -> None:
-    """Certificate, key and users are what most files hold."""
+    """Most files have a certificate, a key and users."""
     file = WebConfigFile(Path(shutil.copy(DATA / "example.yml", directory)))
     assert context_of(file).minimum_version == ssl.TLSVersion.TLSv1_2
     assert context_of(file).verify_mode == ssl.CERT_NONE
@@ -94,7 +94,7 @@ def test_an_example_like_that_of_exporter_toolkit(directory: Path) -> None:
 
 
 def test_everything_that_is_supported_at_once(directory: Path) -> None:
-    """All keys are taken, in one file."""
+    """One file may have all keys."""
     file = WebConfigFile(Path(shutil.copy(DATA / "full.yml", directory)))
     context = context_of(file)
     assert context.verify_mode == ssl.CERT_REQUIRED
@@ -178,7 +178,7 @@ def test_absolute_paths_are_taken_as_they_are(directory: Path, tmp_path: Path) -
     assert context_of(WebConfigFile(write(tmp_path / "elsewhere", text)))
 
 
-# What it may not say
+# What is not valid
 
 INVALID = {
     "alias": "3: aliases are not supported: write the value out",
@@ -196,7 +196,7 @@ INVALID = {
         "3: cert_file in tls_server_config cannot be read: nowhere.crt: No such file or directory"
     ),
     "cert-nul": (
-        "2: cert_file in tls_server_config cannot be read: server\\x00.crt: embedded null byte"
+        "2: cert_file in tls_server_config cannot be read: server\\x00.crt: the name contains a NUL"
     ),
     "cert-null": "3: cert_file in tls_server_config is missing",
     "cipher": (
@@ -347,8 +347,8 @@ def test_a_named_pipe_is_refused_at_once(directory: Path) -> None:
             WebConfigFile(write(directory, text.replace(name, "pipe")))
 
 
-def test_a_pipe_in_the_place_of_the_file_leaves_what_was_in_force(directory: Path) -> None:
-    """Who asks for the password is answered as before."""
+def test_a_pipe_in_the_place_of_the_file_changes_nothing(directory: Path) -> None:
+    """Requests are answered as before."""
     path = write(directory, USERS)
     file = WebConfigFile(path)
     path.unlink()
@@ -404,24 +404,24 @@ def test_whatever_changed_is_read_again(
 
 
 def test_users_change_without_a_restart(directory: Path) -> None:
-    """Who was added may come in with the next request, who was removed may not."""
+    """A user that was added may send the next request, one that was removed may not."""
     file = WebConfigFile(write(directory, USERS))
     write(directory, USERS.replace("alice", "bob"))
     assert set(file.users()) == {b"bob"}
 
 
 def test_protection_can_be_added_without_a_restart(directory: Path) -> None:
-    """TLS and passwords hold from the moment the file asks for them."""
+    """TLS and passwords are in effect as soon as the file asks for them."""
     file = WebConfigFile(write(directory, ""))
     write(directory, TLS + USERS)
     assert file.ssl_context()
     assert file.users()
 
 
-def test_a_broken_change_leaves_what_was_in_force(
+def test_a_change_that_is_not_valid_has_no_effect(
     directory: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The last good state stays; the error is logged once, however often it is looked at."""
+    """The last good state stays; the error is logged once, however many requests come."""
     path = write(directory, TLS + USERS)
     file = WebConfigFile(path)
     before = file.ssl_context()
@@ -436,7 +436,7 @@ def test_a_broken_change_leaves_what_was_in_force(
     assert file.ssl_context() is not before
 
 
-def test_a_file_that_vanishes_leaves_what_was_in_force(
+def test_a_file_that_vanishes_has_no_effect(
     directory: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A file that is replaced by removing it first is gone for a moment, and comes back."""
@@ -522,7 +522,7 @@ def test_as_much_protection_needs_no_signal(
 
 
 def test_a_forced_reload_reads_what_did_not_change(directory: Path) -> None:
-    """SIGHUP reads everything, whatever the file system tells of it."""
+    """SIGHUP reads everything, whether it seems changed or not."""
     file = WebConfigFile(write(directory, TLS))
     before = file.ssl_context()
     file.reload(force=True)
@@ -675,6 +675,10 @@ def test_a_system_has_authorities_in_a_file_or_a_directory(
         (
             TLS.replace("}", f", {VERIFIED}}}"),
             "Clients with a certificate of any of the system's authorities may connect",
+        ),
+        (
+            TLS.replace("}", ", curve_preferences: [X25519MLKEM768, CurveP256]}"),
+            "Curve left out: Python's TLS cannot choose it",
         ),
         ("rate_limit: {interval: 1s}", "Every request is refused: rate_limit has no burst"),
     ],

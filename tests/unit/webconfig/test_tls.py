@@ -23,20 +23,20 @@ IF_GIVEN = "client_auth_type: VerifyClientCertIfGiven, client_ca_file: ca.crt"
 
 
 def app(_environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
-    """Answer everybody who gets so far."""
+    """Answer every request that gets so far."""
     start_response("200 OK", [])
     return [b"sample"]
 
 
 @pytest.fixture(scope="module")
 def authority() -> trustme.CA:
-    """Give the authority of the server and of those who may scrape."""
+    """Return the authority of the server and of its clients."""
     return trustme.CA()
 
 
 @pytest.fixture(scope="module")
 def stranger() -> trustme.CA:
-    """Give an authority that nobody here knows."""
+    """Return an authority that the server does not know."""
     return trustme.CA()
 
 
@@ -49,7 +49,7 @@ def write_certificate(directory: Path, certificate: trustme.LeafCert) -> None:
 
 @pytest.fixture
 def serve(authority: trustme.CA, tmp_path: Path) -> Iterator[Serve]:
-    """Give a function that serves with some more settings; `ca.crt` is the authority's."""
+    """Return a function that serves with additional settings; `ca.crt` is the authority's."""
     write_certificate(tmp_path, authority.issue_cert("localhost"))
     authority.cert_pem.write_to_path(str(tmp_path / "ca.crt"))
     with ExitStack() as stack:
@@ -70,14 +70,14 @@ def serve(authority: trustme.CA, tmp_path: Path) -> Iterator[Serve]:
 
 @pytest.fixture
 def client(authority: trustme.CA) -> ssl.SSLContext:
-    """Give a client that trusts the server."""
+    """Return a client that trusts the server."""
     context = ssl.create_default_context()
     authority.configure_trust(context)
     return context
 
 
 def ask(server: Server, client: ssl.SSLContext) -> tuple[bytes, int]:
-    """The body of the answer, and the serial number of the server's certificate."""
+    """Return the body of the answer and the serial number of the server's certificate."""
     plain = socket.create_connection(("127.0.0.1", server.server_port), timeout=5)
     with client.wrap_socket(plain, server_hostname="localhost") as connection:
         connection.sendall(b"GET / HTTP/1.1\r\n\r\n")
@@ -90,47 +90,47 @@ def ask(server: Server, client: ssl.SSLContext) -> tuple[bytes, int]:
 
 
 def test_a_server_with_a_certificate(serve: Serve, client: ssl.SSLContext) -> None:
-    """Whoever trusts the certificate may ask."""
+    """A client that trusts the certificate is answered."""
     assert ask(serve(""), client)[0] == b"sample"
 
 
 @pytest.mark.parametrize("settings", [REQUIRED, IF_GIVEN])
-def test_a_known_client_comes_in(
+def test_a_known_client_is_accepted(
     serve: Serve, client: ssl.SSLContext, authority: trustme.CA, settings: str
 ) -> None:
-    """A certificate of the configured authority opens the door."""
+    """A certificate of the configured authority is accepted."""
     authority.issue_cert("prometheus").configure_cert(client)
     assert ask(serve(settings), client)[0] == b"sample"
 
 
 @pytest.mark.parametrize("settings", [REQUIRED, IF_GIVEN])
-def test_a_strange_client_stays_out(
+def test_an_unknown_client_is_refused(
     serve: Serve, client: ssl.SSLContext, stranger: trustme.CA, settings: str
 ) -> None:
-    """A certificate of another authority does not, and the client is told why."""
+    """A certificate of another authority is refused, and the client is told why."""
     stranger.issue_cert("prometheus").configure_cert(client)
     with pytest.raises(ssl.SSLError, match="ALERT_UNKNOWN_CA"):
         ask(serve(settings), client)
 
 
-def test_a_client_without_certificate_stays_out(serve: Serve, client: ssl.SSLContext) -> None:
-    """Where a certificate is required, none is not enough, and the client is told why."""
+def test_a_client_without_certificate_is_refused(serve: Serve, client: ssl.SSLContext) -> None:
+    """If a certificate is required, the client is told so."""
     with pytest.raises(ssl.SSLError, match="CERTIFICATE_REQUIRED"):
         ask(serve(REQUIRED), client)
 
 
 @pytest.mark.parametrize("settings", [IF_GIVEN, "client_auth_type: RequestClientCert"])
-def test_a_client_without_certificate_comes_in(
+def test_a_client_without_certificate_is_accepted(
     serve: Serve, client: ssl.SSLContext, settings: str
 ) -> None:
-    """Where none is required, none is fine."""
+    """If no certificate is required, none is needed."""
     assert ask(serve(settings), client)[0] == b"sample"
 
 
 def test_an_intermediate_authority_can_be_the_trusted_one(
     serve: Serve, client: ssl.SSLContext, authority: trustme.CA, tmp_path: Path
 ) -> None:
-    """As with Go, what stands in `client_ca_file` is trusted, whoever signed it."""
+    """As with Go, every certificate in `client_ca_file` is trusted, intermediate ones included."""
     between = authority.create_child_ca()
     between.cert_pem.write_to_path(str(tmp_path / "between.crt"))
     settings = REQUIRED.replace("ca.crt", "between.crt")
@@ -157,14 +157,14 @@ def test_versions_outside_the_range_are_refused(
     minimum: ssl.TLSVersion,
     maximum: ssl.TLSVersion,
 ) -> None:
-    """A client that speaks no common version is told so."""
+    """A client without a common version is told so."""
     client.minimum_version, client.maximum_version = minimum, maximum
     with pytest.raises(ssl.SSLError, match="ALERT_PROTOCOL_VERSION"):
         ask(serve(settings), client)
 
 
 def test_a_suite_that_is_not_listed_is_refused(serve: Serve, client: ssl.SSLContext) -> None:
-    """Of TLS 1.2 only the listed suites are spoken."""
+    """Only the listed suites of TLS 1.2 are accepted."""
     client.maximum_version = ssl.TLSVersion.TLSv1_2
     client.set_ciphers("ECDHE-ECDSA-AES256-GCM-SHA384")
     with pytest.raises(ssl.SSLError, match="HANDSHAKE_FAILURE"):
@@ -193,7 +193,7 @@ def test_a_renewed_authority_holds_from_the_next_connection(
     stranger: trustme.CA,
     tmp_path: Path,
 ) -> None:
-    """Clients of an authority that was replaced stay out."""
+    """Clients of an authority that was replaced are refused."""
     server = serve(REQUIRED)
     authority.issue_cert("prometheus").configure_cert(client)
     assert ask(server, client)[0] == b"sample"
