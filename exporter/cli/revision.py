@@ -2,15 +2,21 @@
 
 import importlib.metadata
 import json
+from pathlib import Path
+
+# Written into archives by the build hook (hatch_build.py).
+_FILE = Path(__file__).parents[1] / "_revision"
 
 
 def find_revision() -> str:
-    """Return the commit that pip recorded (PEP 610), or an empty text."""
+    """Return the commit that pip recorded (PEP 610) or that the build wrote, else an empty text."""
     try:
         text = importlib.metadata.distribution("cavatica-export-exporter").read_text(
             "direct_url.json"
         )
     except importlib.metadata.PackageNotFoundError:
-        return ""
+        text = None
     revision = json.loads(text or "{}").get("vcs_info", {}).get("commit_id", "")
+    if not revision and _FILE.exists():
+        return _FILE.read_text(encoding="utf-8").strip()
     return str(revision)

@@ -129,6 +129,22 @@ def test_the_wheel_works_in_an_empty_environment(archives: Archives, tmp_path: P
     assert done.stdout.endswith(" works\n")
 
 
+def test_the_archives_name_their_commit(tmp_path: Path) -> None:
+    """From a checkout it is git's; a wheel takes over that of the source archive."""
+    if not in_a_checkout():
+        pytest.skip("not a git checkout")
+    git("clone", "--quiet", "--shared", str(ROOT), str(tmp_path / "clone"))
+    (tmp_path / "clone" / "hatch_build.py").write_bytes((ROOT / "hatch_build.py").read_bytes())
+    (tmp_path / "clone" / "pyproject.toml").write_bytes((ROOT / "pyproject.toml").read_bytes())
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", "dist"]
+    subprocess.run(command, cwd=tmp_path / "clone", capture_output=True, check=True)
+    [wheel] = (tmp_path / "clone" / "dist").glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        assert (
+            archive.read("exporter/_revision").decode().strip() == git("rev-parse", "HEAD").strip()
+        )
+
+
 def test_a_wheel_without_alerts_is_found_out(archives: Archives, tmp_path: Path) -> None:
     """The script that guards releases can fail."""
     broken = tmp_path / archives.wheel.name

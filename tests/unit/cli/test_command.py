@@ -22,6 +22,7 @@ import requests
 import trustme
 
 from exporter import __version__
+from exporter.cli import revision
 from exporter.simulator import Fault, Request, Simulator, serve
 from tests.support.exporter_process import (
     LOOPBACK,
@@ -121,7 +122,7 @@ def test_the_version_has_the_revision_and_python(capsys: pytest.CaptureFixture[s
 
 
 @pytest.mark.parametrize(
-    ("direct_url", "revision"),
+    ("direct_url", "commit"),
     [
         ('{"url": "x", "vcs_info": {"vcs": "git", "commit_id": "0123abc"}}', "0123abc"),
         ('{"url": "file:///x", "dir_info": {"editable": true}}', "unknown"),
@@ -130,7 +131,7 @@ def test_the_version_has_the_revision_and_python(capsys: pytest.CaptureFixture[s
 )
 def test_the_revision_is_what_pip_noted(
     direct_url: str | None,
-    revision: str,
+    commit: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -143,7 +144,18 @@ def test_the_revision_is_what_pip_noted(
         (info / "direct_url.json").write_text(direct_url, encoding="utf-8")
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
     assert run("--version") == 0
-    assert f"(revision: {revision}, " in capsys.readouterr().out
+    assert f"(revision: {commit}, " in capsys.readouterr().out
+
+
+def test_the_revision_is_what_the_build_wrote(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A wheel from an index has no record of pip's."""
+    file = tmp_path / "_revision"
+    file.write_text("0123abc\n", encoding="utf-8")
+    monkeypatch.setattr(revision, "_FILE", file)
+    assert run("--version") == 0
+    assert "(revision: 0123abc, " in capsys.readouterr().out
 
 
 def test_a_package_that_is_not_installed_has_no_revision(
