@@ -3,11 +3,12 @@
 import ipaddress
 import os
 import sys
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
 
-from tests.support.servers import require_programs
+from tests.support.servers import VERSIONS, programs_of, require_programs
 
 # Shared machines pause; a property that holds slowly still holds. Under CI examples are the same
 # in every run, so that a change is never blamed for an old bug.
@@ -32,10 +33,25 @@ def pytest_configure() -> None:
     sys.addaudithook(refuse_other_hosts)
 
 
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Tests marked `servers` need the programs; under CI they must be there."""
-    if item.get_closest_marker("servers"):
-        require_programs(ci=os.environ.get("CI") == "true")
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run each test marked `servers` on every version of the servers."""
+    if metafunc.definition.get_closest_marker("servers"):
+        metafunc.parametrize("server_version", VERSIONS, indirect=True, scope="session")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def server_version(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Use the servers of one version in tests marked `servers`; under CI they must be there.
+
+    A fixture that starts servers and outlives a test requests this one.
+    """
+    version: str = getattr(request, "param", "")
+    if not version:
+        yield version
+        return
+    require_programs(version, ci=os.environ.get("CI") == "true")
+    with programs_of(version):
+        yield version
 
 
 @pytest.fixture(autouse=True)

@@ -171,7 +171,10 @@ def configuration(jobs: Mapping[str, list[str]], directory: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+def scene(
+    tmp_path_factory: pytest.TempPathFactory,
+    server_version: str,  # noqa: ARG001 - it starts a Prometheus of this version
+) -> Iterator[Scene]:
     """All exporters, scraped until there is something of everything."""
     directory = tmp_path_factory.mktemp("dashboards")
     watched = directory / "ids"

@@ -5,7 +5,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -16,7 +17,10 @@ import requests
 from typing_extensions import Self
 
 DIRECTORY = Path(__file__).parents[2] / ".servers"
-"""Where `make test` puts the programs."""
+"""Where `make test` puts the programs, each version in a directory of its own."""
+
+VERSIONS = ("old", "new")
+"""The oldest versions that are promised, and recent ones; tests marked `servers` run on both."""
 
 PROGRAMS: Mapping[str, Sequence[str]] = {
     "prometheus": ["prometheus"],
@@ -32,28 +36,55 @@ STOP_SECONDS = 10.0
 T = TypeVar("T")
 
 
-def find_program(name: str, *, directory: Path = DIRECTORY, path: str | None = None) -> Path | None:
-    """A program of `PROGRAMS`: the project's own, else the one on PATH, else None."""
-    if (own := directory / "bin" / name).exists():
+def find_program(
+    name: str, version: str, *, directory: Path = DIRECTORY, path: str | None = None
+) -> Path | None:
+    """Return a program of `PROGRAMS`, or None.
+
+    Programs on PATH, of whatever version, stand in for old ones that are not in the directory.
+    """
+    if (own := directory / version / "bin" / name).exists():
         return own
+    if version != "old":
+        return None
     found = (shutil.which(known, path=path) for known in PROGRAMS[name])
     return next((Path(each) for each in found if each), None)
 
 
-def require_programs(*, ci: bool, directory: Path = DIRECTORY, path: str | None = None) -> None:
-    """Skip the running test if a program is missing; under CI make it fail."""
-    missing = [name for name in PROGRAMS if not find_program(name, directory=directory, path=path)]
+def require_programs(
+    version: str, *, ci: bool, directory: Path = DIRECTORY, path: str | None = None
+) -> None:
+    """Skip the running test if a program of the version is missing; under CI make it fail."""
+    missing = [
+        name for name in PROGRAMS if not find_program(name, version, directory=directory, path=path)
+    ]
     if not missing:
         return
-    reason = f"not here: {', '.join(missing)} (`make servers` gets them from Debian's packages)"
+    reason = (
+        f"{version} servers are not here: {', '.join(missing)}"
+        " (`make servers` gets them from Debian's packages)"
+    )
     if ci:
         pytest.fail(reason, pytrace=False)
     pytest.skip(reason)
 
 
+_in_use: list[str] = []
+
+
+@contextmanager
+def programs_of(version: str) -> Iterator[None]:
+    """Make all helpers use the programs of a version inside the block."""
+    _in_use.append(version)
+    try:
+        yield
+    finally:
+        _in_use.pop()
+
+
 def program(name: str) -> Path:
-    """A program that is there, because the test is marked `servers`."""
-    if found := find_program(name):
+    """Return a program of the version in use: its test is marked `servers`, so it exists."""
+    if _in_use and (found := find_program(name, _in_use[-1])):
         return found
     message = f"{name} is missing: mark the test with pytest.mark.servers"
     raise LookupError(message)

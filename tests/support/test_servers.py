@@ -7,6 +7,7 @@ import pytest
 
 from tests.support.servers import (
     PROGRAMS,
+    VERSIONS,
     Alertmanager,
     Prometheus,
     Sample,
@@ -125,23 +126,35 @@ def test_promtool_reads_standard_input() -> None:
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
 
 
-def test_without_programs_a_test_is_skipped(tmp_path: Path) -> None:
-    """On a system without the programs the reason names them all."""
-    with pytest.raises(pytest.skip.Exception, match=", ".join(PROGRAMS)):
-        require_programs(ci=False, directory=tmp_path, path="")
+@pytest.mark.parametrize("version", VERSIONS)
+def test_without_programs_a_test_is_skipped(version: str, tmp_path: Path) -> None:
+    """On a system without the programs the reason names the version and them all."""
+    reason = f"{version} servers.*{', '.join(PROGRAMS)}"
+    with pytest.raises(pytest.skip.Exception, match=reason):
+        require_programs(version, ci=False, directory=tmp_path, path="")
 
 
-def test_without_programs_ci_fails(tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", VERSIONS)
+def test_without_programs_ci_fails(version: str, tmp_path: Path) -> None:
     """Under CI a test that cannot run is no passed test."""
     with pytest.raises(pytest.fail.Exception, match="make servers"):
-        require_programs(ci=True, directory=tmp_path, path="")
+        require_programs(version, ci=True, directory=tmp_path, path="")
 
 
-def test_programs_on_path_will_do(tmp_path: Path) -> None:
-    """Programs that the system has are as good as the project's own."""
+def test_programs_on_path_stand_in_for_old_ones(tmp_path: Path) -> None:
+    """Programs that the system has, of whatever version, are no proof for recent ones."""
     for name in ("prometheus", "promtool", "prometheus-alertmanager", "amtool"):
         (tmp_path / name).touch(mode=0o755)
-    require_programs(ci=True, directory=tmp_path / "none", path=str(tmp_path))
+    require_programs("old", ci=True, directory=tmp_path / "none", path=str(tmp_path))
+    with pytest.raises(pytest.fail.Exception, match="new servers are not here"):
+        require_programs("new", ci=True, directory=tmp_path / "none", path=str(tmp_path))
+
+
+@pytest.mark.servers
+def test_the_versions_are_what_they_are_called(server_version: str) -> None:
+    """Old is what the README promises, or what PATH has; new is at least Prometheus 3."""
+    major = int(promtool("--version").stdout.split("version ")[1].split(".")[0])
+    assert major >= {"old": 2, "new": 3}[server_version]
 
 
 def test_waiting_ends_with_what_was_missing() -> None:

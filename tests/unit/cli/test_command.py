@@ -812,7 +812,6 @@ def test_the_token_is_in_nothing_that_is_written_or_served(
 # As a process of its own.
 
 
-@pytest.mark.servers
 def test_the_command_is_installed() -> None:
     """As `cavatica-exporter`, beside the Python that it runs with."""
     command = Path(sys.executable).with_name("cavatica-exporter")
@@ -821,7 +820,6 @@ def test_the_command_is_installed() -> None:
     assert ended.stdout.startswith(f"cavatica-exporter {__version__} (revision: ")
 
 
-@pytest.mark.servers
 def test_a_reader_that_goes_away_is_no_error(cavatica: Cavatica) -> None:
     """`--once | head` ends without a traceback."""
     reader, writer = os.pipe()
@@ -833,7 +831,6 @@ def test_a_reader_that_goes_away_is_no_error(cavatica: Cavatica) -> None:
     assert "Exception" not in ended.stderr
 
 
-@pytest.mark.servers
 @pytest.mark.parametrize("flag", ["--once", "--config.check", "--version"])
 def test_a_full_disk_is_one_line_and_status_2(cavatica: Cavatica, flag: str) -> None:
     """A page that could not be written, or not to its end, is not taken for one."""
@@ -843,7 +840,6 @@ def test_a_full_disk_is_one_line_and_status_2(cavatica: Cavatica, flag: str) -> 
     assert (ended.returncode, ended.stderr) == (2, expected)
 
 
-@pytest.mark.servers
 def test_ctrl_c_ends_a_single_scrape(cavatica: Cavatica, tmp_path: Path) -> None:
     """At once and without a traceback, with the status that shells know."""
     asked = threading.Event()
@@ -854,7 +850,6 @@ def test_ctrl_c_ends_a_single_scrape(cavatica: Cavatica, tmp_path: Path) -> None
         assert "Traceback" not in exporter.log
 
 
-@pytest.mark.servers
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_process_is_gone_within_5_s(
     number: signal.Signals, cavatica: Cavatica, tmp_path: Path
@@ -891,7 +886,6 @@ main()
 """
 
 
-@pytest.mark.servers
 @pytest.mark.parametrize("when", ["at the start", "at a reload"])
 def test_a_file_server_that_hangs_does_not_keep_the_process(
     when: str, cavatica: Cavatica, tmp_path: Path
@@ -918,7 +912,6 @@ def test_a_file_server_that_hangs_does_not_keep_the_process(
         assert time.monotonic() - began < 5
 
 
-@pytest.mark.servers
 def test_a_full_log_pipe_does_not_keep_the_process(cavatica: Cavatica) -> None:
     """Nobody reads its log any more; SIGTERM ends it within 5 s."""
     reading, writing = os.pipe()
@@ -944,7 +937,6 @@ def test_a_full_log_pipe_does_not_keep_the_process(cavatica: Cavatica) -> None:
             os.close(writing)
 
 
-@pytest.mark.servers
 def test_two_exporters_on_one_port_are_an_error(cavatica: Cavatica, tmp_path: Path) -> None:
     """The second one says so and ends with status 2; the first one goes on."""
     with process(tmp_path / "log", *cavatica.flags, LOOPBACK) as exporter:
@@ -958,7 +950,6 @@ def test_two_exporters_on_one_port_are_an_error(cavatica: Cavatica, tmp_path: Pa
         assert exporter.scrape()("cavatica_up") == 1
 
 
-@pytest.mark.servers
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_the_demo_leaves_nothing_behind(number: signal.Signals, tmp_path: Path) -> None:
     """Its files are gone when it has ended, by whatever signal."""
