@@ -216,6 +216,12 @@ SCRAPE_FAMILIES: Final[tuple[Family[Snapshot], ...]] = (
         lambda snapshot: _single(snapshot.last_success),
     ),
     Family(
+        "cavatica_last_success_age_seconds",
+        "Time since the end of the last scrape with cavatica_up 1, independent of the system clock.",
+        (),
+        lambda snapshot: _one(snapshot.last_success_age),
+    ),
+    Family(
         "cavatica_api_rate_limit_requests",
         "API calls that the account may make in a rate-limit window.",
         (),
@@ -232,6 +238,12 @@ SCRAPE_FAMILIES: Final[tuple[Family[Snapshot], ...]] = (
         "Start time of the next rate-limit window.",
         (),
         lambda snapshot: _rate_limit(snapshot, "reset"),
+    ),
+    Family(
+        "cavatica_api_rate_limit_window_remaining_seconds",
+        "Time until the rate limit's window ends, as the exporter counts it; 0 after its end.",
+        (),
+        lambda snapshot: _one(snapshot.rate_limit_window),
     ),
     Family(
         "cavatica_exporter_watchlist_last_reload_successful",

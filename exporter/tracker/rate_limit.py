@@ -52,6 +52,14 @@ class RateLimiter:
         """Seconds for which no call is allowed, because the account has none left."""
         return max(self._blocked_until - self._clock.monotonic(), 0.0)
 
+    @property
+    def window_seconds(self) -> float | None:
+        """Seconds until calls are counted anew; None before the API said anything of a limit."""
+        if self._rate_limit is None or self._rate_limit.limit is None:
+            return None
+        ends = max(self._window_ends, self._held_until)
+        return max(ends - self._clock.monotonic(), 0.0)
+
     def allows_first_call(self) -> bool:
         """Return whether a scrape may make its first call: if the account has any left."""
         return not self.blocked_for

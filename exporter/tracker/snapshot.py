@@ -103,9 +103,11 @@ class Snapshot:
         duration: Duration of the scrape in seconds.
         api_calls: HTTP requests sent by the scrape.
         last_success: Unix time at the end of the last scrape that was `up`, or None.
+        last_success_age: Seconds since then, on a clock that never jumps, or None.
         time: Unix time at the end of this scrape.
         problem: Why the API's last calls failed, in words of ours that are safe to show, or None.
         rate_limit: The rate limit as the API last told it, or None.
+        rate_limit_window: Seconds until the rate limit's window ends; 0 after it, or None.
     """
 
     watchlist: Watchlist
@@ -118,6 +120,8 @@ class Snapshot:
     rate_limit: RateLimit | None
     time: float
     problem: str | None = None
+    last_success_age: float | None = None
+    rate_limit_window: float | None = None
 
 
 class _Accumulator:

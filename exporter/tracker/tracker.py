@@ -62,7 +62,8 @@ class Tracker:
             clock=clock,
         )
         self._watchlist = Watchlist()
-        self._last_success: float | None = None
+        # On both clocks: the Unix time may jump, or be wrong.
+        self._last_success: tuple[float, float] | None = None
         # Protects the states; never held while the API is queried.
         self._lock = threading.Lock()
         self._in_flight_lock = threading.Lock()
@@ -195,7 +196,7 @@ class Tracker:
         """Return a snapshot; answers since `since` are not too old."""
         monotonic, unix = self._clock.monotonic(), self._clock.time()
         if up:
-            self._last_success = unix
+            self._last_success = unix, monotonic
         self._states.expire(since=since, monotonic=monotonic, unix=unix)
         return Snapshot(
             watchlist=self._watchlist,
@@ -204,8 +205,10 @@ class Tracker:
             up=up,
             duration=monotonic - began,
             api_calls=requests,
-            last_success=self._last_success,
+            last_success=self._last_success and self._last_success[0],
+            last_success_age=self._last_success and monotonic - self._last_success[1],
             rate_limit=self._caller.rate_limiter.rate_limit,
+            rate_limit_window=self._caller.rate_limiter.window_seconds,
             time=unix,
             problem=self._caller.problem,
         )

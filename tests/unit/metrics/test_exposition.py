@@ -81,6 +81,7 @@ def snapshot_of(*batches: Batch) -> Snapshot:
         api_calls=2,
         last_success=None,
         rate_limit=RateLimit(1000, 990, 1_700_000_300.0),
+        rate_limit_window=120.5,
         time=1_700_000_000.0,
     )
 

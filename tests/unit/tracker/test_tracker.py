@@ -206,6 +206,30 @@ def test_the_last_success_is_the_end_of_the_last_good_scrape(scene: Scene) -> No
     assert scene.scrape().last_success == good
 
 
+def test_the_age_of_the_last_success_does_not_depend_on_the_system_clock(scene: Scene) -> None:
+    """It is missing before the first success, and counts on through a jump of the clock."""
+    scene.api.failure = error("timeout")
+    assert scene.scrape().last_success_age is None
+    scene.api.failure = None
+    assert scene.scrape().last_success_age == 0
+    scene.api.failure = error("timeout")
+    scene.clock.pass_by(60)
+    scene.clock.unix -= 7200
+    assert scene.scrape().last_success_age == 60
+
+
+def test_the_rest_of_the_rate_limits_window_counts_down(scene: Scene) -> None:
+    """It is missing until the API names a limit, and 0 after the window."""
+    assert scene.scrape().rate_limit_window is None
+    scene.limit(990, reset_in=300)
+    assert scene.scrape().rate_limit_window == 300
+    scene.api.failure = error("timeout")
+    scene.clock.pass_by(60)
+    assert scene.scrape().rate_limit_window == 240
+    scene.clock.pass_by(600)
+    assert scene.scrape().rate_limit_window == 0
+
+
 def test_the_duration_is_that_of_the_scrape(scene: Scene) -> None:
     """It is measured on the clock that never jumps."""
 
