@@ -219,7 +219,7 @@ SCRAPE_FAMILIES: Final[tuple[Family[Snapshot], ...]] = (
         "cavatica_last_success_age_seconds",
         "Time since the end of the last scrape with cavatica_up 1, independent of the system clock.",
         (),
-        lambda snapshot: _one(snapshot.last_success_age),
+        lambda snapshot: _single(snapshot.last_success_age),
     ),
     Family(
         "cavatica_api_rate_limit_requests",
@@ -243,7 +243,7 @@ SCRAPE_FAMILIES: Final[tuple[Family[Snapshot], ...]] = (
         "cavatica_api_rate_limit_window_remaining_seconds",
         "Time until the rate limit's window ends, as the exporter counts it; 0 after its end.",
         (),
-        lambda snapshot: _one(snapshot.rate_limit_window),
+        lambda snapshot: _single(snapshot.rate_limit_window),
     ),
     Family(
         "cavatica_exporter_watchlist_last_reload_successful",
