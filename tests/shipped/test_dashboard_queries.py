@@ -47,9 +47,8 @@ VARIABLES = [
     for name, variable in variables(dashboard).items()
 ]
 EXPRESSIONS: dict[str, str] = {
-    (rule.get("alert") or rule["record"]) + (" of one" if "ALERTS{" in rule["expr"] else ""): (
-        rule["expr"]
-    )
+    (rule.get("alert") or rule["record"])
+    + (" of one" if "instance:cavatica_exporter_up:avg5m <" in rule["expr"] else ""): rule["expr"]
     for group in yaml.safe_load(RULES.read_text(encoding="utf-8"))["groups"]
     for rule in group["rules"]
 }
