@@ -217,7 +217,7 @@ SCRAPE_FAMILIES: Final[tuple[Family[Snapshot], ...]] = (
     ),
     Family(
         "cavatica_last_success_age_seconds",
-        "Time since the end of the last scrape with cavatica_up 1, independent of the system clock.",
+        "Time since the last scrape with cavatica_up 1, independent of the system clock.",
         (),
         lambda snapshot: _single(snapshot.last_success_age),
     ),

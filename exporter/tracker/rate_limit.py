@@ -57,7 +57,7 @@ class RateLimiter:
         """Seconds until calls are counted anew; None before the API said anything of a limit."""
         if self._rate_limit is None or self._rate_limit.limit is None:
             return None
-        ends = max(self._window_ends, self._held_until)
+        ends = max(self._window_ends, self._blocked_until)
         return max(ends - self._clock.monotonic(), 0.0)
 
     def allows_first_call(self) -> bool:

@@ -1,8 +1,13 @@
 """The runbooks: one for every alert, with commands that can be used."""
 
 import re
+import shutil
+import subprocess
+from pathlib import Path
 
-from tests.support.alert_files import ALERTS, ROOT, known_series, series_names
+import pytest
+
+from tests.support.alert_files import ALERTS, ROOT, RULES_FILE, known_series, series_names
 
 RUNBOOKS = (ROOT / "docs" / "runbooks.md").read_text(encoding="utf-8")
 URL = "https://runbooks.example/cavatica-exports#"
@@ -43,3 +48,28 @@ def test_queries_in_runbooks_use_series_that_exist() -> None:
     assert len(queries) == RUNBOOKS.count("promtool query instant") - 1  # one only shows the form
     for query in queries:
         assert series_names(query) <= known_series(), query
+
+
+def test_one_command_sets_where_runbooks_are(tmp_path: Path) -> None:
+    """Every link in a copy of the rules and their tests leads there, again after a second change."""
+    names = [RULES_FILE, *(ROOT / "alerts" / "tests").glob("*.yml")]
+    files = [Path(shutil.copy(each, tmp_path)) for each in names]
+    for base in ("http://localhost:10036/runbooks", "https://wiki.example/x?y=1"):
+        subprocess.run([ROOT / "scripts" / "set-runbook-url", base, *files], check=True)
+        for file, original in zip(files, names, strict=True):
+            text, before = file.read_text(encoding="utf-8"), original.read_text(encoding="utf-8")
+            assert text == before.replace(URL, f"{base}#")
+
+
+@pytest.mark.parametrize("base", ["", "ftp://x.example/", "https://x.example/#", "https://a b"])
+def test_an_address_that_cannot_be_one_changes_nothing(base: str, tmp_path: Path) -> None:
+    """The command says what is wrong and exits with 2."""
+    file = Path(shutil.copy(RULES_FILE, tmp_path))
+    done = subprocess.run(
+        [ROOT / "scripts" / "set-runbook-url", base, file],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, file.read_bytes()) == (2, RULES_FILE.read_bytes())
+    assert "BASE must be" in done.stderr
