@@ -51,7 +51,7 @@ def test_queries_in_runbooks_use_series_that_exist() -> None:
 
 
 def test_one_command_sets_where_runbooks_are(tmp_path: Path) -> None:
-    """Every link in a copy of the rules and their tests leads there, again after a second change."""
+    """Every link in copies of the rules and their tests leads there, however often it is set."""
     names = [RULES_FILE, *(ROOT / "alerts" / "tests").glob("*.yml")]
     files = [Path(shutil.copy(each, tmp_path)) for each in names]
     for base in ("http://localhost:10036/runbooks", "https://wiki.example/x?y=1"):

@@ -3,11 +3,10 @@
 Rules and routes are the shipped ones, in which time passes 60 times faster: a minute is a second.
 """
 
-import json
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from signal import SIGKILL
 from typing import Any
@@ -15,13 +14,17 @@ from typing import Any
 import pytest
 import yaml
 
-from exporter.simulator import Fault, Lifetimes, Request, Simulator, serve
-from tests.support.alert_files import ROUTES_FILE, RULES_FILE
+from exporter.simulator import Fault, Lifetimes, Simulator, serve
+from tests.support.alert_files import RULES_FILE
 from tests.support.exporter_process import Running, process
+from tests.support.inbox import Inbox, open_inbox
 from tests.support.servers import Alertmanager, Prometheus, wait_until
 from tests.support.time_scaling import shorten
 
 FACTOR = 60
+ROUTES_FACTOR = 600
+"""Of Alertmanager, so that a digest an hour is one every 6 seconds."""
+
 PATIENCE = 30.0
 """Seconds after which something that the test waits for will not come any more."""
 
@@ -31,9 +34,6 @@ ALERT = "CavaticaExportFailed"
 RECORDED = "batch_export:cavatica_export_failed_timestamp_seconds:min"
 LOOK_BACK = shorten("[20m]", FACTOR)
 ENDLESS = Lifetimes(pending=(0, 0), running=(1e9, 1e9))
-RECEIVER = "http://notifications.example.org"
-"""What stands for the receivers' address in the shipped routes."""
-
 TOKEN = "made-up"
 
 PROMETHEUS_FLAGS = (
@@ -46,34 +46,20 @@ PROMETHEUS_FLAGS = (
 Json = dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Webhook:
-    """Who is told: a WSGI application that keeps what Alertmanager posts to it."""
-
-    posts: list[tuple[str, Json]] = field(default_factory=list)
-
-    def __call__(self, environ: Json, start_response: Any) -> Iterable[bytes]:  # noqa: ANN401 - WSGI's
-        """Take a message."""
-        request = Request.of(environ)
-        self.posts.append((request.path, json.loads(request.body)))
-        start_response("200 OK", [("Content-Length", "0")])
-        return []
-
-    @property
-    def messages(self) -> list[Json]:
-        """What the data team was told, without what differs from run to run."""
-        return [
-            {
-                "status": message["status"],
-                "group": message["groupLabels"],
-                "alerts": [
-                    (alert["status"], alert["labels"], alert["annotations"]["description"])
-                    for alert in message["alerts"]
-                ],
-            }
-            for path, message in self.posts
-            if path.endswith("/data-team")
-        ]
+def told(inbox: Inbox) -> list[Json]:
+    """Return what the data team was told of failures, without what differs from run to run."""
+    return [
+        {
+            "status": message["status"],
+            "group": message["groupLabels"],
+            "alerts": [
+                (alert["status"], alert["labels"], alert["annotations"]["description"])
+                for alert in message["alerts"]
+            ],
+        }
+        for receiver, message in inbox.posts
+        if receiver == "data-team-failures"
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +73,7 @@ class Scene:
 
     simulator: Simulator
     api: str
-    webhook: Webhook
+    inbox: Inbox
     alertmanager: Alertmanager
     directory: Path
 
@@ -125,14 +111,13 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
     (tmp_path / "ids").mkdir()
     rules = shorten(RULES_FILE.read_text(encoding="utf-8"), FACTOR)
     (tmp_path / "rules.yml").write_text(rules, encoding="utf-8")
-    routes = shorten(ROUTES_FILE.read_text(encoding="utf-8"), FACTOR)
-    simulator, webhook = Simulator(token=TOKEN), Webhook()
+    simulator = Simulator(token=TOKEN)
     with (
         serve(simulator) as api,
-        serve(webhook) as receiver,
-        Alertmanager(routes.replace(RECEIVER, receiver), tmp_path / "alertmanager") as alertmanager,
+        open_inbox() as inbox,
+        Alertmanager(inbox.routes(ROUTES_FACTOR), tmp_path / "alertmanager") as alertmanager,
     ):
-        yield Scene(simulator, api, webhook, alertmanager, tmp_path)
+        yield Scene(simulator, api, inbox, alertmanager, tmp_path)
 
 
 def static(url: str) -> list[Json]:
@@ -185,7 +170,7 @@ def fail(simulator: Simulator, export_id: str) -> Json:
     )
     return {
         "status": "firing",
-        "group": {"batch": BATCH},
+        "group": {"batch": BATCH, "job": JOB},
         "alerts": [("firing", labels(export_id), description)],
     }
 
@@ -193,16 +178,16 @@ def fail(simulator: Simulator, export_id: str) -> Json:
 @pytest.mark.servers
 def test_a_failure_is_told_once(scene: Scene) -> None:
     """A failure is one message, whatever is away or restarts, and its acknowledgement is none."""
-    alertmanager, simulator, webhook = scene.alertmanager, scene.simulator, scene.webhook
+    alertmanager, simulator, inbox = scene.alertmanager, scene.simulator, scene.inbox
     first, second = simulator.start(2, lifetimes=ENDLESS)
     scene.watch(export_ids=[first, second])
 
     with scene.exporter() as exporter, scene.prometheus(exporter) as prometheus:
         find_alertmanager(prometheus)
         expect(prometheus, 'count(cavatica_export_state{state="RUNNING"} == 1) == 2', "both run")
-        told = [fail(simulator, first)]
-        wait_until(lambda: webhook.messages, PATIENCE, "the failure is told")
-        assert webhook.messages == told
+        expected = [fail(simulator, first)]
+        wait_until(lambda: told(inbox), PATIENCE, "the failure is told")
+        assert told(inbox) == expected
         [alert] = alerts(alertmanager)
 
         # The exporter is killed, and comes back where it was.
@@ -240,6 +225,6 @@ def test_a_failure_is_told_once(scene: Scene) -> None:
         wait_until(lambda: not alerts(alertmanager), PATIENCE, "the alert ends in Alertmanager")
 
         # Whatever Alertmanager has to say about the first, it says by its group's next message.
-        told.append(fail(simulator, second))
-        wait_until(lambda: len(webhook.messages) > 1, PATIENCE, "the second failure is told")
-        assert webhook.messages == told
+        expected.append(fail(simulator, second))
+        wait_until(lambda: len(told(inbox)) > 1, PATIENCE, "the second failure is told")
+        assert told(inbox) == expected
