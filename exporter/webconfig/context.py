@@ -24,7 +24,14 @@ class _ServerSocket(ssl.SSLSocket):
     def do_handshake(self, block: bool = False) -> None:  # noqa: FBT001, FBT002 # as the base class
         super().do_handshake(block)
         allowed = getattr(self.context, "allowed_sans", None)
-        if allowed is not None and allowed.isdisjoint(_names(self.getpeercert() or {})):
+        if allowed is None:
+            return
+        try:
+            names = _names(self.getpeercert() or {})
+        except ValueError as error:
+            # An address of five bytes, or a name in no encoding.
+            raise ssl.SSLError("the client's certificate has a name that is not valid") from error
+        if allowed.isdisjoint(names):
             raise ssl.SSLError("client_allowed_sans has no name of the client's certificate")
 
 
@@ -86,10 +93,10 @@ def accept_any_certificate(context: ssl.SSLContext) -> None:
     """
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN | _NO_CHECK_TIME
     context.verify_mode = ssl.CERT_REQUIRED
-    context._msg_callback = _trust_presented  # type: ignore[attr-defined] # noqa: SLF001 # above
+    context._msg_callback = trust_presented  # type: ignore[attr-defined] # noqa: SLF001 # above
 
 
-def _trust_presented(
+def trust_presented(
     connection: ssl.SSLSocket,
     direction: str,
     version: int,
@@ -102,7 +109,7 @@ def _trust_presented(
         return
     at = _MESSAGE_HEAD_BYTES
     if version == ssl.TLSVersion.TLSv1_3:
-        at += 1 + data[at]
+        at += 1 + int.from_bytes(data[at : at + 1], "big")
     at += _LENGTH_BYTES
     length = int.from_bytes(data[at : at + _LENGTH_BYTES], "big")
     at += _LENGTH_BYTES

@@ -4,22 +4,28 @@ import re
 import socket
 import ssl
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import indent
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
 
 import pytest
 import trustme
+from hypothesis import given
+from hypothesis import strategies as st
 
 from exporter.server import Server
 from exporter.webconfig import WebConfigFile
+from exporter.webconfig.context import trust_presented
 from exporter.webconfig.file import HTTP_KEYS, KEYS
 from exporter.webconfig.ratelimit import RATE_KEYS
 from exporter.webconfig.tls import TLS_KEYS
 from tests.support.certificates import self_signed
+from tests.support.raw_server import wait_for
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -255,6 +261,29 @@ def test_a_certificate_needs_an_allowed_name(
     """One name of the certificate is in the list, letter for letter."""
     authority.issue_cert(identity).configure_cert(client)
     assert is_refused(serve("allowed-names"), client) is not is_allowed
+
+
+def test_a_name_that_is_not_valid_is_refused(
+    serve: Serve, client: ssl.SSLContext, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Bytes in no encoding are not a name, and not an unexpected error either."""
+    self_signed(tmp_path / "own.pem", uri=None)
+    (tmp_path / "ca.crt").write_bytes((tmp_path / "own.pem").read_bytes())
+    client.load_cert_chain(tmp_path / "own.pem")
+    server = serve("allowed-names")
+    threads = threading.active_count()
+    assert is_refused(server, client)
+    wait_for(lambda: threading.active_count() == threads, "the connection's thread has ended")
+    assert caplog.records == []
+
+
+@given(data=st.binary(max_size=40), version=st.sampled_from([771, 772]))
+def test_any_message_with_a_certificate_is_taken(data: bytes, version: int) -> None:
+    """A message that is not valid trusts nothing, and raises nothing."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    connection = cast("ssl.SSLSocket", SimpleNamespace(context=context))
+    trust_presented(connection, "read", version, 22, 11, data)
+    assert context.cert_store_stats()["x509"] == 0
 
 
 @pytest.mark.parametrize(
