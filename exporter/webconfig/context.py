@@ -30,9 +30,11 @@ class _ServerSocket(ssl.SSLSocket):
             names = _names(self.getpeercert() or {})
         except ValueError as error:
             # An address of five bytes, or a name in no encoding.
-            raise ssl.SSLError("the client's certificate has a name that is not valid") from error
+            problem = "the client's certificate has a name that is not valid"
+            raise ConnectionAbortedError(problem) from error
         if allowed.isdisjoint(names):
-            raise ssl.SSLError("client_allowed_sans has no name of the client's certificate")
+            problem = "client_allowed_sans has no name of the client's certificate"
+            raise ConnectionAbortedError(problem)
 
 
 class ServerContext(ssl.SSLContext):

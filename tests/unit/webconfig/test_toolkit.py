@@ -1,5 +1,6 @@
 """Files of the shapes in exporter-toolkit's own test data: all load, and do what they say."""
 
+import logging
 import re
 import socket
 import ssl
@@ -256,11 +257,24 @@ def test_a_name_may_be_a_uri(serve: Serve, client: ssl.SSLContext, tmp_path: Pat
     ],
 )
 def test_a_certificate_needs_an_allowed_name(
-    serve: Serve, client: ssl.SSLContext, authority: trustme.CA, identity: str, *, is_allowed: bool
+    serve: Serve,
+    client: ssl.SSLContext,
+    authority: trustme.CA,
+    caplog: pytest.LogCaptureFixture,
+    identity: str,
+    *,
+    is_allowed: bool,
 ) -> None:
-    """One name of the certificate is in the list, letter for letter."""
+    """One name of the certificate is in the list, letter for letter; the log says why not."""
+    caplog.set_level(logging.DEBUG, "exporter")
     authority.issue_cert(identity).configure_cert(client)
-    assert is_refused(serve("allowed-names"), client) is not is_allowed
+    server = serve("allowed-names")
+    threads = threading.active_count()
+    assert is_refused(server, client) is not is_allowed
+    wait_for(lambda: threading.active_count() == threads, "the connection's thread has ended")
+    assert [str(vars(record)["err"]) for record in caplog.records if "err" in vars(record)] == (
+        [] if is_allowed else ["client_allowed_sans has no name of the client's certificate"]
+    )
 
 
 def test_a_name_that_is_not_valid_is_refused(
