@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from exporter.tool.command import make_group
+
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 DIRECTORY = ROOT / ".deploy-tools"
@@ -63,3 +65,11 @@ def check(done: subprocess.CompletedProcess[str]) -> str:
     """Return what a program printed; fail with all of it if the program failed."""
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
+
+
+def parse_discover(arguments: Sequence[str], directory: str, existing: Path) -> dict[str, object]:
+    """Return the flags of a command line of `discover`, in which a directory really exists."""
+    assert arguments[0] == "discover"
+    assert any(directory in each for each in arguments)
+    found = [each.replace(directory, str(existing)) for each in arguments[1:]]
+    return make_group().commands["discover"].make_context("discover", found).params

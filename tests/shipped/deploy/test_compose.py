@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from exporter import __version__
 from exporter.cli.flags import Flags, make_command
-from tests.support.deploy_tools import DEPLOY, ROOT, check, run_tool
+from tests.support.deploy_tools import DEPLOY, ROOT, check, parse_discover, run_tool
 from tests.support.exporter_process import LOOPBACK, process
 from tests.support.servers import Alertmanager, Prometheus, wait_until
 
@@ -121,6 +121,14 @@ def test_the_exporter_understands_its_environment(*, demo: bool) -> None:
     assert variables.keys() <= known
     targets = [volume.split(":")[1] for volume in SERVICES["exporter"]["volumes"]]
     assert str(found.exports_path) in targets
+
+
+def test_discovery_understands_its_arguments(tmp_path: Path) -> None:
+    """It writes, again and again, where the exporter reads."""
+    service = SERVICES["discover"]
+    assert service["entrypoint"] == ["cavatica-exports"]
+    assert parse_discover(service["command"], "/exports", tmp_path)["every"] == 300
+    assert "exports:/exports" in service["volumes"]
 
 
 def image_arguments() -> list[str]:

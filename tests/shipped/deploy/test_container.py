@@ -91,9 +91,10 @@ def start(image: Image, *arguments: str) -> list[str]:
 
 
 def test_its_programs_are_the_ones_of_the_project(image: Image) -> None:
-    """The entry point is found by its name, as an engine does, and starts."""
-    done = run(start(image, *image.config["Entrypoint"], "--version"))
-    assert check(done).startswith("cavatica-exporter ")
+    """Both are found by their names, as an engine does."""
+    assert image.config["Entrypoint"] == ["cavatica-exporter"]
+    for program in ("cavatica-exporter", "cavatica-exports"):
+        assert check(run(start(image, program, "--version"))).startswith(f"{program} ")
 
 
 def test_the_demo_is_served_as_its_user_on_a_read_only_root(image: Image) -> None:

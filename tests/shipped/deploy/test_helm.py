@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from exporter import __version__
 from exporter.cli.flags import make_command
-from tests.support.deploy_tools import DEPLOY, DIRECTORY, ROOT, check, run_tool
+from tests.support.deploy_tools import DEPLOY, DIRECTORY, ROOT, check, parse_discover, run_tool
 
 CHART = DEPLOY / "helm/cavatica-export-exporter"
 SHIPPED = {
@@ -179,6 +179,15 @@ def test_the_exporter_understands_its_arguments(values: dict[str, str]) -> None:
     assert variables.keys() <= known
     paths = [each["mountPath"] for each in exporter["volumeMounts"]]
     assert str(Path(variables["CAVATICA_EXPORTER_API_TOKEN_FILE"]).parent) in paths
+
+
+def test_discovery_understands_its_arguments(tmp_path: Path) -> None:
+    """It writes, again and again, where the exporter reads."""
+    values = {**VARIANTS["everything"], "discovery.arguments[0]": "--volume=research/genomes"}
+    discovery = pod(values)["containers"][1]
+    assert discovery["command"] == ["cavatica-exports"]
+    flags = parse_discover(discovery["args"], "/exports", tmp_path)
+    assert (flags["every"], flags["volume"]) == (300, ("research/genomes",))
 
 
 def test_rules_and_dashboards_are_the_shipped_ones(tmp_path: Path) -> None:

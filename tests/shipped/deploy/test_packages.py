@@ -67,9 +67,8 @@ def test_the_deb_is_installed_runs_and_is_removed(packages: Path, tmp_path: Path
     before = files(root.path)
     shutil.copy(package(packages, "deb"), root.path / "package.deb")
     check(root.run("dpkg", "--install", "/package.deb"))
-    assert check(root.run("cavatica-exporter", "--version")).startswith(
-        f"cavatica-exporter {__version__} "
-    )
+    for program in ("cavatica-exporter", "cavatica-exports"):
+        assert check(root.run(program, "--version")).startswith(f"{program} {__version__} ")
     assert "\ncavatica_up 1.0\n" in check(root.run("cavatica-exporter", "--demo", "--once"))
     for name in ("cavatica-exporter.service", "cavatica-discover.service"):
         unit = (root.path / "usr/lib/systemd/system" / name).read_text()

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from exporter.cli.flags import Flags, make_command
-from tests.support.deploy_tools import DEPLOY, check, run
+from tests.support.deploy_tools import DEPLOY, check, parse_discover, run
 
 SYSTEMD = DEPLOY / "systemd"
 SERVICES = sorted(SYSTEMD.glob("*.service"))
@@ -85,6 +85,14 @@ def test_the_exporter_understands_its_command_line() -> None:
     assert (program, result.exit_code) == ("/usr/bin/cavatica-exporter", 0), result.output
     assert given[0].api_token_file == Path("/run/credentials/x/token")
     assert given[0].exports_path == Path("/var/lib/cavatica-exporter/exports")
+
+
+def test_discovery_understands_its_command_line(tmp_path: Path) -> None:
+    """One round, into the directory that the exporter reads."""
+    program, *arguments = command_line(SYSTEMD / "cavatica-discover.service")
+    flags = parse_discover(arguments, "/var/lib/cavatica-exporter/exports", tmp_path)
+    assert (program, flags["every"]) == ("/usr/bin/cavatica-exports", None)
+    assert flags["api_token_file"] == Path("/run/credentials/x/token")
 
 
 def test_the_suggested_variables_are_flags() -> None:
