@@ -4,9 +4,10 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
 from exporter.cli.duration import parse_duration
 from exporter.cli.logs import FORMATS, LEVELS
@@ -63,9 +64,32 @@ def _path(text: str) -> Path:
     return Path(text)
 
 
+class PathType(click.ParamType):  # type: ignore[type-arg] # generic in new versions of click only
+    """A path, which a shell completes with names of files or directories."""
+
+    name = "path"
+
+    def __init__(self, parse: Callable[[str], Path], kind: Literal["file", "dir"] = "file") -> None:
+        self._parse = click_type(parse)
+        self._kind = kind
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> Path:  # noqa: ARG002 # click's signature
+        """Return the path that a text names."""
+        return self._parse(value)
+
+    def shell_complete(
+        self,
+        ctx: click.Context,  # noqa: ARG002 # click's signature
+        param: click.Parameter,  # noqa: ARG002 # click's signature
+        incomplete: str,
+    ) -> list[CompletionItem]:
+        """Return what tells the shell to complete names itself."""
+        return [CompletionItem(incomplete, type=self._kind)]
+
+
 _SHARE = re.compile(r"[0-9]{0,9}\.?[0-9]{1,9}")
 DURATION = click_type(parse_duration)
-PATH = click_type(_path)
+PATH = PathType(_path)
 
 
 def flag(name: str, **attributes: Any) -> _Flag:  # noqa: ANN401 # as click has them

@@ -19,6 +19,7 @@ from exporter.cli.options import (
     ENVIRONMENT_PREFIX,
     PATH,
     ApiFlags,
+    PathType,
     api_flags,
     click_type,
     flag,
@@ -87,7 +88,7 @@ def _discover_command() -> click.Command:
     @click.command("discover", context_settings=_SETTINGS)
     @_own_flag(
         "--to",
-        type=click_type(_directory),
+        type=PathType(_directory, "dir"),
         metavar="DIR",
         required=True,
         help="Directory for the ID files. Only its files discovered-*.json are written or removed.",

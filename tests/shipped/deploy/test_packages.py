@@ -69,6 +69,10 @@ def test_the_deb_is_installed_runs_and_is_removed(packages: Path, tmp_path: Path
     check(root.run("dpkg", "--install", "/package.deb"))
     for program in ("cavatica-exporter", "cavatica-exports"):
         assert check(root.run(program, "--version")).startswith(f"{program} {__version__} ")
+        page = f"/usr/share/man/man1/{program}.1.gz"
+        assert f".TH {program.upper()}" in check(root.run("zcat", page)).replace("\\", "")
+        completion = f"usr/share/bash-completion/completions/{program}"
+        assert "complete -o nosort -F" in (root.path / completion).read_text()
     assert "\ncavatica_up 1.0\n" in check(root.run("cavatica-exporter", "--demo", "--once"))
     for name in ("cavatica-exporter.service", "cavatica-discover.service"):
         unit = (root.path / "usr/lib/systemd/system" / name).read_text()

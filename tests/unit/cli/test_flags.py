@@ -297,3 +297,11 @@ def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main(["--version"], prog_name=command.name, standalone_mode=False) == 0
     assert capsys.readouterr().out == "cavatica-exporter 1.2.3\n"
     assert collected.flags is None
+
+
+def test_a_path_is_completed_by_the_shell() -> None:
+    """The shell knows the names of files; the program only says that it wants one."""
+    command = make_command(lambda _: 0, "")
+    [option] = [each for each in command.params if "--api.token-file" in each.opts]
+    [item] = option.shell_complete(click.Context(command), "tok")
+    assert (item.value, item.type) == ("tok", "file")

@@ -1,0 +1,100 @@
+"""Manual pages and completion: made from the flags, read by mandoc and by a shell."""
+
+import os
+import pty
+import re
+import select
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import click
+import pytest
+
+from scripts.man_pages import COMMANDS, page
+from tests.support.deploy_tools import check, run
+from tests.support.exporter_process import PATIENCE
+
+BIN = Path(sys.executable).parent
+
+
+def mandoc(text: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Let mandoc read a page; skip the running test where there is none."""
+    if not shutil.which("mandoc"):
+        pytest.skip("not here: mandoc (apt-get install mandoc)")
+    return run(["mandoc", *arguments], stdin=text)
+
+
+@pytest.mark.deploy
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
+def test_mandoc_has_nothing_to_say(command: click.Command) -> None:
+    """The pages are clean, down to matters of style."""
+    done = mandoc(page(command), "-T", "lint", "-W", "style")
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+@pytest.mark.deploy
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
+def test_a_page_shows_every_flag(command: click.Command) -> None:
+    """With its help, as mandoc prints it."""
+    printed = re.sub(r".\x08", "", check(mandoc(page(command), "-T", "ascii", "-O", "width=1000")))
+    commands = command.commands.values() if isinstance(command, click.Group) else [command]
+    for parameter in (each for child in commands for each in child.params):
+        assert isinstance(parameter, click.Option)
+        assert re.search(rf"^ +{re.escape(parameter.opts[-1])}\b", printed, re.MULTILINE)
+        assert " ".join((parameter.help or "").split()) in " ".join(printed.split())
+
+
+@pytest.mark.deploy
+def test_a_wrong_macro_is_found_out() -> None:
+    """The same check says something about a macro that does not exist."""
+    done = mandoc(page(COMMANDS[0]).replace(".TP", ".TPX"), "-T", "lint")
+    assert "unknown macro" in done.stdout
+
+
+def type_in_bash(program: str, keys: str, expected: str, directory: Path) -> str:
+    """Return what bash shows after somebody typed, until it is as expected; a tab completes."""
+    variable = f"_{program.upper().replace('-', '_')}_COMPLETE"
+    script = run(["env", f"{variable}=bash_source", BIN / program])
+    (directory / "completion").write_text(check(script))
+    master, slave = pty.openpty()
+    environment = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", "PS1": "$ ", "TERM": "dumb"}
+    with subprocess.Popen(
+        ["bash", "--norc", "--noprofile", "-i"],  # noqa: S607 # the user's own
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+        cwd=directory,
+        env=environment,
+        start_new_session=True,
+    ) as shell:
+        try:
+            os.write(master, b"source ./completion; bind 'set bell-style none'\n" + keys.encode())
+            shown, end = "", time.monotonic() + PATIENCE
+            while expected not in shown and time.monotonic() < end:
+                if select.select([master], [], [], 0.1)[0]:
+                    shown += os.read(master, 4096).decode()
+        finally:
+            shell.kill()
+            os.close(master)
+            os.close(slave)
+    return shown
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("program", "typed", "completed"),
+    [
+        ("cavatica-exporter", "--api.tok\t", "--api.token-file "),
+        ("cavatica-exporter", "--api.token-file my-t\t", "my-token "),
+        ("cavatica-exports", "discover --to my-d\t", "my-directory/"),
+        ("cavatica-exports", "disc\t", "discover "),
+    ],
+)
+def test_bash_completes(program: str, typed: str, completed: str, tmp_path: Path) -> None:
+    """Flags, commands, and names of files where a flag takes one."""
+    (tmp_path / "my-token").touch()
+    (tmp_path / "my-directory").mkdir()
+    assert completed in type_in_bash(program, f"{program} {typed}", completed, tmp_path)
