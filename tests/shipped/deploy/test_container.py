@@ -21,6 +21,7 @@ pytestmark = [pytest.mark.deploy, pytest.mark.slow]
 
 DOCKERFILE = DEPLOY / "container/Dockerfile"
 USER = 65532
+REVISION = "0123456789abcdef0123456789abcdef01234567"
 
 
 def test_hadolint_has_nothing_to_say() -> None:
@@ -63,7 +64,8 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
     tag = re.search(r"^ARG PYTHON=(.*)", DOCKERFILE.read_text(), re.MULTILINE)
     assert tag
     check(run([*build, "--tag", f"docker.io/library/{tag[1]}", directory / "base"]))
-    check(run([*build, "--format", "docker", "--file", DOCKERFILE, "--tag", "exporter", ROOT]))
+    build += ["--format", "docker", "--build-arg", f"REVISION={REVISION}"]
+    check(run([*build, "--file", DOCKERFILE, "--tag", "exporter", ROOT]))
     inspected = check(run(["buildah", *store, "inspect", "--type", "image", "exporter"]))
     container = check(run(["buildah", *store, "from", "--pull-never", "exporter"])).strip()
     mounted = check(run(["buildah", *store, "mount", container])).strip()
@@ -94,7 +96,9 @@ def test_its_programs_are_the_ones_of_the_project(image: Image) -> None:
     """Both are found by their names, as an engine does."""
     assert image.config["Entrypoint"] == ["cavatica-exporter"]
     for program in ("cavatica-exporter", "cavatica-exports"):
-        assert check(run(start(image, program, "--version"))).startswith(f"{program} ")
+        shown = check(run(start(image, program, "--version")))
+        assert shown.startswith(f"{program} ")
+        assert REVISION in shown
 
 
 def test_the_demo_is_served_as_its_user_on_a_read_only_root(image: Image) -> None:
