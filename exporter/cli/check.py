@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from typing import Final
 
 from exporter.cavatica.answer import MAX_IDS
 from exporter.tracker.rate_limit import LIMIT, WINDOW_SECONDS, allowed_calls
@@ -9,6 +10,8 @@ from exporter.watchlist.watchlist import Watchlist
 
 # Prometheus' own default, and what many set.
 _INTERVALS = (60, 15)
+# Of each kind of oddity.
+MAX_LISTED: Final = 100
 _WINDOW = f"{WINDOW_SECONDS // 60} minutes"
 
 
@@ -18,12 +21,19 @@ def describe(watchlist: Watchlist, quota_share: float) -> Iterator[str]:
     calls = math.ceil(ids / MAX_IDS)
     # The first call of a scrape is made whatever the share is.
     share = max(allowed_calls(quota_share, LIMIT), 1)
-    yield f"{len(watchlist.files)} ID files, {ids} export IDs in {len(watchlist.batches)} batches"
+    yield (
+        f"{_count(len(watchlist.files), 'ID file')}, {_count(ids, 'export ID')} in"
+        f" {_count(len(watchlist.batches), 'batch')}"
+    )
     for name, batch in watchlist.batches.items():
-        yield f"  {name}: {len(batch)}"
-    yield f"duplicate IDs passed over: {watchlist.duplicates}"
-    yield f"rejected IDs: {watchlist.rejected}"
+        yield f"  {name}: {len(batch)}{_remarks(watchlist, name)}"
+    yield f"duplicate IDs: {watchlist.duplicates}"
     yield f"acknowledged IDs: {len(watchlist.acknowledged)}"
+    yield f"ignored files: {len(watchlist.ignored)}"
+    for entry in watchlist.ignored[:MAX_LISTED]:
+        yield f"  {entry.name}: {entry.reason}"
+    if len(watchlist.ignored) > MAX_LISTED:
+        yield f"  and {len(watchlist.ignored) - MAX_LISTED} more"
     yield (
         f"calls per scrape: {calls} while every export can still change,"
         f" {min(calls, 1)} once all are finished"
@@ -34,14 +44,15 @@ def describe(watchlist: Watchlist, quota_share: float) -> Iterator[str]:
         # Scrapes that find the share used up make their first call.
         held = share + scrapes - math.ceil(share / calls) if used > share else used
         yield (
-            f"  scraped every {interval} s: {_calls(used)} in {_WINDOW}, {used / LIMIT:.1%} of the"
-            f" account's rate limit of {LIMIT}"
+            f"  scraped every {interval} s: {_count(used, 'call')} in {_WINDOW},"
+            f" {used / LIMIT:.1%} of the account's rate limit of {LIMIT}"
             + (f"; held to {held} by --api.quota-share" if held < used else "")
         )
     if calls <= share:
         yield "after a start, every ID is answered for in one scrape, if its timeout allows"
         return
-    yield f"after a start, --api.quota-share {quota_share:g} allows {_calls(share)} in {_WINDOW}"
+    allowed = _count(share, "call")
+    yield f"after a start, --api.quota-share {quota_share:g} allows {allowed} in {_WINDOW}"
     for interval in _INTERVALS:
         minutes = math.ceil(_start_seconds(calls, share, interval) / 60)
         yield f"  scraped every {interval} s: every ID is answered for within {minutes} min"
@@ -63,5 +74,29 @@ def _start_seconds(calls: int, share: int, interval: int) -> int:
     return windows * (WINDOW_SECONDS + interval) + max(rest + 1 - share, 0) * interval
 
 
-def _calls(count: int) -> str:
-    return f"{count} call" + ("" if count == 1 else "s")
+def rejected_ids(watchlist: Watchlist) -> Iterator[str]:
+    """Yield a line for every entry that is not a valid export ID."""
+    for file in watchlist.files:
+        for rejected in file.rejected[:MAX_LISTED]:
+            line = "" if rejected.line is None else f"{rejected.line}:"
+            yield f"{file.name}:{line} not a valid export ID: {rejected.text or 'nothing'}"
+        if len(file.rejected) > MAX_LISTED:
+            yield f"{file.name}: {len(file.rejected) - MAX_LISTED} more are not valid export IDs"
+
+
+def _remarks(watchlist: Watchlist, batch: str) -> str:
+    """Return what is known of a batch beside its IDs."""
+    remarks = ""
+    if (expected := watchlist.expected.get(batch)) is not None:
+        remarks += f", expected: {expected}"
+    if (refusals := watchlist.refused.get(batch)) is not None:
+        codes = ", ".join(f"{code or 'none'}: {n}" for code, n in refusals.codes.items())
+        remarks += f", refused: {refusals.count} (by code: {codes})"
+        remarks += ", acknowledged" if refusals.acknowledged else ""
+    return remarks
+
+
+def _count(count: int, what: str) -> str:
+    if count == 1:
+        return f"1 {what}"
+    return f"{count} {what}{'es' if what.endswith('ch') else 's'}"

@@ -100,7 +100,7 @@ def _check(flags: Flags, demo: Demo | None, path: Path) -> int:
     """Print what would be watched and what it costs, or every error."""
     watchlist = WatchlistLoader(path, time.time).load()
     lines = [*check.describe(watchlist, flags.api_quota_share)]
-    errors = [*watchlist.errors]
+    errors = [*watchlist.errors, *check.rejected_ids(watchlist)]
     try:
         api = find_credentials(flags, demo)
         lines.insert(0, f"API: {api.url}, token: {api.origin}")

@@ -30,6 +30,7 @@ from exporter.metrics.self_metrics import SelfMetrics
 from exporter.server import Address, Server
 from exporter.tracker.states import ExportStates
 from exporter.tracker.tracker import Tracker
+from exporter.watchlist.background_loader import BackgroundLoader
 from exporter.watchlist.loader import WatchlistLoader
 from exporter.web.application import Application
 from exporter.web.page import StatusPage
@@ -69,7 +70,7 @@ class Exporter:
         self._flags = flags
         self._credentials = Credentials(lambda: find_credentials(flags, demo))
         self._clock = SystemClock()
-        self._loader = WatchlistLoader(path, self._clock.time)
+        self._loader = BackgroundLoader(WatchlistLoader(path, self._clock.time))
         self._timeout = flags.api_timeout
         self_metrics = SelfMetrics(
             version=__version__,
@@ -147,7 +148,7 @@ class Exporter:
     def _reload(self, web_config: WebConfigFile | None) -> None:
         """Read everything again; whatever goes wrong, the last good content stays in effect."""
         _log.info("reloading")
-        _attempt(lambda: self._loader.load(afresh=True))
+        _attempt(self._loader.reload)
         _attempt(self._credentials.reload)
         if web_config:
             _attempt(lambda: web_config.reload(force=True))
@@ -167,7 +168,8 @@ class Exporter:
         Raises:
             StartError: errors leave nothing to watch.
         """
-        watchlist = self._loader.load()
+        self._loader.reload().result()
+        watchlist = self._loader.watchlist
         unreadable = watchlist.files and all(file.mtime is None for file in watchlist.files)
         if watchlist.error is not None or unreadable:
             raise StartError(

@@ -15,7 +15,8 @@ from typing import Final
 from prometheus_client import exposition as text_format
 from prometheus_client.openmetrics import exposition as openmetrics
 
-from exporter.metrics.families import BATCH_FAMILIES, SCRAPE_FAMILIES, Family, Samples
+from exporter.metrics.families import BATCH_FAMILIES, SCRAPE_FAMILIES
+from exporter.metrics.family import Family, Samples
 from exporter.metrics.gzip_parts import CompressedPart
 from exporter.metrics.lines import (
     batch_lines,

@@ -3,45 +3,15 @@
 All families are gauges. A value that the API did not give is left out, never 0.
 """
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final
 
 from exporter.cavatica.export import FAILED, STATES, ErrorDetail
+from exporter.metrics.family import Family, Samples, labelled, single
+from exporter.metrics.watchlist_families import WATCHLIST_FAMILIES
 from exporter.tracker.snapshot import Batch, Snapshot, WatchedExport
-
-T = TypeVar("T")
-
-#: For each sample, the values of the family's own labels and the sample's value.
-Samples = tuple[tuple[tuple[str, ...], float], ...]
 
 BATCH_LABELS: Final = ("batch",)
 EXPORT_LABELS: Final = ("batch", "export_id")
-
-
-@dataclass(frozen=True, slots=True)
-class Family(Generic[T]):
-    """One metric family.
-
-    Attributes:
-        name: The metric's name.
-        help: A noun phrase that ends in a full stop; no character in it needs escaping.
-        labels: The family's own labels, after those common to every family of its table.
-        samples: Returns the samples of a batch, an export or a snapshot.
-    """
-
-    name: str
-    help: str
-    labels: tuple[str, ...]
-    samples: Callable[[T], Samples]
-
-
-def _single(value: float | None) -> Samples:
-    return () if value is None else (((), value),)
-
-
-def _labelled(values: Iterable[tuple[str, float]]) -> Samples:
-    return tuple(((label,), value) for label, value in values)
 
 
 def _state(current: str) -> Samples:
@@ -80,49 +50,49 @@ BATCH_FAMILIES: Final[tuple[Family[Batch], ...]] = (
         "cavatica_watched_exports",
         "Unique watched export IDs.",
         (),
-        lambda batch: _single(batch.totals.watched),
+        lambda batch: single(batch.totals.watched),
     ),
     Family(
         "cavatica_exports",
         "Watched exports by state.",
         ("state",),
-        lambda batch: _labelled(batch.totals.states.items()),
+        lambda batch: labelled(batch.totals.states.items()),
     ),
     Family(
         "cavatica_export_errors",
         "FAILED exports by error code of the API.",
         ("code",),
-        lambda batch: _labelled(sorted(batch.totals.errors.items())),
+        lambda batch: labelled(sorted(batch.totals.errors.items())),
     ),
     Family(
         "cavatica_export_lookup_errors",
         "Watched IDs without a finished state for which the API returned an error, by error code.",
         ("code",),
-        lambda batch: _labelled(sorted(batch.totals.lookup_errors.items())),
+        lambda batch: labelled(sorted(batch.totals.lookup_errors.items())),
     ),
     Family(
         "cavatica_acknowledged_exports",
         "Acknowledged FAILED exports.",
         (),
-        lambda batch: _single(batch.totals.acknowledged),
+        lambda batch: single(batch.totals.acknowledged),
     ),
     Family(
         "cavatica_exported_bytes",
         "Total size of the files of COMPLETED exports in bytes.",
         (),
-        lambda batch: _single(batch.totals.exported_bytes),
+        lambda batch: single(batch.totals.exported_bytes),
     ),
     Family(
         "cavatica_exports_last_finished_timestamp_seconds",
         "Time of the latest finish among exports in this state.",
         ("state",),
-        lambda batch: _labelled(sorted(batch.totals.last_finished.items())),
+        lambda batch: labelled(sorted(batch.totals.last_finished.items())),
     ),
     Family(
         "cavatica_exports_oldest_unfinished_timestamp_seconds",
         "Start time of the oldest unfinished export in this state.",
         ("state",),
-        lambda batch: _labelled(sorted(batch.totals.oldest_unfinished.items())),
+        lambda batch: labelled(sorted(batch.totals.oldest_unfinished.items())),
     ),
 )
 
@@ -144,25 +114,25 @@ def export_families(*, expose_error_messages: bool) -> tuple[Family[WatchedExpor
             "cavatica_export_started_timestamp_seconds",
             "Start time of the export.",
             (),
-            lambda watched: _single(watched.export.started if watched.export else None),
+            lambda watched: single(watched.export.started if watched.export else None),
         ),
         Family(
             "cavatica_export_finished_timestamp_seconds",
             "Finish time of the export.",
             (),
-            lambda watched: _single(watched.export.finished if watched.export else None),
+            lambda watched: single(watched.export.finished if watched.export else None),
         ),
         Family(
             "cavatica_export_size_bytes",
             "Size of the exported file in bytes.",
             (),
-            lambda watched: _single(watched.export.size if watched.export else None),
+            lambda watched: single(watched.export.size if watched.export else None),
         ),
         Family(
             "cavatica_export_acknowledged",
             "Acknowledgement of the export in an ID file, always 1.",
             (),
-            lambda watched: _single(1 if watched.acknowledged else None),
+            lambda watched: single(1 if watched.acknowledged else None),
         ),
         Family(
             "cavatica_export_info",
@@ -180,7 +150,7 @@ def export_families(*, expose_error_messages: bool) -> tuple[Family[WatchedExpor
 
 
 def _rate_limit(snapshot: Snapshot, name: str) -> Samples:
-    return _single(getattr(snapshot.rate_limit, name, None))
+    return single(getattr(snapshot.rate_limit, name, None))
 
 
 #: Families of the scrape, the API and the watchlist.
@@ -189,37 +159,37 @@ SCRAPE_FAMILIES: Final[tuple[Family[Snapshot], ...]] = (
         "cavatica_exports_oldest_answer_timestamp_seconds",
         "Time of the oldest API answer among unfinished exports.",
         ("batch",),
-        lambda snapshot: _labelled(sorted(snapshot.oldest_answers.items())),
+        lambda snapshot: labelled(sorted(snapshot.oldest_answers.items())),
     ),
     Family(
         "cavatica_up",
         "Result of this scrape: 1 if every API call that it needed succeeded, 0 otherwise.",
         (),
-        lambda snapshot: _single(snapshot.up),
+        lambda snapshot: single(snapshot.up),
     ),
     Family(
         "cavatica_scrape_duration_seconds",
         "Duration of this scrape in seconds.",
         (),
-        lambda snapshot: _single(snapshot.duration),
+        lambda snapshot: single(snapshot.duration),
     ),
     Family(
         "cavatica_scrape_api_calls",
         "API calls made by this scrape.",
         (),
-        lambda snapshot: _single(snapshot.api_calls),
+        lambda snapshot: single(snapshot.api_calls),
     ),
     Family(
         "cavatica_last_success_timestamp_seconds",
         "End time of the last scrape with cavatica_up 1.",
         (),
-        lambda snapshot: _single(snapshot.last_success),
+        lambda snapshot: single(snapshot.last_success),
     ),
     Family(
         "cavatica_last_success_age_seconds",
         "Time since the last scrape with cavatica_up 1, independent of the system clock.",
         (),
-        lambda snapshot: _single(snapshot.last_success_age),
+        lambda snapshot: single(snapshot.last_success_age),
     ),
     Family(
         "cavatica_api_rate_limit_requests",
@@ -243,48 +213,9 @@ SCRAPE_FAMILIES: Final[tuple[Family[Snapshot], ...]] = (
         "cavatica_api_rate_limit_window_remaining_seconds",
         "Time until the rate limit's window ends, as the exporter counts it; 0 after its end.",
         (),
-        lambda snapshot: _single(snapshot.rate_limit_window),
+        lambda snapshot: single(snapshot.rate_limit_window),
     ),
-    Family(
-        "cavatica_exporter_watchlist_last_reload_successful",
-        "Result of the last load of the ID files: 1 without errors, 0 otherwise.",
-        (),
-        lambda snapshot: _single(not snapshot.watchlist.errors),
-    ),
-    Family(
-        "cavatica_exporter_watchlist_last_reload_success_timestamp_seconds",
-        "Time of the last change of the ID files that left no error.",
-        (),
-        lambda snapshot: _single(snapshot.watchlist.reloaded),
-    ),
-    Family(
-        "cavatica_exporter_watchlist_file_error",
-        "Error of the ID file: 1 if it is invalid or unreadable, 0 otherwise.",
-        ("file",),
-        lambda snapshot: _labelled(
-            (file.name, file.error is not None) for file in snapshot.watchlist.files
-        ),
-    ),
-    Family(
-        "cavatica_exporter_watchlist_file_mtime_timestamp_seconds",
-        "Modification time of the ID file content in effect.",
-        ("file",),
-        lambda snapshot: _labelled(
-            (file.name, file.mtime) for file in snapshot.watchlist.files if file.mtime is not None
-        ),
-    ),
-    Family(
-        "cavatica_exporter_watchlist_duplicate_ids",
-        "Repeated entries of export IDs.",
-        (),
-        lambda snapshot: _single(snapshot.watchlist.duplicates),
-    ),
-    Family(
-        "cavatica_exporter_watchlist_rejected_ids",
-        "Entries that are not valid export IDs.",
-        (),
-        lambda snapshot: _single(snapshot.watchlist.rejected),
-    ),
+    *WATCHLIST_FAMILIES,
 )
 
 #: Every family that is rendered from a snapshot.

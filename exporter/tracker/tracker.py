@@ -33,7 +33,8 @@ class Tracker:
     """Keeps the state of every watched export.
 
     Args:
-        load: Returns the watchlist; the same object while it is unchanged.
+        load: Returns the watchlist; the same object while it is unchanged. Its argument is the
+            time of the scrape, in seconds; with none it returns what is known.
         bulk_get: Queries the API for up to `MAX_IDS` exports.
         states: Empty, and the tracker's own from now on.
         quota_share: The part of the account's rate limit that may be used, from 0 to 1.
@@ -43,7 +44,7 @@ class Tracker:
 
     def __init__(
         self,
-        load: Callable[[], Watchlist],
+        load: Callable[[float], Watchlist],
         bulk_get: BulkGet,
         states: ExportStates,
         *,
@@ -78,7 +79,7 @@ class Tracker:
     def preview(self) -> Snapshot:
         """Load the watchlist and return what is known, without a call of the API."""
         began = self._clock.monotonic()
-        self._update_watchlist()
+        self._update_watchlist(0)
         with self._lock:
             return self._publish(began, up=False, requests=0, since=began)
 
@@ -124,7 +125,7 @@ class Tracker:
         return snapshot
 
     def _run(self, scrape: _Scrape) -> tuple[Snapshot, bool]:
-        self._update_watchlist()
+        self._update_watchlist(scrape.deadline - self._clock.monotonic())
         with self._lock:
             plan = self._states.plan(MAX_IDS, monotonic=self._clock.monotonic())
         calls = ScrapeCalls(deque(plan), scrape.deadline)
@@ -176,8 +177,8 @@ class Tracker:
                 self._short_in_flight = None
         return snapshot
 
-    def _update_watchlist(self) -> None:
-        watchlist = self._load()
+    def _update_watchlist(self, seconds: float) -> None:
+        watchlist = self._load(seconds)
         if watchlist is not self._watchlist:
             with self._lock:
                 self._watchlist = watchlist

@@ -24,7 +24,7 @@ ALLOWED: dict[str, set[str]] = {
     "files": set(),
     # The line of the data.
     "cavatica": {"background", "files", "text"},
-    "watchlist": {"cavatica", "document", "files", "text"},
+    "watchlist": {"background", "cavatica", "document", "files", "text"},
     "tracker": {"background", "cavatica", "watchlist", "clock"},
     "metrics": {"cavatica", "tracker"},
     "web": {"cavatica", "clock", "metrics", "tracker"},

@@ -18,7 +18,7 @@ from exporter.metrics.families import (
     export_families,
 )
 from exporter.metrics.self_metrics import SelfMetrics
-from exporter.watchlist.idfile import KEYS
+from exporter.watchlist.documents import KEYS
 from tests.support.alert_files import RULES
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")

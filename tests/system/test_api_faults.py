@@ -31,6 +31,7 @@ from exporter.metrics.families import export_families
 from exporter.metrics.self_metrics import SelfMetrics
 from exporter.tracker.states import ExportStates
 from exporter.tracker.tracker import Tracker
+from exporter.watchlist.background_loader import BackgroundLoader
 from exporter.watchlist.loader import WatchlistLoader
 from exporter.web.application import Application
 from exporter.web.page import StatusPage
@@ -450,7 +451,7 @@ class Exporter:
         self.telemetry = SelfMetrics(version="1", revision="", python="", exporter_metrics=False)
         self.client = self._client("http://127.0.0.1:1/v2")
         tracker = Tracker(
-            WatchlistLoader(directory, self.clock.time).load,
+            BackgroundLoader(WatchlistLoader(directory, self.clock.time)).load,
             self._bulk_get,
             ExportStates(MAX_AGE, 0.0),
             quota_share=0.5,

@@ -13,13 +13,15 @@ from benchmarks import processes
 from benchmarks.scraper import Scraper
 from exporter.cavatica.client import Client
 from exporter.metrics.exposition import OPENMETRICS, TEXT, Exposition
-from exporter.metrics.families import Family, Samples, export_families
+from exporter.metrics.families import export_families
+from exporter.metrics.family import Family, Samples
 from exporter.metrics.self_metrics import SelfMetrics
 from exporter.simulator import Lifetimes, Simulator, serve
 from exporter.tracker.blocks import BLOCK_SIZE
 from exporter.tracker.snapshot import Snapshot, WatchedExport
 from exporter.tracker.states import ExportStates
 from exporter.tracker.tracker import Tracker
+from exporter.watchlist.background_loader import BackgroundLoader
 from exporter.watchlist.loader import WatchlistLoader
 from tests.support.servers import Prometheus, wait_until
 
@@ -110,7 +112,7 @@ def watch(clock: Clock, tmp_path: Path) -> Iterator[Callable[[int, int], Line]]:
                 monotonic=clock.monotonic,
             )
             tracker = Tracker(
-                WatchlistLoader(tmp_path, clock.time).load,
+                BackgroundLoader(WatchlistLoader(tmp_path, clock.time)).load,
                 client.bulk_get,
                 ExportStates(max_age=300, completed_retention=0),
                 quota_share=0.5,

@@ -1,9 +1,12 @@
 """What `--config.check` says about a watchlist."""
 
+from dataclasses import replace
+
 import pytest
 
-from exporter.cli.check import describe
-from exporter.watchlist.watchlist import FileStatus, Watchlist
+from exporter.cli.check import describe, rejected_ids
+from exporter.watchlist.content import Rejected
+from exporter.watchlist.watchlist import FileStatus, Ignored, Refusals, Watchlist
 
 
 def watchlist(*sizes: int) -> Watchlist:
@@ -17,15 +20,58 @@ def watchlist(*sizes: int) -> Watchlist:
     )
 
 
+def test_it_says_what_is_told_beside_the_ids() -> None:
+    """Refusals with their codes, what is expected, and files that were passed over."""
+    refusals = {
+        "b0": Refusals({"": 1, "9006": 2}, 1.0, acknowledged=False),
+        "b1": Refusals({"9006": 1}, 1.0, acknowledged=True),
+    }
+    whole = replace(
+        watchlist(1, 0),
+        refused=refusals,
+        expected={"b1": 7},
+        ignored=tuple(Ignored(f"{n}.md", "it is none") for n in range(102)),
+    )
+    lines = [*describe(whole, 0.5)]
+    assert lines[:3] == [
+        "2 ID files, 1 export ID in 2 batches",
+        "  b0: 1, refused: 3 (by code: none: 1, 9006: 2)",
+        "  b1: 0, expected: 7, refused: 1 (by code: 9006: 1), acknowledged",
+    ]
+    assert lines[5:7] == ["ignored files: 102", "  0.md: it is none"]
+    assert lines[105:107] == ["  99.md: it is none", "  and 2 more"]
+
+
+def test_one_is_not_many() -> None:
+    """Words agree with their numbers."""
+    assert next(describe(watchlist(1), 0.5)) == "1 ID file, 1 export ID in 1 batch"
+
+
+def test_rejected_ids_have_file_and_line() -> None:
+    """The first hundred of each file, and how many more there are."""
+    few = FileStatus("a.yml", 1.0, None, (Rejected("x y", 3), Rejected("", None)))
+    many = FileStatus("b.yml", 1.0, None, tuple(Rejected("!", n) for n in range(1, 104)))
+    lines = [*rejected_ids(Watchlist(files=(few, many)))]
+    assert lines[:3] == [
+        "a.yml:3: not a valid export ID: x y",
+        "a.yml: not a valid export ID: nothing",
+        "b.yml:1: not a valid export ID: !",
+    ]
+    assert lines[101:] == [
+        "b.yml:100: not a valid export ID: !",
+        "b.yml: 3 more are not valid export IDs",
+    ]
+
+
 def test_it_says_what_would_be_watched() -> None:
     """Files, IDs and batches, and what is odd about the files."""
     assert [*describe(watchlist(60, 3), 0.5)][:6] == [
         "2 ID files, 63 export IDs in 2 batches",
         "  b0: 60",
         "  b1: 3",
-        "duplicate IDs passed over: 3",
-        "rejected IDs: 2",
+        "duplicate IDs: 3",
         "acknowledged IDs: 1",
+        "ignored files: 0",
     ]
 
 

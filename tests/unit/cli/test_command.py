@@ -306,16 +306,25 @@ def test_a_check_says_what_would_be_watched(
     cavatica: Cavatica, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """It exits 0, and asks the API nothing."""
-    (cavatica.exports / "odd.yml").write_text("- not an ID\n- fine", encoding="utf-8")
+    (cavatica.exports / "odd.csv").write_text("export_id\nfine\nNA", encoding="utf-8")
     assert run(*cavatica.flags, "--config.check", "--log.level=warn") == 0
     written = capsys.readouterr()
     lines = written.out.splitlines()
     assert lines[0] == f"API: {cavatica.url}, token: --api.token-file"
     assert lines[1] == "2 ID files, 6 export IDs in 2 batches"
-    assert "rejected IDs: 1" in lines
+    assert "  odd: 1, refused: 1 (by code: none: 1)" in lines
     assert written.err.count("\n") == 1
-    assert 'at=odd.yml:1 id="not an ID"' in written.err
+    assert "file=odd.csv batch=odd" in written.err
     assert not cavatica.simulator.requests
+
+
+def test_a_check_fails_for_ids_that_are_not_valid(
+    cavatica: Cavatica, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They would be skipped: whoever checks wants to know, with file and line."""
+    (cavatica.exports / "odd.yml").write_text("- fine\n- b\u00a0\n", encoding="utf-8")
+    assert run(*cavatica.flags, "--config.check", "--log.level=error") == 1
+    assert capsys.readouterr().err == "odd.yml:2: not a valid export ID: b\\xa0\n"
 
 
 def test_a_check_lists_every_error(

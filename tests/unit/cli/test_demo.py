@@ -41,7 +41,11 @@ def test_the_demo_has_something_of_everything() -> None:
             monotonic=time.monotonic,
         )
         tracker = Tracker(
-            loader.load, client.bulk_get, ExportStates(300, 0), quota_share=0.5, clock=time
+            lambda _: loader.load(),
+            client.bulk_get,
+            ExportStates(300, 0),
+            quota_share=0.5,
+            clock=time,
         )
         snapshot = tracker.scrape(time.monotonic() + 10)
     totals = {batch.name: batch.totals for batch in snapshot.batches}

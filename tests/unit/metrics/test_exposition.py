@@ -26,15 +26,14 @@ from exporter.metrics.families import (
     BATCH_LABELS,
     EXPORT_LABELS,
     SCRAPE_FAMILIES,
-    Family,
-    Samples,
     export_families,
 )
+from exporter.metrics.family import Family, Samples
 from exporter.metrics.self_metrics import SelfMetrics
 from exporter.tracker.blocks import BLOCK_SIZE
 from exporter.tracker.snapshot import Batch, Block, Snapshot, Totals, WatchedExport
 from exporter.tracker.states import ExportStates
-from exporter.watchlist.watchlist import FileStatus, Watchlist
+from exporter.watchlist.watchlist import FileStatus, Ignored, Refusals, Watchlist
 from tests.support.fakes import (
     NOT_FOUND,
     FakeClock,
@@ -72,6 +71,9 @@ def snapshot_of(*batches: Batch) -> Snapshot:
     return Snapshot(
         watchlist=Watchlist(
             files=(FileStatus("a.yml", 1.5, None), FileStatus('"b\\".yml', None, "broken")),
+            refused={"none": Refusals({"": 1, "9006": 2}, 1_700_000_000.0, acknowledged=True)},
+            expected={"none": 3},
+            ignored=(Ignored("README.md", "its name has another ending"),),
             duplicates=1,
         ),
         batches=batches,

@@ -14,12 +14,11 @@ from exporter.metrics.families import (
     EXPORT_LABELS,
     FAMILIES,
     SCRAPE_FAMILIES,
-    Family,
-    Samples,
     export_families,
 )
+from exporter.metrics.family import Family, Samples
 from exporter.tracker.snapshot import Batch, Block, Snapshot, WatchedExport
-from exporter.watchlist.watchlist import FileStatus, Watchlist
+from exporter.watchlist.watchlist import FileStatus, Ignored, Refusals, Watchlist
 from tests.support.fakes import BROKEN, NOT_FOUND, completed, failed, pending, running
 
 OF_A_BATCH = {
@@ -52,12 +51,17 @@ OF_A_SCRAPE = {
     "cavatica_api_rate_limit_remaining_requests": "",
     "cavatica_api_rate_limit_reset_timestamp_seconds": "",
     "cavatica_api_rate_limit_window_remaining_seconds": "",
+    "cavatica_refused_exports": "batch code",
+    "cavatica_refused_exports_timestamp_seconds": "batch",
+    "cavatica_acknowledged_refusals": "batch",
+    "cavatica_expected_exports": "batch",
     "cavatica_exporter_watchlist_last_reload_successful": "",
     "cavatica_exporter_watchlist_last_reload_success_timestamp_seconds": "",
     "cavatica_exporter_watchlist_file_error": "file",
     "cavatica_exporter_watchlist_file_mtime_timestamp_seconds": "file",
     "cavatica_exporter_watchlist_duplicate_ids": "",
     "cavatica_exporter_watchlist_rejected_ids": "",
+    "cavatica_exporter_watchlist_ignored_files": "",
 }
 
 SNAPSHOT = Snapshot(
@@ -267,6 +271,7 @@ def test_a_scrape_that_knows_nothing_says_so() -> None:
         "exporter_watchlist_last_reload_successful": 1,
         "exporter_watchlist_duplicate_ids": 0,
         "exporter_watchlist_rejected_ids": 0,
+        "exporter_watchlist_ignored_files": 0,
     }
 
 
@@ -274,6 +279,12 @@ def test_a_scrape_shows_what_it_found() -> None:
     """The API's limit, the last success, the oldest answers and every ID file."""
     watchlist = Watchlist(
         files=(FileStatus("a.yml", 5.5, None), FileStatus("b.yml", None, "b.yml:1: broken")),
+        refused={
+            "a": Refusals({"": 1, "9006": 2}, 3.5, acknowledged=False),
+            "b": Refusals({"9006": 5}, 4.5, acknowledged=True),
+        },
+        expected={"a": 9},
+        ignored=(Ignored("README.md", "its name has another ending"),),
         duplicates=3,
         rejected=4,
         reloaded=6.5,
@@ -299,12 +310,17 @@ def test_a_scrape_shows_what_it_found() -> None:
         "api_rate_limit_remaining_requests": (((), 0),),
         "api_rate_limit_reset_timestamp_seconds": (((), 8.5),),
         "api_rate_limit_window_remaining_seconds": (((), 120.0),),
+        "refused_exports": ((("a", "none"), 1), (("a", "9006"), 2), (("b", "9006"), 5)),
+        "refused_exports_timestamp_seconds": ((("a",), 3.5), (("b",), 4.5)),
+        "acknowledged_refusals": ((("a",), 0), (("b",), 5)),
+        "expected_exports": ((("a",), 9),),
         "exporter_watchlist_last_reload_successful": (((), 0),),
         "exporter_watchlist_last_reload_success_timestamp_seconds": (((), 6.5),),
         "exporter_watchlist_file_error": ((("a.yml",), 0), (("b.yml",), 1)),
         "exporter_watchlist_file_mtime_timestamp_seconds": ((("a.yml",), 5.5),),
         "exporter_watchlist_duplicate_ids": (((), 3),),
         "exporter_watchlist_rejected_ids": (((), 4),),
+        "exporter_watchlist_ignored_files": (((), 1),),
     }
 
 

@@ -52,7 +52,7 @@ class Scene:
         self.tracker = self.track(self.load, self.api, max_age=max_age)
 
     def track(
-        self, load: Callable[[], Watchlist], bulk_get: BulkGet, *, max_age: float = 300
+        self, load: Callable[[float], Watchlist], bulk_get: BulkGet, *, max_age: float = 300
     ) -> Tracker:
         """Make a tracker with the scene's clock and a quota share of one half."""
         return Tracker(
@@ -64,7 +64,7 @@ class Scene:
             clock=self.clock,
         )
 
-    def load(self) -> Watchlist:
+    def load(self, _: float) -> Watchlist:
         """Return the watchlist."""
         return self.watchlist
 
@@ -233,7 +233,7 @@ def test_the_rest_of_the_rate_limits_window_counts_down(scene: Scene) -> None:
 def test_the_duration_is_that_of_the_scrape(scene: Scene) -> None:
     """It is measured on the clock that never jumps."""
 
-    def load() -> Watchlist:
+    def load(_: float) -> Watchlist:
         scene.clock.pass_by(0.25)
         scene.clock.unix -= 3600
         return scene.watchlist
@@ -264,7 +264,7 @@ def test_files_are_parsed_when_they_change_and_not_when_they_are_scraped(
         (tmp_path / f"{name}.yml").write_text(f"- {name}")
     # Files that changed a moment ago are read again, so the loader lives a day later.
     loader = WatchlistLoader(tmp_path, lambda: 4e9)
-    tracker = scene.track(loader.load, scene.api)
+    tracker = scene.track(lambda _: loader.load(), scene.api)
 
     def parsed() -> int:
         count = caplog.messages.count("ID file loaded")
@@ -788,7 +788,7 @@ def test_an_impatient_scraper_makes_one_call_at_most(
     assert scene.scrape(SHORT).up
     assert stuck.calls[1] == list(ids(100))
 
-    def load() -> Watchlist:
+    def load(_: float) -> Watchlist:
         loading.set()
         assert stuck.free.wait(PATIENCE)
         return scene.watchlist
@@ -856,7 +856,7 @@ def test_an_error_of_the_watchlist_does_not_wedge_the_tracker(scene: Scene) -> N
     """The scrape fails, the next one works, and nobody lost a turn."""
     broken = [True]
 
-    def load() -> Watchlist:
+    def load(_: float) -> Watchlist:
         if broken.pop():
             raise RuntimeError("a defect")
         broken.append(False)
@@ -890,7 +890,7 @@ def test_those_who_share_a_scrape_share_its_error(
     began, go = threading.Event(), threading.Event()
     scene = Scene(held)
 
-    def load() -> Watchlist:
+    def load(_: float) -> Watchlist:
         began.set()
         assert go.wait(PATIENCE)
         raise RuntimeError("a defect")

@@ -43,7 +43,7 @@ def tracker_of(ids: int, api: Api) -> Tracker:
     """A tracker of so many exports."""
     watchlist = Watchlist(batches={"b": tuple(f"e{number}" for number in range(ids))})
     return Tracker(
-        lambda: watchlist,
+        lambda _: watchlist,
         api,
         ExportStates(300, 0),
         quota_share=1,

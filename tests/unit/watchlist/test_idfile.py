@@ -1,5 +1,7 @@
 """ID files: every valid form, every error with its text, and what is left out."""
 
+import csv
+import io
 import json
 from pathlib import Path
 
@@ -8,8 +10,12 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from exporter.document import MAX_VALUES
 from exporter.text import NULL
-from exporter.watchlist.idfile import ENDINGS, KEYS, IdFile, IdFileError, Rejected, parse
+from exporter.watchlist.content import IdFile, Rejected
+from exporter.watchlist.documents import KEYS
+from exporter.watchlist.idfile import ENDINGS, IdFileError, parse
+from exporter.watchlist.tables import REFUSED
 
 DATA = Path(__file__).parents[3] / "tests/data" / "idfiles"
 
@@ -26,7 +32,15 @@ NO_IDS = (
     " holds no export IDs: it must be a list of them, a mapping with export_ids,"
     " or an answer of the API with items; for none write []"
 )
-KNOWN = "known are batch, export_ids, acknowledged, items"
+KNOWN = "known are batch, export_ids, acknowledged, refusals_acknowledged, expected, items"
+
+FILE_IDS = (
+    "holds IDs of files (24 hexadecimal digits), not of exports: an export's ID is in the answer"
+    " that the API gave when the export was started"
+)
+
+NO_HEADER = "has 2 columns; add a header that names the one with the IDs export_id"
+IMPORTS = "holds imports (/storage/imports/), and only exports can be watched"
 
 # Every file there with the text of its error, which begins with the file's name.
 INVALID = {
@@ -65,6 +79,35 @@ INVALID = {
     "invalid-batch-control.yml": ":2: batch must be at most 100 printable characters",
     "invalid-batch-surrogate.json": ":1: batch must be at most 100 printable characters",
     "invalid-batch-long.yml": ":1: batch must be at most 100 printable characters",
+    # Text forms, answers, and the other keys
+    "invalid-file-ids.txt": ":2: " + FILE_IDS,
+    "invalid-file-ids.csv": ":2: " + FILE_IDS,
+    "invalid-file-ids.yml": ":2: " + FILE_IDS,
+    "invalid-file-ids.json": ":1: " + FILE_IDS,
+    "invalid-json.txt": ":2: must hold an ID on each line; name the file .json",
+    "invalid-yaml.txt": ":1: must hold an ID on each line; name the file .yml",
+    "invalid-no-header.tsv": ":1: " + NO_HEADER,
+    "invalid-late-columns.csv": ":3: " + NO_HEADER,
+    "invalid-other-ids.csv": ":3: the column id holds something other than export IDs:"
+    " name the column with the export IDs export_id",
+    "invalid-repeated-column.tsv": ":1: the column export_id is repeated",
+    "invalid-semicolons.csv": ":1: the columns must be separated by commas",
+    "invalid-commas.tsv": ":1: the columns must be separated by tabs",
+    "invalid-open-quote.csv": ":3: not a valid table: unexpected end of data",
+    "invalid-quote.tsv": r""":2: not a valid table: '\t' expected after '"'""",
+    "invalid-import.json": ":3: " + IMPORTS,
+    "invalid-import-alone.json": ":2: " + IMPORTS,
+    "invalid-refused-call.json": ":1: the API refused this call (code 90001),"
+    " so that it started no export",
+    "invalid-refused-call-no-code.json": ":1: the API refused this call,"
+    " so that it started no export",
+    "invalid-both-one.json": ":1: has both export_ids and id; put one in another file",
+    "invalid-batch-alone.yml": ":1: the key export_ids is missing",
+    "invalid-expected.yml": ":2: expected must be a number of exports, like 884",
+    "invalid-expected-list.yml": ":2: expected must be a number of exports, like 884",
+    "invalid-expected-negative.json": ":1: expected must be a number of exports, like 884",
+    "invalid-refusals-acknowledged.yml": ":2: refusals_acknowledged must be true or false",
+    "invalid-refusals-acknowledged-list.yml": ":2: refusals_acknowledged must be true or false",
     # YAML
     "invalid-alias.yml": ":3: aliases are not supported: write the value out",
     "invalid-merge-key.yml": ":3: aliases are not supported: write the value out",
@@ -123,7 +166,7 @@ VALID = [
             {"items": [{"error": {"code": 9006}}, {"resource": {"id": A}, "error": None},
                        {"resource": None, "error": {"code": 1}}]}
         ),
-        IdFile("tcga-7", (A,), frozenset(), ()),
+        IdFile("tcga-7", (A,), refused={"9006": 1, "1": 1}),
         id="answer with errors",
     ),
     pytest.param(
@@ -177,6 +220,72 @@ VALID = [
         )
         for null in NULL
     ),
+    pytest.param(
+        ".json",
+        json.dumps(
+            {"items": [{"error": {"status": 403, "code": 9006}}, {"error": {}}, {"error": "no"},
+                       {"resource": {}, "error": {"code": 9006}}], "refusals_acknowledged": True}
+        ),
+        IdFile("tcga-7", (), refused={"9006": 2, "": 2}, refusals_acknowledged=True),
+        id="answer of refusals alone",
+    ),
+    pytest.param(
+        ".json",
+        json.dumps({"href": "https://x/storage/exports/a", "id": A, "state": "PENDING"}),
+        IdFile("tcga-7", (A,)),
+        id="answer of the start of one export",
+    ),
+    pytest.param(
+        ".yml", "expected: 884\nrefusals_acknowledged: true",
+        IdFile("tcga-7", (), refusals_acknowledged=True, expected=884),
+        id="beside the table of the same name",
+    ),
+    pytest.param(
+        ".yml", f"expected: ~\nrefusals_acknowledged:\nexport_ids: [{A}]",
+        IdFile("tcga-7", (A,)), id="null for what is not said",
+    ),
+    pytest.param(
+        ".yml", '[{"id": "\\ud83e\\uddec", "x": 1}]'.replace("[{", '{"items": [{') + "}",
+        IdFile("tcga-7", (), rejected=(Rejected("🧬", 1),)),
+        id="JSON that YAML does not allow",
+    ),
+    pytest.param("", '\n {"items": [{"id": "a", "name": "\\ud83e\\uddec"}]}',
+        IdFile("tcga-7", ("a",)), id="the same without an ending",
+    ),
+    # Lists
+    pytest.param(
+        ".txt", f"# of today\n{A}  # why\n\n\t{B}\r\ninvalid\nNA\n",
+        IdFile("tcga-7", (A, B), refused={"": 2}), id="list",
+    ),
+    pytest.param(".TXT", f"\ufeff{A}", IdFile("tcga-7", (A,)), id="list with a byte order mark"),
+    pytest.param(".txt", "# none yet\n", IdFile("tcga-7", ()), id="list of none"),
+    pytest.param(
+        ".txt", f"{A}\u00a0\n{A} {B}\n",
+        IdFile("tcga-7", (), rejected=(Rejected(rf"{A}\xa0", 1), Rejected(f"{A} {B}"[:64], 2))),
+        id="list with a no-break space",
+    ),
+    # Tables
+    pytest.param(
+        ".tsv", f"file\texport_id\tid\na.bam\t{A}\t1\nb.bam\t\t2\nc.bam\t invalid \t3\nd\n",
+        IdFile("tcga-7", (A,), refused={"": 3}), id="table",
+    ),
+    pytest.param(
+        ".Csv", f'\ufeff"file","Export_ID"\r\n"a, ""b""\n.bam","{A}"\r\n\r\n"c","{B}"\r\n',
+        IdFile("tcga-7", (A, B)), id="table of a spreadsheet",
+    ),
+    pytest.param(
+        ".tsv", f"#id\tsample\n{A}\ts1\nNA\ts2\n", IdFile("tcga-7", (A,), refused={"": 1}),
+        id="table with id",
+    ),
+    pytest.param(
+        ".csv", f"{A}\n{B}\n'!'\n",
+        IdFile("tcga-7", (A, B), rejected=(Rejected("'!'", 3),)), id="table of one column",
+    ),
+    pytest.param(".csv", f'""\n{B}\n', IdFile("tcga-7", (B,), refused={"": 1}),
+        id="table of one column that begins with a refusal",
+    ),
+    pytest.param(".tsv", "\n\n", IdFile("tcga-7", ()), id="table of nothing"),
+    pytest.param(".csv", "export_id\n", IdFile("tcga-7", ()), id="table with a header alone"),
     pytest.param(".yml", "[]", IdFile("tcga-7", (), frozenset(), ()), id="empty list"),
     pytest.param(".json", '{"items": []}', IdFile("tcga-7", (), frozenset(), ()), id="no items"),
     pytest.param(
@@ -247,16 +356,16 @@ def test_the_default_batch_is_the_name_without_its_ending(name: str, batch: str)
     assert parse(b"[]", name).batch == batch
 
 
-@pytest.mark.parametrize("name", ["x.yml", "x.yaml", "x", "x.txt"])
-def test_what_does_not_end_in_json_is_yaml(name: str) -> None:
+@pytest.mark.parametrize("name", ["x.yml", "x.YAML", "x", "x.ids"])
+def test_what_has_no_other_ending_is_yaml(name: str) -> None:
     """A file given by its path may have any name."""
     assert parse(b"- a", name).ids == ("a",)
 
 
 def test_the_endings_and_the_keys_are_those_of_the_documentation() -> None:
     """What names a file an ID file, and what may stand in it."""
-    assert ENDINGS == (".yml", ".yaml", ".json")
-    assert KEYS == ("batch", "export_ids", "acknowledged")
+    assert ENDINGS == (".yml", ".yaml", ".json", ".txt", ".tsv", ".csv")
+    assert KEYS == ("batch", "export_ids", "acknowledged", "refusals_acknowledged", "expected")
 
 
 @pytest.mark.parametrize(
@@ -357,7 +466,7 @@ def test_ids_need_no_quotes_in_yaml(ids: list[str]) -> None:
     assert parse(text.encode(), "x.yml").ids == tuple(ids)
 
 
-@pytest.mark.parametrize("name", ["x.yml", "x.json"])
+@pytest.mark.parametrize("name", ["x.yml", "x.json", "x.txt", "x.tsv", "x.csv"])
 @given(data=st.binary() | st.text('[]{}",:\\-? \n\t&*#!%|>a1').map(str.encode))
 def test_no_bytes_raise_anything_but_an_id_file_error(data: bytes, name: str) -> None:
     """Whatever a file holds, it is a file or an error that can be shown in one line."""
@@ -387,3 +496,30 @@ def test_no_shape_raises_anything_but_an_id_file_error(value: object) -> None:
     except IdFileError:
         return
     assert all(isinstance(export_id, str) for export_id in ids.ids)
+
+
+@pytest.mark.parametrize("name", ["x.txt", "x.tsv", "x.csv"])
+def test_a_list_has_no_more_entries_than_a_document(name: str) -> None:
+    """That many are read in a second; more are an error with its line."""
+    parse(b"a\n" * MAX_VALUES, name)
+    with pytest.raises(
+        IdFileError, match=f"^{name}:{MAX_VALUES + 1}: holds more than {MAX_VALUES}"
+    ):
+        parse(b"a\n" * (MAX_VALUES + 1), name)
+
+
+@given(ids=st.lists(IDS.filter(lambda export_id: export_id not in REFUSED)))
+@pytest.mark.parametrize("name", ["x.tsv", "x.csv"])
+def test_a_written_table_is_read_back(name: str, ids: list[str]) -> None:
+    """Whatever stands in the other columns."""
+    text = io.StringIO(newline="")
+    rows = csv.writer(text, delimiter="\t" if name.endswith("tsv") else ",")
+    rows.writerow(["file", "export_id"])
+    rows.writerows(['a "b",\tc\nd', export_id] for export_id in ids)
+    assert parse(text.getvalue().encode(), name) == IdFile("x", tuple(ids))
+
+
+@given(ids=st.lists(IDS.filter(lambda export_id: export_id not in REFUSED)))
+def test_a_written_list_is_read_back(ids: list[str]) -> None:
+    """An ID on each line is all it takes."""
+    assert parse("\n".join(ids).encode(), "x.txt") == IdFile("x", tuple(ids))

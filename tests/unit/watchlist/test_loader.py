@@ -10,11 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from exporter.files import read
+from exporter.watchlist.content import Rejected
+from exporter.watchlist.idfile import parse
 from exporter.watchlist.loader import WatchlistLoader
-from exporter.watchlist.watchlist import FileStatus, Watchlist
+from exporter.watchlist.watchlist import FileStatus, Ignored, Refusals, Watchlist
 
 # Keys of a log record's extras.
-EXTRAS = ("file", "ids", "err", "at", "id", "more")
+EXTRAS = ("file", "ids", "err", "at", "id", "more", "reason", "batch", "codes")
 
 
 class Clock:
@@ -105,10 +108,13 @@ def errors(watchlist: Watchlist) -> dict[str, str | None]:
 
 
 def test_a_directory_is_its_id_files(directory: Path, loader: WatchlistLoader) -> None:
-    """Files in all formats are read, each a batch; what else stands there is ignored."""
+    """Files in all formats are read, each a batch; what else stands there is told."""
     (directory / "kids.yml").write_text("- a1\n- a2\n")
     (directory / "adults.yaml").write_text("export_ids: [b1]\nbatch: grown-ups\n")
     (directory / "answer.json").write_text('{"items": [{"resource": {"id": "c1"}}]}')
+    (directory / "list.txt").write_text("d1\n")
+    (directory / "table.tsv").write_text("export_id\tx\ne1\t1\n")
+    (directory / "tmp").mkdir()
     (directory / "README.md").write_text("not an ID file")
     (directory / "old.yml.bak").write_text("- x1\n")
     (directory / ".hidden.yml").write_text("- x2\n")
@@ -116,16 +122,29 @@ def test_a_directory_is_its_id_files(directory: Path, loader: WatchlistLoader) -
     (directory / "sub.yml").mkdir()
     (directory / "sub.yml" / "inner.yml").write_text("- x4\n")
     watchlist = loader.load()
-    assert watchlist.batches == {"answer": ("c1",), "grown-ups": ("b1",), "kids": ("a1", "a2")}
-    assert errors(watchlist) == {"adults.yaml": None, "answer.json": None, "kids.yml": None}
+    assert watchlist.batches == {
+        "UPPER": ("x3",),
+        "answer": ("c1",),
+        "grown-ups": ("b1",),
+        "kids": ("a1", "a2"),
+        "list": ("d1",),
+        "table": ("e1",),
+    }
+    assert set(errors(watchlist).values()) == {None}
+    assert watchlist.ignored == (
+        Ignored("README.md", "its name has another ending"),
+        Ignored("old.yml.bak", "its name has another ending"),
+        Ignored("sub.yml", "it is a directory"),
+        Ignored("tmp", "it is a directory"),
+    )
     assert (watchlist.duplicates, watchlist.rejected, watchlist.errors) == (0, 0, ())
 
 
 def test_a_single_file_is_watched_alone(directory: Path, clock: Clock) -> None:
     """The path may be a file, of any name; what stands beside it does not matter."""
-    (directory / "ids.txt").write_text("- a\n")
+    (directory / "ids.list").write_text("- a\n")
     (directory / "other.yml").write_text("- b\n")
-    watchlist = WatchlistLoader(directory / "ids.txt", clock).load()
+    watchlist = WatchlistLoader(directory / "ids.list", clock).load()
     assert watchlist.batches == {"ids": ("a",)}
 
 
@@ -184,10 +203,10 @@ def test_rejected_ids_are_logged_with_file_and_line(
     (directory / "b.json").write_text('{"items": [{}]}')
     assert loader.load().rejected == 2
     assert [line for line in logged(caplog) if line[0] == "WARNING"] == [
-        ("WARNING", "this is no export ID, it is left out", {"at": "a.yml:2", "id": "not good"}),
+        ("WARNING", "Skipping invalid export ID", {"at": "a.yml:2", "id": "not good"}),
         (
             "WARNING",
-            "this is no export ID, it is left out",
+            "Skipping invalid export ID",
             {"at": "b.json:1", "id": "an item without id"},
         ),
     ]
@@ -206,7 +225,11 @@ def test_many_rejected_ids_do_not_fill_the_log(
     assert loader.load().rejected == 50
     lines = logged(caplog)
     assert len(lines) == 21
-    assert lines[-1] == ("WARNING", "more are no export IDs", {"file": "a.yml", "more": 30})
+    assert lines[-1] == (
+        "WARNING",
+        "Skipping more invalid export IDs",
+        {"file": "a.yml", "more": 30},
+    )
 
 
 def test_names_of_files_become_labels_that_cannot_do_harm(
@@ -223,10 +246,170 @@ def test_names_of_files_become_labels_that_cannot_do_harm(
     assert {file.name for file in watchlist.files} == {f"{name}.yml" for name in expected}
     for path in directory.iterdir():
         path.unlink()
-    loader.load()
+    loader.load(afresh=True)
     extras = [str(value) for _, _, extra in logged(caplog) for value in extra.values()]
     assert len(extras) == 5 * len(names)
     assert all(text.isprintable() for text in extras)
+
+
+# What was not started, and how much was expected
+
+
+def test_refused_exports_are_counted_by_batch_and_code(
+    directory: Path, loader: WatchlistLoader, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A batch may consist of nothing else; somebody is told once."""
+    error = '{"error": {"status": 403, "code": 9006}}'
+    (directory / "a.json").write_text(f'{{"items": [{error}, {error}, {{"error": {{}}}}]}}')
+    (directory / "b.json").write_text(f'{{"batch": "a", "items": [{error}, {{"id": "x"}}]}}')
+    (directory / "c.tsv").write_text("export_id\tfile\ny\t1\n\t2\n")
+    for seconds, name in enumerate(["b.json", "a.json", "c.tsv"], 1000):
+        os.utime(directory / name, (seconds, seconds))
+    watchlist = loader.load()
+    assert watchlist.batches == {"a": ("x",), "c": ("y",)}
+    assert watchlist.refused == {
+        "a": Refusals({"": 1, "9006": 3}, 1001.0, acknowledged=False),
+        "c": Refusals({"": 1}, 1002.0, acknowledged=False),
+    }
+    assert watchlist.refused["a"].count == 4
+    message = "API refused to export files"
+    assert [extras for _, text, extras in logged(caplog) if text == message] == [
+        {"file": "a.json", "batch": "a", "codes": "none: 1, 9006: 2"},
+        {"file": "b.json", "batch": "a", "codes": "9006: 1"},
+        {"file": "c.tsv", "batch": "c", "codes": "none: 1"},
+    ]
+    loader.load()
+    assert logged(caplog) == []
+
+
+def test_refusals_are_acknowledged_by_any_file_of_the_batch(
+    directory: Path, loader: WatchlistLoader
+) -> None:
+    """And by none of another batch."""
+    for name in ["a", "b"]:
+        (directory / f"{name}.json").write_text('{"items": [{"error": {}}]}')
+    (directory / "done.yml").write_text("batch: b\nrefusals_acknowledged: true\n")
+    refused = loader.load().refused
+    assert {name: refusals.acknowledged for name, refusals in refused.items()} == {
+        "a": False,
+        "b": True,
+    }
+
+
+def test_expected_exports_are_added_up(directory: Path, loader: WatchlistLoader) -> None:
+    """Several files of a batch may say how many exports each of them is part of."""
+    (directory / "a.yml").write_text("export_ids: [x]\nexpected: 3\n")
+    (directory / "b.yml").write_text("batch: a\nexport_ids: [y]\nexpected: 4\n")
+    (directory / "c.yml").write_text("- z\n")
+    assert loader.load().expected == {"a": 7}
+
+
+# What is passed over
+
+
+def test_an_ignored_file_is_told_once(
+    directory: Path, loader: WatchlistLoader, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A misspelt ending is no reason to watch nothing in silence; hidden files are meant so."""
+    (directory / "ids.ylm").write_text("- x\n")
+    (directory / ".ids.yml.swp").write_text("")
+    watchlist = loader.load()
+    reason = "its name has another ending"
+    assert watchlist.ignored == (Ignored("ids.ylm", reason),)
+    assert logged(caplog) == [("WARNING", "Ignoring file", {"file": "ids.ylm", "reason": reason})]
+    assert loader.load() is watchlist
+    (directory / "sub").mkdir()
+    assert len(loader.load().ignored) == 2
+    assert [extras["file"] for *_, extras in logged(caplog)] == ["sub"]
+
+
+def test_many_ignored_files_do_not_fill_the_log(
+    directory: Path, loader: WatchlistLoader, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Twenty are named, the rest is a number."""
+    for number in range(23):
+        (directory / f"{number}.md").touch()
+    assert len(loader.load().ignored) == 23
+    lines = logged(caplog)
+    assert len(lines) == 21
+    assert lines[-1] == ("WARNING", "Ignoring more files", {"more": 3})
+
+
+# A watchlist that vanishes
+
+
+@pytest.mark.parametrize("content", ["- x\n", "acknowledged: [x]", '{"items": [{"error": {}}]}'])
+def test_a_directory_without_its_files_keeps_them(
+    directory: Path, loader: WatchlistLoader, content: str
+) -> None:
+    """A lost mount or an emptied ConfigMap must not end the watch: it is an error until it ends."""
+    (directory / "a.yml").write_text(content)
+    before = loader.load()
+    (directory / "a.yml").rename(directory / "a.old")
+    watchlist = loader.load()
+    assert watchlist.batches == before.batches
+    assert watchlist.acknowledged == before.acknowledged
+    assert watchlist.refused == before.refused
+    assert watchlist.error == (
+        f"{directory}: holds no ID file any more, so that the last ones stay in effect;"
+        " to end the watch, write [] into a file or send SIGHUP"
+    )
+    assert loader.load() is watchlist
+    (directory / "b.yml").write_text("[]")
+    watchlist = loader.load()
+    assert (watchlist.batches, watchlist.errors) == ({"b": ()}, ())
+
+
+def test_reading_afresh_takes_off_the_last_file(directory: Path, loader: WatchlistLoader) -> None:
+    """Who sends SIGHUP means what the directory says."""
+    (directory / "a.yml").write_text("- x\n")
+    loader.load()
+    (directory / "a.yml").unlink()
+    assert loader.load().error is not None
+    watchlist = loader.load(afresh=True)
+    assert (watchlist.batches, watchlist.errors) == ({}, ())
+    assert loader.load() is watchlist
+
+
+def test_a_file_without_content_may_go(directory: Path, loader: WatchlistLoader) -> None:
+    """Nothing was watched because of it."""
+    (directory / "a.yml").write_text("[]")
+    (directory / "b.yml").write_text("- [")
+    loader.load()
+    (directory / "a.yml").unlink()
+    (directory / "b.yml").unlink()
+    assert loader.load().errors == ()
+
+
+# Whatever happens
+
+
+def test_an_unexpected_exception_is_an_error_of_its_file(
+    directory: Path, loader: WatchlistLoader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No exception ends a scrape: the last good content stays, and the error is told."""
+    (directory / "a.yml").write_text("- x\n")
+    (directory / "b.yml").write_text("- y\n")
+    loader.load()
+
+    def fail(data: bytes, name: str) -> object:
+        if name == "a.yml":
+            raise TypeError("a secret")
+        return parse(data, name)
+
+    monkeypatch.setattr("exporter.watchlist.loader.parse", fail)
+    (directory / "a.yml").write_text("- new\n")
+    (directory / "b.yml").write_text("- new2\n")
+    watchlist = loader.load()
+    assert watchlist.errors == ("a.yml: cannot be read: TypeError",)
+    assert watchlist.batches == {"a": ("x",), "b": ("new2",)}
+
+
+def test_a_path_that_cannot_exist_is_an_error(clock: Clock) -> None:
+    """The system is not even asked."""
+    assert WatchlistLoader(Path("a\0b"), clock).load().errors == (
+        "a\\x00b: cannot be read: ValueError",
+    )
 
 
 # At start
@@ -242,7 +425,7 @@ def test_a_missing_path_is_an_error(
     assert loader.load() == Watchlist(error=problem)
     assert loader.load().errors == (problem,)
     assert logged(caplog) == [
-        ("ERROR", "ID files cannot be read, the last known IDs stay", {"err": problem})
+        ("ERROR", "ID files cannot be read; last known ones in effect", {"err": problem})
     ]
     path.mkdir()
     (path / "a.yml").write_text("- x\n")
@@ -260,7 +443,7 @@ def test_a_file_that_never_was_good_is_known_and_has_no_mtime(
     assert watchlist.files == (FileStatus("a.yml", None, problem),)
     assert (watchlist.errors, watchlist.batches, watchlist.reloaded) == ((problem,), {}, None)
     assert logged(caplog) == [
-        ("ERROR", "ID file is in error, none of its IDs are watched", {"err": problem})
+        ("ERROR", "ID file is not valid; none of its IDs in effect", {"err": problem})
     ]
 
 
@@ -302,12 +485,12 @@ def test_a_touched_file_is_not_parsed_again(
     file.write_text("- x\n- not good\n")
     os.utime(file, (1000, 1000))
     before = loader.load()
-    assert before.files == (FileStatus("a.yml", 1000.0, None),)
+    assert before.files == (FileStatus("a.yml", 1000.0, None, (Rejected("not good", 2),)),)
     caplog.clear()
     caplog.set_level(INFO)
     os.utime(file, (2000, 2000))
     after = loader.load()
-    assert after.files == (FileStatus("a.yml", 2000.0, None),)
+    assert after.files == (FileStatus("a.yml", 2000.0, None, before.files[0].rejected),)
     assert after.batches == before.batches
     assert logged(caplog) == []
 
@@ -343,7 +526,7 @@ def test_editing_breaking_and_repairing_a_file(
     assert broken.files == (FileStatus("a.yml", 2000.0, problem),)
     assert (broken.errors, broken.reloaded) == ((problem,), reloaded)
     assert logged(caplog) == [
-        ("ERROR", "ID file is in error, its last good IDs are watched", {"err": problem})
+        ("ERROR", "ID file is not valid; its last good content in effect", {"err": problem})
     ]
 
     os.utime(file, (4000, 4000))
@@ -393,13 +576,14 @@ def test_adding_and_removing_files(
     caplog.set_level(INFO)
     (directory / "a.yml").write_text("- x\n")
     (directory / "b.yml").write_text("- [\n")
-    assert loader.load().batches == {"a": ("x",)}
+    (directory / "c.yml").write_text("[]\n")
+    assert loader.load().batches == {"a": ("x",), "c": ()}
     caplog.clear()
     (directory / "a.yml").unlink()
     (directory / "b.yml").unlink()
     watchlist = loader.load()
-    assert (watchlist.batches, watchlist.files, watchlist.errors) == ({}, (), ())
-    message = "ID file is gone, its IDs are no longer watched"
+    assert (watchlist.batches, watchlist.errors) == ({"c": ()}, ())
+    message = "ID file removed; its IDs no longer watched"
     assert sorted(str(line[2]["file"]) for line in logged(caplog) if line[1] == message) == [
         "a.yml",
         "b.yml",
@@ -409,11 +593,12 @@ def test_adding_and_removing_files(
 def test_a_file_that_comes_back_is_read_anew(directory: Path, loader: WatchlistLoader) -> None:
     """Nothing of its earlier life stays: a file that is broken when it returns has no IDs."""
     (directory / "a.yml").write_text("- x\n")
+    (directory / "b.yml").write_text("- y\n")
     loader.load()
     (directory / "a.yml").unlink()
     loader.load()
     (directory / "a.yml").write_text("- [\n")
-    assert loader.load().batches == {}
+    assert loader.load().batches == {"b": ("y",)}
 
 
 def test_reading_afresh_reads_everything(
@@ -497,6 +682,113 @@ def test_a_mounted_config_map_is_followed(tmp_path: Path, loader: WatchlistLoade
     shutil.rmtree(directory / "..1")
     watchlist = loader.load()
     assert (watchlist.batches, watchlist.errors) == ({"a": ("y",)}, ())
+
+
+class ConfigMap:
+    """A directory that is mounted as Kubernetes does it: every file is a link into `..data`."""
+
+    def __init__(self, path: Path) -> None:
+        """Begin without files."""
+        self.path = path
+        self.number = 0
+
+    def replace(self, **files: str) -> None:
+        """Write a new tree and swap the link; the links to files follow one after the other."""
+        self.number += 1
+        old = self.path / "..data"
+        gone = old.resolve() if old.is_symlink() else None
+        tree = self.path / f"..{self.number}"
+        tree.mkdir()
+        for name, content in files.items():
+            (tree / f"{name}.yml").write_text(content)
+        (self.path / "..data_tmp").symlink_to(tree.name)
+        (self.path / "..data_tmp").rename(old)
+        if gone is not None:
+            shutil.rmtree(gone)
+
+    def link(self, *names: str) -> None:
+        """Link these files, and no others."""
+        for path in self.path.glob("*.yml"):
+            path.unlink()
+        for name in names:
+            (self.path / f"{name}.yml").symlink_to(f"..data/{name}.yml")
+
+
+def test_a_config_map_is_read_as_one(directory: Path, loader: WatchlistLoader) -> None:
+    """An ID that moves to another file is watched even before that one has its link."""
+    config_map = ConfigMap(directory)
+    config_map.replace(a="- x\n- y\n")
+    config_map.link("a")
+    assert loader.load().batches == {"a": ("x", "y")}
+    config_map.replace(a="- x\n", b="- y\n")
+    for links in [("a",), ("a", "b")]:
+        config_map.link(*links)
+        watchlist = loader.load()
+        assert (watchlist.batches, watchlist.errors) == ({"a": ("x",), "b": ("y",)}, ())
+    config_map.replace(b="- y\n")
+    watchlist = loader.load()
+    assert (watchlist.batches, watchlist.errors) == ({"b": ("y",)}, ())
+
+
+def test_a_config_map_that_is_swapped_while_it_is_read_is_read_again(
+    directory: Path, loader: WatchlistLoader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was read is of one tree, never a part of the old one and a part of the new."""
+    config_map = ConfigMap(directory)
+    config_map.replace(a="- x\n", b="- y\n")
+    config_map.link("a", "b")
+    loader.load()
+    swaps = iter([{"a": "- y\n", "b": "- x\n"}])
+
+    def read_and_swap(path: "Path | os.DirEntry[str]", most: int) -> object:
+        result = read(path, most)
+        for files in swaps:
+            config_map.replace(**files)
+            break
+        return result
+
+    monkeypatch.setattr("exporter.watchlist.loader.read", read_and_swap)
+    watchlist = loader.load(afresh=True)
+    assert (watchlist.batches, watchlist.errors) == ({"a": ("y",), "b": ("x",)}, ())
+
+
+def test_a_config_map_that_never_rests_is_read_in_the_end(
+    directory: Path, loader: WatchlistLoader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After three readings the last one counts, with the errors that it has."""
+    config_map = ConfigMap(directory)
+    config_map.replace(a="- x\n", b="- y\n")
+    config_map.link("a", "b")
+    loader.load()
+
+    def read_and_swap(path: "Path | os.DirEntry[str]", most: int) -> object:
+        result = read(path, most)
+        config_map.replace(a="- x\n", b="- y\n")
+        return result
+
+    monkeypatch.setattr("exporter.watchlist.loader.read", read_and_swap)
+    watchlist = loader.load(afresh=True)
+    assert watchlist.errors == ("b.yml: cannot be read: No such file or directory",)
+    assert watchlist.batches == {"a": ("x",), "b": ("y",)}
+
+
+def test_a_link_that_goes_while_the_directory_is_read_is_no_error(
+    directory: Path, loader: WatchlistLoader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kubernetes takes links away one after the other."""
+    config_map = ConfigMap(directory)
+    config_map.replace(a="- x\n")
+    config_map.link("a")
+    readlink = Path.readlink
+
+    def remove_and_read(path: Path) -> Path:
+        if path.name == "a.yml":
+            path.unlink()
+        return readlink(path)
+
+    monkeypatch.setattr(Path, "readlink", remove_and_read)
+    watchlist = loader.load()
+    assert (watchlist.batches, watchlist.errors) == ({"a": ("x",)}, ())
 
 
 def test_a_file_that_is_back_as_it_was_is_good_again(

@@ -1,0 +1,96 @@
+"""What one ID file says, whatever its form."""
+
+import re
+import sys
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from exporter.cavatica.export import is_export_id
+from exporter.text import NULL, TextError, excerpt
+
+# Of the platform's files; an export's ID has 32 letters and digits.
+_FILE_ID: Final = re.compile(r"[0-9a-f]{24}")
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """An entry that is not a valid export ID.
+
+    Attributes:
+        text: How it begins in the file, printable.
+        line: From 1; None where it is not known.
+    """
+
+    text: str
+    line: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class IdFile:
+    """What one ID file says.
+
+    Attributes:
+        batch: The batch of its IDs; None for a file that only acknowledges.
+        ids: Every valid ID as often as it is listed, in order.
+        acknowledged: IDs of failures that somebody has dealt with; not necessarily of this file.
+        rejected: Entries that are not valid IDs.
+        refused: Files that the API refused to export when the batch was started, by the API's error
+            code; `""` where there is none.
+        refusals_acknowledged: Whether somebody has dealt with the refusals of its batch.
+        expected: How many exports its batch should have, as far as this file says.
+    """
+
+    batch: str | None
+    ids: tuple[str, ...]
+    acknowledged: frozenset[str] = frozenset()
+    rejected: tuple[Rejected, ...] = ()
+    refused: Mapping[str, int] = field(default_factory=dict)
+    refusals_acknowledged: bool = False
+    expected: int | None = None
+
+
+class Collector:
+    """Collects the entries of a file.
+
+    Attributes:
+        ids: Valid IDs.
+        rejected: Entries that are not valid IDs.
+        refused: Refusals by code.
+    """
+
+    def __init__(self) -> None:
+        self.ids: list[str] = []
+        self.rejected: list[Rejected] = []
+        self.refused: Counter[str] = Counter()
+        self._first_line: int | None = None
+
+    def add(self, text: str, line: int | None) -> None:
+        """Add an entry that should be an ID."""
+        if (export_id := self.check(text, line)) is None:
+            return
+        if not self.ids:
+            self._first_line = line
+        self.ids.append(export_id)
+
+    def check(self, text: str, line: int | None) -> str | None:
+        """Return the ID; None, and note the entry as rejected, if it is not valid."""
+        if is_export_id(text) and text not in NULL:
+            # Shared with the ID in the API's answers.
+            return sys.intern(str(text))
+        self.rejected.append(Rejected(excerpt(text), line))
+        return None
+
+    def refuse_file_ids(self) -> None:
+        """Raise an error if every ID is that of a file.
+
+        Raises:
+            TextError: with the line of the first one.
+        """
+        if self.ids and all(map(_FILE_ID.fullmatch, self.ids)):
+            raise TextError(
+                self._first_line,
+                "holds IDs of files (24 hexadecimal digits), not of exports: an export's ID is in"
+                " the answer that the API gave when the export was started",
+            )

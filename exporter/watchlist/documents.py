@@ -1,0 +1,161 @@
+"""The forms of an ID file that are YAML or JSON: a list, a mapping, an answer of the API."""
+
+import re
+from typing import Final
+
+from exporter.cavatica.export import parse_error
+from exporter.document import line_of
+from exporter.text import NULL, TextError, excerpt, suggestion
+from exporter.watchlist.content import Collector, IdFile, Rejected
+
+KEYS: Final = ("batch", "export_ids", "acknowledged", "refusals_acknowledged", "expected")
+MAX_BATCH_CHARS: Final = 100
+
+_ITEMS: Final = "items"
+#: What every answer about one export has.
+_EXPORT_KEYS: Final = frozenset({"id", "state"})
+_FAILED_CALL_KEYS: Final = frozenset({"code", "message"})
+_IMPORTS: Final = "/storage/imports/"
+
+_BOOLEANS: Final = {
+    **dict.fromkeys(("true", "True", "TRUE"), True),
+    **dict.fromkeys(("false", "False", "FALSE", *NULL), False),
+}
+_COUNT: Final = re.compile(r"[0-9]{1,9}")
+
+
+def parse_document(document: object, batch: str) -> IdFile:
+    """Return what a document says, as `read_yaml` or `read_json` returns it.
+
+    Args:
+        document: With lines.
+        batch: The batch of its IDs, unless it names another.
+
+    Raises:
+        TextError: it is of another form.
+    """
+    entries = Collector()
+    if isinstance(document, list):
+        _add_ids(document, "the list", entries)
+        entries.refuse_file_ids()
+        return IdFile(batch, tuple(entries.ids), rejected=tuple(entries.rejected))
+    if not isinstance(document, dict):
+        raise _error(
+            document,
+            "holds no export IDs: it must be a list of them, a mapping with export_ids,"
+            " or an answer of the API with items; for none write []",
+        )
+    if _ITEMS in document:
+        _add_items(document, entries)
+    elif document.keys() >= _EXPORT_KEYS:
+        _refuse_both(document, "id")
+        _add_item(document, entries)
+    else:
+        _check_keys(document)
+        _add_ids(document.get("export_ids", ""), "export_ids", entries)
+        entries.refuse_file_ids()
+    return IdFile(
+        batch=_batch(document, batch),
+        ids=tuple(entries.ids),
+        acknowledged=_acknowledged(document, entries),
+        rejected=tuple(entries.rejected),
+        refused=dict(entries.refused),
+        refusals_acknowledged=_boolean(document, "refusals_acknowledged"),
+        expected=_count(document, "expected"),
+    )
+
+
+def _check_keys(document: dict[str, object]) -> None:
+    if document.keys() >= _FAILED_CALL_KEYS:
+        error = parse_error(document)
+        code = f" (code {error.code})" if error and error.code else ""
+        raise _error(document, f"the API refused this call{code}, so that it started no export")
+    for key in document:
+        if key not in KEYS:
+            hint = suggestion(key, (*KEYS, _ITEMS))
+            raise _error(key, f"unknown key {excerpt(key)}: {hint}")
+    if not document.keys() - {"batch"}:
+        raise _error(document, "the key export_ids is missing")
+
+
+def _batch(document: dict[str, object], default: str) -> str | None:
+    """Return the batch; None where there is nothing but acknowledged IDs."""
+    if "batch" not in document:
+        return None if document.keys() == {"acknowledged"} else default
+    value = document["batch"]
+    if not isinstance(value, str) or value.strip() in NULL:
+        raise _error(value, "batch must be a name")
+    if len(value) > MAX_BATCH_CHARS or not value.isprintable():
+        raise _error(value, f"batch must be at most {MAX_BATCH_CHARS} printable characters")
+    return str(value)
+
+
+def _acknowledged(document: dict[str, object], entries: Collector) -> frozenset[str]:
+    acknowledged = Collector()
+    _add_ids(document.get("acknowledged", ""), "acknowledged", acknowledged)
+    entries.rejected += acknowledged.rejected
+    return frozenset(acknowledged.ids)
+
+
+def _boolean(document: dict[str, object], key: str) -> bool:
+    value = document.get(key, "")
+    if not isinstance(value, str) or value not in _BOOLEANS:
+        raise _error(value, f"{key} must be true or false")
+    return _BOOLEANS[value]
+
+
+def _count(document: dict[str, object], key: str) -> int | None:
+    value = document.get(key, "")
+    if value in NULL:
+        return None
+    if not isinstance(value, str) or _COUNT.fullmatch(value) is None:
+        raise _error(value, f"{key} must be a number of exports, like 884")
+    return int(value)
+
+
+def _add_ids(value: object, what: str, entries: Collector) -> None:
+    if value in NULL:
+        return
+    if not isinstance(value, list):
+        raise _error(value, f"{what} must be a list of export IDs")
+    for element in value:
+        if not isinstance(element, str):
+            raise _error(element, f"{what} must hold nothing but export IDs")
+        entries.add(element, line_of(element))
+
+
+def _refuse_both(document: dict[str, object], key: str) -> None:
+    if "export_ids" in document:
+        raise _error(document, f"has both export_ids and {key}; put one in another file")
+
+
+def _add_items(document: dict[str, object], entries: Collector) -> None:
+    _refuse_both(document, _ITEMS)
+    items = document[_ITEMS]
+    if not isinstance(items, list):
+        raise _error(items, "items must be a list, as in an answer of the API")
+    for item in items:
+        if not isinstance(item, dict):
+            raise _error(item, "every one of items must be a mapping")
+        _add_item(item, entries)
+
+
+def _add_item(item: dict[str, object], entries: Collector) -> None:
+    """Add the export of an answer's item, or the refusal that stands in its place."""
+    resource = item.get("resource")
+    export = resource if isinstance(resource, dict) else item
+    href = export.get("href")
+    if isinstance(href, str) and _IMPORTS in href:
+        raise _error(href, "holds imports (/storage/imports/), and only exports can be watched")
+    export_id = export.get("id")
+    if isinstance(export_id, str) and export_id not in NULL:
+        entries.add(export_id, line_of(export_id))
+    elif item.get("error", "") in NULL:
+        entries.rejected.append(Rejected("an item without id", line_of(item)))
+    else:
+        error = parse_error(item["error"])
+        entries.refused[error.code if error else ""] += 1
+
+
+def _error(value: object, problem: str) -> TextError:
+    return TextError(line_of(value), problem)

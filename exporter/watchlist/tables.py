@@ -1,0 +1,127 @@
+"""The text forms of an ID file: a list with an ID on each line, and tables."""
+
+import csv
+import io
+from collections.abc import Iterator
+from typing import Final
+
+from exporter.cavatica.export import is_export_id
+from exporter.document import MAX_VALUES
+from exporter.text import NULL, TextError, excerpt
+from exporter.watchlist.content import Collector, IdFile
+
+#: What programs write in the place of an ID when an export was not started: pandas and R, too.
+REFUSED: Final = frozenset({*NULL, "invalid", "NA", "NaN", "nan", "None"})
+
+_ID_COLUMN: Final = "export_id"
+_OTHER_ID_COLUMN: Final = "id"
+_SEPARATORS: Final = {",": "commas", "\t": "tabs"}
+# Not those that str.strip knows beyond: a no-break space belongs to the entry, and is shown.
+_BLANKS: Final = " \t\n"
+
+_Row = tuple[int, list[str]]
+
+
+def parse_lines(text: str, batch: str) -> IdFile:
+    """Parse a list with an ID on each line; `#` begins a comment.
+
+    Raises:
+        TextError: it has another form.
+    """
+    entries = Collector()
+    for number, line in enumerate(io.StringIO(text, newline=None), 1):
+        if number > MAX_VALUES:
+            raise TextError(number, f"holds more than {MAX_VALUES} lines")
+        entry = line.partition("#")[0].strip(_BLANKS)
+        if not entries.ids and not entries.rejected and entry.startswith(("[", "{", "- ")):
+            name = ".yml" if entry.startswith("-") else ".json"
+            raise TextError(number, f"must hold an ID on each line; name the file {name}")
+        if entry:
+            _add(entry, number, entries)
+    return _finish(entries, batch)
+
+
+def parse_table(text: str, separator: str, batch: str) -> IdFile:
+    """Parse a table whose header names the column with the IDs; one column needs no header.
+
+    Raises:
+        TextError: it has another form.
+    """
+    rows = _rows(text, separator)
+    if (first := next(rows, None)) is None:
+        return IdFile(batch, ())
+    entries = Collector()
+    header = _find_column(first, separator)
+    if header is None:
+        _add(first[1][0], first[0], entries)
+    column, must_be_ids = header or (0, False)
+    for line, row in rows:
+        if header is None and len(row) > 1:
+            raise TextError(line, _needs_header(len(row)))
+        entry = row[column] if column < len(row) else ""
+        if must_be_ids and entry not in REFUSED and not is_export_id(entry):
+            raise TextError(
+                line,
+                "the column id holds something other than export IDs: name the column with the"
+                f" export IDs {_ID_COLUMN}",
+            )
+        _add(entry, line, entries)
+    return _finish(entries, batch)
+
+
+def _rows(text: str, separator: str) -> Iterator[_Row]:
+    """Yield the line number and the stripped cells of every row that is not blank."""
+    # Strict, because a quote without its end would swallow the rest of the file in silence.
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    line = 1
+    try:
+        for number, row in enumerate(reader, 1):
+            if number > MAX_VALUES:
+                raise TextError(line, f"holds more than {MAX_VALUES} rows")
+            if row:
+                yield line, [cell.strip(_BLANKS) for cell in row]
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise TextError(line, f"not a valid table: {excerpt(str(error))}") from None
+
+
+def _find_column(first: _Row, separator: str) -> tuple[int, bool] | None:
+    """Find the column with the IDs by the header, if the first row is one.
+
+    Returns:
+        Its index, and whether every entry must be an ID for that; None without a header.
+    """
+    line, cells = first
+    # Many tables of this field begin with #.
+    names = [cell.lower() for cell in (cells[0].lstrip("# "), *cells[1:])]
+    for name in (_ID_COLUMN, _OTHER_ID_COLUMN):
+        if names.count(name) > 1:
+            raise TextError(line, f"the column {name} is repeated")
+        if name in names:
+            return names.index(name), name == _OTHER_ID_COLUMN
+    if len(cells) > 1:
+        raise TextError(line, _needs_header(len(cells)))
+    if any(mark in cells[0] for mark in (",", ";", "\t")):
+        raise TextError(line, f"the columns must be separated by {_SEPARATORS[separator]}")
+    return None
+
+
+def _needs_header(columns: int) -> str:
+    return f"has {columns} columns; add a header that names the one with the IDs {_ID_COLUMN}"
+
+
+def _add(entry: str, line: int, entries: Collector) -> None:
+    if entry in REFUSED:
+        entries.refused[""] += 1
+    else:
+        entries.add(entry, line)
+
+
+def _finish(entries: Collector, batch: str) -> IdFile:
+    entries.refuse_file_ids()
+    return IdFile(
+        batch,
+        tuple(entries.ids),
+        rejected=tuple(entries.rejected),
+        refused=dict(entries.refused),
+    )

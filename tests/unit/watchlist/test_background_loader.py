@@ -1,0 +1,143 @@
+"""The watchlist in time: what a scrape gets while reading the files takes too long."""
+
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from exporter import background
+from exporter.watchlist.background_loader import BackgroundLoader
+from exporter.watchlist.loader import WatchlistLoader
+from exporter.watchlist.watchlist import Watchlist
+
+LATE = (
+    "exports: not read in time, so that the last known IDs stay in effect: the file system does not"
+    " answer, or there is too much to read"
+)
+
+
+class SlowLoader(WatchlistLoader):
+    """A loader whose file server answers when the test says so."""
+
+    def __init__(self) -> None:
+        """Answer at once, at first."""
+        super().__init__(Path("exports"), time.time)
+        self.answers = threading.Event()
+        self.answers.set()
+        self.watched = Watchlist(batches={"a": ("x",)})
+        self.readings: list[bool] = []
+
+    def load(self, *, afresh: bool = False) -> Watchlist:
+        """Wait for the file server."""
+        self.readings.append(afresh)
+        watched = self.watched
+        self.answers.wait()
+        return watched
+
+
+@pytest.fixture
+def slow() -> Iterator[SlowLoader]:
+    """A loader; its thread is let go at the end."""
+    loader = SlowLoader()
+    yield loader
+    loader.answers.set()
+
+
+@pytest.fixture
+def loader(slow: SlowLoader) -> BackgroundLoader:
+    """A background loader that has loaded once."""
+    loader = BackgroundLoader(slow)
+    loader.load(10)
+    return loader
+
+
+def test_files_that_are_read_in_time_are_the_watchlist(
+    slow: SlowLoader, loader: BackgroundLoader
+) -> None:
+    """Each call reads; the same object is the same."""
+    assert loader.load(10) is slow.watched is loader.watchlist
+    assert slow.readings == [False, False]
+
+
+def test_a_file_server_that_hangs_costs_a_part_of_the_time(
+    slow: SlowLoader, loader: BackgroundLoader, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is known stays in effect, the error says what is to blame, and the end is told."""
+    caplog.set_level(logging.INFO)
+    slow.answers.clear()
+    before = time.monotonic()
+    late = loader.load(0.2)
+    assert time.monotonic() - before < 5
+    assert late.batches == slow.watched.batches
+    assert late.errors == (LATE,)
+    assert loader.load(0.02) is late
+    assert slow.readings == [False, False]
+    assert caplog.messages == ["ID files are not read in time"]
+    caplog.clear()
+    slow.answers.set()
+    assert loader.load(10) is slow.watched
+    loader.load(10)
+    assert caplog.messages == ["ID files are read in time again"]
+
+
+def test_a_reading_that_was_late_counts_in_the_end(
+    slow: SlowLoader, loader: BackgroundLoader
+) -> None:
+    """It goes on between scrapes, and the next one that is late has its result."""
+    slow.answers.clear()
+    slow.watched = Watchlist(batches={"b": ("y",)})
+    assert loader.load(0.02).batches == {"a": ("x",)}
+    reading = loader.reload()
+    slow.answers.set()
+    reading.result(10)
+    slow.answers.clear()
+    late = loader.load(0.02)
+    assert (late.batches, late.errors) == ({"b": ("y",)}, (LATE,))
+
+
+def test_without_time_nothing_is_read(slow: SlowLoader, loader: BackgroundLoader) -> None:
+    """What is known is all that is asked for."""
+    assert loader.load(0) is slow.watched
+    assert slow.readings == [False]
+
+
+def test_a_reading_that_began_before_may_have_missed_a_change(
+    slow: SlowLoader, loader: BackgroundLoader
+) -> None:
+    """Its result is waited for, and the files are read once more."""
+    slow.answers.clear()
+    loader.reload()
+    slow.watched = Watchlist(batches={"new": ("z",)})
+    threading.Timer(0.05, slow.answers.set).start()
+    assert loader.load(10).batches == {"new": ("z",)}
+
+
+def test_a_reload_while_the_file_server_hangs_is_made_up_for(
+    slow: SlowLoader, loader: BackgroundLoader
+) -> None:
+    """It does not wait, and the next reading is the one that was asked for."""
+    slow.answers.clear()
+    loader.load(0.02)
+    reading = loader.reload()
+    assert not reading.done()
+    slow.answers.set()
+    reading.result(10)
+    loader.load(10)
+    loader.load(10)
+    assert slow.readings == [False, False, True, False]
+
+
+def test_a_system_without_threads_reads_in_this_one(
+    loader: BackgroundLoader, slow: SlowLoader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Late is better than never."""
+
+    def fail(*_: object) -> None:
+        raise RuntimeError
+
+    monkeypatch.setattr(background, "start", fail)
+    assert loader.load(10) is slow.watched
+    assert slow.readings == [False, False]
