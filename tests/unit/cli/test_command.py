@@ -881,6 +881,67 @@ def test_a_process_is_gone_within_5_s(
     assert ups == [0]
 
 
+def test_a_scrape_is_in_time_while_the_file_server_hangs(
+    cavatica: Cavatica, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is known is asked for and shown; the files are blamed, not the API."""
+    answers = threading.Event()
+    answers.set()
+    scandir = os.scandir
+
+    def wait_and_scan(path: str) -> "contextlib.AbstractContextManager[object]":
+        answers.wait()
+        return scandir(path)
+
+    timeout = {"X-Prometheus-Scrape-Timeout-Seconds": "2"}
+    reloaded = "cavatica_exporter_watchlist_last_reload_successful"
+    with serving(*cavatica.flags, LOOPBACK) as exporter:
+        monkeypatch.setattr(os, "scandir", wait_and_scan)
+        assert exporter.scrape(**timeout)(reloaded) == 1
+        try:
+            answers.clear()
+            for _ in range(2):
+                began = time.monotonic()
+                page = exporter.scrape(**timeout)
+                assert time.monotonic() - began < 2
+                assert page("cavatica_up") == 1
+                assert page("cavatica_watched_exports", batch="five") == 5
+                assert page(reloaded) == 0
+        finally:
+            answers.set()
+        cavatica.write("more.yml", *cavatica.simulator.start(2))
+        page = exporter.scrape()
+    assert page(reloaded) == 1
+    assert page("cavatica_watched_exports", batch="more") == 2
+
+
+@pytest.mark.parametrize("refused", [0, 2, 3])
+def test_what_the_api_refused_is_shown(cavatica: Cavatica, refused: int) -> None:
+    """Of a saved answer with no, some and only refusals; then they are acknowledged."""
+    error = {"status": 403, "code": 9006, "message": "an alias", "more_info": ""}
+    items: list[dict[str, object]] = [{"resource": None, "error": error}] * refused
+    items += [{"resource": {"id": i}} for i in cavatica.simulator.start(3 - refused)]
+    answer = cavatica.exports / "answer.json"
+    answer.write_text(json.dumps({"items": items}), encoding="utf-8")
+    (cavatica.exports / "target.yml").write_text("batch: answer\nexpected: 3\n", encoding="utf-8")
+    labels = {"batch": "answer"}
+    with serving(*cavatica.flags, LOOPBACK) as exporter:
+        page = exporter.scrape()
+        done = "batch: answer\nrefusals_acknowledged: true\n"
+        (cavatica.exports / "done.yml").write_text(done, encoding="utf-8")
+        after = exporter.scrape()
+    assert page("cavatica_up") == 1
+    assert page("cavatica_watched_exports", **labels) == 3 - refused
+    assert page("cavatica_expected_exports", **labels) == 3
+    count = refused or None
+    assert page("cavatica_refused_exports", **labels, code="9006") == count
+    assert page("cavatica_acknowledged_refusals", **labels) == (0 if refused else None)
+    assert page("cavatica_refused_exports_timestamp_seconds", **labels) == (
+        answer.stat().st_mtime if refused else None
+    )
+    assert after("cavatica_acknowledged_refusals", **labels) == count
+
+
 HANG = """
 import os, sys, time
 from exporter.cli.command import main
