@@ -31,6 +31,8 @@ def refuse_other_hosts(event: str, arguments: tuple[object, ...]) -> None:
 def pytest_configure() -> None:
     """Guard the whole run."""
     sys.addaudithook(refuse_other_hosts)
+    # The files of tests are the user's own, as a token should be.
+    os.umask(0o077)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -58,9 +60,11 @@ def server_version(request: pytest.FixtureRequest) -> Iterator[str]:
 def _clean_environment(
     monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """Tests see no token, profile, flag or proxy of whoever runs them."""
+    """Tests see no token, profile, flag, proxy or authority of whoever runs them."""
     for name in os.environ:
-        if name.startswith(("CAVATICA_EXPORTER_", "SB_")) or name.lower().endswith("_proxy"):
+        if name.startswith(("CAVATICA_EXPORTER_", "SB_", "SSL_CERT_")) or name.lower().endswith(
+            ("_proxy", "_ca_bundle")
+        ):
             monkeypatch.delenv(name)
     home = tmp_path_factory.getbasetemp() / "home"
     home.mkdir(exist_ok=True)

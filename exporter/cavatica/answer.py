@@ -14,6 +14,7 @@ Reason = Literal[
     "timeout",
     "connection",
     "tls",
+    "proxy",
     "redirect",
     "auth",
     "rate_limited",

@@ -2,18 +2,19 @@
 
 Every failure is one `ApiError` with a reason of a closed list, and every call ends by its
 deadline, whatever the other side does. The token leaves the process in one header, to the
-configured host only.
+configured host only, and is cut out of whatever comes back.
 """
 
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from http import HTTPStatus
-from typing import TypeVar
+from typing import Final, TypeVar
 from urllib.parse import urlencode
 
 from exporter.cavatica.answer import (
-    MAX_CALLS,
+    MAX_IDS,
     ApiError,
     BulkResponse,
     ListResponse,
@@ -26,14 +27,23 @@ from exporter.cavatica.export import pair_items, parse_error, parse_list
 from exporter.cavatica.transport import Response, Transport, TransportError
 from exporter.text import excerpt
 
+#: Size of an answer to one ID, and what may be around all of them; an export takes some 1.5 kB.
+BYTES_PER_ID: Final = 16 * 1024
+BYTES_AROUND: Final = 64 * 1024
+
 # Both public clients use this path; the API's page prints `export` for `exports` in one place.
 _BULK_GET = "/bulk/storage/exports/get"
 _LIST = "/storage/exports"
 _USER = "/user"
+# As the official client takes them.
+_GOOD = frozenset({200, 201, 202, 203})
+# Items for each ID; more of them are not looked at one by one.
+_MAX_ITEMS_PER_ID = 2
 # The header's documentation says seconds, the rate_limit page shows milliseconds: no time in
 # seconds is as large as this before the year 5138.
 _MILLISECONDS_FROM = 10**11
 _MAX_INTEGER_DIGITS = 18
+_MAX_HEADER_DIGITS = 15
 
 R = TypeVar("R", BulkResponse, ListResponse, UserResponse)
 
@@ -43,10 +53,10 @@ class Client:
 
     Args:
         url: Base URL up to ``/v2``, without a slash at the end.
-        token: Gives the token to use for the next request.
+        token: Returns the token for the next request.
         user_agent: The header's value.
         advance_access: Whether to send ``X-SBG-Advance-Access: advance``.
-        observe: Is told of every HTTP request when it is over.
+        observe: Called after each HTTP request.
         monotonic: The clock of the deadlines.
     """
 
@@ -63,33 +73,28 @@ class Client:
         self._url = url
         self._observe = observe
         self._monotonic = monotonic
-        headers = {"User-Agent": user_agent, "Accept-Encoding": "gzip"}
+        headers = {"User-Agent": user_agent}
         if advance_access:
             headers["X-SBG-Advance-Access"] = "advance"
-        self._transport = Transport(
-            token,
-            headers,
-            use_environment=url.startswith("https://"),
-            connections=MAX_CALLS,
-        )
+        self._transport = Transport(token, headers)
 
     def bulk_get(self, ids: Sequence[str], deadline: float) -> BulkResponse:
-        """Ask for up to `MAX_IDS` different exports, and have done by `deadline`.
+        """Ask for up to `MAX_IDS` different exports, and return by `deadline`.
 
         Raises:
-            ApiError: when there is no answer to use.
+            ApiError: there is no answer to use.
         """
 
-        def parse(reply: Response) -> BulkResponse:
-            outcomes, complete = pair_items(ids, _items(reply))
-            return BulkResponse(outcomes, complete, _rate_limit(reply), requests=1)
+        def parse(response: Response) -> BulkResponse:
+            outcomes, complete = pair_items(ids, _items(response, len(ids)))
+            return BulkResponse(outcomes, complete, _rate_limit(response), requests=1)
 
-        return self._call(_BULK_GET, {"export_ids": list(ids)}, parse, deadline)
+        return self._call(_BULK_GET, {"export_ids": list(ids)}, len(ids), parse, deadline)
 
     def list_exports(
         self, *, offset: int, limit: int, states: Sequence[str] = (), deadline: float
     ) -> ListResponse:
-        """Ask for a part of the list of the account's exports, and have done by `deadline`.
+        """Ask for a part of the list of the account's exports, and return by `deadline`.
 
         Args:
             offset: How many to skip.
@@ -98,25 +103,25 @@ class Client:
             deadline: On the monotonic clock.
 
         Raises:
-            ApiError: when there is no answer to use.
+            ApiError: there is no answer to use.
         """
         # Without `fields=_all` an item is only href, id and state.
         query = [("fields", "_all"), ("offset", offset), ("limit", limit)]
         query += [("state", state) for state in states]
 
-        def parse(reply: Response) -> ListResponse:
-            exports, without_details, unusable = parse_list(_items(reply))
-            total = _number(reply, "X-Total-Matching-Query")
-            limits = _rate_limit(reply)
+        def parse(response: Response) -> ListResponse:
+            exports, without_details, unusable = parse_list(_items(response, MAX_IDS))
+            total = _number(response, "X-Total-Matching-Query")
+            limits = _rate_limit(response)
             return ListResponse(exports, without_details, unusable, total, limits, requests=1)
 
-        return self._call(f"{_LIST}?{urlencode(query)}", None, parse, deadline)
+        return self._call(f"{_LIST}?{urlencode(query)}", None, MAX_IDS, parse, deadline)
 
     def user(self, deadline: float) -> UserResponse:
-        """Ask whose token it is, and have done by `deadline`.
+        """Ask whose token it is, and return by `deadline`.
 
         Raises:
-            ApiError: when there is no answer to use.
+            ApiError: there is no answer to use.
         """
 
         def parse(reply: Response) -> UserResponse:
@@ -125,30 +130,41 @@ class Client:
             name = excerpt(name) if isinstance(name, str) else ""
             return UserResponse(name, _rate_limit(reply), requests=1)
 
-        return self._call(_USER, None, parse, deadline)
+        return self._call(_USER, None, 1, parse, deadline)
 
     def _call(
-        self, path: str, payload: object | None, parse: Callable[[Response], R], deadline: float
+        self,
+        path: str,
+        payload: object | None,
+        exports: int,
+        parse: Callable[[Response], R],
+        deadline: float,
     ) -> R:
         """Send the request, once more where that may well help, and parse the answer."""
+        attempt = partial(self._attempt, path, payload, exports, parse, deadline)
         try:
-            return self._attempt(path, payload, parse, deadline)
+            return attempt()
         except ApiError as error:
             if not error.worth_a_retry or self._monotonic() >= deadline:
                 raise
         try:
-            return replace(self._attempt(path, payload, parse, deadline), requests=2)
+            return replace(attempt(), requests=2)
         except ApiError as error:
             raise error.with_requests(2) from error.__cause__
 
     def _attempt(
-        self, path: str, payload: object | None, parse: Callable[[Response], R], deadline: float
+        self,
+        path: str,
+        payload: object | None,
+        exports: int,
+        parse: Callable[[Response], R],
+        deadline: float,
     ) -> R:
         began = self._monotonic()
         status: int | None = None
         reason: Reason | None = None
         try:
-            reply = self._send(path, payload, deadline - began)
+            reply = self._send(path, payload, exports, deadline - began)
             status = reply.status
             response = parse(reply)
         except ApiError as error:
@@ -160,63 +176,75 @@ class Client:
         finally:
             self._observe(RequestOutcome(status, self._monotonic() - began, reason))
 
-    def _send(self, path: str, payload: object | None, timeout: float) -> Response:
+    def _send(self, path: str, payload: object | None, exports: int, timeout: float) -> Response:
+        url = self._url + path
+        max_bytes = BYTES_AROUND + BYTES_PER_ID * exports
         try:
             if payload is None:
-                return self._transport.get(self._url + path, timeout)
-            return self._transport.post(self._url + path, payload, timeout)
+                return self._transport.get(url, timeout, max_bytes=max_bytes)
+            return self._transport.post(url, payload, timeout, max_bytes=max_bytes)
         except TransportError as error:
             raise ApiError(error.reason, str(error), status=error.status) from error
 
 
-def _document(reply: Response) -> object:
+def _document(response: Response) -> object:
     """Return the JSON of a good answer; raise `ApiError` for any other."""
-    if reply.status != HTTPStatus.OK:
-        raise _refusal(reply)
-    return _json(reply.body)
+    if response.status not in _GOOD:
+        raise _refusal(response)
+    return _json(response)
 
 
-def _items(reply: Response) -> list[object]:
+def _items(response: Response, exports: int) -> list[object]:
     """Return the items of a good answer; raise `ApiError` for any other."""
-    document = _document(reply)
+    document = _document(response)
     items = document.get("items") if isinstance(document, dict) else None
     if not isinstance(items, list):
-        raise ApiError(
-            "invalid_response",
-            "the answer is no JSON object with a list of items",
-            status=reply.status,
-            rate_limit=_rate_limit(reply),
-        )
-    return items
+        problem = "the answer is not a JSON object with a list of items"
+    elif len(items) > _MAX_ITEMS_PER_ID * exports:
+        problem = f"the answer has {len(items)} items for {exports} exports"
+    else:
+        return items
+    limit = _rate_limit(response)
+    raise ApiError("invalid_response", problem, status=response.status, rate_limit=limit)
 
 
-def _refusal(reply: Response) -> ApiError:
+def _refusal(response: Response) -> ApiError:
     # Status codes and platform codes: the platform's page "API status codes".
-    error = parse_error(_json(reply.body))
+    status = response.status
+    error = parse_error(_json(response))
     code = error.code if error else ""
     reason: Reason
-    if reply.status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
+    if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
         reason = "auth"
-    elif reply.status == HTTPStatus.TOO_MANY_REQUESTS:
+    elif status == HTTPStatus.TOO_MANY_REQUESTS:
         reason = "rate_limited"
-    elif reply.status == HTTPStatus.SERVICE_UNAVAILABLE and code == "0":
+    elif status == HTTPStatus.SERVICE_UNAVAILABLE and code == "0":
         reason = "maintenance"
-    elif reply.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+    elif status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         reason = "server_error"
-    elif reply.status >= HTTPStatus.BAD_REQUEST:
+    elif status >= HTTPStatus.BAD_REQUEST:
         reason = "client_error"
-    elif reply.status >= HTTPStatus.MULTIPLE_CHOICES:
+    elif status >= HTTPStatus.MULTIPLE_CHOICES:
         reason = "redirect"
     else:
         reason = "invalid_response"
-    text = f"HTTP {reply.status}" + (f", platform code {code}" if code else "")
-    return ApiError(reason, text, status=reply.status, rate_limit=_rate_limit(reply))
+    text = f"HTTP {status}" + (f", platform code {code}" if code else "")
+    return ApiError(reason, text, status=status, rate_limit=_rate_limit(response))
 
 
-def _json(body: bytes) -> object:
+def _json(response: Response) -> object:
+    """Return the document of the body, or None where it is not JSON."""
+    redact = response.redactor.redact
+
+    def without_token(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        return {key: redact(v) if isinstance(v, str) else v for key, v in pairs}
+
     try:
         document: object = json.loads(
-            body.decode("utf-8-sig"), parse_int=_bounded_integer, parse_constant=_no_number
+            response.body.decode("utf-8-sig"),
+            parse_int=_bounded_integer,
+            parse_constant=_no_number,
+            object_pairs_hook=without_token if response.redactor.is_needed(response.body) else None,
         )
     except (ValueError, RecursionError):
         return None
@@ -229,18 +257,19 @@ def _bounded_integer(digits: str) -> int | None:
 
 
 def _no_number(_: str) -> None:
-    """NaN and the infinities are no numbers in JSON."""
+    """NaN and the infinities are not numbers in JSON."""
 
 
-def _number(reply: Response, name: str) -> int | None:
-    text = reply.headers.get(name, "").strip()
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 16 else None  # noqa: PLR2004 # no count or time is longer
+def _number(response: Response, name: str) -> int | None:
+    text = response.headers.get(name, "").strip()
+    is_number = text.isascii() and text.isdigit() and len(text) <= _MAX_HEADER_DIGITS
+    return int(text) if is_number else None
 
 
-def _rate_limit(reply: Response) -> RateLimit:
-    reset = _number(reply, "X-RateLimit-Reset")
+def _rate_limit(response: Response) -> RateLimit:
+    reset = _number(response, "X-RateLimit-Reset")
     return RateLimit(
-        limit=_number(reply, "X-RateLimit-Limit"),
-        remaining=_number(reply, "X-RateLimit-Remaining"),
+        limit=_number(response, "X-RateLimit-Limit"),
+        remaining=_number(response, "X-RateLimit-Remaining"),
         reset=reset / 1000 if reset is not None and reset >= _MILLISECONDS_FROM else reset,
     )

@@ -1,13 +1,14 @@
-"""Where the API is and which token it wants.
+"""Where the API is, and the token for it.
 
 The names of the environment variables and of the credentials file are those of the official
-client, `sevenbridges-python`.
+client, `sevenbridges-python`. Its second file, with proxies, is not read.
 """
 
 import configparser
 import ipaddress
 import logging
 import re
+import stat
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -35,11 +36,11 @@ _log = logging.getLogger(__name__)
 
 
 class CredentialsError(ValueError):
-    """There is no token or no URL to use; the text says what to do, and holds no secret."""
+    """There is no token or no URL to use; the text says what to do and holds no secret."""
 
 
 class Token:
-    """A token that shows itself only when it is called."""
+    """A token, which `repr` and `str` do not show."""
 
     def __init__(self, text: str, origin: str) -> None:
         if _TOKEN.fullmatch(text) is None:
@@ -48,7 +49,7 @@ class Token:
         self._text = text
 
     def __call__(self) -> str:
-        """Give the token."""
+        """Return the token."""
         return self._text
 
 
@@ -56,26 +57,28 @@ class TokenFile:
     """The token in a file, read again when the file changes; may be called by several threads.
 
     Raises:
-        CredentialsError: if it holds no token now. Later the last good one stays in force.
+        CredentialsError: it holds no token now. Later the last good one stays in use.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        # Calls side by side: none may go on with the old token while another reads the new one.
+        # No call may use the old token while one beside it reads the new one.
         self._lock = threading.Lock()
         self._signature: tuple[int, ...] | None = None
         self._token = self._read()
 
     def __call__(self) -> str:
-        """Give the token that the file holds now."""
+        """Return the token that the file holds now."""
         with self._lock:
             try:
                 if signature_at(self._path) != self._signature:
                     self._token = self._read()
-                    _log.info("the token was read again")
+                    _log.info("Token reloaded")
             except CredentialsError as error:
                 if self._signature is not None:
-                    _log.warning("the last token stays in use", extra={"err": str(error)})
+                    _log.warning(
+                        "Token not reloaded; the last one stays in use", extra={"err": str(error)}
+                    )
                 self._signature = None
             return self._token()
 
@@ -87,6 +90,9 @@ class TokenFile:
             raise CredentialsError(f"{origin} cannot be read: {error.strerror}") from None
         token = Token(_text(data).strip(), origin)
         self._signature = signature(status)
+        if status.st_mode & stat.S_IROTH:
+            problem = "every user of this machine can read it; chmod 600 helps"
+            _log.warning("Token file is not private", extra={"file": self._path, "err": problem})
         return token
 
 
@@ -96,7 +102,7 @@ class Api:
 
     Attributes:
         url: Base URL without a slash at the end.
-        token: Gives the token.
+        token: Returns the token.
         origin: Where the token comes from, for people.
     """
 
@@ -128,7 +134,7 @@ class Credentials:
         try:
             found = self._find()
         except CredentialsError as error:
-            _log.warning("the last token stays in use", extra={"err": str(error)})
+            _log.warning("Token not reloaded; the last one stays in use", extra={"err": str(error)})
             return
         if found.url != self.api.url:
             # One API's token must not go to another.
@@ -148,18 +154,18 @@ def find_api(
     """Find URL and token as the official client would, flags first.
 
     Raises:
-        CredentialsError: when there is no token, or the URL is none to send it to.
+        CredentialsError: there is no token, or the token must not be sent to the URL.
     """
     profiles = _Profiles(home / CREDENTIALS_FILE)
     named = profiles.get(profile) if profile is not None else {}
-    fallback: Mapping[str, str] = {}
+    fallback: Mapping[str, str | None] = {}
     token: Token | TokenFile
     if token_file is not None:
         token, origin = TokenFile(token_file), "--api.token-file"
     elif profile is not None:
         origin = f"profile {profile}"
         token = Token(
-            named.get("auth_token", ""), f"{profiles.path}, section [{profile}], auth_token"
+            named.get("auth_token") or "", f"{profiles.path}, section [{profile}], auth_token"
         )
     elif text := environ.get(TOKEN_VARIABLE, "").strip():
         token, origin = Token(text, TOKEN_VARIABLE), TOKEN_VARIABLE
@@ -172,7 +178,7 @@ def find_api(
                 " none"
             )
         origin = f"profile {DEFAULT_PROFILE}"
-        token = Token(fallback["auth_token"], f"{profiles.path}, section [{DEFAULT_PROFILE}]")
+        token = Token(fallback["auth_token"] or "", f"{profiles.path}, section [{DEFAULT_PROFILE}]")
     places = (
         (url, "--api.url"),
         (named.get("api_endpoint"), f"{profiles.path}, section [{profile}], api_endpoint"),
@@ -182,12 +188,17 @@ def find_api(
             f"{profiles.path}, section [{DEFAULT_PROFILE}], api_endpoint",
         ),
     )
-    found = next((_checked(text, place) for text, place in places if text), CAVATICA_URL)
+    given = ((text.strip(), place) for text, place in places if text)
+    found = next((_checked(text, place) for text, place in given if text), CAVATICA_URL)
     return Api(found, token, origin)
 
 
 def _checked(url: str, origin: str) -> str:
-    """Give `url` without a slash at the end; it must be https, or http to a loopback address."""
+    """Return `url` without a slash at its end.
+
+    Raises:
+        CredentialsError: it is neither https nor http to a loopback address.
+    """
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
@@ -201,7 +212,7 @@ def _checked(url: str, origin: str) -> str:
         raise CredentialsError(f"{origin}: must have no user, no ? and no #")
     if parts.scheme == "http" and not _is_loopback(host):
         raise CredentialsError(
-            f"{origin}: must begin with https://, for http:// would show the token to all between"
+            f"{origin}: must begin with https://: http:// would show the token to everybody between"
             f" here and {host}"
         )
     return parts.geturl().rstrip("/")
@@ -213,7 +224,7 @@ class _Profiles:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def get(self, name: str) -> Mapping[str, str]:
+    def get(self, name: str) -> Mapping[str, str | None]:
         section = self.find(name)
         if not section:
             raise CredentialsError(
@@ -221,9 +232,9 @@ class _Profiles:
             )
         return section
 
-    def find(self, name: str) -> Mapping[str, str]:
-        """Give the section, or nothing if there is no such section or no such file."""
-        parser = configparser.ConfigParser(interpolation=None)
+    def find(self, name: str) -> Mapping[str, str | None]:
+        """Return the section, empty if there is no such section or no such file."""
+        parser = configparser.ConfigParser(interpolation=None, allow_no_value=True)
         try:
             data, _ = read(self.path, _MAX_FILE_BYTES)
             parser.read_string(_text(data))
@@ -234,12 +245,13 @@ class _Profiles:
         except configparser.Error:
             # Its text would quote lines of the file.
             raise CredentialsError(
-                f"{self.path} is no INI file, or has a section or a key twice"
+                f"{self.path} is not an INI file, or has a section or a key twice"
             ) from None
         return dict(parser[name]) if name in parser else {}
 
 
 def _is_loopback(host: str) -> bool:
+    # By name only this one: `x.localhost` may be a public name.
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

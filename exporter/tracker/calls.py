@@ -15,7 +15,7 @@ from exporter.clock import Clock
 from exporter.tracker.rate_limit import RateLimiter
 
 # After these failures further calls are pointless until one succeeds.
-_HOPELESS: Final = frozenset({"auth", "rate_limited", "maintenance"})
+_HOPELESS: Final = frozenset({"auth", "rate_limited", "maintenance", "proxy"})
 
 _INCOMPLETE: Final = "invalid_response: the items do not account for every ID asked"
 _ON_HOLD: Final = "rate_limited: no call until the account has some left"

@@ -50,6 +50,18 @@ class Peer:
         while True:
             self._read()
 
+    def splice(self, other: socket.socket) -> None:
+        """Send on what either side sends, until one of them has had enough."""
+        self.sock.settimeout(0.05)
+        other.settimeout(0.05)
+        while True:
+            for source, sink in ((self.sock, other), (other, self.sock)):
+                with suppress(TimeoutError):
+                    data = source.recv(65536)
+                    if not data:
+                        return
+                    sink.sendall(data)
+
     def reset(self) -> None:
         """End the connection as a crash does: with RST."""
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

@@ -122,6 +122,48 @@ def test_a_section_has_what_default_says(tmp_path: Path) -> None:
     assert (api.token(), api.url) == ("t%1", "https://all.example/v2")
 
 
+def test_a_key_may_have_no_value(tmp_path: Path) -> None:
+    """As the official client allows: such a key says nothing."""
+    profiles = "[p]\nauth_token = t-1\napi_endpoint\nadvance_access\n"
+    api = find(home(tmp_path, profiles), profile="p")
+    assert (api.token(), api.url) == ("t-1", CAVATICA_URL)
+
+
+def test_the_second_file_of_the_official_client_is_not_read(tmp_path: Path) -> None:
+    """Whatever it holds: proxies come from the environment."""
+    second = tmp_path / ".sevenbridges" / "sevenbridges-python"
+    second.mkdir(parents=True)
+    (second / "config").write_text("neither INI\nnor anything", encoding="utf-8")
+    assert find(home(tmp_path), profile="bare").token() == "bare-token"
+
+
+@pytest.mark.parametrize("space", ["\n", "\r\n", " ", "\t"])
+def test_white_space_around_variables_does_not_matter(space: str, tmp_path: Path) -> None:
+    """Kubernetes' Secrets and files of variables often end in a line break."""
+    environ = {
+        "SB_AUTH_TOKEN": f"{space}t-1{space}",
+        "SB_API_ENDPOINT": f"{space}https://cgc.example/v2{space}",
+    }
+    api = find(home(tmp_path, None), environ)
+    assert (api.token(), api.url) == ("t-1", "https://cgc.example/v2")
+    assert find(home(tmp_path, None), environ, url=f"https://a.example{space}").url == (
+        "https://a.example"
+    )
+    assert find(home(tmp_path, None), environ | {"SB_API_ENDPOINT": space}).url == CAVATICA_URL
+
+
+@pytest.mark.parametrize(("mode", "is_told"), [(0o600, False), (0o640, False), (0o644, True)])
+def test_a_token_file_that_others_can_read_is_a_warning(
+    mode: int, tmp_path: Path, caplog: pytest.LogCaptureFixture, *, is_told: bool
+) -> None:
+    """The group may be the one that it is meant for."""
+    file = tmp_path / "token"
+    file.write_text("t-1", encoding="utf-8")
+    file.chmod(mode)
+    assert TokenFile(file)() == "t-1"
+    assert caplog.messages == ["Token file is not private"] * is_told
+
+
 def test_without_a_token_it_is_said_how_to_give_one(tmp_path: Path) -> None:
     """The error names every way, and the demo."""
     with pytest.raises(CredentialsError) as error:
@@ -140,8 +182,10 @@ def test_without_a_token_it_is_said_how_to_give_one(tmp_path: Path) -> None:
         ("[cgc]\napi_endpoint = x", "cgc", "section [cgc], auth_token: must hold the token alone"),
         ("[cgc]\nauth_token = a-secret b", "cgc", "section [cgc], auth_token: must hold the token"),
         ("[cgc]\nauth_token: t\napi_endpoint: cgc", "cgc", "section [cgc], api_endpoint: must be"),
-        ("auth_token = a-secret", None, "is no INI file"),
-        ("[default]\na-secret\n", None, "is no INI file"),
+        ("auth_token = a-secret", None, "is not an INI file"),
+        ("[default\na-secret\n", None, "is not an INI file"),
+        ("[default]\na-secret\n", None, "there is no token"),
+        ("[default]\nauth_token\n", None, "section [default]: must hold the token alone, but hol"),
         ("[default]\nx = 1\nx = 2", None, "has a section or a key twice"),
         ("[default]\nauth_token =", None, "section [default]: must hold the token alone, but hol"),
     ],
@@ -193,7 +237,7 @@ def test_the_scheme_of_a_url_has_no_case(tmp_path: Path) -> None:
     [
         (
             "http://cavatica-api.sbgenomics.com/v2",
-            "must begin with https://, for http:// would sho",
+            "must begin with https://: http:// would sho",
         ),
         ("http://localhost.example/v2", "must begin with https://"),
         ("http://127.1/v2", "must begin with https://"),
@@ -214,7 +258,10 @@ def test_the_scheme_of_a_url_has_no_case(tmp_path: Path) -> None:
         ("http://example[::1]/v2", "must be a URL like"),
         ("https://api.example\\@other.example/v2", "must be a URL like"),
         ("https://api.example/v2\r\nX: y", "must be a URL like"),
-        (" https://api.example/v2", "must be a URL like"),
+        ("https://api. example/v2", "must be a URL like"),
+        ("http://[::1]:80example/v2", "must be a URL like"),
+        ("http://x.localhost/v2", "must begin with https://"),
+        ("http://notlocalhost/v2", "must begin with https://"),
         ("https://äpi.example/v2", "must be a URL like"),
     ],
 )
@@ -313,7 +360,7 @@ def test_a_new_token_is_used_at_once(tmp_path: Path, caplog: pytest.LogCaptureFi
     (tmp_path / "new").write_text("t-tre", encoding="utf-8")
     (tmp_path / "new").replace(file)
     assert token() == "t-tre"
-    assert caplog.messages == ["the token was read again"] * 2
+    assert caplog.messages == ["Token reloaded"] * 2
 
 
 def test_the_last_token_stays_while_the_file_has_none(
@@ -327,7 +374,7 @@ def test_the_last_token_stays_while_the_file_has_none(
     assert [token(), token()] == ["t-1", "t-1"]
     file.unlink()
     assert token() == "t-1"
-    assert caplog.messages == ["the last token stays in use"]
+    assert caplog.messages == ["Token not reloaded; the last one stays in use"]
     file.write_text("t-2", encoding="utf-8")
     assert token() == "t-2"
 
@@ -369,7 +416,7 @@ def test_calls_side_by_side_have_the_same_token(
     for thread in threads:
         thread.join()
     assert seen == ["t-two"] * 4
-    assert caplog.messages == ["the token was read again"]
+    assert caplog.messages == ["Token reloaded"]
 
 
 class TestCredentials:
@@ -423,4 +470,4 @@ class TestCredentials:
         found.append(CredentialsError("there is no token"))
         credentials.reload()
         assert credentials.token() == "t-1"
-        assert caplog.messages == ["the last token stays in use"]
+        assert caplog.messages == ["Token not reloaded; the last one stays in use"]

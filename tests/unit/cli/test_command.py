@@ -698,7 +698,10 @@ def test_sighup_without_a_token_changes_nothing(
         try:
             profiles.unlink()
             exporter.send(signal.SIGHUP)
-            wait_for(lambda: "the last token stays in use" in caplog.messages, "it is logged")
+            wait_for(
+                lambda: "Token not reloaded; the last one stays in use" in caplog.messages,
+                "it is logged",
+            )
         finally:
             logging.getLogger("exporter").removeHandler(caplog.handler)
         assert exporter.scrape()("cavatica_up") == 1

@@ -1,0 +1,180 @@
+"""What the environment says of the way to the API: proxies, and authorities that are trusted.
+
+The variables are those of curl, OpenSSL and requests. White space around their values, as Secrets
+and files of variables have, does not matter.
+"""
+
+import base64
+import ipaddress
+import re
+import ssl
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import certifi
+
+from exporter.files import signature_at
+
+#: Each names a file, or a directory of `openssl rehash`, that replaces all other authorities.
+_BUNDLE_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+#: Names a file that is trusted beside the others.
+_FILE_VARIABLES = ("SSL_CERT_FILE",)
+_PROXY_VARIABLES = ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
+_NO_PROXY_VARIABLES = ("no_proxy", "NO_PROXY")
+
+
+class ProxySettingsError(ValueError):
+    """A variable that names no proxy; the text names the variable and repeats no password."""
+
+
+class AuthoritiesError(ValueError):
+    """A variable that names no certificates; the text names the variable."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """An HTTP proxy.
+
+    Attributes:
+        scheme: How to speak to the proxy itself: ``http`` or ``https``.
+        host: Its name or address.
+        port: Its port.
+        variable: The variable that names it.
+        headers: To send with CONNECT; they may hold a password.
+    """
+
+    scheme: str
+    host: str
+    port: int
+    variable: str
+    headers: Mapping[str, str] = field(repr=False)
+
+
+def find_proxy(host: str, port: int, environ: Mapping[str, str]) -> Proxy | None:
+    """Return the proxy on the way to `host`, or None for the direct way.
+
+    Raises:
+        ProxySettingsError: the proxy's URL is not valid.
+    """
+    variable, text = _first(_PROXY_VARIABLES, environ)
+    if not text or _is_exempt(host, port, _first(_NO_PROXY_VARIABLES, environ)[1]):
+        return None
+    problem = f"{variable}: not a valid proxy URL (use http://HOST:PORT or https://HOST:PORT)"
+    try:
+        parts = urlsplit(text if "://" in text else f"http://{text}")
+        name, number = parts.hostname, parts.port
+    except ValueError:
+        raise ProxySettingsError(problem) from None
+    if parts.scheme not in {"http", "https"} or not name or not re.fullmatch(r"[!-~]+", name):
+        raise ProxySettingsError(problem)
+    headers = {}
+    if parts.username is not None:
+        user = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+        # RFC 7617 leaves the encoding open; UTF-8 has every character.
+        headers["Proxy-Authorization"] = f"Basic {base64.b64encode(user.encode()).decode()}"
+    usual = 443 if parts.scheme == "https" else 80
+    return Proxy(parts.scheme, name, usual if number is None else number, variable, headers)
+
+
+class Authorities:
+    """The certificate authorities that are trusted; may be used by several threads at once.
+
+    Those of a bundle's variable alone; else the system's, those of the package `certifi`, for
+    systems without any, and those of ``SSL_CERT_FILE``. Read once, as that takes tenths of a
+    second, and again when one of the files has changed.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._signature: object = None
+        self._context: ssl.SSLContext | None = None
+
+    def context(self, environ: Mapping[str, str], timeout: float) -> ssl.SSLContext:
+        """Return the TLS settings of a client that trusts them.
+
+        Raises:
+            AuthoritiesError: a variable names a file that cannot be used.
+            TimeoutError: another thread still waits for the files.
+        """
+        if not self._lock.acquire(timeout=timeout):
+            raise TimeoutError
+        try:
+            bundle = _first(_BUNDLE_VARIABLES, environ)
+            file = _first(_FILE_VARIABLES, environ)
+            # Those of SSL_CERT_DIR are among them.
+            system = ssl.get_default_verify_paths()
+            paths = filter(None, (bundle[1], file[1], system.cafile, system.capath))
+            signature = bundle, file, [(path, signature_at(Path(path))) for path in paths]
+            if self._context is None or signature != self._signature:
+                self._context = _client_context(bundle, file)
+                self._signature = signature
+            return self._context
+        finally:
+            self._lock.release()
+
+
+def named_authorities(environ: Mapping[str, str]) -> str:
+    """Return the variable that names authorities beside the system's, or an empty string."""
+    return _first(_BUNDLE_VARIABLES + _FILE_VARIABLES, environ)[0]
+
+
+def _client_context(bundle: tuple[str, str], file: tuple[str, str]) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if bundle[0]:
+        _load(context, *bundle)
+        return context
+    context.load_default_certs()
+    context.load_verify_locations(certifi.where())
+    if file[0]:
+        _load(context, *file)
+    return context
+
+
+def _load(context: ssl.SSLContext, variable: str, path: str) -> None:
+    try:
+        if Path(path).is_dir():
+            context.load_verify_locations(capath=path)
+        else:
+            context.load_verify_locations(cafile=path)
+    except ssl.SSLError:
+        problem = "holds no certificates (PEM)"
+    except OSError as error:
+        problem = f"cannot be read: {error.strerror}"
+    else:
+        return
+    raise AuthoritiesError(f"{variable}: {path} {problem}")
+
+
+def _first(names: tuple[str, ...], environ: Mapping[str, str]) -> tuple[str, str]:
+    """Return name and value of the first variable that is not empty."""
+    values = ((name, environ.get(name, "").strip()) for name in names)
+    return next((found for found in values if found[1]), ("", ""))
+
+
+def _is_exempt(host: str, port: int, no_proxy: str) -> bool:
+    """Return whether NO_PROXY names the host: itself, a domain of its, its network, or all."""
+    host = host.lower().rstrip(".")
+    for entry in re.split(r"[\s,]+", no_proxy.lower()):
+        name, _, number = entry.rpartition(":")
+        if name and number.isdecimal() and (":" not in name or name.endswith("]")):
+            if int(number) != port:
+                continue
+        else:
+            name = entry
+        name = name.strip("[]")
+        if name == "*" or _contains(name, host):
+            return True
+        domain = name.removeprefix("*").lstrip(".").rstrip(".")
+        if domain and (host == domain or host.endswith(f".{domain}")):
+            return True
+    return False
+
+
+def _contains(network: str, host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host) in ipaddress.ip_network(network, strict=False)
+    except ValueError:
+        return False

@@ -1,0 +1,108 @@
+"""The page on networks and machines: each of its lines is true, or has the test that it names."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from exporter.cli.flags import make_command
+from exporter.cli.options import ENVIRONMENT_PREFIX
+from exporter.simulator import Simulator, serve
+from tests.support.exporter_process import PATIENCE, environment
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "networks.md").read_text(encoding="utf-8")
+TESTS = re.findall(r"`(test_\w+\.py)::([\w:]+)`", PAGE)
+SERVICE_VARIABLES = {
+    f"{ENVIRONMENT_PREFIX}{ending}": value
+    for ending, value in {
+        "_SERVICE_HOST": "10.0.0.1",
+        "_SERVICE_PORT": "9000",
+        "_SERVICE_PORT_HTTP": "9000",
+        "_PORT": "tcp://10.0.0.1:9000",
+        "_PORT_9000_TCP": "tcp://10.0.0.1:9000",
+        "_PORT_9000_TCP_PROTO": "tcp",
+        "_PORT_9000_TCP_PORT": "9000",
+        "_PORT_9000_TCP_ADDR": "10.0.0.1",
+    }.items()
+}
+
+# What tells of every file that is opened for writing, or made in another way.
+WATCHED = """
+import os, sys
+
+def watch(event, arguments):
+    if event == "open":
+        path, mode, flags = arguments
+        if flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT) and path != os.devnull:
+            os.write(2, f"WRITES {path}\\n".encode())
+    elif event in {"os.mkdir", "os.rename", "os.link", "os.symlink", "tempfile.mkstemp"}:
+        os.write(2, f"WRITES {arguments}\\n".encode())
+
+sys.addaudithook(watch)
+"""
+NAMELESS = """
+import pwd
+
+def fail(_):
+    raise KeyError("getpwuid(): uid not found")
+
+pwd.getpwuid = fail
+"""
+
+
+def scrape_once(prelude: str, directory: Path, **variables: str) -> tuple[str, str]:
+    """Run `--once` against a simulated API behind a prelude; return standard output and error."""
+    (directory / "batch.yml").write_text("export_ids: [e00001]\n", encoding="utf-8")
+    simulator = Simulator(token="simulated")
+    with serve(simulator) as url:
+        arguments = ["--once", "--api.url", url, "--exports.path", str(directory)]
+        program = f"{prelude}\nfrom exporter.cli.command import main\nmain({arguments!r})"
+        names = environment(SB_AUTH_TOKEN="simulated", **variables)
+        names.pop("HOME", None)
+        done = subprocess.run(
+            [sys.executable, "-B", "-c", program],
+            env=names,
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+    return done.stdout, done.stderr
+
+
+@pytest.mark.parametrize(("file", "name"), TESTS, ids=lambda text: text)
+def test_every_line_has_its_test(file: str, name: str) -> None:
+    """The test that a line names is there."""
+    [path] = (ROOT / "tests").rglob(file)
+    assert f"def {name.rpartition(':')[2]}(" in path.read_text(encoding="utf-8")
+
+
+def test_the_page_has_tests() -> None:
+    """There is something to look for."""
+    assert len(TESTS) > 20
+
+
+def test_a_scrape_writes_no_file(tmp_path: Path) -> None:
+    """So the root may be read-only, and there need be no place for temporary files."""
+    output, log = scrape_once(WATCHED, tmp_path)
+    assert "\ncavatica_up 1" in output, log
+    assert "WRITES" not in log
+
+
+def test_a_user_without_a_name_and_a_home_will_do(tmp_path: Path) -> None:
+    """OpenShift runs containers as an ID that nobody knows."""
+    output, log = scrape_once(NAMELESS, tmp_path)
+    assert "\ncavatica_up 1" in output, log
+
+
+def test_the_variables_of_a_kubernetes_service_are_no_flags(tmp_path: Path) -> None:
+    """A Service of the exporter's own name changes nothing."""
+    command = make_command(lambda _: 0, "")
+    flags = {f"{ENVIRONMENT_PREFIX}_{str(each.name).upper()}" for each in command.params}
+    assert not flags & set(SERVICE_VARIABLES)
+    output, log = scrape_once("", tmp_path, **SERVICE_VARIABLES)
+    assert "\ncavatica_up 1" in output, log

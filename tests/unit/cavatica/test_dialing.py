@@ -1,0 +1,223 @@
+"""From a host name to a socket, whatever some of the addresses and name servers do."""
+
+import errno
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+
+import pytest
+
+from exporter.cavatica.dialing import AddressInfo, Resolver, connect
+from tests.support.raw_server import PATIENCE, wait_for
+
+Resolve = Callable[..., list[AddressInfo]]
+
+
+def address(port: int, host: str = "127.0.0.1") -> AddressInfo:
+    """What the resolver returns for a port of this machine."""
+    if ":" in host:
+        return (socket.AF_INET6, socket.SOCK_STREAM, 6, "", (host, port, 0, 0))
+    return (socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, port))
+
+
+@contextmanager
+def black_hole() -> Iterator[int]:
+    """A port that neither accepts nor refuses: its backlog is full."""
+    with ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(3):
+            waiting = stack.enter_context(socket.socket())
+            waiting.settimeout(0)
+            waiting.connect_ex(listener.getsockname())
+        yield listener.getsockname()[1]
+
+
+def closed_port() -> int:
+    """A port that refuses."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+class TestConnect:
+    """The first address that accepts."""
+
+    @pytest.mark.parametrize("timeout", [0.4, 3.0])
+    @pytest.mark.parametrize("holes", [1, 3])
+    def test_is_reached_behind_addresses_that_swallow_packets(
+        self, holes: int, timeout: float
+    ) -> None:
+        """The next one is tried in time, however little time there is."""
+        with black_hole() as hole, socket.create_server(("127.0.0.1", 0)) as listener:
+            port = listener.getsockname()[1]
+            began = time.monotonic()
+            with connect([*[address(hole)] * holes, address(port)], timeout) as sock:
+                assert sock.getpeername()[1] == port
+            assert time.monotonic() - began < min(timeout, 0.25 * holes + 1)
+
+    def test_is_reached_at_once_behind_one_that_refuses(self) -> None:
+        """A refusal is an answer: there is nothing to wait for."""
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            port = listener.getsockname()[1]
+            began = time.monotonic()
+            with connect([address(closed_port()), address(port)], 60) as sock:
+                assert sock.getpeername()[1] == port
+            assert time.monotonic() - began < 5
+
+    def test_is_looked_for_in_both_families_by_turns(self) -> None:
+        """Where all of one family lead nowhere, the other is not the last to be tried."""
+        with black_hole() as hole, socket.create_server(("127.0.0.1", 0)) as listener:
+            port = listener.getsockname()[1]
+            # Of another family by name alone, and so the second one tried.
+            other = (socket.AF_INET6, *address(port)[1:])
+            tried: list[int] = []
+            with pytest.MonkeyPatch.context() as patch:
+                real = socket.socket
+
+                def record(family: int, *rest: int) -> socket.socket:
+                    tried.append(family)
+                    return real(socket.AF_INET, *rest)
+
+                patch.setattr(socket, "socket", record)
+                with connect([address(hole), address(hole), other], PATIENCE) as sock:
+                    assert sock.getpeername()[1] == port
+            assert tried[:2] == [socket.AF_INET, socket.AF_INET6]
+
+    def test_that_none_accepts_is_the_last_ones_error(self) -> None:
+        """Refused by all."""
+        with pytest.raises(ConnectionRefusedError, match="Connection refused"):
+            connect([address(closed_port()), address(closed_port())], PATIENCE)
+
+    def test_that_none_answers_is_a_timeout(self) -> None:
+        """At the deadline, and not later; what one of them said before does not count."""
+        with black_hole() as hole:
+            began = time.monotonic()
+            with pytest.raises(TimeoutError):
+                connect([address(closed_port()), address(hole)], 0.3)
+            assert 0.3 <= time.monotonic() - began < 1.3
+
+    def test_passes_over_addresses_that_this_machine_cannot_speak_to(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """No such family, and no way there."""
+
+        class Socket(socket.socket):
+            def connect_ex(self, place: tuple[str, int]) -> int:  # type: ignore[override] # as here
+                return errno.ENETUNREACH if place[0] == "127.0.0.9" else super().connect_ex(place)
+
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            port = listener.getsockname()[1]
+            unknown = (9999, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))
+            unreachable = address(port, "127.0.0.9")
+            monkeypatch.setattr(socket, "socket", Socket)
+            with connect([unknown, unreachable, address(port)], PATIENCE) as sock:
+                assert sock.getpeername() == ("127.0.0.1", port)
+                assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+class TestResolver:
+    """Names that take longer than a call."""
+
+    @pytest.fixture
+    def lookups(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Resolve]]:
+        """What the system's resolver does next, the last of these again and again."""
+        scripted: list[Resolve] = []
+
+        def resolve(host: str, port: int, *_: int) -> list[AddressInfo]:
+            act = scripted.pop(0) if len(scripted) > 1 else scripted[0]
+            return act(host, port)
+
+        monkeypatch.setattr(socket, "getaddrinfo", resolve)
+        yield scripted
+        wait_for(
+            lambda: all(thread.name != "resolver" for thread in threading.enumerate()),
+            "the lookups have ended",
+        )
+
+    def test_asks_the_system(self) -> None:
+        """All addresses, in its order."""
+        assert address(443) in Resolver().resolve("127.0.0.1", 443, PATIENCE)
+
+    def test_uses_a_late_answer_for_the_next_call(self, lookups: list[Resolve]) -> None:
+        """With a dead first name server every lookup is late; the second call has an address."""
+        proceed = threading.Event()
+        lookups[:] = [lambda _, port: [address(port)] if proceed.wait(PATIENCE) else []]
+        resolver = Resolver()
+        with pytest.raises(TimeoutError):
+            resolver.resolve("api.invalid", 443, 0.05)
+        proceed.set()
+        assert resolver.resolve("api.invalid", 443, PATIENCE) == [address(443)]
+
+    def test_looks_a_name_up_once_at_a_time(self, lookups: list[Resolve]) -> None:
+        """A dead name server does not collect a thread from each call."""
+        proceed = threading.Event()
+        count: list[str] = []
+
+        def wait(host: str, port: int) -> list[AddressInfo]:
+            count.append(host)
+            proceed.wait(PATIENCE)
+            return [address(port)]
+
+        lookups[:] = [wait]
+        resolver = Resolver()
+        for _ in range(4):
+            with pytest.raises(TimeoutError):
+                resolver.resolve("api.invalid", 443, 0.02)
+        assert count == ["api.invalid"]
+        proceed.set()
+
+    def test_uses_the_last_addresses_while_a_lookup_takes_long(
+        self, lookups: list[Resolve]
+    ) -> None:
+        """After a second; a scrape has no more to spare."""
+        proceed = threading.Event()
+
+        def wait(*_: object) -> list[AddressInfo]:
+            proceed.wait(PATIENCE)
+            return []
+
+        lookups[:] = [lambda _, port: [address(port)], wait]
+        resolver = Resolver()
+        resolver.resolve("api.invalid", 443, PATIENCE)
+        began = time.monotonic()
+        assert resolver.resolve("api.invalid", 443, PATIENCE) == [address(443)]
+        assert time.monotonic() - began < PATIENCE / 2
+        proceed.set()
+
+    @pytest.mark.parametrize(
+        ("error", "is_used"), [(socket.EAI_AGAIN, True), (socket.EAI_NONAME, False)]
+    )
+    def test_uses_the_last_addresses_where_no_name_server_answers(
+        self, lookups: list[Resolve], error: int, *, is_used: bool
+    ) -> None:
+        """That there is no such name is an answer, and counts."""
+
+        def fail(*_: object) -> list[AddressInfo]:
+            raise socket.gaierror(error, "as the test wants it")
+
+        lookups[:] = [lambda _, port: [address(port)], fail]
+        resolver = Resolver()
+        resolver.resolve("api.invalid", 443, PATIENCE)
+        if is_used:
+            assert resolver.resolve("api.invalid", 443, PATIENCE) == [address(443)]
+        else:
+            with pytest.raises(socket.gaierror):
+                resolver.resolve("api.invalid", 443, PATIENCE)
+
+    def test_does_not_use_addresses_of_the_day_before(
+        self, lookups: list[Resolve], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Old ones may be somebody else's."""
+
+        def fail(*_: object) -> list[AddressInfo]:
+            raise socket.gaierror(socket.EAI_AGAIN, "as the test wants it")
+
+        lookups[:] = [lambda _, port: [address(port)], fail]
+        resolver = Resolver()
+        resolver.resolve("api.invalid", 443, PATIENCE)
+        later = time.monotonic() + 86401
+        monkeypatch.setattr("exporter.cavatica.dialing.time.monotonic", lambda: later)
+        with pytest.raises(socket.gaierror):
+            resolver.resolve("api.invalid", 443, PATIENCE)

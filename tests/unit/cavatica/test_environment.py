@@ -1,0 +1,195 @@
+"""What the environment says of proxies and of authorities."""
+
+import base64
+import ssl
+from pathlib import Path
+
+import pytest
+import trustme
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.cavatica.environment import (
+    Authorities,
+    AuthoritiesError,
+    Proxy,
+    ProxySettingsError,
+    find_proxy,
+)
+
+PROXY = {"HTTPS_PROXY": "http://proxy.example:3128"}
+
+
+class TestProxy:
+    """Which proxy there is on the way to a host."""
+
+    @pytest.mark.parametrize(
+        ("environ", "found"),
+        [
+            ({}, None),
+            ({"HTTPS_PROXY": ""}, None),
+            ({"HTTP_PROXY": "http://plain.example:1"}, None),
+            (PROXY, ("http", "proxy.example", 3128, "HTTPS_PROXY")),
+            ({"https_proxy": "http://a:1", **PROXY}, ("http", "a", 1, "https_proxy")),
+            ({"ALL_PROXY": "http://a:1", **PROXY}, ("http", "proxy.example", 3128, "HTTPS_PROXY")),
+            ({"ALL_PROXY": "http://a:1"}, ("http", "a", 1, "ALL_PROXY")),
+            ({"HTTPS_PROXY": "proxy.example:3128"}, ("http", "proxy.example", 3128, "HTTPS_PROXY")),
+            ({"HTTPS_PROXY": "http://a"}, ("http", "a", 80, "HTTPS_PROXY")),
+            ({"HTTPS_PROXY": "https://a/"}, ("https", "a", 443, "HTTPS_PROXY")),
+            ({"HTTPS_PROXY": "http://[::1]:8080"}, ("http", "::1", 8080, "HTTPS_PROXY")),
+            ({"HTTPS_PROXY": " http://a:1\r\n"}, ("http", "a", 1, "HTTPS_PROXY")),
+        ],
+    )
+    def test_is_the_first_variable_that_is_not_empty(
+        self, environ: dict[str, str], found: tuple[str, str, int, str] | None
+    ) -> None:
+        """Small letters come first, as for curl; white space around a value does not matter."""
+        proxy = find_proxy("api.example", 443, environ)
+        shown = proxy and (proxy.scheme, proxy.host, proxy.port, proxy.variable)
+        assert shown == found
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "socks5h://me:a-secret@proxy.example:1080",
+            "ftp://me:a-secret@proxy.example",
+            "http://me:a-secret@proxy.example:port",
+            "http://me:a-secret@proxy.example:99999",
+            "http://me:a-secret@[::1",
+            "http://",
+            "http://two words/",
+            "http://pröxy.example",
+        ],
+    )
+    def test_that_is_not_valid_is_named_by_its_variable(self, url: str) -> None:
+        """The text says what is valid, and shows no password."""
+        with pytest.raises(ProxySettingsError) as caught:
+            find_proxy("api.example", 443, {"https_proxy": url})
+        assert str(caught.value) == (
+            "https_proxy: not a valid proxy URL (use http://HOST:PORT or https://HOST:PORT)"
+        )
+
+    @pytest.mark.parametrize(
+        ("user", "sent"),
+        [
+            ("me:secret", "me:secret"),
+            ("me", "me:"),
+            ("me:p%40ss%3A%2F", "me:p@ss:/"),
+            ("m%C4%85:pä", "mą:pä"),
+        ],
+    )
+    def test_has_a_user_in_utf_8_that_it_does_not_show(self, user: str, sent: str) -> None:
+        """With signs that mean something in a URL as %XX."""
+        proxy = find_proxy("api.example", 443, {"HTTPS_PROXY": f"http://{user}@a:1"})
+        assert proxy is not None
+        value = base64.b64encode(sent.encode()).decode()
+        assert proxy.headers == {"Proxy-Authorization": f"Basic {value}"}
+        assert value not in repr(proxy)
+
+    @pytest.mark.parametrize(
+        ("no_proxy", "host", "is_direct"),
+        [
+            ("*", "api.example", True),
+            ("api.example", "api.example", True),
+            ("API.Example", "api.example.", True),
+            ("example", "api.example", True),
+            (".example", "api.example", True),
+            ("*.example", "api.example", True),
+            ("other, api.example ,last", "api.example", True),
+            ("other api.example", "api.example", True),
+            ("api.example:443", "api.example", True),
+            ("api.example:8443", "api.example", False),
+            ("pi.example", "api.example", False),
+            ("api.example.org", "api.example", False),
+            ("", "api.example", False),
+            (" , .", "api.example", False),
+            ("10.0.0.0/8", "10.1.2.3", True),
+            ("10.1.2.3", "10.1.2.3", True),
+            ("10.0.0.0/16", "10.1.2.3", False),
+            ("10.0.0.0/99", "10.1.2.3", False),
+            ("fd00::/8", "fd12::1", True),
+            ("[fd12::1]:443", "fd12::1", True),
+            ("[fd12::1]", "fd12::1", True),
+            ("fd12::2", "fd12::1", False),
+        ],
+    )
+    @pytest.mark.parametrize("name", ["no_proxy", "NO_PROXY"])
+    def test_is_not_for_what_no_proxy_names(
+        self, name: str, no_proxy: str, host: str, *, is_direct: bool
+    ) -> None:
+        """Hosts, domains with all below them, networks; with a port only that one."""
+        found = find_proxy(host, 443, {**PROXY, name: no_proxy})
+        assert (found is None) is is_direct
+
+    @given(st.text(max_size=30), st.text(max_size=30))
+    def test_any_text_is_a_proxy_or_an_error(self, url: str, no_proxy: str) -> None:
+        """Nothing in a variable ends a call in another way."""
+        try:
+            found = find_proxy("api.example", 443, {"HTTPS_PROXY": url, "NO_PROXY": no_proxy})
+        except ProxySettingsError:
+            return
+        assert found is None or isinstance(found, Proxy)
+
+
+class TestAuthorities:
+    """Who is trusted."""
+
+    @pytest.fixture
+    def bundle(self, tmp_path: Path) -> Path:
+        """The certificate of a private authority."""
+        trustme.CA().cert_pem.write_to_path(str(tmp_path / "private.pem"))
+        return tmp_path / "private.pem"
+
+    @pytest.mark.parametrize("variable", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
+    def test_are_those_of_a_bundle_alone(self, variable: str, bundle: Path) -> None:
+        """So an institution can trust its own authority, and no other."""
+        context = Authorities().context({variable: f"{bundle}\n"}, 5)
+        assert len(context.get_ca_certs()) == 1
+        assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
+
+    def test_are_the_public_ones_without_a_variable(self) -> None:
+        """Those of the system, and of a package for systems without."""
+        assert len(Authorities().context({}, 5).get_ca_certs()) > 50
+
+    def test_are_those_of_a_file_beside_the_others(self, bundle: Path) -> None:
+        """SSL_CERT_FILE does not take away what is public."""
+        context = Authorities().context({"SSL_CERT_FILE": str(bundle)}, 5)
+        names = [str(each["subject"]) for each in context.get_ca_certs()]
+        assert len(names) > 50
+        assert any("trustme" in name for name in names)
+
+    def test_may_be_a_directory(self, tmp_path: Path) -> None:
+        """Its certificates are looked up when one is needed."""
+        context = Authorities().context({"REQUESTS_CA_BUNDLE": str(tmp_path)}, 5)
+        assert context.get_ca_certs() == []
+
+    @pytest.mark.parametrize("variable", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"])
+    def test_that_cannot_be_read_are_named_by_their_variable(
+        self, variable: str, tmp_path: Path
+    ) -> None:
+        """With the path and the reason."""
+        (tmp_path / "text").write_text("not a certificate", encoding="utf-8")
+        for name, problem in [
+            ("text", "holds no certificates (PEM)"),
+            ("nowhere", "cannot be read: No such file or directory"),
+        ]:
+            path = tmp_path / name
+            with pytest.raises(AuthoritiesError) as caught:
+                Authorities().context({variable: str(path)}, 5)
+            assert str(caught.value) == f"{variable}: {path} {problem}"
+
+    def test_are_read_again_when_the_file_changes(self, bundle: Path) -> None:
+        """An authority is replaced without a restart; while nothing changes, nothing is read."""
+        authorities = Authorities()
+        environ = {"REQUESTS_CA_BUNDLE": str(bundle)}
+        before = authorities.context(environ, 5)
+        assert authorities.context(environ, 5) is before
+        trustme.CA().cert_pem.write_to_path(str(bundle))
+        after = authorities.context(environ, 5)
+        assert after.get_ca_certs() != before.get_ca_certs()
+
+    def test_are_not_waited_for_beyond_the_deadline(self) -> None:
+        """Another call may hang in a file server."""
+        authorities = Authorities()
+        with authorities._lock, pytest.raises(TimeoutError):  # noqa: SLF001 # as another thread
+            authorities.context({}, 0.05)
