@@ -9,6 +9,7 @@ help:
 	@echo 'make test         all tests, with coverage'
 	@echo 'make deploy-test  the tests of deploy/, each by the program that will read it'
 	@echo 'make check        lint and the unit tests: what to run while working'
+	@echo 'make test-lowest  the unit tests with the oldest versions of all dependencies'
 	@echo 'make lint         ruff and mypy'
 	@echo 'make servers      Prometheus and Alertmanager for the tests, which make test gets by itself'
 	@echo 'make browser      what the tests of the status page need (Node; Chromium is the system'"'"'s)'
@@ -34,6 +35,15 @@ test: .venv/ready servers
 .PHONY: check
 check: lint
 	$(BIN)/pytest -q tests/unit
+
+# The oldest versions of all dependencies that pyproject.toml allows, found by uv.
+.PHONY: test-lowest
+test-lowest:
+	$(PYTHON) -m venv .venv-lowest
+	.venv-lowest/bin/pip install --quiet --disable-pip-version-check uv
+	.venv-lowest/bin/uv pip compile --quiet --resolution lowest-direct pyproject.toml -o .venv-lowest/lowest.txt
+	VIRTUAL_ENV=.venv-lowest .venv-lowest/bin/uv pip install --quiet -r .venv-lowest/lowest.txt -e '.[dev]'
+	.venv-lowest/bin/python -m pytest -q tests/unit
 
 .PHONY: lint
 lint: .venv/ready
@@ -92,4 +102,4 @@ constraints:
 
 .PHONY: clean
 clean:
-	rm -rf .venv .servers tests/browser/node_modules .deploy-tools .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-lowest .servers tests/browser/node_modules .deploy-tools .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -201,6 +201,7 @@ def make_command(run: Callable[[Flags], int], version: str) -> click.Command:
     )
     # Not from the environment: many an image has a variable like CAVATICA_EXPORTER_VERSION.
     @click.version_option(version, message="%(prog)s %(version)s", allow_from_autoenv=False)
+    @click.help_option("-h", "--help", allow_from_autoenv=False)
     def command(**values: Any) -> int:  # noqa: ANN401 # click has parsed them
         """Export the state of CAVATICA's bulk export jobs to Prometheus."""
         return run(Flags(**values))
