@@ -9,6 +9,7 @@ from http import HTTPStatus
 from typing import Final, Literal, get_args
 
 from exporter.cavatica.export import Export, LookupFailure
+from exporter.cavatica.order import Order
 
 Reason = Literal[
     "timeout",
@@ -122,6 +123,26 @@ class UserResponse:
     def complete(self) -> bool:
         """Whether the answer names the user."""
         return bool(self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class OrdersResponse:
+    """What exports were asked to do.
+
+    Attributes:
+        orders: By ID, of the exports of which the answer tells it.
+        rate_limit: From the headers.
+        requests: How many HTTP requests it took.
+    """
+
+    orders: Mapping[str, Order]
+    rate_limit: RateLimit
+    requests: int
+
+    @property
+    def complete(self) -> bool:
+        """Whether the answer tells it of any export."""
+        return bool(self.orders)
 
 
 class ApiError(Exception):

@@ -18,12 +18,14 @@ from exporter.cavatica.answer import (
     ApiError,
     BulkResponse,
     ListResponse,
+    OrdersResponse,
     RateLimit,
     Reason,
     RequestOutcome,
     UserResponse,
 )
 from exporter.cavatica.export import pair_items, parse_error, parse_list
+from exporter.cavatica.order import parse_orders
 from exporter.cavatica.transport import Response, Transport, TransportError
 from exporter.text import excerpt
 
@@ -45,7 +47,7 @@ _MILLISECONDS_FROM = 10**11
 _MAX_INTEGER_DIGITS = 18
 _MAX_HEADER_DIGITS = 15
 
-R = TypeVar("R", BulkResponse, ListResponse, UserResponse)
+R = TypeVar("R", BulkResponse, ListResponse, UserResponse, OrdersResponse)
 
 
 class Client:
@@ -116,6 +118,19 @@ class Client:
             return ListResponse(exports, without_details, unusable, total, limits, requests=1)
 
         return self._call(f"{_LIST}?{urlencode(query)}", None, MAX_IDS, parse, deadline)
+
+    def get_orders(self, ids: Sequence[str], deadline: float) -> OrdersResponse:
+        """Ask what up to `MAX_IDS` exports were asked to do: their files and places.
+
+        Raises:
+            ApiError: there is no answer to use.
+        """
+
+        def parse(response: Response) -> OrdersResponse:
+            orders = parse_orders(_items(response, len(ids)))
+            return OrdersResponse(orders, _rate_limit(response), requests=1)
+
+        return self._call(_BULK_GET, {"export_ids": list(ids)}, len(ids), parse, deadline)
 
     def user(self, deadline: float) -> UserResponse:
         """Ask whose token it is, and return by `deadline`.

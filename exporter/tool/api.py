@@ -4,11 +4,17 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
-from exporter.cavatica.answer import ApiError, BulkResponse, ListResponse, RateLimit
+from exporter.cavatica.answer import (
+    ApiError,
+    BulkResponse,
+    ListResponse,
+    OrdersResponse,
+    RateLimit,
+)
 from exporter.clock import Clock
 from exporter.tracker.rate_limit import RateLimiter
 
-R = TypeVar("R", BulkResponse, ListResponse)
+R = TypeVar("R", BulkResponse, ListResponse, OrdersResponse)
 
 # How often it is tried whether the rate limit allows another call.
 _PAUSE_SECONDS = 1.0
@@ -26,6 +32,9 @@ class Calls(Protocol):
         self, *, offset: int, limit: int, states: Sequence[str] = (), deadline: float
     ) -> ListResponse:
         """Ask for a part of the list."""
+
+    def get_orders(self, ids: Sequence[str], deadline: float) -> OrdersResponse:
+        """Ask what exports were asked to do."""
 
 
 class PacedApi:
@@ -49,7 +58,7 @@ class PacedApi:
         quota_share: float,
         timeout: float,
         clock: Clock,
-        pause: Callable[[float], None],
+        pause: Callable[[float], object],
     ) -> None:
         self.calls = 0
         self._client = client
@@ -82,6 +91,14 @@ class PacedApi:
             ApiError: there is no answer to use.
         """
         return self._call(lambda deadline: self._client.bulk_get(ids, deadline))
+
+    def get_orders(self, ids: Sequence[str]) -> OrdersResponse:
+        """Return what up to 100 exports were asked to do.
+
+        Raises:
+            ApiError: there is no answer to use.
+        """
+        return self._call(lambda deadline: self._client.get_orders(ids, deadline))
 
     def _call(self, call: Callable[[float], R]) -> R:
         if not self._limiter.allows_additional_call(0):

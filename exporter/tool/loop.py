@@ -19,6 +19,7 @@ from exporter.cli.signals import Signals
 from exporter.clock import Clock
 from exporter.tool.discover import Round
 from exporter.tool.ledger import LedgerError
+from exporter.tool.program import StoppedError
 
 # A call that is under way at the end is waited for this long.
 _LAST_CALL_SECONDS = 3.5
@@ -33,10 +34,6 @@ _SAMPLE = re.compile(r"^cavatica_discover_(\w+) (\S+)$", re.MULTILINE)
 _MAX_METRICS_BYTES = 65536
 
 _log = logging.getLogger(__name__)
-
-
-class StoppedError(Exception):
-    """A signal ended the work."""
 
 
 class Loop:

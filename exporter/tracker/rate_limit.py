@@ -4,7 +4,7 @@ import math
 from dataclasses import replace
 from typing import Final
 
-from exporter.cavatica.answer import ApiError, BulkResponse, ListResponse, RateLimit
+from exporter.cavatica.answer import ApiError, BulkResponse, ListResponse, OrdersResponse, RateLimit
 from exporter.clock import Clock
 
 #: Calls in a window and its length in seconds, as documented on the API's page on rate limits.
@@ -79,7 +79,7 @@ class RateLimiter:
         left = remaining - self._unconfirmed - in_flight
         return left > known.limit - allowed_calls(self._share, known.limit)
 
-    def update(self, call: BulkResponse | ListResponse | ApiError) -> None:
+    def update(self, call: BulkResponse | ListResponse | OrdersResponse | ApiError) -> None:
         """Take over the headers of a call.
 
         A failure without them comes from a proxy, or the call never reached the API: it says

@@ -1,0 +1,171 @@
+"""The command `discover`."""
+
+import contextlib
+import logging
+import re
+import threading
+from pathlib import Path
+from typing import Any
+
+import click
+
+from exporter.cli import logs
+from exporter.cli.options import DURATION, PATH, ApiFlags, api_flags, click_type, log_flags
+from exporter.cli.signals import Signals, end_at_once_by_sigterm
+from exporter.clock import SystemClock
+from exporter.tool.discover import BATCH_BY, BatchBy, Round, discover
+from exporter.tool.ledger import Selection
+from exporter.tool.loop import Loop, ProgressBar
+from exporter.tool.program import NAME, SETTINGS, connect, own_flag, pace, pause_until
+
+_VOLUME = re.compile(r"[^/\s]+/[^/\s]+")
+
+_log = logging.getLogger(__name__)
+
+
+def discover_command() -> click.Command:
+    """Return the command."""
+
+    @click.command("discover", context_settings=SETTINGS)
+    @own_flag(
+        "--to",
+        type=click_type(_directory),
+        metavar="DIR",
+        required=True,
+        help="Directory for the ID files. Only its files discovered-*.json are written or removed.",
+    )
+    @own_flag(
+        "--every", type=DURATION, metavar="DURATION", help="Run a round this often, for ever."
+    )
+    @own_flag(
+        "--volume",
+        type=click_type(_volume),
+        metavar="OWNER/NAME",
+        multiple=True,
+        help="Only exports to this volume; repeatable.",
+    )
+    @own_flag(
+        "--since",
+        type=DURATION,
+        metavar="DURATION",
+        default="30d",
+        help="Leave out exports that ended longer ago; 0s: none.",
+    )
+    @own_flag(
+        "--keep",
+        type=DURATION,
+        metavar="DURATION",
+        default="30d",
+        help="Drop an export from its file this long after it COMPLETED.",
+    )
+    @own_flag(
+        "--batch-by",
+        type=click.Choice(BATCH_BY),
+        default="volume-day",
+        help="What makes a batch: volume and day of the start, the volume, or nothing.",
+    )
+    @own_flag(
+        "--metrics-file",
+        type=PATH,
+        metavar="FILE",
+        help="Write metrics of the last round here, for node_exporter's textfile collector.",
+    )
+    @api_flags
+    @log_flags
+    def command(
+        to: Path,
+        every: float | None,
+        volume: tuple[str, ...],
+        since: float,
+        keep: float,
+        batch_by: BatchBy,
+        metrics_file: Path | None,
+        **values: Any,  # noqa: ANN401 # click has parsed them
+    ) -> int:
+        """Write ID files from the API's list of exports: all that the token's account started.
+
+        Exit status: 0 when every export was found, 1 when not, 2 for a wrong flag or no token.
+        """
+        logs.configure(values.pop("log_level"), values.pop("log_format"))
+        stop = threading.Event()
+        clock = SystemClock()
+        flags = ApiFlags(**values)
+        api = pace(connect(flags), flags, clock, pause_until(stop))
+        progress = ProgressBar()
+        selection = Selection(tuple(sorted(set(volume))), since, keep)
+
+        def one_round() -> Round:
+            try:
+                return discover(
+                    api, to, selection, batch_by=batch_by, clock=clock, progress=progress.show
+                )
+            finally:
+                progress.clear()
+
+        report = _print_round if every is None else _log_round
+        loop = Loop(
+            one_round, lambda: api.calls, metrics_file, clock=clock, report=report, stop=stop
+        )
+        if every is not None:
+            with contextlib.closing(Signals()) as signals:
+                return loop.every(every, signals)
+        end_at_once_by_sigterm()
+        if (problem := loop.once()) is not None:
+            click.echo(f"{NAME}: {problem}", err=True)
+            return 1
+        return 0
+
+    return command
+
+
+def _volume(text: str) -> str:
+    if _VOLUME.fullmatch(text) is None:
+        raise ValueError(f"not a valid volume: {text!r} (use OWNER/NAME, as in rfranklin/exports)")
+    return text
+
+
+def _directory(text: str) -> Path:
+    path = Path(text)
+    if not text or not path.is_dir():
+        raise ValueError(f"not a directory: {text!r} (create it first)")
+    return path
+
+
+def _print_round(done: Round) -> None:
+    if done.warning:
+        click.echo(f"{NAME}: {done.warning}", err=True)
+    if done.without_details:
+        click.echo(
+            f"{NAME}: the API refuses details of {done.without_details} exports; they are written",
+            err=True,
+        )
+    parts = [f"{done.added} new", f"{done.dropped} dropped"]
+    left_out = {"that ended too long ago": done.older, "to other volumes": done.elsewhere}
+    parts += [f"{count} {why} left out" for why, count in left_out.items() if count]
+    click.echo(
+        f"{done.exports} of {done.total} exports in {done.files} files: {', '.join(parts)};"
+        f" {done.changed} files changed, {done.calls} calls"
+    )
+
+
+def _log_round(done: Round) -> None:
+    if done.warning:
+        _log.warning("State file ignored", extra={"err": done.warning})
+    if done.without_details:
+        _log.warning("API refuses details of exports", extra={"exports": done.without_details})
+    level = logging.INFO if done.changed else logging.DEBUG
+    _log.log(
+        level,
+        "Exports discovered",
+        extra={
+            "exports": done.exports,
+            "total": done.total,
+            "new": done.added,
+            "dropped": done.dropped,
+            "older": done.older,
+            "elsewhere": done.elsewhere,
+            "files": done.files,
+            "changed": done.changed,
+            "calls": done.calls,
+        },
+    )

@@ -1,0 +1,60 @@
+"""What the commands of `cavatica-exports` share."""
+
+import functools
+import threading
+from collections.abc import Callable
+from typing import Final
+
+from exporter.cavatica.client import Client
+from exporter.cavatica.credentials import Credentials
+from exporter.cli.options import ENVIRONMENT_PREFIX, ApiFlags, flag
+from exporter.cli.service import find_credentials, make_client
+from exporter.clock import Clock
+from exporter.tool.api import PacedApi
+
+NAME: Final = "cavatica-exports"
+
+SETTINGS: Final = {
+    "auto_envvar_prefix": ENVIRONMENT_PREFIX,
+    "help_option_names": ["-h", "--help"],
+    "max_content_width": 100,
+    "show_default": True,
+}
+
+#: Declares a flag that only this program has: the exporter's variables set none of these.
+own_flag = functools.partial(flag, allow_from_autoenv=False)
+
+
+class StoppedError(Exception):
+    """A signal ended the work."""
+
+
+def connect(flags: ApiFlags) -> Client:
+    """Return the client of the API that the flags name.
+
+    Raises:
+        CredentialsError: there is no token or no URL to use.
+    """
+    credentials = Credentials(lambda: find_credentials(flags, None))
+    return make_client(flags, credentials.api.url, credentials.token)
+
+
+def pace(client: Client, flags: ApiFlags, clock: Clock, pause: Callable[[float], None]) -> PacedApi:
+    """Return the API as the flags allow its use."""
+    return PacedApi(
+        client,
+        quota_share=flags.api_quota_share,
+        timeout=flags.api_timeout,
+        clock=clock,
+        pause=pause,
+    )
+
+
+def pause_until(stop: threading.Event) -> Callable[[float], None]:
+    """Return what waits a number of seconds, and raises `StoppedError` once `stop` is set."""
+
+    def pause(seconds: float) -> None:
+        if stop.wait(seconds):
+            raise StoppedError
+
+    return pause

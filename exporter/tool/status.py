@@ -1,0 +1,101 @@
+"""`status`: a line for each batch, and what needs somebody."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from exporter.cavatica.codes import explain
+from exporter.cavatica.export import COMPLETED, FAILED, PENDING, RUNNING, UNKNOWN
+from exporter.tool.table import Format, Row, format_time, render
+from exporter.tool.watched import needs_attention
+from exporter.tracker.snapshot import NO_CODE, Batch, Snapshot
+
+ALL_DONE: Final = 0
+FAILURES: Final = 3
+UNFINISHED: Final = 4
+
+_BATCH_COLUMNS = (
+    "batch",
+    PENDING,
+    RUNNING,
+    COMPLETED,
+    FAILED,
+    UNKNOWN,
+    "other",
+    "bytes",
+    "last_finished",
+)
+_ATTENTION_COLUMNS = ("batch", "what", "code", "count", "retry", "meaning")
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What is printed.
+
+    Attributes:
+        batches: A row for each batch.
+        attention: A row for each code of a batch that needs somebody.
+        unfinished: How many exports are not finished, or missing.
+    """
+
+    batches: tuple[Row, ...]
+    attention: tuple[Row, ...]
+    unfinished: int
+
+    @property
+    def exit_status(self) -> int:
+        """0 all done, 3 something needs somebody, 4 not finished."""
+        if self.attention:
+            return FAILURES
+        return UNFINISHED if self.unfinished else ALL_DONE
+
+    def render(self, form: Format) -> str:
+        """Return the status as text."""
+        batches = render(self.batches, _BATCH_COLUMNS, form)
+        attention = render(self.attention, _ATTENTION_COLUMNS, form)
+        if form == "json":
+            return f'{{"batches": {batches.rstrip()},\n"attention": {attention.rstrip()}}}\n'
+        return batches + (f"\n{attention}" if self.attention else "")
+
+
+def make_status(snapshot: Snapshot) -> Status:
+    """Return the status of everything that is watched."""
+    rows = tuple(_batch_row(batch) for batch in snapshot.batches)
+    attention = tuple(row for batch in snapshot.batches for row in _attention(batch))
+    unfinished = sum(
+        batch.totals.states[PENDING] + batch.totals.states[RUNNING] for batch in snapshot.batches
+    )
+    return Status(rows, attention, unfinished)
+
+
+def _batch_row(batch: Batch) -> Row:
+    totals = batch.totals
+    known = (PENDING, RUNNING, COMPLETED, FAILED, UNKNOWN)
+    row: Row = {"batch": batch.name}
+    row |= {state: totals.states[state] for state in known}
+    row["other"] = sum(count for state, count in totals.states.items() if state not in known)
+    row["bytes"] = totals.exported_bytes
+    row["last_finished"] = format_time(max(totals.last_finished.values(), default=None))
+    return row
+
+
+def _attention(batch: Batch) -> Iterator[Row]:
+    counts: Counter[tuple[str, str]] = Counter()
+    for block in batch.blocks:
+        for each in block.exports:
+            if needs_attention(each):
+                error = each.export and each.export.error
+                counts[each.state, (error and error.code) or NO_CODE] += 1
+            elif each.failure is not None and not each.acknowledged:
+                counts["lookup error", each.failure.code or NO_CODE] += 1
+    for (what, code), count in sorted(counts.items()):
+        meaning = explain(code)
+        yield {
+            "batch": batch.name,
+            "what": what,
+            "code": code,
+            "count": count,
+            "retry": meaning.retry if meaning else None,
+            "meaning": meaning.meaning if meaning else None,
+        }

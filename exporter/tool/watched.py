@@ -1,0 +1,54 @@
+"""The state of everything that is watched, asked of the API until all is known."""
+
+from collections.abc import Callable, Iterator
+
+from exporter.cavatica.export import FAILED, STATES
+from exporter.clock import Clock
+from exporter.tracker.snapshot import Snapshot, WatchedExport
+from exporter.tracker.tracker import Tracker
+
+# Longer than a window of the rate limit: what it holds back is asked in the next one.
+_PATIENCE_SECONDS = 400.0
+_PAUSE_SECONDS = 1.0
+
+
+class NoAnswerError(Exception):
+    """The API did not answer for every ID; the text says why."""
+
+
+def ask_all(
+    tracker: Tracker, *, timeout: float, clock: Clock, pause: Callable[[float], None]
+) -> Snapshot:
+    """Return the state of every watched export.
+
+    Raises:
+        NoAnswerError: the API fails, or the rate limit has no call left for long.
+    """
+    waiting = -1
+    ends = clock.monotonic() + _PATIENCE_SECONDS
+    while True:
+        snapshot = tracker.scrape(clock.monotonic() + timeout)
+        before, waiting = waiting, sum(_is_unanswered(each) for each in exports(snapshot))
+        if not waiting and snapshot.up:
+            return snapshot
+        if waiting != before:
+            ends = clock.monotonic() + _PATIENCE_SECONDS
+        held_back = snapshot.up or (snapshot.problem or "").startswith("rate_limited")
+        if not held_back or clock.monotonic() >= ends:
+            raise NoAnswerError(snapshot.problem or "no answer for every export in time")
+        pause(_PAUSE_SECONDS)
+
+
+def exports(snapshot: Snapshot) -> Iterator[WatchedExport]:
+    """Return every watched export, batch by batch."""
+    return (each for batch in snapshot.batches for block in batch.blocks for each in block.exports)
+
+
+def needs_attention(export: WatchedExport) -> bool:
+    """Return whether it FAILED or is in an odd state, and nobody and nothing has dealt with it."""
+    is_bad = export.state == FAILED or export.state not in STATES
+    return is_bad and not export.acknowledged and not export.superseded
+
+
+def _is_unanswered(export: WatchedExport) -> bool:
+    return export.export is None and export.failure is None

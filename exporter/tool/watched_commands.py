@@ -1,0 +1,196 @@
+"""The commands `status` and `failed`: what became of the exports in the ID files."""
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from exporter import files
+from exporter.cavatica.answer import MAX_IDS, ApiError
+from exporter.cavatica.codes import RETRIES, Retry
+from exporter.cavatica.order import Order
+from exporter.cli import logs
+from exporter.cli.options import PATH, ApiFlags, api_flags, flag
+from exporter.cli.service import StartError
+from exporter.cli.signals import end_at_once_by_sigterm
+from exporter.clock import SystemClock
+from exporter.tool.failed import FAILED_FORMATS, FailedFormat, Failures, failed_exports
+from exporter.tool.program import NAME, SETTINGS, connect, own_flag, pace, pause_until
+from exporter.tool.status import FAILURES, make_status
+from exporter.tool.table import FORMATS, Format
+from exporter.tool.watched import NoAnswerError, ask_all
+from exporter.tracker.snapshot import Snapshot
+from exporter.tracker.states import ExportStates
+from exporter.tracker.tracker import Tracker
+from exporter.watchlist.loader import WatchlistLoader
+
+_NO_ANSWER: Final = 1
+# Nothing that was answered is outdated before the end.
+_MAX_AGE_SECONDS = 86400.0
+
+_path_flag = flag(
+    "--exports.path",
+    type=PATH,
+    metavar="PATH",
+    required=True,
+    help="File or directory with the export IDs.",
+)
+# What is loaded is no news for a command that ends at once.
+_log_flag = flag(
+    "--log.level", type=click.Choice(logs.LEVELS), default="warn", help="Minimum log level."
+)
+
+
+def status_command() -> click.Command:
+    """Return the command `status`."""
+
+    @click.command("status", context_settings=SETTINGS)
+    @_path_flag
+    @own_flag("--format", type=click.Choice(FORMATS), default="text", help="Output format.")
+    @api_flags
+    @_log_flag
+    def command(
+        exports_path: Path,
+        format: Format,  # noqa: A002 # the flag's name
+        **values: Any,  # noqa: ANN401 # click has parsed them
+    ) -> int:
+        """Print a line for each batch, then what needs somebody, by code and meaning.
+
+        Exit status: 0 all done, 3 failures or refusals that nobody has dealt with, 4 not finished,
+        1 no answer or an ID file in error, 2 for a wrong flag, no token or no ID file.
+        """
+        watched = _Watched(exports_path, values)
+        try:
+            snapshot = watched.ask()
+        except NoAnswerError as error:
+            return _no_answer(error)
+        status = make_status(snapshot)
+        click.echo(status.render(format), nl=False)
+        if snapshot.watchlist.errors and status.exit_status != FAILURES:
+            return _NO_ANSWER
+        return status.exit_status
+
+    return command
+
+
+def failed_command() -> click.Command:
+    """Return the command `failed`."""
+
+    @click.command("failed", context_settings=SETTINGS)
+    @_path_flag
+    @own_flag(
+        "--format",
+        type=click.Choice(FAILED_FORMATS),
+        default="text",
+        help="Output format; create: request bodies of the bulk create, one a line, with up to 100"
+        " exports each.",
+    )
+    @own_flag(
+        "--retry",
+        type=click.Choice(RETRIES),
+        help="Only failures where the same request may work now, after a repair, or never.",
+    )
+    @own_flag("--output", type=PATH, metavar="FILE", help="Write to this file, for its owner only.")
+    @api_flags
+    @_log_flag
+    def command(
+        exports_path: Path,
+        format: FailedFormat,  # noqa: A002 # the flag's name
+        retry: Retry | None,
+        output: Path | None,
+        **values: Any,  # noqa: ANN401 # click has parsed them
+    ) -> int:
+        """Print what has to be exported again: FAILED, neither acknowledged nor superseded.
+
+        The output holds names of files. Nothing is started.
+
+        Exit status: 0 all is printed, 1 no answer for some, 2 for a wrong flag, no token or no ID
+        file.
+        """
+        watched = _Watched(exports_path, values)
+        try:
+            snapshot = watched.ask()
+            exports = failed_exports(snapshot, retry)
+            orders = watched.orders([each.id for each in exports])
+        except (NoAnswerError, ApiError) as error:
+            return _no_answer(error)
+        failures = Failures(exports, orders)
+        text = failures.render(format)
+        if output is None:
+            click.echo(text, nl=False)
+        else:
+            try:
+                files.replace_file(output, [text.encode()], mode=0o600)
+            except OSError as error:
+                raise StartError(
+                    f"--output {output}: cannot be written: {error.strerror}"
+                ) from error
+        if format == "create" and failures.without_order:
+            click.echo(
+                f"{NAME}: the API does not tell file and place of {failures.without_order} exports:"
+                " no request is made for them",
+                err=True,
+            )
+            return _NO_ANSWER
+        return _NO_ANSWER if snapshot.watchlist.errors else 0
+
+    return command
+
+
+class _Watched:
+    """The exports in the ID files, and the API that knows them.
+
+    Raises:
+        StartError: no ID file can be read.
+        CredentialsError: there is no token or no URL to use.
+    """
+
+    def __init__(self, path: Path, values: dict[str, Any]) -> None:
+        logs.configure(values.pop("log_level"), "logfmt")
+        end_at_once_by_sigterm()
+        flags = ApiFlags(**values)
+        clock = SystemClock()
+        loader = WatchlistLoader(path, clock.time)
+        watchlist = loader.load()
+        if watchlist.errors and not watchlist.batches:
+            raise StartError(
+                "--exports.path: no ID file can be read: " + "; ".join(watchlist.errors)
+            )
+        client = connect(flags)
+        self._pause = pause_until(threading.Event())
+        self._api = pace(client, flags, clock, self._pause)
+        self._clock = clock
+        self._timeout = flags.api_timeout
+        self._tracker = Tracker(
+            loader.load,
+            client.bulk_get,
+            ExportStates(_MAX_AGE_SECONDS, 0),
+            quota_share=flags.api_quota_share,
+            clock=clock,
+        )
+
+    def ask(self) -> Snapshot:
+        """Return the state of every export.
+
+        Raises:
+            NoAnswerError: the API did not answer for every ID.
+        """
+        return ask_all(self._tracker, timeout=self._timeout, clock=self._clock, pause=self._pause)
+
+    def orders(self, ids: Sequence[str]) -> dict[str, Order]:
+        """Return what the exports were asked to do, as far as the API tells it.
+
+        Raises:
+            ApiError: there is no answer to use.
+        """
+        orders: dict[str, Order] = {}
+        for begin in range(0, len(ids), MAX_IDS):
+            orders |= self._api.get_orders(ids[begin : begin + MAX_IDS]).orders
+        return orders
+
+
+def _no_answer(error: Exception) -> int:
+    click.echo(f"{NAME}: the API gave no answer to use: {error}", err=True)
+    return _NO_ANSWER

@@ -1,0 +1,311 @@
+"""`cavatica-exports status` and `failed`: what became of the exports in the ID files."""
+
+import json
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from exporter.simulator import Fault
+from exporter.tool.command import main
+from tests.unit.tool.conftest import TOKEN, Account
+
+Run = Callable[..., int]
+STARTED, FINISHED = "2023-11-14T10:00:00Z", "2023-11-14T12:00:00Z"
+
+
+@pytest.fixture
+def run(account: Account, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run a command against the account and return its exit status."""
+    monkeypatch.setenv("SB_AUTH_TOKEN", TOKEN)
+    monkeypatch.setenv("SB_API_ENDPOINT", account.url)
+    monkeypatch.setenv("CAVATICA_EXPORTER_EXPORTS_PATH", str(account.directory))
+
+    def run(*arguments: str) -> int:
+        with pytest.raises(SystemExit) as caught:
+            main(arguments)
+        assert isinstance(caught.value.code, int)
+        return caught.value.code
+
+    return run
+
+
+def put(account: Account, export_id: str, state: str, **fields: object) -> None:
+    """Have an export of this ID."""
+    export: dict[str, object] = {
+        "id": export_id,
+        "state": state,
+        "started_on": STARTED,
+        "overwrite": False,
+        "source": {"file": f"file-{export_id}"},
+        "destination": {"volume": "me/vol", "location": f"out/{export_id}\n.bam"},
+        "properties": {"sse_algorithm": "AES256"},
+    }
+    account.simulator.put(export | fields)
+
+
+def fail(account: Account, export_id: str, code: int, **fields: object) -> None:
+    """Have a FAILED export."""
+    error = {"status": 403, "code": code, "message": f"{export_id}.bam of a patient"}
+    put(account, export_id, "FAILED", error=error, finished_on=FINISHED, **fields)
+
+
+def watch(account: Account, name: str, **document: object) -> None:
+    """Write an ID file."""
+    (account.directory / f"{name}.json").write_text(json.dumps(document))
+
+
+@pytest.fixture
+def mixed(account: Account) -> Account:
+    """Two batches: one with something of everything, one that is done."""
+    put(account, "wait", "PENDING")
+    put(account, "run", "RUNNING")
+    put(account, "done", "COMPLETED", finished_on=FINISHED, result={"size": 10})
+    put(account, "odd", "ABORTED")
+    fail(account, "locked", 9103)
+    fail(account, "away", 9100)
+    fail(account, "exists", 9107)
+    fail(account, "dealt-with", 9103)
+    fail(account, "nameless", 9999, source={}, destination={})
+    ids = ["wait", "run", "done", "odd", "locked", "away", "exists", "dealt-with", "nameless"]
+    ids += ["nobody"]
+    watch(account, "mixed", batch="mixed", export_ids=ids, acknowledged=["dealt-with"])
+    put(account, "fine", "COMPLETED", finished_on=FINISHED, result={"size": 5})
+    watch(account, "good", batch="good", export_ids=["fine"])
+    return account
+
+
+def test_status_as_text(mixed: Account, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    """A line a batch, then what needs somebody by code and meaning; failures come first: 3."""
+    del mixed
+    assert run("status") == 3
+    lines = [line.split(maxsplit=8) for line in capsys.readouterr().out.splitlines()]
+    states = ["PENDING", "RUNNING", "COMPLETED", "FAILED", "UNKNOWN", "other"]
+    assert lines[:3] == [
+        ["batch", *states, "bytes", "last_finished"],
+        ["good", "0", "0", "1", "0", "0", "0", "5", FINISHED],
+        ["mixed", "1", "1", "1", "5", "1", "1", "10", FINISHED],
+    ]
+    attention = [" ".join(words) for words in lines[4:]]
+    assert attention == [
+        "batch what code count retry meaning",
+        "mixed ABORTED none 1 - -",
+        "mixed FAILED 9100 1 now the storage service cannot be reached",
+        "mixed FAILED 9103 1 repair the volume's settings do not allow this location",
+        "mixed FAILED 9107 1 never the location holds a file already",
+        "mixed FAILED 9999 1 - -",
+        "mixed lookup error 9008 1 never the job does not exist",
+    ]
+
+
+def test_status_as_json(mixed: Account, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    """The same, for programs."""
+    del mixed
+    assert run("status", "--format", "json") == 3
+    document = json.loads(capsys.readouterr().out)
+    assert document["batches"][0] == {
+        "batch": "good",
+        "PENDING": 0,
+        "RUNNING": 0,
+        "COMPLETED": 1,
+        "FAILED": 0,
+        "UNKNOWN": 0,
+        "other": 0,
+        "bytes": 5,
+        "last_finished": FINISHED,
+    }
+    assert document["attention"][0] == {
+        "batch": "mixed",
+        "what": "ABORTED",
+        "code": "none",
+        "count": 1,
+        "retry": None,
+        "meaning": None,
+    }
+
+
+def test_status_as_tsv(mixed: Account, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two tables with a header each, and an empty line between them."""
+    del mixed
+    assert run("status", "--format", "tsv") == 3
+    batches, attention = capsys.readouterr().out.split("\n\n")
+    assert batches.splitlines()[1].split("\t")[0] == "good"
+    assert attention.splitlines()[0] == "batch\twhat\tcode\tcount\tretry\tmeaning"
+
+
+@pytest.mark.parametrize(
+    ("state", "status"), [("COMPLETED", 0), ("RUNNING", 4), ("PENDING", 4), ("FAILED", 3)]
+)
+def test_exit_status(account: Account, run: Run, state: str, status: int) -> None:
+    """0 all done, 3 failures, 4 unfinished."""
+    put(account, "one", state)
+    watch(account, "b", export_ids=["one"])
+    assert run("status") == status
+
+
+@pytest.mark.parametrize("command", ["status", "failed"])
+def test_no_answer(
+    account: Account, run: Run, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    """Exit 1 and why; nothing is printed that may be wrong."""
+    put(account, "one", "COMPLETED")
+    watch(account, "b", export_ids=["one"])
+    account.simulator.fault = Fault(status=401, code=90001)
+    assert run(command, "--log.level", "error") == 1
+    assert capsys.readouterr() == (
+        "",
+        "cavatica-exports: the API gave no answer to use: auth: HTTP 401, platform code 90001\n",
+    )
+
+
+def test_an_id_file_in_error(
+    account: Account, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is known is printed, but it may not be all: exit 1."""
+    put(account, "one", "COMPLETED")
+    watch(account, "b", export_ids=["one"])
+    (account.directory / "broken.json").write_text("{")
+    assert run("status") == 1
+    captured = capsys.readouterr()
+    assert "broken.json" in captured.err
+    assert "b " in captured.out
+    assert run("failed") == 1
+
+
+def test_no_id_file(account: Account, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit 2."""
+    account.directory.rmdir()
+    assert run("status") == 2
+    assert "cavatica-exports: --exports.path" in capsys.readouterr().err
+
+
+def test_many_exports(account: Account, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    """All are asked for, 100 in a call."""
+    ids = account.simulator.start(250, ago=86400.0)
+    watch(account, "b", export_ids=ids)
+    run("status", "--format", "json")
+    [batch] = json.loads(capsys.readouterr().out)["batches"]
+    assert batch["COMPLETED"] + batch["FAILED"] == 250
+    assert len(account.simulator.requests) == 3
+
+
+def test_failed_as_tsv(mixed: Account, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    """What nobody and nothing has dealt with, with file and place, as far as they are known."""
+    del mixed
+    assert run("failed", "--format", "tsv") == 0
+    lines = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    assert lines[0] == [
+        "export_id",
+        "file_id",
+        "volume",
+        "location",
+        "code",
+        "meaning",
+        "retry",
+        "finished_on",
+    ]
+    assert lines[1:] == [
+        [
+            "locked",
+            "file-locked",
+            "me/vol",
+            "out/locked\\n.bam",
+            "9103",
+            "the volume's settings do not allow this location",
+            "repair",
+            FINISHED,
+        ],
+        [
+            "away",
+            "file-away",
+            "me/vol",
+            "out/away\\n.bam",
+            "9100",
+            "the storage service cannot be reached",
+            "now",
+            FINISHED,
+        ],
+        [
+            "exists",
+            "file-exists",
+            "me/vol",
+            "out/exists\\n.bam",
+            "9107",
+            "the location holds a file already",
+            "never",
+            FINISHED,
+        ],
+        ["nameless", "-", "-", "-", "9999", "-", "-", FINISHED],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("retry", "ids"), [("now", ["away"]), ("repair", ["locked"]), ("never", ["exists"])]
+)
+def test_failed_of_a_class(
+    mixed: Account, run: Run, capsys: pytest.CaptureFixture[str], retry: str, ids: list[str]
+) -> None:
+    """Those that may work now, after a repair, or never."""
+    del mixed
+    assert run("failed", "--format", "json", "--retry", retry) == 0
+    assert [row["export_id"] for row in json.loads(capsys.readouterr().out)] == ids
+
+
+def test_failed_as_requests(mixed: Account, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    """What cannot be asked for again is told, and exit 1."""
+    del mixed
+    assert run("failed", "--format", "create") == 1
+    captured = capsys.readouterr()
+    assert "of 1 exports: no request is made for them" in captured.err
+    [body] = map(json.loads, captured.out.splitlines())
+    assert body["items"][0] == {
+        "source": {"file": "file-locked"},
+        "destination": {"volume": "me/vol", "location": "out/locked\n.bam"},
+        "overwrite": False,
+        "properties": {"sse_algorithm": "AES256"},
+    }
+    assert len(body["items"]) == 3
+
+
+def test_the_requests_start_the_exports_again(
+    account: Account, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In hundreds, and the API takes them."""
+    ids = [f"e{number}" for number in range(130)]
+    for export_id in ids:
+        fail(account, export_id, 9100)
+    watch(account, "b", export_ids=ids)
+    assert run("failed", "--format", "create", "--retry", "now") == 0
+    started: list[dict[str, Any]] = []
+    for line in capsys.readouterr().out.splitlines():
+        answer = requests.post(
+            f"{account.url}/bulk/storage/exports/create",
+            data=line,
+            headers={"X-SBG-Auth-Token": TOKEN},
+            timeout=5,
+        ).json()
+        started += [item["resource"] for item in answer["items"]]
+    assert [export["source"]["file"] for export in started] == [f"file-{one}" for one in ids]
+
+
+def test_output(mixed: Account, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    """Into a file that only its owner may read, as file names can be identifiers."""
+    path = mixed.directory.parent / "again.tsv"
+    path.write_text("old")
+    path.chmod(0o644)
+    assert run("failed", "--format", "tsv", "--output", str(path)) == 0
+    assert capsys.readouterr().out == ""
+    assert path.read_text().startswith("export_id\t")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_output_that_cannot_be_written(
+    mixed: Account, run: Run, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Exit 2 and why."""
+    del mixed
+    assert run("failed", "--output", str(tmp_path / "away" / "x")) == 2
+    assert "x: cannot be written: No such file or directory" in capsys.readouterr().err
