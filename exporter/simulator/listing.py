@@ -1,7 +1,7 @@
 """How the simulated platform lists exports, where its documentation leaves it open."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Literal
 from urllib.parse import parse_qs, urlencode
@@ -22,6 +22,7 @@ class Listing:
             ``random``: another order for every call.
         honors_fields: Whether `fields=_all` is honored; without it an item is href, id and state.
         honors_states: Whether a `state` that is repeated filters by all of them, or is ignored.
+        random: What the random order is drawn from.
         after_page: Called after each page is made, and before it is sent: the list moves here.
 
     """
@@ -30,6 +31,7 @@ class Listing:
     honors_fields: bool = True
     honors_states: bool = True
     after_page: Callable[[Request], None] = lambda _: None
+    random: Random = field(default_factory=lambda: Random(0))  # noqa: S311 - repeatable
 
     def page(
         self,
@@ -84,7 +86,7 @@ class Listing:
         if self.order == "id":
             return sorted(exports, key=lambda export: export[0])
         if self.order == "random":
-            return Random().sample(exports, len(exports))  # noqa: S311 - no secret
+            return self.random.sample(exports, len(exports))
         return exports
 
 

@@ -14,7 +14,7 @@ from exporter.cavatica.export import FAILED, UNFINISHED, Export
 from exporter.tool.api import PacedApi
 
 # Passes over the whole list that find nothing new, before it is taken for inconsistent.
-_FRUITLESS_PASSES = 2
+_FRUITLESS_PASSES = 4
 
 
 @dataclass(slots=True)

@@ -23,6 +23,8 @@ _BATCH_COLUMNS = (
     FAILED,
     UNKNOWN,
     "other",
+    "refused",
+    "expected",
     "bytes",
     "last_finished",
 )
@@ -61,26 +63,36 @@ class Status:
 
 def make_status(snapshot: Snapshot) -> Status:
     """Return the status of everything that is watched."""
-    rows = tuple(_batch_row(batch) for batch in snapshot.batches)
-    attention = tuple(row for batch in snapshot.batches for row in _attention(batch))
+    rows = tuple(_batch_row(batch, snapshot) for batch in snapshot.batches)
+    attention = tuple(row for batch in snapshot.batches for row in _attention(batch, snapshot))
     unfinished = sum(
-        batch.totals.states[PENDING] + batch.totals.states[RUNNING] for batch in snapshot.batches
+        batch.totals.states[PENDING] + batch.totals.states[RUNNING] + _missing(batch, snapshot)
+        for batch in snapshot.batches
     )
     return Status(rows, attention, unfinished)
 
 
-def _batch_row(batch: Batch) -> Row:
+def _batch_row(batch: Batch, snapshot: Snapshot) -> Row:
     totals = batch.totals
     known = (PENDING, RUNNING, COMPLETED, FAILED, UNKNOWN)
+    refusals = snapshot.watchlist.refused.get(batch.name)
     row: Row = {"batch": batch.name}
     row |= {state: totals.states[state] for state in known}
     row["other"] = sum(count for state, count in totals.states.items() if state not in known)
+    row["refused"] = refusals.count if refusals else 0
+    row["expected"] = snapshot.watchlist.expected.get(batch.name)
     row["bytes"] = totals.exported_bytes
     row["last_finished"] = format_time(max(totals.last_finished.values(), default=None))
     return row
 
 
-def _attention(batch: Batch) -> Iterator[Row]:
+def _missing(batch: Batch, snapshot: Snapshot) -> int:
+    refusals = snapshot.watchlist.refused.get(batch.name)
+    there = batch.totals.watched + (refusals.count if refusals else 0)
+    return max(snapshot.watchlist.expected.get(batch.name, 0) - there, 0)
+
+
+def _attention(batch: Batch, snapshot: Snapshot) -> Iterator[Row]:
     counts: Counter[tuple[str, str]] = Counter()
     for block in batch.blocks:
         for each in block.exports:
@@ -89,6 +101,10 @@ def _attention(batch: Batch) -> Iterator[Row]:
                 counts[each.state, (error and error.code) or NO_CODE] += 1
             elif each.failure is not None and not each.acknowledged:
                 counts["lookup error", each.failure.code or NO_CODE] += 1
+    refusals = snapshot.watchlist.refused.get(batch.name)
+    if refusals is not None and not refusals.acknowledged:
+        for code, count in refusals.codes.items():
+            counts["refused", code or NO_CODE] += count
     for (what, code), count in sorted(counts.items()):
         meaning = explain(code)
         yield {

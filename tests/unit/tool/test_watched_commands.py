@@ -82,12 +82,12 @@ def test_status_as_text(mixed: Account, run: Run, capsys: pytest.CaptureFixture[
     """A line a batch, then what needs somebody by code and meaning; failures come first: 3."""
     del mixed
     assert run("status") == 3
-    lines = [line.split(maxsplit=8) for line in capsys.readouterr().out.splitlines()]
-    states = ["PENDING", "RUNNING", "COMPLETED", "FAILED", "UNKNOWN", "other"]
+    lines = [line.split(maxsplit=10) for line in capsys.readouterr().out.splitlines()]
+    states = ["PENDING", "RUNNING", "COMPLETED", "FAILED", "UNKNOWN", "other", "refused"]
     assert lines[:3] == [
-        ["batch", *states, "bytes", "last_finished"],
-        ["good", "0", "0", "1", "0", "0", "0", "5", FINISHED],
-        ["mixed", "1", "1", "1", "5", "1", "1", "10", FINISHED],
+        ["batch", *states, "expected", "bytes", "last_finished"],
+        ["good", "0", "0", "1", "0", "0", "0", "0", "-", "5", FINISHED],
+        ["mixed", "1", "1", "1", "5", "1", "1", "0", "-", "10", FINISHED],
     ]
     attention = [" ".join(words) for words in lines[4:]]
     assert attention == [
@@ -114,6 +114,8 @@ def test_status_as_json(mixed: Account, run: Run, capsys: pytest.CaptureFixture[
         "FAILED": 0,
         "UNKNOWN": 0,
         "other": 0,
+        "refused": 0,
+        "expected": None,
         "bytes": 5,
         "last_finished": FINISHED,
     }
@@ -144,6 +146,23 @@ def test_exit_status(account: Account, run: Run, state: str, status: int) -> Non
     put(account, "one", state)
     watch(account, "b", export_ids=["one"])
     assert run("status") == status
+
+
+def test_refused_and_missing(
+    account: Account, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What was refused needs somebody; what is expected and not there is unfinished."""
+    put(account, "one", "COMPLETED")
+    refused = {"error": {"status": 403, "code": 9006}, "resource": None}
+    items = [{"resource": {"id": "one"}}, refused, refused]
+    watch(account, "b", items=items, expected=3)
+    assert run("status") == 3
+    attention = capsys.readouterr().out.split("\n\n")[1]
+    assert attention.splitlines()[1].split()[:5] == ["b", "refused", "9006", "2", "never"]
+    watch(account, "b", items=items, expected=3, refusals_acknowledged=True)
+    assert run("status") == 0
+    watch(account, "b", items=items, expected=4, refusals_acknowledged=True)
+    assert run("status") == 4
 
 
 @pytest.mark.parametrize("command", ["status", "failed"])
