@@ -17,6 +17,27 @@ def error(status: int, code: int, message: str) -> dict[str, object]:
     return {"status": status, "code": code, "message": message, "more_info": MORE_INFO}
 
 
+# Codes of a refused start, with the HTTP status.
+_REFUSALS = {
+    9004: (403, "Insufficient privileges on the file."),
+    9006: (403, "Files of this kind cannot be exported."),
+    9009: (404, "Requested file does not exist."),
+    9020: (403, "Insufficient privileges on the volume."),
+    9027: (400, "The volume and the project are on different clouds."),
+}
+
+
+def refusal(code: int) -> dict[str, object]:
+    """Return the error of an export that is refused at the start.
+
+    Raises:
+        KeyError: the code is not one of a refused start.
+
+    """
+    status, message = _REFUSALS[code]
+    return error(status, code, message)
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """One HTTP answer.

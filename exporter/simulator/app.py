@@ -2,13 +2,13 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from random import Random
 from threading import Lock
 from typing import Any
 
-from exporter.simulator.answer import Answer, Refused, answer, error
+from exporter.simulator.answer import Answer, Refused, answer, error, refusal
 from exporter.simulator.fault import Fault
 from exporter.simulator.life import Life, Lifetimes, Order, draw_life, draw_order, parse_order
 from exporter.simulator.listing import Listing
@@ -29,14 +29,6 @@ _METHODS = {
     _EXPORTS: "GET",
     _RATE_LIMIT: "GET",
     _USER: "GET",
-}
-# What `refuse` can be told, with the HTTP status.
-_REFUSALS = {
-    9004: (403, "Insufficient privileges on the file."),
-    9006: (403, "Files of this kind cannot be exported."),
-    9009: (404, "Requested file does not exist."),
-    9020: (403, "Insufficient privileges on the volume."),
-    9027: (400, "The volume and the project are on different clouds."),
 }
 
 #: Whose token the simulator's is.
@@ -122,13 +114,29 @@ class Simulator:
                 for order in orders
             ]
 
+    def create(
+        self, items: Sequence[Mapping[str, Any]], *, copy_only: bool = False, base: str = ""
+    ) -> list[dict[str, object]]:
+        """Answer the items of a bulk create, without a call: exports, and what is refused."""
+        answers: list[dict[str, object]] = []
+        with self._lock:
+            for item in items:
+                order = parse_order(item, copy_only=copy_only)
+                refusal = self._refusal(order)
+                if order is None or refusal is not None:
+                    answers.append({"error": refusal, "resource": None})
+                else:
+                    life = self._submit(order, self._clock(), None)
+                    answers.append({"resource": self._render(life, base)})
+        return answers
+
     def refuse(self, name: str, code: int) -> None:
         """Refuse from now on to start exports of the file, or to the volume, of this name.
 
         Raises:
             KeyError: the code is not one of a refused start.
         """
-        _ = _REFUSALS[code]
+        refusal(code)
         with self._lock:
             self._refusals[name] = code
 
@@ -229,16 +237,7 @@ class Simulator:
     def _bulk_create(self, request: Request) -> Answer:
         # The official client sends the parameter as Python writes it.
         copy_only = (request.parameter("copy_only") or "").lower() == "true"
-        items: list[object] = []
-        with self._lock:
-            for item in request.bulk("items", dict):
-                order = parse_order(item, copy_only=copy_only)
-                refusal = self._refusal(order)
-                if order is None or refusal is not None:
-                    items.append({"error": refusal, "resource": None})
-                else:
-                    life = self._submit(order, self._clock(), None)
-                    items.append({"resource": self._render(life, request.base)})
+        items = self.create(request.bulk("items", dict), copy_only=copy_only, base=request.base)
         return answer({"items": items})
 
     def _refusal(self, order: Order | None) -> dict[str, object] | None:
@@ -251,10 +250,7 @@ class Simulator:
         ):
             # A file that was moved to a volume is an alias by now.
             code = 9006
-        if code is None:
-            return None
-        status, message = _REFUSALS[code]
-        return error(status, code, message)
+        return None if code is None else refusal(code)
 
     def _get(self, request: Request) -> Answer:
         export_id = request.path.rpartition("/")[2]

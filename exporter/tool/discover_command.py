@@ -10,7 +10,15 @@ from typing import Any
 import click
 
 from exporter.cli import logs
-from exporter.cli.options import DURATION, PATH, ApiFlags, api_flags, click_type, log_flags
+from exporter.cli.options import (
+    DURATION,
+    PATH,
+    ApiFlags,
+    PathType,
+    api_flags,
+    click_type,
+    log_flags,
+)
 from exporter.cli.signals import Signals, end_at_once_by_sigterm
 from exporter.clock import SystemClock
 from exporter.tool.discover import BATCH_BY, BatchBy, Round, discover
@@ -29,7 +37,7 @@ def discover_command() -> click.Command:
     @click.command("discover", context_settings=SETTINGS)
     @own_flag(
         "--to",
-        type=click_type(_directory),
+        type=PathType(_directory, "dir"),
         metavar="DIR",
         required=True,
         help="Directory for the ID files. Only its files discovered-*.json are written or removed.",

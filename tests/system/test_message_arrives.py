@@ -3,6 +3,9 @@
 Rules and routes are the shipped ones, in which time passes 60 times faster: a minute is a second.
 """
 
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -228,3 +231,26 @@ def test_a_failure_is_told_once(scene: Scene) -> None:
         expected.append(fail(simulator, second))
         wait_until(lambda: len(told(inbox)) > 1, PATIENCE, "the second failure is told")
         assert told(inbox) == expected
+
+
+@pytest.mark.servers
+def test_a_failure_that_was_discovered_is_told(scene: Scene) -> None:
+    """An export is started and fails; nobody has touched a file, and the message arrives."""
+    ids = scene.directory / "ids"
+    program = [sys.executable, "-c", "from exporter.tool.command import main; main()"]
+    arguments = ["discover", f"--to={ids}", "--every=1s", f"--api.url={scene.api}"]
+    with subprocess.Popen(
+        [*program, *arguments], env=os.environ | {"SB_AUTH_TOKEN": TOKEN}
+    ) as discovery:
+        wait_until(lambda: [*ids.glob("discovered-*.json")], PATIENCE, "a first round")
+        with scene.exporter() as exporter, scene.prometheus(exporter) as prometheus:
+            find_alertmanager(prometheus)
+            [export_id] = scene.simulator.start(1, volume="me/vol", lifetimes=ENDLESS)
+            expect(prometheus, 'count(cavatica_export_state{state="RUNNING"} == 1)', "it runs")
+            fail(scene.simulator, export_id)
+            wait_until(lambda: told(scene.inbox), PATIENCE, "the failure is told")
+        discovery.terminate()
+    [message] = told(scene.inbox)
+    [(status, names, _)] = message["alerts"]
+    assert (status, names["export_id"]) == ("firing", export_id)
+    assert names["batch"].startswith("me/vol 20")
