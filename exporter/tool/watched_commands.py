@@ -164,7 +164,7 @@ class _Watched:
         self._clock = clock
         self._timeout = flags.api_timeout
         self._tracker = Tracker(
-            lambda _: loader.load(),
+            lambda *_: loader.load(),
             client.bulk_get,
             ExportStates(_MAX_AGE_SECONDS, 0),
             quota_share=flags.api_quota_share,

@@ -37,7 +37,7 @@ Order = Literal["oldest", "newest", "id", "random"]
 
 
 class Clock:
-    """A clock that is set by hand; it also notes how long somebody slept by it."""
+    """A clock that is set by hand; it records how long was slept."""
 
     def __init__(self) -> None:
         """Start in November 2023."""
@@ -54,7 +54,7 @@ class Clock:
 
 
 class Client:
-    """The API's calls, as plain as they can be."""
+    """The API's calls, without any logic."""
 
     def __init__(self, url: str, session: requests.Session) -> None:
         """Call the API at the URL."""
@@ -75,7 +75,7 @@ class Client:
         return self.call("POST", "/bulk/storage/exports/get", json={"export_ids": ids})
 
     def items(self, *ids: str) -> list[dict[str, Any]]:
-        """Ask for exports and give the items of the answer."""
+        """Ask for exports and return the items of the answer."""
         items: list[dict[str, Any]] = self.bulk_get(*ids).json()["items"]
         return items
 
@@ -90,26 +90,26 @@ class Client:
 
 @pytest.fixture
 def clock() -> Clock:
-    """A clock set by hand."""
+    """Return a clock set by hand."""
     return Clock()
 
 
 @pytest.fixture
 def simulator(clock: Clock) -> Simulator:
-    """A simulator on that clock."""
+    """Return a simulator on that clock."""
     return Simulator(token=TOKEN, clock=clock, sleep=clock.sleep, seed=7, lifetimes=LIFETIMES)
 
 
 @pytest.fixture
 def url(simulator: Simulator) -> Iterator[str]:
-    """The simulator's URL; what it answers is checked to be proper WSGI on the way."""
+    """Serve the simulator, and check that its answers are proper WSGI."""
     with serve(validator(simulator)) as url:
         yield url
 
 
 @pytest.fixture
 def client(url: str) -> Iterator[Client]:
-    """A client of that simulator with the right token."""
+    """Return a client of that simulator with the right token."""
     with requests.Session() as session:
         session.trust_env = False
         session.headers["X-SBG-Auth-Token"] = TOKEN
@@ -118,7 +118,7 @@ def client(url: str) -> Iterator[Client]:
 
 @pytest.fixture
 def api(url: str) -> Iterator[sevenbridges.Api]:
-    """The official client."""
+    """Return the official client."""
     # `debug` is its public switch for http:// URLs.
     api = sevenbridges.Api(url=url, token=TOKEN, debug=True)
     yield api

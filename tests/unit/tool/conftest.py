@@ -81,7 +81,7 @@ class Account:
 
 @pytest.fixture
 def account(tmp_path: Path) -> Iterator[Account]:
-    """An account without exports, and an empty directory."""
+    """Return an account without exports, and an empty directory."""
     clock = FakeClock()
     simulator = Simulator(token=TOKEN, clock=clock.time, seed=3)
     directory = tmp_path / "ids"

@@ -44,7 +44,7 @@ for line in sys.stdin:
 
 @pytest.fixture
 def simulator() -> Simulator:
-    """An account with exports of two volumes, by the machine's clock."""
+    """Return an account by the machine's clock."""
     return Simulator(token=TOKEN)
 
 
