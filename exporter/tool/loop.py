@@ -28,7 +28,7 @@ _METRICS: Final = {
     "last_success_timestamp_seconds": "Time of the last round that found every export.",
     "exports": "Export IDs in the files of discover.",
     "calls": "API calls of the last round.",
-    "up": "1 if the last round found every export, else 0.",
+    "up": "Success of the last round: 1 if every export is known, else 0.",
 }
 _SAMPLE = re.compile(r"^cavatica_discover_(\w+) (\S+)$", re.MULTILINE)
 _MAX_METRICS_BYTES = 65536

@@ -1,6 +1,7 @@
 """Discovery: every export of the account ends up in an ID file, whatever the list is like."""
 
 import errno
+import fcntl
 import json
 import os
 import re
@@ -433,3 +434,64 @@ def test_a_disk_that_is_full(account: Account, monkeypatch: pytest.MonkeyPatch) 
     assert account.signatures() == before
     assert account.discover().added == 5
     assert account.ids() == sorted(ids)
+
+
+def test_the_first_exports_of_an_account(account: Account) -> None:
+    """All of the list is new, to its end."""
+    account.discover()
+    ids = account.simulator.start(150)
+    assert account.discover().whole
+    assert account.ids() == sorted(ids)
+
+
+def test_what_is_unfinished_is_found_by_its_state(account: Account) -> None:
+    """Where the list has no order that helps, but can be filtered, it is not read as a whole."""
+    account.simulator.listing = Listing(order="id")
+    for number in range(700):
+        account.simulator.put({"id": f"m{number}", "state": "COMPLETED"})
+    account.discover()
+    account.simulator.put({"id": "m350a", "state": "RUNNING"})
+    assert account.discover().calls == 5
+    assert "m350a" in account.ids()
+
+
+def test_a_file_that_cannot_be_read(account: Account) -> None:
+    """It may hold IDs: it is an error with its name."""
+    (account.directory / "discovered-x.json").mkdir()
+    with pytest.raises(LedgerError, match=r"discovered-x\.json: cannot be read: Is a directory"):
+        account.discover()
+
+
+def test_an_id_in_two_files_stays_in_the_first(account: Account) -> None:
+    """Somebody copied a file: each ID is in one of them after the next change."""
+    ids = account.simulator.start(2)
+    account.discover()
+    [path] = account.files()
+    (account.directory / "discovered-a.json").write_bytes(path.read_bytes())
+    ids += account.simulator.start(1)
+    account.discover()
+    assert account.ids() == sorted(ids)
+
+
+def test_a_removal_that_was_interrupted_is_completed(account: Account) -> None:
+    """The state says that the export is dropped, its file still has it."""
+    account.simulator.start(1, lifetimes=COMPLETED)
+    account.discover()
+    [path] = account.files()
+    before = path.read_bytes()
+    account.clock.pass_by(DAY)
+    account.discover(keep=0)
+    account.discover(keep=0)
+    path.write_bytes(before)
+    account.discover(keep=0)
+    assert account.ids() == []
+
+
+def test_a_file_system_that_cannot_lock(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is no reason not to work there."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "no locks")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    assert account.discover().whole
