@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from email.message import Message
+from email.message import EmailMessage
 from email.policy import default
 from typing import Any
 
@@ -34,7 +34,7 @@ class Inbox:
 
     posts: list[tuple[str, Json]] = field(default_factory=list)
     slack: list[Json] = field(default_factory=list)
-    mails: list[Message] = field(default_factory=list)
+    mails: list[EmailMessage] = field(default_factory=list)
     http: str = ""
     smtp: str = ""
 

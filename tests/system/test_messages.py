@@ -1,0 +1,258 @@
+"""The messages that people read: their number over a day, and their text with 1 and 1,000 failures.
+
+Alertmanager is real and has the shipped routes and templates. Alerts are posted to it as Prometheus
+posts them: again and again while they fire, then no more.
+"""
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from tests.support.alert_files import ALERTS, ROOT
+from tests.support.inbox import Inbox, open_inbox
+from tests.support.servers import Alertmanager, amtool, wait_until
+
+pytestmark = pytest.mark.servers
+
+Json = dict[str, Any]
+
+TEMPLATES = ROOT / "alerts" / "cavatica.tmpl"
+PATIENCE = 30.0
+FACTOR = 1200
+"""A minute is 50 ms, a day 72 s."""
+
+MINUTE = 60 / FACTOR
+HOUR = 60 * MINUTE
+FAILED = "CavaticaExportFailed"
+
+
+def failure(batch: str, number: int, at: float = 0, job: str = "cavatica") -> Json:
+    """Return a firing alert about a failed export, as the rules make it."""
+    when = datetime.fromtimestamp(1_700_000_000 + at, timezone.utc)
+    failed_at = f"{when:%Y-%m-%d %H:%M:%S} +0000 UTC"
+    return {
+        "labels": {
+            "alertname": FAILED,
+            "severity": "warning",
+            "job": job,
+            "batch": batch,
+            "export_id": f"E{number:04}",
+        },
+        "annotations": {
+            "summary": ALERTS[FAILED]["annotations"]["summary"],
+            "description": f"Export E{number:04} of batch {batch} failed at {failed_at} with error"
+            " code 9103: the location is not accessible.",
+            "failed_at": failed_at,
+            "runbook_url": ALERTS[FAILED]["annotations"]["runbook_url"],
+        },
+    }
+
+
+def payload(alerts: list[Json]) -> Json:
+    """Return the data that Alertmanager gives its templates."""
+    common = {
+        key: value
+        for key, value in alerts[0]["labels"].items()
+        if all(each["labels"].get(key) == value for each in alerts)
+    }
+    time_zero = "0001-01-01T00:00:00Z"
+    return {
+        "status": "firing",
+        "receiver": "data-team-failures",
+        "groupLabels": {"job": common["job"], "batch": common["batch"]},
+        "commonLabels": common,
+        "commonAnnotations": {},
+        "externalURL": "http://alertmanager.example",
+        "alerts": [
+            {**each, "status": "firing", "startsAt": time_zero, "endsAt": time_zero}
+            for each in alerts
+        ],
+    }
+
+
+def render(template: str, alerts: list[Json], directory: Path) -> str:
+    """Return what a template makes of alerts."""
+    file = directory / "payload.json"
+    file.write_text(json.dumps(payload(alerts)), encoding="utf-8")
+    done = amtool(
+        *("template", "render", f"--template.glob={TEMPLATES}", f"--template.data={file}"),
+        f'--template.text={{{{ template "{template}" . }}}}',
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.removesuffix("\n")
+
+
+def test_a_message_about_one_failure(tmp_path: Path) -> None:
+    """It says what failed, when and why, where all are, what to do, and whose it is."""
+    alerts = [failure("tcga 7&x", 1)]
+    assert render("cavatica.title", alerts, tmp_path) == "1 failed: tcga 7&x"
+    assert render("cavatica.text", alerts, tmp_path).strip().splitlines() == [
+        f"- {alerts[0]['annotations']['description']}",
+        "",
+        "All: https://grafana.example/d/cavatica-exports?var-job=cavatica&var-batch=tcga+7%26x",
+        f"What to do: {alerts[0]['annotations']['runbook_url']}",
+        "From job cavatica.",
+    ]
+
+
+@pytest.mark.parametrize("template", ["cavatica.text", "cavatica.slack"])
+def test_of_1000_failures_the_newest_20_are_named(template: str, tmp_path: Path) -> None:
+    """Newest first, whatever the order of their IDs, and how many there are."""
+    # The number of minutes after the start is not in the order of the numbers.
+    alerts = [failure("b", number, at=60 * (number * 7 % 1000)) for number in range(1000)]
+    text = render(template, alerts, tmp_path)
+    named = [line.split()[2] for line in text.splitlines() if line.startswith("- ")]
+    newest = sorted(range(1000), key=lambda number: number * 7 % 1000, reverse=True)[:20]
+    assert named == [f"E{number:04}" for number in newest]
+    assert "The first 20 of 1000." in text
+    assert len(text) < 4000
+
+
+def test_failures_of_one_second_are_all_named(tmp_path: Path) -> None:
+    """None hides another that failed in the same second."""
+    text = render("cavatica.text", [failure("b", number) for number in range(20)], tmp_path)
+    assert text.count("- Export") == 20
+    assert "The first" not in text
+
+
+def test_slack_gets_no_markup_of_others(tmp_path: Path) -> None:
+    """A batch's name pings nobody and links nowhere."""
+    alerts = [failure("<!channel> & co", 1)]
+    for template in ("cavatica.slack", "cavatica.slack.title"):
+        text = render(template, alerts, tmp_path)
+        assert "<!channel>" not in text
+        assert "&lt;!channel&gt; &amp; co" in text
+
+
+@dataclass(slots=True)
+class Sender:
+    """Who posts alerts, as Prometheus does."""
+
+    alertmanager: Alertmanager
+    firing: list[Json] = field(default_factory=list)
+
+    def post(self, *, ended: Sequence[Json] = ()) -> None:
+        """Post all firing alerts, which end hours after the last post, and ended ones."""
+        now = datetime.now(timezone.utc)
+        ends = now + timedelta(seconds=3 * HOUR)
+        alerts = [
+            *({**each, "endsAt": ends.isoformat()} for each in self.firing),
+            *({**each, "endsAt": now.isoformat()} for each in ended),
+        ]
+        url = f"{self.alertmanager.url}/api/v2/alerts"
+        requests.post(url, json=alerts, timeout=10).raise_for_status()
+
+    def acknowledge(self, *batches: str) -> None:
+        """End all alerts of batches."""
+        ended = [each for each in self.firing if each["labels"].get("batch") in batches]
+        self.firing = [each for each in self.firing if each not in ended]
+        self.post(ended=ended)
+
+    def live(self, hours: float) -> None:
+        """Let so many scaled hours pass."""
+        until = time.monotonic() + hours * HOUR
+        while time.monotonic() < until:
+            self.post()
+            time.sleep(5 * MINUTE)
+
+
+def batches_told(inbox: Inbox) -> dict[str, int]:
+    """Return the number of messages about failures by batch."""
+    told: dict[str, int] = {}
+    for _, post in inbox.posts:
+        batch = post["groupLabels"]["batch"]
+        told[batch] = told.get(batch, 0) + 1
+    return told
+
+
+@pytest.fixture
+def inbox() -> Iterator[Inbox]:
+    """Open the inbox."""
+    with open_inbox() as opened:
+        yield opened
+
+
+def test_the_messages_of_a_day(inbox: Inbox, tmp_path: Path) -> None:
+    """A burst, a trickle, 1,000 at once, acknowledgements, an outage and a restart."""
+    alertmanager = Alertmanager(inbox.routes(FACTOR), tmp_path)
+    with alertmanager:
+        sender = Sender(alertmanager)
+        # 60 failures within two hours, and two jobs' batches of one name.
+        sender.firing += [failure("same", 0), failure("same", 1, job="other")]
+        for number in range(0, 60, 5):
+            sender.firing += [failure("burst", number + more, at=number) for more in range(5)]
+            sender.live(9 / 60)
+        sender.live(1)
+        # 1,000 at once.
+        sender.firing += [failure("thousand", number) for number in range(1000)]
+        sender.live(2)
+        sender.acknowledge("burst", "thousand")
+        sender.live(2)
+        before = batches_told(inbox)
+    # Alertmanager restarts; then one fails every two hours.
+    with alertmanager:
+        sender.live(2)
+        assert batches_told(inbox) == before
+        for number in range(4):
+            sender.firing.append(failure("trickle", number, at=number))
+            sender.live(2)
+        # An outage of the exporter or the API: what is known is remembered.
+        sender.live(4)
+    counted = batches_told(inbox)
+    print(f"messages of the day: {counted}")  # noqa: T201 - to be read with -s
+    assert counted["burst"] <= 3
+    assert (counted["same"], counted["trickle"]) == (2, 4)
+    # Alertmanager needs longer than this short group_wait to take them all in.
+    assert counted["thousand"] <= 2
+    # The same messages reached people, and are short.
+    assert len(inbox.slack) == len(inbox.mails) == len(inbox.posts) == sum(counted.values())
+    assert max(len(mail.as_bytes()) for mail in inbox.mails) < 6000
+    assert max(len(each["attachments"][0]["text"]) for each in inbox.slack) < 4000
+    # The last digest of the burst has them all.
+    bursts = [post for _, post in inbox.posts if post["groupLabels"]["batch"] == "burst"]
+    assert len(bursts[-1]["alerts"]) == 60
+
+
+def test_1000_failures_at_once_are_one_message(inbox: Inbox, tmp_path: Path) -> None:
+    """One that a person can read, by mail and in Slack."""
+    with Alertmanager(inbox.routes(60), tmp_path) as alertmanager:
+        Sender(alertmanager, [failure("thousand", number) for number in range(1000)]).post()
+        wait_until(lambda: inbox.posts and inbox.mails and inbox.slack, PATIENCE, "the message")
+    [(_, post)], [mail], [slack] = inbox.posts, inbox.mails, inbox.slack
+    assert len(post["alerts"]) == 1000
+    assert mail["Subject"] == slack["attachments"][0]["title"] == "1000 failed: thousand"
+    body = mail.get_body(("plain",))
+    assert body is not None
+    for text in (body.get_content(), slack["attachments"][0]["text"]):
+        assert "The first 20 of 1000." in text
+        assert len(text) < 4000
+
+
+def test_operations_hear_of_the_end(inbox: Inbox, tmp_path: Path) -> None:
+    """A message about the exporter is followed by one that says it is over."""
+    with Alertmanager(inbox.routes(FACTOR), tmp_path) as alertmanager:
+        sender = Sender(alertmanager)
+        rule = ALERTS["CavaticaDataStale"]
+        sender.firing = [
+            {
+                "labels": {"alertname": "CavaticaDataStale", "job": "cavatica", **rule["labels"]},
+                "annotations": {**rule["annotations"], "description": "Old."},
+            }
+        ]
+        sender.post()
+        wait_until(lambda: len(inbox.mails) == 1, PATIENCE, "the alert")
+        ended, sender.firing = sender.firing, []
+        sender.post(ended=ended)
+        wait_until(lambda: len(inbox.mails) == 2, PATIENCE, "its end")
+    assert [mail["Subject"] for mail in inbox.mails] == [
+        "What is shown about the exports is old.: cavatica",
+        "Over: What is shown about the exports is old.: cavatica",
+    ]
+    assert [mail["To"] for mail in inbox.mails] == ["operations@mail.example"] * 2
