@@ -8,12 +8,23 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from heapq import nlargest, nsmallest
 from itertools import chain
+from operator import attrgetter
 from typing import Final
 
 from exporter.cavatica.codes import explain
 from exporter.cavatica.export import COMPLETED, FAILED, STATES, UNFINISHED, UNKNOWN
 from exporter.tracker.snapshot import Batch, Block, Snapshot, WatchedExport
-from exporter.web.status import ApiHealth, BatchRow, ExportRow, Exports, FileRow, Status, Verdict
+from exporter.watchlist.watchlist import Watchlist
+from exporter.web.status import (
+    ApiHealth,
+    BatchRow,
+    ExportRow,
+    Exports,
+    FileRow,
+    RefusalRow,
+    Status,
+    Verdict,
+)
 
 #: Rows that a table shows at most.
 MAX_ROWS: Final = 200
@@ -51,7 +62,11 @@ class StatusReport:
             for block in batch.blocks
         }
         self._found = found
-        batches = [_batch_row(batch, found, outdated=outdated) for batch in snapshot.batches]
+        watchlist = snapshot.watchlist
+        batches = [
+            _batch_row(batch, found, watchlist, outdated=outdated) for batch in snapshot.batches
+        ]
+        refused = _refused(watchlist)
         status = Status(
             verdict="well",
             headline="",
@@ -59,6 +74,10 @@ class StatusReport:
             outdated=outdated,
             batches=tuple(nsmallest(MAX_ROWS, batches, key=_batch_order)),
             batches_total=len(batches),
+            refused=tuple(nlargest(MAX_ROWS, refused, key=attrgetter("written"))),
+            refused_total=sum(row.count for row in refused),
+            missing=sum(batch.missing for batch in batches),
+            rejected=watchlist.rejected,
             attention=_exports(found, lambda findings: findings.attention, newest=True),
             unfinished=_exports(found, lambda findings: findings.unfinished, newest=False),
             lookup_errors=_exports(found, lambda findings: findings.lookup_errors, newest=False),
@@ -66,11 +85,11 @@ class StatusReport:
             files=tuple(
                 FileRow(file.name, file.mtime, file.error)
                 for file in nsmallest(
-                    MAX_ROWS, snapshot.watchlist.files, key=lambda file: file.error is None
+                    MAX_ROWS, watchlist.files, key=lambda file: file.error is None
                 )
             ),
-            files_total=len(snapshot.watchlist.files),
-            file_errors=snapshot.watchlist.errors,
+            files_total=len(watchlist.files),
+            file_errors=watchlist.errors,
         )
         verdict, headline = _judge(status, _total_states(batches))
         return replace(status, verdict=verdict, headline=headline)
@@ -93,7 +112,23 @@ def _search(block: Block) -> _Findings:
     )
 
 
-def _batch_row(batch: Batch, found: Mapping[Block, _Findings], *, outdated: bool) -> BatchRow:
+def _refused(watchlist: Watchlist) -> list[RefusalRow]:
+    return [
+        RefusalRow(batch, code, _meaning(code), count, refusals.written)
+        for batch, refusals in watchlist.refused.items()
+        if not refusals.acknowledged
+        for code, count in refusals.codes.items()
+    ]
+
+
+def _meaning(code: str) -> str:
+    explained = explain(code)
+    return explained.meaning if explained else ""
+
+
+def _batch_row(
+    batch: Batch, found: Mapping[Block, _Findings], watchlist: Watchlist, *, outdated: bool
+) -> BatchRow:
     totals = batch.totals
     states = dict(totals.states)
     if outdated:
@@ -106,13 +141,15 @@ def _batch_row(batch: Batch, found: Mapping[Block, _Findings], *, outdated: bool
         states=states,
         other=sum(count for state, count in states.items() if state not in STATES),
         attention=sum(len(found[block].attention) for block in batch.blocks),
+        refused=watchlist.refused[batch.name].count if batch.name in watchlist.refused else 0,
+        expected=watchlist.expected.get(batch.name),
         exported_bytes=totals.exported_bytes,
         last_finished=max(totals.last_finished.values(), default=None),
     )
 
 
 def _batch_order(batch: BatchRow) -> tuple[int, str]:
-    return -batch.attention, batch.name
+    return -(batch.attention + batch.refused + batch.missing), batch.name
 
 
 def _exports(
@@ -142,13 +179,12 @@ def _time(watched: WatchedExport) -> float | None:
 def _export_row(batch: str, watched: WatchedExport) -> ExportRow:
     error = watched.failure or (watched.export.error if watched.export else None)
     code = error.code if error else ""
-    explained = explain(code)
     return ExportRow(
         batch=batch,
         id=watched.id,
         state=watched.state,
         code=code,
-        meaning=explained.meaning if explained else "",
+        meaning=_meaning(code),
         time=_time(watched),
     )
 
@@ -190,8 +226,18 @@ def _judge(status: Status, states: Mapping[str, int]) -> tuple[Verdict, str]:
 def _wrong(status: Status) -> Iterator[str]:
     if status.attention.total:
         yield f"{_count(status.attention.total, 'export')} failed"
+    if status.refused_total:
+        yield f"{_count(status.refused_total, 'file')} refused at the start"
+    if status.missing:
+        yield f"{_count(status.missing, 'export')} expected and not listed"
     if status.lookup_errors.total:
         yield f"{_count(status.lookup_errors.total, 'ID')} the API does not know"
+    if status.rejected:
+        yield (
+            "1 entry of the ID files is not a valid export ID"
+            if status.rejected == 1
+            else f"{status.rejected:,} entries of the ID files are not valid export IDs"
+        )
     if status.file_errors:
         yield f"{_count(len(status.file_errors), 'error')} in the ID files"
 

@@ -18,6 +18,8 @@ class BatchRow:
         other: How many are in states that are not documented.
         attention: How many have failed, or are in a state that is not documented, and nobody has
             dealt with them.
+        refused: How many files the API refused to export when the batch was started.
+        expected: How many exports the batch should have, or None where no ID file says so.
         exported_bytes: Size of the COMPLETED exports' files.
         last_finished: Unix time in seconds at which the latest export finished, or None.
     """
@@ -27,8 +29,15 @@ class BatchRow:
     states: Mapping[str, int]
     other: int
     attention: int
+    refused: int
+    expected: int | None
     exported_bytes: int
     last_finished: float | None
+
+    @property
+    def missing(self) -> int:
+        """How many expected exports are neither watched nor refused."""
+        return max((self.expected or 0) - self.watched - self.refused, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +72,25 @@ class Exports:
     def more(self) -> int:
         """How many are not shown."""
         return self.total - len(self.rows)
+
+
+@dataclass(frozen=True, slots=True)
+class RefusalRow:
+    """Files of one batch that the API refused to export, for one reason.
+
+    Attributes:
+        batch: The batch.
+        code: The platform's error code, or ``""``.
+        meaning: What that code means, or ``""``.
+        count: How many files.
+        written: Unix time in seconds of the newest ID file with refusals of the batch.
+    """
+
+    batch: str
+    code: str
+    meaning: str
+    count: int
+    written: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +139,10 @@ class Status:
         batches: Those that need somebody first, then by name.
         batches_total: How many batches there are.
         attention: Exports that failed and that nobody has dealt with, newest first.
+        refused: Files that the API refused to export and nobody has dealt with, newest first.
+        refused_total: How many files these are, also where rows are not shown.
+        missing: How many expected exports are neither watched nor refused.
+        rejected: How many entries of the ID files are not valid export IDs.
         unfinished: Exports that are waiting or running, oldest first.
         lookup_errors: IDs for which the API answered an error.
         api: The API's health; None before the first scrape.
@@ -126,6 +158,10 @@ class Status:
     batches: tuple[BatchRow, ...] = ()
     batches_total: int = 0
     attention: Exports = Exports()
+    refused: tuple[RefusalRow, ...] = ()
+    refused_total: int = 0
+    missing: int = 0
+    rejected: int = 0
     unfinished: Exports = Exports()
     lookup_errors: Exports = Exports()
     api: ApiHealth | None = None

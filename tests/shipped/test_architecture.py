@@ -27,7 +27,7 @@ ALLOWED: dict[str, set[str]] = {
     "watchlist": {"background", "cavatica", "document", "files", "text"},
     "tracker": {"background", "cavatica", "watchlist", "clock"},
     "metrics": {"cavatica", "tracker"},
-    "web": {"cavatica", "clock", "metrics", "tracker"},
+    "web": {"cavatica", "clock", "metrics", "tracker", "watchlist"},
     # Beside it.
     "server": set(),
     "webconfig": {"document", "files", "text"},

@@ -15,6 +15,7 @@ from exporter.web.status import (
     ExportRow,
     Exports,
     FileRow,
+    RefusalRow,
     Status,
 )
 from scripts import runbooks_page
@@ -37,9 +38,11 @@ def status_with(text: str) -> Status:
         "attention",
         text,
         time=NOW,
-        batches=(BatchRow(text, 4, STATES | {text: 1}, 1, 1, 1000, NOW),),
+        batches=(BatchRow(text, 4, STATES | {text: 1}, 1, 1, 2, 9, 1000, NOW),),
         batches_total=1,
         attention=exports,
+        refused=(RefusalRow(text, text, text, 3, NOW),),
+        refused_total=3,
         unfinished=exports,
         lookup_errors=exports,
         api=ApiHealth(

@@ -8,7 +8,7 @@ import pytest
 from exporter.cavatica.answer import RateLimit
 from exporter.cavatica.export import ErrorDetail, Export, LookupFailure
 from exporter.tracker.snapshot import Batch, Block, Snapshot, WatchedExport
-from exporter.watchlist.watchlist import FileStatus, Watchlist
+from exporter.watchlist.watchlist import FileStatus, Refusals, Watchlist
 from exporter.web.report import MAX_ROWS, StatusReport
 from exporter.web.status import Status
 
@@ -114,6 +114,35 @@ def test_errors_in_the_id_files_need_somebody() -> None:
     assert (status.verdict, status.headline) == ("attention", "1 error in the ID files.")
     assert [file.name for file in status.files] == ["b.yml", "a.yml"]
     assert status.file_errors == ("b.yml:1: not YAML",)
+
+
+def test_files_that_were_refused_at_the_start_need_somebody() -> None:
+    """By batch and code, until the refusals are acknowledged; what is missing is told, too."""
+    refused = Refusals({"9006": 2, "": 1}, NOW - 60, acknowledged=False)
+    known = Refusals({"9006": 4}, NOW - 90, acknowledged=True)
+    watchlist = Watchlist(
+        refused={"a": refused, "b": known}, expected={"a": 10, "b": 5}, rejected=2
+    )
+    batches = [("a", [watched("1", "COMPLETED")]), ("b", [watched("2", "COMPLETED")])]
+    status = status_of(snapshot(*batches, watchlist=watchlist))
+    assert status.headline == (
+        "3 files refused at the start; 6 exports expected and not listed;"
+        " 2 entries of the ID files are not valid export IDs."
+    )
+    assert [(row.batch, row.code, row.count) for row in status.refused] == [
+        ("a", "9006", 2),
+        ("a", "", 1),
+    ]
+    assert [(row.name, row.refused, row.expected, row.missing) for row in status.batches] == [
+        ("a", 3, 10, 6),
+        ("b", 4, 5, 0),
+    ]
+
+
+def test_an_entry_that_is_no_id_needs_somebody() -> None:
+    """One of them, in words."""
+    taken = snapshot(("a", [watched("1", "COMPLETED")]), watchlist=Watchlist(rejected=1))
+    assert status_of(taken).headline == "1 entry of the ID files is not a valid export ID."
 
 
 def test_a_scrape_that_is_too_old_says_nothing_of_what_was_under_way() -> None:
