@@ -25,7 +25,7 @@ demo: .venv/ready
 	$(BIN)/cavatica-exporter --demo
 
 .PHONY: test
-test: .venv/ready servers
+test: .venv/ready servers grafana
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest -m 'not deploy'
 	$(BIN)/coverage combine --quiet
@@ -87,6 +87,11 @@ servers:
 browser:
 	npm ci --prefix tests/browser --no-progress
 
+# Grafana's published libraries, which the tests of the dashboards use; needs Node and npm.
+.PHONY: grafana
+grafana:
+	@scripts/get-grafana .grafana oldest newest
+
 .PHONY: constraints
 constraints:
 	scripts/renew-constraints python3.10 constraints.txt
@@ -102,4 +107,4 @@ constraints:
 
 .PHONY: clean
 clean:
-	rm -rf .venv .venv-lowest .servers tests/browser/node_modules .deploy-tools .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-lowest .servers .grafana tests/browser/node_modules .deploy-tools .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache

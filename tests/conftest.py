@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
+from tests.grafana.node import require_libraries
 from tests.support.servers import VERSIONS, programs_of, require_programs
 
 # Shared machines pause; a property that holds slowly still holds. Under CI examples are the same
@@ -54,6 +55,12 @@ def server_version(request: pytest.FixtureRequest) -> Iterator[str]:
     require_programs(version, ci=os.environ.get("CI") == "true")
     with programs_of(version):
         yield version
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Tests marked `grafana` need Grafana's libraries; under CI they must be there."""
+    if item.get_closest_marker("grafana"):
+        require_libraries(ci=os.environ.get("CI") == "true")
 
 
 @pytest.fixture(autouse=True)

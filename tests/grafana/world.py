@@ -148,7 +148,6 @@ class Replica:
         for batch in {batch for batch, _ in self.refused}:
             own = {"batch": batch}
             total = sum(count for (other, _), count in self.refused.items() if other == batch)
-            yield "cavatica_refused_exports_timestamp_seconds", own, NOW - HOUR
             dealt_with = total if batch in self.refusals_acknowledged else 0
             yield "cavatica_acknowledged_refusals", own, dealt_with
         for batch, count in self.expected.items():

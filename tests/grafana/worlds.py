@@ -110,13 +110,11 @@ def _odd() -> list[Replica]:
 
 
 def _two_jobs() -> list[Replica]:
-    def weekly(failed: int, *, acknowledged: bool) -> list[Export]:
+    def weekly(count: int, *, acknowledged: bool) -> list[Export]:
         return [
             *(
-                Export(
-                    i, "weekly", "FAILED", 3 * HOUR, HOUR, code="9103", acknowledged=acknowledged
-                )
-                for i in ids("f", failed)
+                failed(f"f{number:05}", "weekly", "9103", HOUR, acknowledged=acknowledged)
+                for number in range(count)
             ),
             *completed("weekly", 10),
         ]
@@ -167,6 +165,12 @@ WORLDS: Mapping[str, Sequence[Replica]] = {
             target("blind"),
             [Export(i, "all-done", "COMPLETED", DAY, HOUR) for i in ids("b", 20)],
             blind=True,
+        )
+    ],
+    "some unknown": [
+        Replica(
+            target("some-unknown"),
+            [*completed("part", 3), *(Export(i, "part", "UNKNOWN") for i in ids("u", 2))],
         )
     ],
     "waiting": [Replica(target("waiting"), [Export(i, "new", "PENDING") for i in ids("w", 5)])],

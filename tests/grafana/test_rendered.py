@@ -1,0 +1,317 @@
+"""What readers see: every cell that the oldest and the newest Grafana make of worlds.
+
+Prometheus is real, Grafana's part is `@grafana/data`; see `shared.mjs` for what is ours.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.grafana.node import VERSIONS, Panel, Rendering, Variables
+from tests.grafana.world import HOUR, NOW, open_metrics
+from tests.grafana.worlds import WORLDS
+from tests.support.servers import Prometheus, promtool
+
+pytestmark = [pytest.mark.servers, pytest.mark.grafana]
+
+NEWEST_FAILURE = "fNewestCG411ac0SbNkaUE0SNRK4H0Sx"
+
+VIEWS: Mapping[str, Variables] = {
+    **{
+        world: {
+            "job": sorted({each.target["job"] for each in replicas}),
+            "export_id": [replicas[0].exports[0].id],
+        }
+        for world, replicas in WORLDS.items()
+    },
+    "demo": {"job": ["demo"], "export_id": [NEWEST_FAILURE]},
+    "nobody": {"job": ["nobody"], "export_id": ["x"]},
+}
+
+COLOURS = {
+    "#00000000": "-",
+    "#5794F2": "blue",
+    "#73BF69": "green",
+    "#B877D9": "purple",
+    "#F2495C": "red",
+    "#FF9830": "orange",
+    "#ccccdc": "text",
+}
+"""Grafana's, in the dark theme; `-` is no colour at all."""
+
+TILES = """
+demo         | Failed since yesterday   | 2                | red
+demo         | Failed before            | 1                | orange
+demo         | Refused at the start     | 5                | orange
+demo         | Missing                  | 5                | orange
+demo         | State not known          | 1                | purple
+demo         | Data are at most … old   | 20 s             | -
+demo         | Done                     | 86.1%            | red
+demo         | Completed                | 112              | green
+demo         | Running                  | 7                | blue
+demo         | Pending                  | 4                | blue
+demo         | ID files in error        | 1                | red
+demo         | IDs rejected             | 2                | red
+demo         | Files passed over        | 3                | orange
+demo         | IDs listed twice         | 1                | orange
+demo         | Rate limit left          | 95%              | text
+demo         | State                    | FAILED           | red
+demo         | Dealt with               | no               | text
+two jobs     | Failed since yesterday   | 3                | red
+two jobs     | Done                     | 71.4%            | red
+two replicas | Failed since yesterday   | 1                | red
+two replicas | State not known          | 0                | -
+two replicas | Completed                | 395              | green
+two replicas | Running                  | 4                | blue
+two replicas | Answers missing          | 1                | red
+blind        | Failed since yesterday   | not known        | purple
+blind        | Failed before            | not known        | purple
+blind        | State not known          | 20               | purple
+blind        | Data are at most … old   | not known        | purple
+blind        | Done                     | not known        | purple
+blind        | Completed                | not known        | purple
+blind        | Oldest unfinished export | not known        | purple
+blind        | Last finished            | not known        | purple
+blind        | Last complete scrape     | none yet         | red
+blind        | State                    | UNKNOWN          | purple
+some unknown | Failed since yesterday   | none so far      | purple
+some unknown | Completed                | 3                | green
+some unknown | Running                  | none so far      | purple
+waiting      | Failed since yesterday   | 0                | -
+waiting      | Oldest unfinished export | not started      | text
+waiting      | Last finished            | none yet         | text
+waiting      | Missing                  | nothing expected | text
+all failed   | Failed since yesterday   | 400              | red
+all failed   | Done                     | 0.0%             | red
+all failed   | Oldest unfinished export | none unfinished  | text
+down         | Failed since yesterday   | no exporter      | red
+down         | Completed                | no exporter      | red
+down         | Exporters down           | 1                | red
+nobody       | Failed since yesterday   | no exporter      | red
+nobody       | Failed before            | no exporter      | red
+nobody       | State not known          | no exporter      | red
+nobody       | Data are at most … old   | no exporter      | red
+nobody       | Completed                | no exporter      | red
+nobody       | Oldest unfinished export | no exporter      | red
+nobody       | Exporters down           | no exporter      | red
+nobody       | State                    | no exporter      | red
+odd          | Failed since yesterday   | 6                | red
+many         | Failed since yesterday   | 200              | red
+many         | Completed                | 8,400            | green
+many         | Running                  | 800              | blue
+"""
+
+TABLES = {
+    ("demo", "Unfinished and failed exports"): """
+        State   | Export                           | Batch        | Since         | Code | Start it again
+        FAILED  | fNewestCG411ac0SbNkaUE0SNRK4H0Sx | tcga-7       | 30 minutes ago | 9103 | after a repair
+        FAILED  | fOlderCG411ac0SbNkaUE0SNRK4H0Sxy | tcga-7       | 8 hours ago   | 9107 | not as it is
+        FAILED  | fOldCG411ac0SbNkaUE0SNRK4H0Sxyz  | archive-2025 | 5 days ago    | 9999 | -
+        UNKNOWN | an-export-of-another-account     | archive-2025 | -             | 9008 | not as it is
+        RUNNING | rTcga00000CG411ac0SbNkaUE0SNRK4H | tcga-7       | an hour ago   | -    | -
+    """,
+    ("demo", "Batches"): """
+        Batch        | Done  | Watched | Failed | Running | Pending | Unknown | Refused | Missing | Exported | About done
+        tcga-7       | 76.9% | 52 | 2 | 6 | 4 | 0 | 3 | 5 | 80 GiB  | 15:42:00
+        archive-2025 | 92.3% | 65 | 1 | 0 | 0 | 1 | 0 | - | 120 GiB | finished
+        refused-only | -     | -  | 0 | 0 | 0 | 0 | 2 | - | -       | -
+        trios        | 92.3% | 13 | 0 | 1 | 0 | 0 | 0 | - | 24 GiB  | 14:44:00
+    """,
+    ("demo", "Error codes"): """
+        Code | Meaning                               | To deal with | Failed | IDs not known | Refused
+        9103 | the location is not accessible as the volume is configured | 1 | 2 | - | -
+        9107 | the location already contains a file  | 1 | 1 | - | -
+        9999 | -                                     | 1 | 1 | - | -
+    """,
+    ("demo", "ID files"): """
+        Loads | File        | Changed
+        error | archive.yml | 3 hours ago
+    """,
+    ("two jobs", "Batches"): """
+        Batch  | Job   | Done  | Watched | Failed | About done
+        weekly | lab-a | 76.9% | 13      | 3      | finished
+        weekly | lab-b | 66.6% | 15      | 0      | finished
+    """,
+    ("two jobs", "Unfinished and failed exports"): """
+        State  | Export                          | Job   | Batch
+        FAILED | f00000CG411ac0SbNkaUE0SNRK4H0Sxy | lab-a | weekly
+        FAILED | f00001CG411ac0SbNkaUE0SNRK4H0Sxy | lab-a | weekly
+        FAILED | f00002CG411ac0SbNkaUE0SNRK4H0Sxy | lab-a | weekly
+    """,
+    ("two replicas", "Batches"): """
+        Batch  | Done  | Watched | Failed | Running | Unknown
+        cohort | 98.7% | 400     | 1      | 4       | 0
+    """,
+    ("two replicas", "Exporters"): """
+        Exporter  | Scraped | Answers
+        one:10036 | up      | complete
+        two:10036 | up      | answers missing
+    """,
+    ("blind", "Batches"): """
+        Batch    | Watched | Unknown | About done
+        all-done | 20      | 20      | not known
+    """,
+    ("all failed", "Batches"): """
+        Batch | Done | Watched | Failed | About done
+        burnt | 0.0% | 400     | 400    | finished
+    """,
+    ("odd", "Unfinished and failed exports"): """
+        State   | Export  | Code | Volume
+        FAILED  | odd0    | none | l'ab/"é"
+        FAILED  | odd1    | none | l'ab/"é"
+        FAILED  | odd2    | none | l'ab/"é"
+        FAILED  | odd3    | none | l'ab/"é"
+        FAILED  | odd4    | none | l'ab/"é"
+        FAILED  | odd5    | none | l'ab/"é"
+        ABORTED | aborted | -    | lab/results
+    """,
+    ("down", "Exporters"): """
+        Exporter       | Scraped
+        exporter:10036 | down
+    """,
+}
+"""The first rows of tables, by world and panel; other columns may follow."""
+
+
+@pytest.fixture(scope="module")
+def blocks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a directory with Prometheus' data of all worlds."""
+    directory = tmp_path_factory.mktemp("worlds")
+    for replicas in WORLDS.values():
+        text = directory / "world.txt"
+        with text.open("w", encoding="utf-8") as file:
+            file.writelines(open_metrics(replicas))
+        command = ("tsdb", "create-blocks-from", "openmetrics", "--max-block-duration=24h")
+        made = promtool(*command, text, directory / "prometheus" / "data")
+        assert made.returncode == 0, made.stderr
+        text.unlink()
+    return directory / "prometheus"
+
+
+@pytest.fixture(scope="module")
+def rendered(blocks: Path) -> dict[str, dict[str, list[Panel]]]:
+    """Return every view by the version of Grafana."""
+    with Prometheus("{}", blocks, arguments=["--storage.tsdb.retention.time=30y"]) as prometheus:
+        return {
+            version: Rendering(version, prometheus.url, NOW, HOUR, VIEWS).run()
+            for version in VERSIONS
+        }
+
+
+def find(panels: list[Panel], title: str) -> Panel:
+    """Return the panel with a title."""
+    return next(panel for panel in panels if panel["title"] == title)
+
+
+def cells(line: str) -> list[str]:
+    """Return the cells of a line of a table."""
+    return [cell.strip() for cell in line.split("|")]
+
+
+def faults(panel: Panel) -> Iterator[str]:
+    """Yield what a reader must never see in a panel."""
+    values = panel.get("values", [])
+    rows = [cell for row in panel.get("rows", []) for cell in row]
+    texts = [text for each in values for text in (each["text"], each.get("name"))]
+    texts += [*panel.get("columns", []), *(cell["text"] for cell in rows)]
+    texts += [text for each in panel.get("series", []) for text in (each["name"], *each["texts"])]
+    never = (
+        r"Value|^Time( \d)?$|NaN|undefined|\[object|Infinity|1970|Invalid date|^\{|\$\{|\(cavatica_"
+    )
+    for text in texts:
+        if text is not None and re.search(never, text):
+            yield text
+        if panel.get("message") and text == panel["message"]:
+            yield f"a cell says {text}"
+    for each in [*values, *rows]:
+        href = each.get("href", "")
+        if re.search(r"\$\{|undefined|NaN|\[object|null|(from|to)=(&|$)|(from|to)=[^&]*\.", href):
+            yield href
+    if panel.get("frames", 1) > 1:
+        yield f"{panel['frames']} tables in one"
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("view", VIEWS)
+def test_nothing_broken_is_shown(
+    rendered: dict[str, dict[str, list[Panel]]], version: str, view: str
+) -> None:
+    """No cell, name or link shows what only a program could want to see."""
+    found = {panel["title"]: list(faults(panel)) for panel in rendered[version][view]}
+    assert {title: found for title, found in found.items() if found} == {}
+
+
+@pytest.mark.parametrize(
+    "panel",
+    [
+        {"values": [{"text": "NaN"}]},
+        {"values": [{"text": "1", "name": "sum(cavatica_exports)"}]},
+        {"columns": ["Value #B"]},
+        {"rows": [[{"text": "1970-01-01"}]]},
+        {"rows": [[{"text": "Nothing"}]], "message": "Nothing"},
+        {"rows": [[{"text": "a", "href": "/d/x?from=&to=now"}]]},
+        {"rows": [[{"text": "a", "href": "/d/x?var-batch=${batch}"}]]},
+        {"series": [{"name": '{code="200"}', "texts": []}]},
+        {"frames": 2},
+    ],
+)
+def test_a_fault_is_found(panel: Panel) -> None:
+    """Each kind of fault is found when it is there."""
+    assert list(faults(panel))
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("line", TILES.strip().splitlines())
+def test_a_tile_says(rendered: dict[str, dict[str, list[Panel]]], version: str, line: str) -> None:
+    """A tile has the text and the colour of the table above."""
+    world, title, text, colour = cells(line)
+    [value] = find(rendered[version][world], title)["values"]
+    assert (text, colour) == (value["text"], COLOURS.get(value["colour"], value["colour"]))
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize(("world", "title"), TABLES)
+def test_a_table_says(
+    rendered: dict[str, dict[str, list[Panel]]], version: str, world: str, title: str
+) -> None:
+    """A table begins with the rows of the table above."""
+    header, *expected = map(cells, TABLES[world, title].strip().splitlines())
+    panel = find(rendered[version][world], title)
+    assert [each for each in panel["columns"] if each in header] == header
+    shown = [
+        [cell["text"] for name, cell in zip(panel["columns"], row, strict=True) if name in header]
+        for row in panel["rows"]
+    ]
+    assert shown[: len(expected)] == expected
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_states_never_stack_higher_than_what_is_watched(
+    rendered: dict[str, dict[str, list[Panel]]], version: str
+) -> None:
+    """A replica that was just restarted adds nothing to the states over time."""
+    panel = find(rendered[version]["two replicas"], "States over time")
+    unknown = next(each for each in panel["series"] if each["name"] == "UNKNOWN")
+    assert unknown["texts"] == ["0"]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_an_undocumented_state_has_a_colour_of_its_own(
+    rendered: dict[str, dict[str, list[Panel]]], version: str
+) -> None:
+    """It is not taken for one that is documented."""
+    panel = find(rendered[version]["odd"], "States over time")
+    colours = {each["name"]: each["colour"] for each in panel["series"]}
+    assert colours.pop("ABORTED") == "orange"
+    assert "orange" not in colours.values()
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_10000_exports_fill_one_table(
+    rendered: dict[str, dict[str, list[Panel]]], version: str
+) -> None:
+    """Every export that is not completed has its row."""
+    panel = find(rendered[version]["many"], "Unfinished and failed exports")
+    assert len(panel["rows"]) == 200 * 7 + 200

@@ -1,0 +1,35 @@
+"""Worlds show what the exporter shows."""
+
+import pytest
+
+from exporter.metrics.families import (
+    BATCH_FAMILIES,
+    BATCH_LABELS,
+    EXPORT_LABELS,
+    FAMILIES,
+    export_families,
+)
+from tests.grafana.world import MINUTE
+from tests.grafana.worlds import WORLDS
+from tests.shipped.test_dashboards import ANNOUNCED, metric_names
+
+LABELS = {
+    **{each.name: set(each.labels) for each in FAMILIES},
+    **{each.name: {*BATCH_LABELS, *each.labels} for each in BATCH_FAMILIES},
+    **{
+        each.name: {*EXPORT_LABELS, *each.labels}
+        for each in export_families(expose_error_messages=True)
+    },
+}
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_a_world_has_only_metrics_of_the_exporter(world: str) -> None:
+    """Every sample has a name and the labels that the exporter's own tables say."""
+    for replica in WORLDS[world]:
+        own_labels = {
+            name: set(labels) - set(replica.target) for name, labels, _ in replica.samples(MINUTE)
+        }
+        assert set(own_labels) - metric_names() - ANNOUNCED == set()
+        known = own_labels.keys() & LABELS.keys()
+        assert {name: own_labels[name] for name in known} == {name: LABELS[name] for name in known}
