@@ -85,7 +85,7 @@ def batches() -> Json:
         sort="Value #A",
         empty="No exporter answers, or no batch is watched: the tiles above say which.",
         overrides=[
-            override("Batch", links=[only], custom__width=260),
+            override("Batch", links=[only], custom__width=220),
             override(
                 "Done",
                 unit="percentunit",
@@ -94,11 +94,14 @@ def batches() -> Json:
                 max=1,
                 thresholds=thresholds("blue", {1: "green"}),
                 custom__cellOptions={"type": "gauge", "mode": "basic"},
-                custom__width=220,
+                custom__width=180,
             ),
-            *(override(name, unit="locale") for name in ("Watched", "Running", "Pending")),
+            *(
+                override(name, unit="locale", custom__width=90)
+                for name in ("Watched", "Running", "Pending")
+            ),
             *map(_alarm, ("Failed", "Unknown", "Refused", "Missing")),
-            override("Exported", unit="bytes", custom__width=100),
+            override("Exported", unit="bytes", custom__width=110),
             override(
                 "About done",
                 unit="dateTimeAsIsoNoDateIfToday",
@@ -111,7 +114,6 @@ def batches() -> Json:
                 ),
                 thresholds=thresholds("text"),
                 custom__cellOptions={"type": "color-text"},
-                custom__width=160,
             ),
             hidden("job"),
         ],
@@ -129,6 +131,7 @@ def _alarm(name: str) -> Json:
         unit="locale",
         thresholds=thresholds(CALM, {1: colours.get(name, "orange")}),
         custom__cellOptions={"type": "color-background"},
+        custom__width=90,
     )
 
 

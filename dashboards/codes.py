@@ -71,9 +71,8 @@ def error_codes() -> Json:
                 custom__cellOptions={"type": "color-background"},
                 custom__width=110,
             ),
-            *(
-                override(name, unit="locale", custom__width=110)
-                for name in ("Failed", "IDs not known", "Refused")
-            ),
+            override("Failed", unit="locale", custom__width=80),
+            override("IDs not known", unit="locale", custom__width=120),
+            override("Refused", unit="locale", custom__width=80),
         ],
     )

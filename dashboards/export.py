@@ -59,7 +59,9 @@ def dashboard() -> Json:
                 "What is known",
                 [
                     PanelRow(4, [_state(), *_times()]),
-                    PanelRow(4, [_error(), _dealt_with(), _volume(), _size()]),
+                    PanelRow(
+                        4, [_error(), _dealt_with(), _volume(), _size()], widths=[12, 4, 4, 4]
+                    ),
                     PanelRow(4, [_labels()]),
                 ],
             ),
@@ -252,12 +254,18 @@ def _labels() -> Json:
         overrides=[
             override("Export", custom__width=300),
             override(
-                "State", mappings=state_mappings(), custom__cellOptions={"type": "color-text"}
+                "State",
+                mappings=state_mappings(),
+                custom__cellOptions={"type": "color-text"},
+                custom__width=100,
             ),
-            override("Batch", links=[batch]),
-            override("Started", unit="dateTimeAsIso"),
-            override("Finished", unit="dateTimeAsIso", links=[zoom]),
-            override("Start it again", mappings=RETRY),
+            override("Job", custom__width=120),
+            override("Batch", links=[batch], custom__width=150),
+            override("Volume", custom__width=150),
+            override("Started", unit="dateTimeAsIso", custom__width=170),
+            override("Finished", unit="dateTimeAsIso", links=[zoom], custom__width=170),
+            override("Code", custom__width=70),
+            override("Start it again", mappings=RETRY, custom__width=130),
         ],
     )
 
@@ -276,7 +284,7 @@ def _view() -> Json:
         "What the exporter could see",
         "Whether every question to CAVATICA was answered. While it was not, a state may have come "
         "late, or be UNKNOWN.",
-        query(select("cavatica_up"), "{{instance}}"),
+        query(select("cavatica_up"), "{{job}} {{instance}}"),
         mappings=value_mappings({0: ("answers missing", "orange"), 1: ("complete", "green")}),
     )
 

@@ -82,7 +82,7 @@ def _health() -> list[Json]:
             unit="locale",
         ),
         stat(
-            "Last complete scrape",
+            "Last complete",
             "How long ago a scrape had every answer that it needed. Red from one hour on, where "
             "the alert on stale data begins.",
             query(first_of(f"clamp_min(time() - {last}, 0)", NOTHING), now=True),
@@ -189,25 +189,38 @@ def _exporters() -> Json:
         ascending=True,
         empty="No exporter within a day.",
         overrides=[
-            override("Exporter", custom__width=300),
+            override("Exporter", custom__width=260),
+            override("Job", custom__width=140),
             override(
                 "Scraped",
                 mappings=value_mappings({0: ("down", "red"), 1: ("up", "green")}),
                 custom__cellOptions={"type": "color-text"},
+                custom__width=90,
             ),
-            override("Answers", mappings=ANSWERS, custom__cellOptions={"type": "color-text"}),
+            override(
+                "Answers",
+                mappings=ANSWERS,
+                custom__cellOptions={"type": "color-text"},
+                custom__width=150,
+            ),
             override(
                 "Last complete scrape",
                 unit="s",
                 decimals=0,
                 thresholds=thresholds("text", {HOUR / 4: "orange", HOUR: "red"}),
                 custom__cellOptions={"type": "color-text"},
+                custom__width=170,
             ),
-            override("IDs watched", unit="locale"),
+            override("IDs watched", unit="locale", custom__width=110),
+            override("Version", custom__width=100),
+            override("Revision", custom__width=110),
+            override("Python", custom__width=100),
             override("Started", unit="dateTimeFromNow"),
         ],
     )
 
+
+TARGET_LEGEND = "{{job}} {{instance}}"
 
 ANSWERS = value_mappings(
     {-1: ("down", "red"), 0: ("answers missing", "orange"), 1: ("complete", "green")}
@@ -222,16 +235,16 @@ def _by_instance(expr: str, *keep: str) -> str:
 
 
 def _outcome() -> Json:
-    down = f"min_over_time({select('up')}[$__interval]) {OURS} == 0"
+    down = f"(min_over_time({select('up')}[$__interval]) {OURS}) == 0"
     answers = select("cavatica_up")
     # Seen from far away a moment stands for an hour or more: the worst of it counts. Close by, no
     # sample may lie between two moments.
-    worst = f"(min_over_time({answers}[$__interval]) or {answers})"
+    worst = f"(min_over_time({answers}[$__interval]) or 1 * {answers})"
     return timeline(
         "Answers over time",
         "Whether Prometheus reached the exporter, and CAVATICA answered every question of a "
         "scrape; of a long time the worst moment of each piece.",
-        query(f"({down}) - 1 or {worst}", "{{instance}}"),
+        query(f"({down}) - 1 or {worst}", TARGET_LEGEND),
         mappings=ANSWERS,
     )
 
@@ -240,7 +253,7 @@ def _duration() -> Json:
     return graph(
         "Duration of a scrape",
         "It has to stay below the scrape timeout set in Prometheus.",
-        query(select("cavatica_scrape_duration_seconds"), "{{instance}}"),
+        query(select("cavatica_scrape_duration_seconds"), TARGET_LEGEND),
         unit="s",
     )
 
@@ -302,7 +315,7 @@ def _calls() -> Json:
     return graph(
         "API calls of a scrape",
         "One call asks for 100 exports; more than one means that more than 100 are unfinished.",
-        query(select("cavatica_scrape_api_calls"), "{{instance}}"),
+        query(select("cavatica_scrape_api_calls"), TARGET_LEGEND),
         unit="locale",
     )
 
@@ -357,7 +370,7 @@ def _memory() -> Json:
     return graph(
         "Memory",
         "Resident memory. Empty if the exporter's own metrics are switched off.",
-        query(f"{select('process_resident_memory_bytes')} {OURS}", "{{instance}}"),
+        query(f"{select('process_resident_memory_bytes')} {OURS}", TARGET_LEGEND),
         unit="bytes",
     )
 
@@ -367,7 +380,7 @@ def _cpu() -> Json:
     return graph(
         "CPU",
         "CPU time by second: 100 % is one core. Empty if the exporter's own metrics are off.",
-        query(f"{rate} {OURS}", "{{instance}}"),
+        query(f"{rate} {OURS}", TARGET_LEGEND),
         unit="percentunit",
     )
 

@@ -51,14 +51,20 @@ NO_EXPORTER = null_mapping("no exporter", "red")
 
 
 def tile_mappings(
-    *, none: str = "none", not_started: str = "not started", none_colour: str = "text"
+    *, none: str = "none", not_started: str = "not started", calm: str = "text"
 ) -> list[Json]:
-    """Return the words of a tile for what is not there or not known."""
+    """Return the words of a tile for what is not there or not known.
+
+    Args:
+        none: What is said where there is nothing.
+        not_started: What is said where something waits.
+        calm: The colour of both.
+    """
     words: dict[int | str, tuple[str, str]] = {
         NOT_KNOWN: ("not known", "purple"),
         NONE_SO_FAR: ("none so far", "purple"),
-        NOT_STARTED: (not_started, "text"),
-        NONE: (none, none_colour),
+        NOT_STARTED: (not_started, calm),
+        NONE: (none, calm),
     }
     return [*value_mappings(words), NO_EXPORTER]
 

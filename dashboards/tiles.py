@@ -4,7 +4,7 @@ A tile says "none" only where every state is known. While states are missing it 
 "none so far" where some are known.
 """
 
-from dashboards.fields import Json, fixed_colour, thresholds, tile_mappings
+from dashboards.fields import CALM, Json, fixed_colour, thresholds, tile_mappings
 from dashboards.panels import query, stat
 from dashboards.promql import (
     BATCH,
@@ -55,7 +55,7 @@ def first_tiles() -> list[Json]:
             mappings=alarm_words,
         ),
         stat(
-            "Failed before",
+            "Failed earlier",
             "Exports that failed more than 24 hours ago and that nobody has dealt with: no alert "
             "tells of them any more. Acknowledge them, or start them again.",
             query(known_or_zero(f"count({FAILURES} <= time() - {DAY:.0f})"), now=True),
@@ -78,12 +78,12 @@ def first_tiles() -> list[Json]:
             unit="locale",
         ),
         stat(
-            "Missing",
+            "Missing in the ID files",
             "Exports that an ID file expects (`expected`) and that no ID file lists.",
             query(first_of(f"sum({MISSING})", f"0 * sum({EXPECTED})", NOTHING), now=True),
             alarm={1: "orange"},
             unit="locale",
-            mappings=tile_mappings(none="nothing expected"),
+            mappings=tile_mappings(none="nothing expected", calm=CALM),
         ),
         stat(
             "State not known",
@@ -102,7 +102,7 @@ def first_tiles() -> list[Json]:
             alarm={HOUR / 4: "orange", HOUR: "red"},
             unit="s",
             decimals=0,
-            mappings=tile_mappings(none="all finished"),
+            mappings=tile_mappings(none="all finished", calm=CALM),
         ),
     ]
 

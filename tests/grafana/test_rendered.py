@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.grafana.node import VERSIONS, Panel, Rendering, Variables
-from tests.grafana.world import HOUR, NOW, open_metrics
+from tests.grafana.world import DAY, HOUR, NOW, open_metrics
 from tests.grafana.worlds import WORLDS
 from tests.support.servers import Prometheus, promtool
 
@@ -43,9 +43,9 @@ COLOURS = {
 
 TILES = """
 demo         | Failed since yesterday   | 2                | red
-demo         | Failed before            | 1                | orange
+demo         | Failed earlier           | 1                | orange
 demo         | Refused at the start     | 5                | orange
-demo         | Missing                  | 5                | orange
+demo         | Missing in the ID files  | 5                | orange
 demo         | State not known          | 1                | purple
 demo         | Data are at most … old   | 20 s             | -
 demo         | Done                     | 86.1%            | red
@@ -67,14 +67,14 @@ two replicas | Completed                | 395              | green
 two replicas | Running                  | 4                | blue
 two replicas | Answers missing          | 1                | red
 blind        | Failed since yesterday   | not known        | purple
-blind        | Failed before            | not known        | purple
+blind        | Failed earlier           | not known        | purple
 blind        | State not known          | 20               | purple
 blind        | Data are at most … old   | not known        | purple
 blind        | Done                     | not known        | purple
 blind        | Completed                | not known        | purple
 blind        | Oldest unfinished export | not known        | purple
 blind        | Last finished            | not known        | purple
-blind        | Last complete scrape     | none yet         | red
+blind        | Last complete            | none yet         | red
 blind        | State                    | UNKNOWN          | purple
 some unknown | Failed since yesterday   | none so far      | purple
 some unknown | Completed                | 3                | green
@@ -82,7 +82,7 @@ some unknown | Running                  | none so far      | purple
 waiting      | Failed since yesterday   | 0                | -
 waiting      | Oldest unfinished export | not started      | text
 waiting      | Last finished            | none yet         | text
-waiting      | Missing                  | nothing expected | text
+waiting      | Missing in the ID files  | nothing expected | -
 all failed   | Failed since yesterday   | 400              | red
 all failed   | Done                     | 0.0%             | red
 all failed   | Oldest unfinished export | none unfinished  | text
@@ -90,7 +90,7 @@ down         | Failed since yesterday   | no exporter      | red
 down         | Completed                | no exporter      | red
 down         | Exporters down           | 1                | red
 nobody       | Failed since yesterday   | no exporter      | red
-nobody       | Failed before            | no exporter      | red
+nobody       | Failed earlier           | no exporter      | red
 nobody       | State not known          | no exporter      | red
 nobody       | Data are at most … old   | no exporter      | red
 nobody       | Completed                | no exporter      | red
@@ -193,9 +193,11 @@ def blocks(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def rendered(blocks: Path) -> dict[str, dict[str, list[Panel]]]:
     """Return every view by the version of Grafana."""
+    from_afar = {"outage from afar": VIEWS["outage"]}
     with Prometheus("{}", blocks, arguments=["--storage.tsdb.retention.time=30y"]) as prometheus:
         return {
             version: Rendering(version, prometheus.url, NOW, HOUR, VIEWS).run()
+            | Rendering(version, prometheus.url, NOW, 90 * DAY, from_afar).run()
             for version in VERSIONS
         }
 
@@ -315,3 +317,24 @@ def test_10000_exports_fill_one_table(
     """Every export that is not completed has its row."""
     panel = find(rendered[version]["many"], "Unfinished and failed exports")
     assert len(panel["rows"]) == 200 * 7 + 200
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize(
+    ("view", "texts"),
+    [
+        ("two jobs", {"lab-a exporter:10036": ["complete"], "lab-b exporter:10036": ["complete"]}),
+        ("down", {"gone exporter:10036": ["complete", "down"]}),
+        ("outage", {"outage exporter:10036": ["down", "complete"]}),
+        ("outage from afar", {"outage exporter:10036": ["down"]}),
+    ],
+)
+def test_an_outage_is_seen_at_every_zoom(
+    rendered: dict[str, dict[str, list[Panel]]],
+    version: str,
+    view: str,
+    texts: Mapping[str, list[str]],
+) -> None:
+    """The worst moment of a long time is shown, in one band for each exporter."""
+    series = find(rendered[version][view], "Answers over time")["series"]
+    assert {each["name"]: each["texts"] for each in series} == texts

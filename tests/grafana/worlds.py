@@ -183,6 +183,9 @@ WORLDS: Mapping[str, Sequence[Replica]] = {
         )
     ],
     "down": [Replica(target("gone"), completed("gone", 3), down_since=30 * MINUTE)],
+    "outage": [
+        Replica(target("outage"), completed("b", 1), outages=[(70 * MINUTE, 30 * MINUTE)]),
+    ],
     "many": _many(),
 }
 """By name; in the world `nobody` there is no exporter."""

@@ -292,7 +292,7 @@ def test_the_table_lists_what_is_open_once(scene: Scene) -> None:
     assert sorted(states) == ["ABORTED", "PENDING", "PENDING", "RUNNING", "RUNNING", "UNKNOWN"]
     tiles = [
         scene.ask(panel_query("cavatica-exports", f"{title} A"), job="cavatica")[0].value
-        for title in ("Failed since yesterday", "Failed before")
+        for title in ("Failed since yesterday", "Failed earlier")
     ]
     assert min(tiles) > 0
     assert len([each for each in rows if each.labels["state"] == "FAILED"]) == sum(tiles)
