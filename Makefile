@@ -18,6 +18,7 @@ help:
 	@echo 'make bench        how fast it is with up to 100,000 exports, beside a naive exporter (Linux)'
 	@echo 'make fmt          format the code, mend what can be mended'
 	@echo 'make constraints  renew the pinned versions of the tools'
+	@echo 'make pictures     pictures of the dashboards; needs Node, Chromium and pngquant'
 	@echo 'make clean        remove everything that make made'
 
 .PHONY: demo
@@ -91,6 +92,12 @@ browser:
 .PHONY: grafana
 grafana:
 	@scripts/get-grafana .grafana oldest newest
+
+# Pictures of the dashboards for the README; for maintainers. Look at them before you commit them.
+.PHONY: pictures
+pictures: .venv/ready servers
+	scripts/get-grafana .grafana pictures
+	$(BIN)/python -m tests.grafana.pictures docs/pictures
 
 .PHONY: constraints
 constraints:

@@ -11,12 +11,10 @@ import pytest
 
 from tests.grafana.node import VERSIONS, Panel, Rendering, Variables
 from tests.grafana.world import DAY, HOUR, NOW, open_metrics
-from tests.grafana.worlds import WORLDS
+from tests.grafana.worlds import NEWEST_FAILURE, WORLDS
 from tests.support.servers import Prometheus, promtool
 
 pytestmark = [pytest.mark.servers, pytest.mark.grafana]
-
-NEWEST_FAILURE = "fNewestCG411ac0SbNkaUE0SNRK4H0Sx"
 
 VIEWS: Mapping[str, Variables] = {
     **{

@@ -155,6 +155,9 @@ def _many() -> list[Replica]:
     return [Replica(target("many"), exports, since=MINUTE, meanings=MEANINGS)]
 
 
+NEWEST_FAILURE = "fNewestCG411ac0SbNkaUE0SNRK4H0Sx"
+"""The ID of the newest failure of the world `demo`."""
+
 WORLDS: Mapping[str, Sequence[Replica]] = {
     "demo": _demo(),
     "odd": _odd(),
