@@ -234,7 +234,7 @@ def _labels() -> Json:
         # Whole milliseconds, as a link needs them.
         query(rows(f"floor(1000 * {max_by(STARTED, EXPORT)})", EXPORT), table=True),
         query(rows(f"ceil(1000 * {max_by(FINISHED, EXPORT)})", EXPORT), table=True),
-        query(rows(explained, EXPORT, "code", "meaning", "retry", "status", "message"), table=True),
+        query(rows(explained, EXPORT, "code", "retry", "status", "message"), table=True),
         join="row",
         columns={
             "export_id": "Export",
@@ -245,7 +245,6 @@ def _labels() -> Json:
             "Value #C": "Started",
             "Value #D": "Finished",
             "code": "Code",
-            "meaning": "Meaning of the code",
             "retry": "Start it again",
             "status": "Status",
             "message": "Message",

@@ -5,11 +5,10 @@ Prometheus is real, Grafana's part is `@grafana/data`; see `shared.mjs` for what
 
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 import pytest
 
-from tests.grafana.node import VERSIONS, Panel, Rendering, Variables
+from tests.grafana.node import Panel, Rendering, Variables
 from tests.grafana.world import DAY, HOUR, NOW, open_metrics
 from tests.grafana.worlds import NEWEST_FAILURE, WORLDS
 from tests.support.servers import Prometheus, promtool
@@ -173,31 +172,31 @@ TABLES = {
 """The first rows of tables, by world and panel; other columns may follow."""
 
 
+GRAFANA = {"old": "oldest", "new": "newest"}
+"""The version of Grafana that is tried over each version of the servers."""
+
+
 @pytest.fixture(scope="module")
-def blocks(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a directory with Prometheus' data of all worlds."""
+def rendered(
+    server_version: str, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, list[Panel]]:
+    """Return the panels of every view."""
     directory = tmp_path_factory.mktemp("worlds")
     for replicas in WORLDS.values():
         text = directory / "world.txt"
         with text.open("w", encoding="utf-8") as file:
             file.writelines(open_metrics(replicas))
         command = ("tsdb", "create-blocks-from", "openmetrics", "--max-block-duration=24h")
-        made = promtool(*command, text, directory / "prometheus" / "data")
+        made = promtool(*command, text, directory / "data")
         assert made.returncode == 0, made.stderr
         text.unlink()
-    return directory / "prometheus"
-
-
-@pytest.fixture(scope="module")
-def rendered(blocks: Path) -> dict[str, dict[str, list[Panel]]]:
-    """Return every view by the version of Grafana."""
     from_afar = {"outage from afar": VIEWS["outage"]}
-    with Prometheus("{}", blocks, arguments=["--storage.tsdb.retention.time=30y"]) as prometheus:
-        return {
-            version: Rendering(version, prometheus.url, NOW, HOUR, VIEWS).run()
-            | Rendering(version, prometheus.url, NOW, 90 * DAY, from_afar).run()
-            for version in VERSIONS
-        }
+    version = GRAFANA[server_version]
+    with Prometheus("{}", directory, arguments=["--storage.tsdb.retention.time=30y"]) as server:
+        return (
+            Rendering(version, server.url, NOW, HOUR, VIEWS).run()
+            | Rendering(version, server.url, NOW, 90 * DAY, from_afar).run()
+        )
 
 
 def find(panels: list[Panel], title: str) -> Panel:
@@ -233,13 +232,10 @@ def faults(panel: Panel) -> Iterator[str]:
         yield f"{panel['frames']} tables in one"
 
 
-@pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("view", VIEWS)
-def test_nothing_broken_is_shown(
-    rendered: dict[str, dict[str, list[Panel]]], version: str, view: str
-) -> None:
+def test_nothing_broken_is_shown(rendered: dict[str, list[Panel]], view: str) -> None:
     """No cell, name or link shows what only a program could want to see."""
-    found = {panel["title"]: list(faults(panel)) for panel in rendered[version][view]}
+    found = {panel["title"]: list(faults(panel)) for panel in rendered[view]}
     assert {title: found for title, found in found.items() if found} == {}
 
 
@@ -262,23 +258,19 @@ def test_a_fault_is_found(panel: Panel) -> None:
     assert list(faults(panel))
 
 
-@pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("line", TILES.strip().splitlines())
-def test_a_tile_says(rendered: dict[str, dict[str, list[Panel]]], version: str, line: str) -> None:
+def test_a_tile_says(rendered: dict[str, list[Panel]], line: str) -> None:
     """A tile has the text and the colour of the table above."""
     world, title, text, colour = cells(line)
-    [value] = find(rendered[version][world], title)["values"]
+    [value] = find(rendered[world], title)["values"]
     assert (text, colour) == (value["text"], COLOURS.get(value["colour"], value["colour"]))
 
 
-@pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize(("world", "title"), TABLES)
-def test_a_table_says(
-    rendered: dict[str, dict[str, list[Panel]]], version: str, world: str, title: str
-) -> None:
+def test_a_table_says(rendered: dict[str, list[Panel]], world: str, title: str) -> None:
     """A table begins with the rows of the table above."""
     header, *expected = map(cells, TABLES[world, title].strip().splitlines())
-    panel = find(rendered[version][world], title)
+    panel = find(rendered[world], title)
     assert [each for each in panel["columns"] if each in header] == header
     shown = [
         [cell["text"] for name, cell in zip(panel["columns"], row, strict=True) if name in header]
@@ -287,37 +279,33 @@ def test_a_table_says(
     assert shown[: len(expected)] == expected
 
 
-@pytest.mark.parametrize("version", VERSIONS)
 def test_states_never_stack_higher_than_what_is_watched(
-    rendered: dict[str, dict[str, list[Panel]]], version: str
+    rendered: dict[str, list[Panel]],
 ) -> None:
     """A replica that was just restarted adds nothing to the states over time."""
-    panel = find(rendered[version]["two replicas"], "States over time")
+    panel = find(rendered["two replicas"], "States over time")
     unknown = next(each for each in panel["series"] if each["name"] == "UNKNOWN")
     assert unknown["texts"] == ["0"]
 
 
-@pytest.mark.parametrize("version", VERSIONS)
 def test_an_undocumented_state_has_a_colour_of_its_own(
-    rendered: dict[str, dict[str, list[Panel]]], version: str
+    rendered: dict[str, list[Panel]],
 ) -> None:
     """It is not taken for one that is documented."""
-    panel = find(rendered[version]["odd"], "States over time")
+    panel = find(rendered["odd"], "States over time")
     colours = {each["name"]: each["colour"] for each in panel["series"]}
     assert colours.pop("ABORTED") == "orange"
     assert "orange" not in colours.values()
 
 
-@pytest.mark.parametrize("version", VERSIONS)
 def test_10000_exports_fill_one_table(
-    rendered: dict[str, dict[str, list[Panel]]], version: str
+    rendered: dict[str, list[Panel]],
 ) -> None:
     """Every export that is not completed has its row."""
-    panel = find(rendered[version]["many"], "Unfinished and failed exports")
+    panel = find(rendered["many"], "Unfinished and failed exports")
     assert len(panel["rows"]) == 200 * 7 + 200
 
 
-@pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize(
     ("view", "texts"),
     [
@@ -328,11 +316,10 @@ def test_10000_exports_fill_one_table(
     ],
 )
 def test_an_outage_is_seen_at_every_zoom(
-    rendered: dict[str, dict[str, list[Panel]]],
-    version: str,
+    rendered: dict[str, list[Panel]],
     view: str,
     texts: Mapping[str, list[str]],
 ) -> None:
     """The worst moment of a long time is shown, in one band for each exporter."""
-    series = find(rendered[version][view], "Answers over time")["series"]
+    series = find(rendered[view], "Answers over time")["series"]
     assert {each["name"]: each["texts"] for each in series} == texts

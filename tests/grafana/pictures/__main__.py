@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 from tests.grafana.node import DIRECTORY, ROOT
 from tests.grafana.world import HOUR, MINUTE, NOW, open_metrics
 from tests.grafana.worlds import NEWEST_FAILURE, WORLDS
-from tests.support.servers import Prometheus, promtool
+from tests.support.servers import Prometheus, programs_of, promtool
 
 WIDTH = 1500
 UNIT = 38
@@ -56,7 +56,9 @@ def serve(directory: Path, world: str) -> Iterator[str]:
             sys.exit(made.stderr)
     with Prometheus("{}", prometheus, arguments=["--storage.tsdb.retention.time=30y"]) as server:
         arguments = (DIRECTORY / "pictures", ROOT / "dashboards", server.url, str(NOW))
-        program = ["node", Path(__file__).with_name("serve.mjs"), *arguments]
+        program = [
+            str(each) for each in ("node", Path(__file__).with_name("serve.mjs"), *arguments)
+        ]
         with subprocess.Popen(program, stdout=subprocess.PIPE, text=True) as node:
             try:
                 assert node.stdout
@@ -79,10 +81,11 @@ def shoot(url: str, picture: Path, *, height: int) -> None:
             timeout=2 * MINUTE,
             check=True,
         )
-    smaller = ["pngquant", "--force", "--ext=.png", "--strip", "64", picture]
-    subprocess.run(smaller, check=True)
+    smaller = ["pngquant", "--force", "--ext=.png", "--strip", "64"]
+    subprocess.run([*smaller, picture], check=True)
 
 
 if __name__ == "__main__":
     given = sys.argv[1:]
-    main(Path(given[0]) if given else ROOT / "docs" / "pictures", (given[1:] or ["demo"])[0])
+    with programs_of("new"):
+        main(Path(given[0]) if given else ROOT / "docs" / "pictures", (given[1:] or ["demo"])[0])
