@@ -12,31 +12,29 @@ local places = {
   stuckRunningSeconds: { alert: 'CavaticaExportsStuckRunning', text: '> %s', value: '86400' },
 };
 
-// [[is a word, text], ...]: a name of a series is one word, recorded ones with their colons.
-local words(text) = std.foldl(
-  function(found, char)
-    local word = std.member('abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_:', char);
-    local last = std.length(found) - 1;
-    if last >= 0 && found[last][0] == word
-    then found[:last] + [[word, found[last][1] + char]]
-    else found + [[word, char]],
-  std.stringChars(text),
-  []
-);
+local isWord(char) =
+  std.member('abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_:', char);
 
-// Add matchers to every series of the exporter. What is recorded of them needs none.
+// How many letters of a word a text has from a place on.
+local wordLength(text, from=0) =
+  if from < std.length(text) && isWord(text[from]) then wordLength(text, from + 1) else from;
+
+// Add matchers to every series of the exporter. What is recorded of them, with colons in its name, needs none.
 local select(expression, matchers) =
-  local parts = words(expression);
-  local exported(index) = index >= 0 && parts[index][0] && std.startsWith(parts[index][1], 'cavatica_');
-  local braced(index) = index < std.length(parts) && std.startsWith(parts[index][1], '{');
+  local prefix = 'cavatica_';
+  local pieces = std.split(expression, prefix);
+  local selected(before, piece) =
+    local length = wordLength(piece);
+    local name = piece[:length];
+    local rest = piece[length:];
+    local recorded = before != '' && isWord(before[std.length(before) - 1]) || std.member(name, ':');
+    if recorded then prefix + piece
+    else '%s%s{%s%s' % [prefix, name, matchers, if std.startsWith(rest, '{') then ',' + rest[1:] else '}' + rest];
   if matchers == '' then expression
-  else std.join('', std.mapWithIndex(
-    function(index, part)
-      if exported(index) then '%s{%s%s' % [part[1], matchers, if braced(index + 1) then ',' else '}']
-      else if exported(index - 1) && braced(index) then part[1][1:]
-      else part[1],
-    parts
-  ));
+  else pieces[0] + std.join('', [
+    selected(pieces[index - 1], pieces[index])
+    for index in std.range(1, std.length(pieces) - 1)
+  ]);
 
 {
   _config:: {

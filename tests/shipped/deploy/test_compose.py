@@ -152,7 +152,7 @@ def test_prometheus_and_alertmanager_run_what_is_mounted(tmp_path: Path) -> None
                 inside.symlink_to(source)
             else:
                 shutil.copy(source, inside)
-                directories[server] = inside.parent
+            directories.setdefault(server, inside.parent)
     with (
         process(tmp_path / "log", "--demo", LOOPBACK) as exporter,
         Alertmanager(
