@@ -143,7 +143,7 @@ def image_arguments() -> list[str]:
 @pytest.mark.slow
 def test_prometheus_and_alertmanager_run_what_is_mounted(tmp_path: Path) -> None:
     """The exporter is scraped, every rule is loaded, and alerts go to Alertmanager."""
-    directories = {}
+    directories: dict[type[Prometheus | Alertmanager], Path] = {}
     for server in (Prometheus, Alertmanager):
         for source, target in mounts(server.name).items():
             inside = tmp_path / server.name / target.lstrip("/")
