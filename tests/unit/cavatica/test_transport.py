@@ -638,7 +638,7 @@ class TestConnection:
             reason, text = failure(port)
         assert reason == "connection"
         assert re.fullmatch(
-            "failed (sending the request|waiting for the answer|reading the answer)"
+            "failed (connecting to the API|sending the request|(waiting for|reading) the answer)"
             "(: Connection reset by peer)?",
             text,
         )
