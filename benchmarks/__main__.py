@@ -1,4 +1,7 @@
-"""`make bench`: one table, of the exporter and of a naive one, against a simulated CAVATICA."""
+"""`make bench`: one table, of the exporter and of a naive one, against a simulated CAVATICA.
+
+The exit status is 1 when a limit or a ratio of docs/performance.md is missed.
+"""
 
 import math
 import os
@@ -8,9 +11,9 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks.processes import Exporter, Simulator, exporter, naive_exporter, simulator
@@ -29,13 +32,14 @@ class Case:
 
     Attributes:
         title: What is special about it.
-        watched: IDs in all.
-        limit: Of the median, in ms, and of the memory, in MB.
-        files: ID files, and so batches.
-        changing: Of the unfinished exports, how many change between two scrapes.
-        recent: How many of the exports finished within a day.
-        flags: For the exporter.
-        unfinished: How many of the exports never finish.
+        watched: Number of IDs.
+        limit: The most that the median may be, in ms, and the peak of memory, in MB.
+        files: Number of ID files, and so of batches.
+        changing: How many of the unfinished exports change between two scrapes.
+        recent: How many exports finished within the last day.
+        flags: Flags of the exporter.
+        unfinished: How many exports never finish.
+        restart: Whether a state file is kept, and the process measured is a second one.
     """
 
     title: str
@@ -46,21 +50,28 @@ class Case:
     recent: int = 0
     flags: tuple[str, ...] = ()
     unfinished: int = 100
+    restart: bool = False
+
+    @property
+    def name(self) -> str:
+        """The row's name in messages."""
+        return f"{self.watched:,} watched" + (f", {self.title}" if self.title else "")
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What was measured of one exporter.
+    """The measurements of one exporter.
 
     Attributes:
         ready: Seconds from the start of the process until it is ready; None if it cannot tell.
         start: Seconds of each of the first scrapes, until every ID was answered for.
         times: Seconds of every scrape, in ascending order.
-        cpu: Seconds of processor time, per scrape.
-        calls: Of the API, per scrape.
-        body: Bytes of the last body.
-        compressed: Bytes of it as it was sent.
-        rss: The most memory the process ever had, in bytes.
+        cpu: Seconds of processor time per scrape.
+        calls: API calls per scrape.
+        body: Size of the last body in bytes.
+        compressed: Size of the last body as it was sent.
+        rss: Peak of the process's memory in bytes.
+        page: Seconds of the status page, at the median; None if there is none.
     """
 
     ready: float | None
@@ -71,14 +82,16 @@ class Result:
     body: int
     compressed: int
     rss: int
+    page: float | None = None
 
     @property
     def median(self) -> float:
-        """Seconds."""
+        """The median of the scrapes in seconds."""
         return statistics.median(self.times)
 
 
 _CASES = (
+    Case("", 10, (10, 60), unfinished=10),
     Case("", 100, (10, 60)),
     Case("", 1_000, (10, 60)),
     Case("", 10_000, (12, 80)),
@@ -92,16 +105,25 @@ _CASES = (
         recent=1_000,
         flags=("--exports.completed-retention=1d",),
     ),
+    Case("restarted with a state file", 100_000, (30, 200), restart=True),
 )
-_NAIVE_CASES = _CASES[:3]
+_NAIVE_CASES = _CASES[1:4]
+_SMALL, _MIDDLE, _LARGE = _CASES[2], _CASES[3], _CASES[4]
+# Seconds until ready, by watched IDs.
+_READY_LIMITS = {_SMALL: 1.0, **dict.fromkeys(_CASES[4:], 3.0)}
+# The scrapes of the other rows are one call each, of 100 unfinished exports.
+_TIMES_FASTER = 50
+_GROWTH = 4
+_PAGE_SECONDS = 0.05
+_PAGES = 10
 _HEAD = (
     *("exporter", "watched", "unfinished", "scrapes", "p50 ms", "limit", "p95 ms", "CPU ms"),
-    *("API calls", "body MB", "gzip MB", "peak RSS MB", "limit", "ready s", "first s"),
+    *("API calls", "body MB", "gzip MB", "peak RSS MB", "limit", "ready s", "first s", "page ms"),
 )
 
 
-def main() -> None:
-    """Measure and print."""
+def main() -> int:
+    """Measure and print; return the exit status."""
     # As an exception, so that every process that was started is ended, too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     implementation = f"{platform.python_implementation()} {platform.python_version()}"
@@ -119,10 +141,41 @@ def main() -> None:
             f" exporter, {slow.cpu / max(fast.cpu, 1e-4):.0f} times less processor time,"
             f" {fast.calls:g} instead of {slow.calls:g} calls"
         )
-    small, large = results[_CASES[1]].median, results[_CASES[3]].median
-    print(f"from 1,000 to 100,000 watched a scrape grows {large / small:.1f} times")
+    print(f"from 1,000 to 100,000 watched a scrape grows {_growth(results):.1f} times")
     for files in (1, 1_000):
         print(f"looking at unchanged ID files, {files:,} of them: {_look(files) * 1000:.2f} ms")
+    missed = list(_missed(results, naive))
+    print(
+        "\n".join(("", *(f"MISSED: {text}" for text in missed))) if missed else "\nall limits hold"
+    )
+    return 1 if missed else 0
+
+
+def _growth(results: Mapping[Case, Result]) -> float:
+    return results[_LARGE].median / results[_SMALL].median
+
+
+def _missed(results: Mapping[Case, Result], naive: Mapping[Case, Result]) -> Iterator[str]:
+    """Yield every limit and ratio that does not hold."""
+    for case, result in results.items():
+        milliseconds, megabytes = case.limit
+        if result.median * 1000 > milliseconds:
+            yield f"{case.name}: p50 {result.median * 1000:.1f} ms, limit {milliseconds}"
+        if result.rss / _MEGABYTE > megabytes:
+            yield f"{case.name}: peak RSS {result.rss / _MEGABYTE:.0f} MB, limit {megabytes}"
+        if result.calls != 1:
+            yield f"{case.name}: {result.calls:g} API calls per scrape, not 1"
+        if (limit := _READY_LIMITS.get(case)) is not None and (result.ready or 0) > limit:
+            yield f"{case.name}: ready after {result.ready:.2f} s, limit {limit:g}"
+        if result.page is not None and result.page > _PAGE_SECONDS:
+            yield f"{case.name}: status page {result.page * 1000:.0f} ms, limit 50"
+        if case.restart and len(result.start) != 1:
+            yield f"{case.name}: {len(result.start)} scrapes until all is known, not 1"
+    faster = naive[_MIDDLE].median / results[_MIDDLE].median
+    if faster < _TIMES_FASTER:
+        yield f"{_MIDDLE.name}: {faster:.0f} times faster than the naive one, not {_TIMES_FASTER}"
+    if _growth(results) >= _GROWTH:
+        yield f"from 1,000 to 100,000 watched a scrape grows {_growth(results):.1f} times"
 
 
 def _measure(case: Case, run: Callable[[Case, Simulator, Path], Result]) -> Result:
@@ -155,6 +208,7 @@ def _measure(case: Case, run: Callable[[Case, Simulator, Path], Result]) -> Resu
                 f"{case.limit[1]}" if own else "",
                 "" if result.ready is None else f"{result.ready:.2f}",
                 ", ".join(f"{seconds:.1f}" for seconds in result.start),
+                "" if result.page is None else f"{result.page * 1000:.0f}",
             )
         ),
         flush=True,
@@ -164,20 +218,36 @@ def _measure(case: Case, run: Callable[[Case, Simulator, Path], Result]) -> Resu
 
 def _run_exporter(case: Case, api: Simulator, ids: Path) -> Result:
     path = ids if case.files > 1 else ids / "batch-0000.yml"
-    with (
-        exporter(api.url, path, ids.parent / "log", *case.flags) as process,
-        closing(Scraper(process.url)) as scraper,
-    ):
-        while scraper.status("/-/ready") != 200:  # noqa: PLR2004 # OK
-            time.sleep(0.005)
+    log = ids.parent / "log"
+    flags = case.flags
+    if case.restart:
+        flags += (f"--exports.state-file={ids.parent / 'state'}",)
+        with exporter(api.url, path, log, *flags) as first, closing(Scraper(first.url)) as scraper:
+            _wait_until_ready(scraper)
+            _scrape_until_known(scraper)
+    with exporter(api.url, path, log, *flags) as process, closing(Scraper(process.url)) as scraper:
+        _wait_until_ready(scraper)
         ready = time.monotonic() - process.began
-        start = []
-        is_known = False
-        while not is_known:
-            first = scraper.scrape()
-            start.append(first.seconds)
-            is_known = not first.total("UNKNOWN")
-        return _scrapes(process, scraper, api, case.changing, _SCRAPES, (ready, start))
+        start = _scrape_until_known(scraper)
+        result = _scrapes(process, scraper, api, case.changing, _SCRAPES, (ready, start))
+        pages = [scraper.page() for _ in range(_PAGES)]
+        return replace(result, page=statistics.median(pages))
+
+
+def _wait_until_ready(scraper: Scraper) -> None:
+    while scraper.status("/-/ready") != 200:  # noqa: PLR2004 # OK
+        time.sleep(0.005)
+
+
+def _scrape_until_known(scraper: Scraper) -> list[float]:
+    """Return the seconds of each scrape until every ID was answered for."""
+    seconds = []
+    is_known = False
+    while not is_known:
+        scrape = scraper.scrape()
+        seconds.append(scrape.seconds)
+        is_known = not scrape.total("UNKNOWN")
+    return seconds
 
 
 def _run_naive(_: Case, api: Simulator, ids: Path) -> Result:
@@ -217,7 +287,7 @@ def _scrapes(
 
 
 def _look(files: int) -> float:
-    """Give the median of seconds that looking at 100,000 IDs in so many unchanged files takes."""
+    """Return the median of seconds that looking at 100,000 IDs in unchanged files takes."""
     with tempfile.TemporaryDirectory(prefix="cavatica-bench-") as name:
         for number in range(files):
             count = 100_000 // files
@@ -239,4 +309,4 @@ def _line(cells: Iterable[str]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -35,14 +35,14 @@ class Simulator:
     process: "subprocess.Popen[str]"
 
     def change(self, exports: int) -> None:
-        """Let that many unfinished exports change."""
+        """Change that many unfinished exports."""
         stdin, stdout = _pipes(self.process)
         stdin.write(f"{exports}\n")
         stdin.flush()
         stdout.readline()
 
     def remaining_calls(self) -> int:
-        """Give how many calls the rate limit leaves; asking costs none."""
+        """Return how many calls the rate limit leaves; asking costs none."""
         request = urllib.request.Request(  # noqa: S310 # loopback
             f"{self.url}/rate_limit", headers={"X-SBG-Auth-Token": TOKEN}
         )
@@ -68,14 +68,14 @@ class Exporter:
     process: "subprocess.Popen[bytes]"
 
     def cpu_seconds(self) -> float:
-        """Give the processor time that it has used so far, with a resolution of some 10 ms."""
+        """Return the processor time that it has used so far, with a resolution of some 10 ms."""
         stat = Path(f"/proc/{self.process.pid}/stat").read_text(encoding="ascii")
         # proc(5): fields 14 and 15 are utime and stime; field 2 is in parentheses.
         user, system = stat.rpartition(")")[2].split()[11:13]
         return (int(user) + int(system)) / _TICKS
 
     def peak_rss(self) -> int:
-        """Give the most memory it ever had, in bytes."""
+        """Return the most memory it ever had, in bytes."""
         status = Path(f"/proc/{self.process.pid}/status").read_text(encoding="ascii")
         [kilobytes] = re.findall(r"VmHWM:\s+(\d+) kB", status)
         return int(kilobytes) * 1024

@@ -5,6 +5,7 @@ import http.client
 import re
 import time
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -33,11 +34,11 @@ class Scrape:
     compressed: bytes
 
     def body(self) -> str:
-        """Give the body as text."""
+        """Return the body as text."""
         return gzip.decompress(self.compressed).decode()
 
     def total(self, state: str) -> int:
-        """Give the number of exports in `state`, of all batches."""
+        """Return the number of exports in `state`, of all batches."""
         sample = rf'^cavatica_exports{{.*state="{state}"}} (\S+)$'
         # The totals come first.
         begin = zlib.decompressobj(_GZIP).decompress(self.compressed, _TOTALS_BYTES)
@@ -52,7 +53,7 @@ class Scraper:
         self._connection = http.client.HTTPConnection(urlsplit(url).netloc)
 
     def status(self, path: str) -> int:
-        """Give the status of the answer for `path`."""
+        """Return the status of the answer for `path`."""
         self._connection.request("GET", path)
         with self._connection.getresponse() as response:
             response.read()
@@ -62,15 +63,26 @@ class Scraper:
         """Ask once for the metrics.
 
         Raises:
-            RuntimeError: The answer is not 200.
+            RuntimeError: the answer is not 200.
         """
+        return self._get("/metrics", _HEADERS)
+
+    def page(self) -> float:
+        """Return how many seconds the status page takes.
+
+        Raises:
+            RuntimeError: the answer is not 200.
+        """
+        return self._get("/", {}).seconds
+
+    def _get(self, path: str, headers: Mapping[str, str]) -> Scrape:
         began = time.perf_counter()
-        self._connection.request("GET", "/metrics", headers=_HEADERS)
+        self._connection.request("GET", path, headers=headers)
         with self._connection.getresponse() as response:
             body = response.read()
         seconds = time.perf_counter() - began
         if response.status != http.client.OK:
-            raise RuntimeError(f"/metrics answers {response.status}")
+            raise RuntimeError(f"{path} answers {response.status}")
         return Scrape(seconds, body)
 
     def close(self) -> None:

@@ -59,6 +59,7 @@ class Client:
         user_agent: The header's value.
         advance_access: Whether to send ``X-SBG-Advance-Access: advance``.
         observe: Called after each HTTP request.
+        destination_key: Secret key of the exports' `destination`; without one they have none.
         monotonic: The clock of the deadlines.
     """
 
@@ -70,9 +71,11 @@ class Client:
         user_agent: str,
         advance_access: bool = False,
         observe: Callable[[RequestOutcome], None],
+        destination_key: bytes = b"",
         monotonic: Callable[[], float],
     ) -> None:
         self._url = url
+        self._destination_key = destination_key
         self._observe = observe
         self._monotonic = monotonic
         headers = {"User-Agent": user_agent}
@@ -88,7 +91,7 @@ class Client:
         """
 
         def parse(response: Response) -> BulkResponse:
-            outcomes, complete = pair_items(ids, _items(response, len(ids)))
+            outcomes, complete = pair_items(ids, _items(response, len(ids)), self._destination_key)
             return BulkResponse(outcomes, complete, _rate_limit(response), requests=1)
 
         return self._call(_BULK_GET, {"export_ids": list(ids)}, len(ids), parse, deadline)

@@ -4,6 +4,8 @@ Parsing is total: whatever an item holds, nothing here raises. An odd value cost
 an item that names no export costs itself.
 """
 
+import hashlib
+import json
 import re
 import sys
 from collections.abc import Sequence
@@ -98,8 +100,12 @@ def is_export_id(text: str) -> bool:
     return _ID.fullmatch(text) is not None
 
 
-def parse_item(item: object) -> Export | LookupFailure | None:
+def parse_item(item: object, key: bytes = b"") -> Export | LookupFailure | None:
     """Parse one element of ``items`` of a bulk answer.
+
+    Args:
+        item: The element.
+        key: Secret key of `Export.destination`; without one there is no destination.
 
     Returns:
         The export of ``resource``, the failure of ``error``, or None for an item that is neither
@@ -109,7 +115,7 @@ def parse_item(item: object) -> Export | LookupFailure | None:
         return None
     resource = item.get("resource")
     if isinstance(resource, dict):
-        return _parse_export(resource)
+        return _parse_export(resource, key)
     detail = parse_error(item.get("error"))
     if detail is None:
         return None
@@ -117,7 +123,7 @@ def parse_item(item: object) -> Export | LookupFailure | None:
 
 
 def pair_items(
-    ids: Sequence[str], items: Sequence[object]
+    ids: Sequence[str], items: Sequence[object], key: bytes = b""
 ) -> tuple[dict[str, Export | LookupFailure | None], bool]:
     """Find out which item of a bulk answer answers for which of the `ids` asked.
 
@@ -133,7 +139,7 @@ def pair_items(
     contradicted: set[str] = set()
     asked = frozenset(ids)
     rest = []
-    for item in map(parse_item, items):
+    for item in (parse_item(each, key) for each in items):
         if not isinstance(item, Export) or item.id not in asked:
             rest.append(item)
         elif outcomes.setdefault(item.id, item) != item:
@@ -205,7 +211,7 @@ def parse_timestamp(value: object) -> float | None:
     return seconds if seconds >= 0 else None
 
 
-def _parse_export(resource: dict[object, object]) -> Export | None:
+def _parse_export(resource: dict[object, object], key: bytes = b"") -> Export | None:
     export_id = resource.get("id")
     if not isinstance(export_id, str) or not is_export_id(export_id):
         return None
@@ -226,7 +232,19 @@ def _parse_export(resource: dict[object, object]) -> Export | None:
         size=_integer(result.get("size")),
         volume=sys.intern(volume),
         error=parse_error(resource.get("error")),
+        destination=_hash_destination(resource.get("destination"), key)
+        or _hash_destination(result.get("storage"), key),
     )
+
+
+def _hash_destination(place: object, key: bytes) -> int | None:
+    """Return the keyed hash of a place that has a volume and a location."""
+    names = [_mapping(place).get("volume"), _mapping(place).get("location")]
+    if not key or not all(isinstance(name, str) and name for name in names):
+        return None
+    # As JSON, so that no two places look the same; lone surrogates are escaped.
+    digest = hashlib.blake2b(json.dumps(names).encode(), key=key, digest_size=8).digest()
+    return int.from_bytes(digest, "big")
 
 
 def _mapping(value: object) -> dict[object, object]:

@@ -30,6 +30,7 @@ class Flags(ApiFlags):
     exports_path: Path | None
     exports_max_age: float
     exports_completed_retention: float
+    exports_state_file: Path | None
     exports_expose_error_messages: bool
     web_listen_address: tuple[Address, ...]
     web_telemetry_path: str
@@ -125,7 +126,7 @@ def make_command(run: Callable[[Flags], int], version: str) -> click.Command:
         "--exports.max-age",
         type=DURATION,
         metavar="DURATION",
-        default="5m",
+        default="10m",
         help="How long the last known state of an unfinished export is shown without a new answer.",
     )
     @flag(
@@ -134,6 +135,12 @@ def make_command(run: Callable[[Flags], int], version: str) -> click.Command:
         metavar="DURATION",
         default="0s",
         help="Drop the series of an export this long after it COMPLETED; 0s: never.",
+    )
+    @flag(
+        "--exports.state-file",
+        type=PATH,
+        metavar="FILE",
+        help="File that keeps what is known of finished exports across restarts.",
     )
     @flag(
         "--exports.expose-error-messages",

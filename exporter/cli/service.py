@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 import platform
+import secrets
 import signal
 import threading
 import time
@@ -24,10 +25,13 @@ from exporter.cli.revision import find_revision
 from exporter.cli.signals import Signals
 from exporter.clock import SystemClock
 from exporter.files import replace_file
+from exporter.metrics.export_families import export_families
 from exporter.metrics.exposition import RENDER_SECONDS, TEXT, Exposition
-from exporter.metrics.families import export_families
 from exporter.metrics.self_metrics import SelfMetrics
 from exporter.server import Address, Server
+from exporter.tracker.snapshot import Snapshot
+from exporter.tracker.state_file import StateFile
+from exporter.tracker.state_format import KEY_BYTES
 from exporter.tracker.states import ExportStates
 from exporter.tracker.tracker import Tracker
 from exporter.watchlist.background_loader import BackgroundLoader
@@ -43,6 +47,8 @@ if TYPE_CHECKING:
 # At shutdown: seconds that a scrape under way waits for the API, and its scraper for the answer.
 _SCRAPE_SECONDS = 3.5
 _ANSWER_SECONDS = 4.5
+# After that, the state file has at least so long to be written.
+_WRITE_SECONDS = 0.3
 
 _DEMO = """
 A simulated CAVATICA runs in this process; its exports begin, finish and fail within minutes.
@@ -78,13 +84,25 @@ class Exporter:
             python=platform.python_version(),
             exporter_metrics=not flags.web_disable_exporter_metrics,
         )
+        states = ExportStates(flags.exports_max_age, flags.exports_completed_retention)
+        self._state_file: StateFile | None = None
+        destination_key = secrets.token_bytes(KEY_BYTES)
+        if flags.exports_state_file is not None:
+            self._state_file = StateFile(flags.exports_state_file, self._clock)
+            states.restore(self._state_file.load(), monotonic=self._clock.monotonic())
+            destination_key = self._state_file.key
+            self_metrics.show_state_file(self._state_file.status)
         client = make_client(
-            flags, self._credentials.api.url, self._credentials.token, self_metrics.observe
+            flags,
+            self._credentials.api.url,
+            self._credentials.token,
+            observe=self_metrics.observe,
+            destination_key=destination_key,
         )
         self._tracker = Tracker(
             self._loader.load,
             client.bulk_get,
-            ExportStates(flags.exports_max_age, flags.exports_completed_retention),
+            states,
             quota_share=flags.api_quota_share,
             render_seconds=RENDER_SECONDS,
             clock=self._clock,
@@ -96,7 +114,9 @@ class Exporter:
     def once(self) -> int:
         """Print one scrape, or write it to a file; return the exit status."""
         self._load_first()
-        snapshot = self._tracker.scrape(self._clock.monotonic() + self._timeout)
+        snapshot = self._scrape(self._clock.monotonic() + self._timeout)
+        if self._state_file:
+            self._state_file.close(_ANSWER_SECONDS)
         chunks = self._exposition.render(snapshot, TEXT, compress=False).chunks
         if self._flags.once_output is None:
             for chunk in chunks:
@@ -110,7 +130,7 @@ class Exporter:
         """Answer HTTP requests until a signal ends it; return the exit status."""
         web_config = load_web_config(self._flags)
         application = Application(
-            self._tracker.scrape,
+            self._scrape,
             self._exposition,
             report=StatusReport(self._flags.exports_max_age),
             page=StatusPage(
@@ -145,6 +165,12 @@ class Exporter:
             self._end(servers)
         return 0
 
+    def _scrape(self, deadline: float) -> Snapshot:
+        snapshot = self._tracker.scrape(deadline)
+        if self._state_file:
+            self._state_file.save(snapshot)
+        return snapshot
+
     def _reload(self, web_config: WebConfigFile | None) -> None:
         """Read everything again; whatever goes wrong, the last good content stays in effect."""
         _log.info("reloading")
@@ -161,6 +187,8 @@ class Exporter:
         hurry.start()
         for server in servers:
             server.close(max(end - time.monotonic(), 0.0))
+        if self._state_file:
+            self._state_file.close(max(end - time.monotonic(), _WRITE_SECONDS))
 
     def _load_first(self) -> None:
         """Load the ID files.
@@ -192,7 +220,9 @@ def make_client(
     flags: ApiFlags,
     url: str,
     token: Callable[[], str],
+    *,
     observe: Callable[[RequestOutcome], None] = lambda _: None,
+    destination_key: bytes = b"",
 ) -> Client:
     """Return the client of the API at `url`."""
     return Client(
@@ -201,6 +231,7 @@ def make_client(
         user_agent=f"cavatica-export-exporter/{__version__}",
         advance_access=flags.api_advance_access,
         observe=observe,
+        destination_key=destination_key,
         monotonic=SystemClock().monotonic,
     )
 

@@ -80,7 +80,7 @@ class Exposition:
 
     Args:
         self_metrics: The exporter's own metrics.
-        export_families: As returned by `exporter.metrics.families.export_families`.
+        export_families: As returned by `exporter.metrics.export_families.export_families`.
     """
 
     def __init__(

@@ -5,43 +5,13 @@ All families are gauges. A value that the API did not give is left out, never 0.
 
 from typing import Any, Final
 
-from exporter.cavatica.export import FAILED, STATES, ErrorDetail
+from exporter.cavatica.codes import explain
+from exporter.metrics.export_families import export_families
 from exporter.metrics.family import Family, Samples, labelled, single
 from exporter.metrics.watchlist_families import WATCHLIST_FAMILIES
-from exporter.tracker.snapshot import Batch, Snapshot, WatchedExport
+from exporter.tracker.snapshot import Batch, Snapshot
 
 BATCH_LABELS: Final = ("batch",)
-EXPORT_LABELS: Final = ("batch", "export_id")
-
-
-def _state(current: str) -> Samples:
-    states = STATES if current in STATES else (*STATES, current)
-    return tuple(((state,), 1 if state == current else 0) for state in states)
-
-
-# Nearly every export is in one of these states, so their samples are built once.
-_STATE_SAMPLES: Final = {state: _state(state) for state in STATES}
-
-
-def _states(watched: WatchedExport) -> Samples:
-    return _STATE_SAMPLES.get(watched.state) or _state(watched.state)
-
-
-def _info(watched: WatchedExport) -> Samples:
-    return () if watched.export is None else (((watched.export.volume,), 1),)
-
-
-def _error_info(watched: WatchedExport, *, with_message: bool) -> Samples:
-    if watched.state == FAILED:
-        error = watched.export.error if watched.export else None
-    elif watched.failure is not None:
-        error = watched.failure
-    else:
-        return ()
-    error = error or ErrorDetail("", None, "")
-    status = "" if error.status is None else str(error.status)
-    labels = (error.code, status, error.message)
-    return ((labels if with_message else labels[:2], 1),)
 
 
 #: Families of every batch; the label `batch` comes first.
@@ -77,6 +47,12 @@ BATCH_FAMILIES: Final[tuple[Family[Batch], ...]] = (
         lambda batch: single(batch.totals.acknowledged),
     ),
     Family(
+        "cavatica_superseded_exports",
+        "FAILED exports whose file arrived at the same place by a later export.",
+        (),
+        lambda batch: single(batch.totals.superseded),
+    ),
+    Family(
         "cavatica_exported_bytes",
         "Total size of the files of COMPLETED exports in bytes.",
         (),
@@ -97,60 +73,19 @@ BATCH_FAMILIES: Final[tuple[Family[Batch], ...]] = (
 )
 
 
-def export_families(*, expose_error_messages: bool) -> tuple[Family[WatchedExport], ...]:
-    """Return the families of every export; the labels `batch` and `export_id` come first.
-
-    Args:
-        expose_error_messages: Whether `cavatica_export_error_info` has the label `message`.
-    """
-    return (
-        Family(
-            "cavatica_export_state",
-            "State of the export: 1 for the current state, 0 for the others.",
-            ("state",),
-            _states,
-        ),
-        Family(
-            "cavatica_export_started_timestamp_seconds",
-            "Start time of the export.",
-            (),
-            lambda watched: single(watched.export.started if watched.export else None),
-        ),
-        Family(
-            "cavatica_export_finished_timestamp_seconds",
-            "Finish time of the export.",
-            (),
-            lambda watched: single(watched.export.finished if watched.export else None),
-        ),
-        Family(
-            "cavatica_export_size_bytes",
-            "Size of the exported file in bytes.",
-            (),
-            lambda watched: single(watched.export.size if watched.export else None),
-        ),
-        Family(
-            "cavatica_export_acknowledged",
-            "Acknowledgement of the export in an ID file, always 1.",
-            (),
-            lambda watched: single(1 if watched.acknowledged else None),
-        ),
-        Family(
-            "cavatica_export_info",
-            "Destination volume of the export, always 1.",
-            ("volume",),
-            _info,
-        ),
-        Family(
-            "cavatica_export_error_info",
-            "Error of a FAILED export or of an ID lookup, always 1.",
-            ("code", "status", "message") if expose_error_messages else ("code", "status"),
-            lambda watched: _error_info(watched, with_message=expose_error_messages),
-        ),
-    )
-
-
 def _rate_limit(snapshot: Snapshot, name: str) -> Samples:
     return single(getattr(snapshot.rate_limit, name, None))
+
+
+def _code_infos(snapshot: Snapshot) -> Samples:
+    """Return the meanings of the codes in the totals, as far as the table has them."""
+    codes: set[str] = set()
+    for batch in snapshot.batches:
+        codes.update(batch.totals.errors, batch.totals.lookup_errors)
+    for refusals in snapshot.watchlist.refused.values():
+        codes.update(refusals.codes)
+    meanings = filter(None, map(explain, sorted(codes)))
+    return tuple(((each.code, each.meaning, each.retry), 1) for each in meanings)
 
 
 #: Families of the scrape, the API and the watchlist.
@@ -160,6 +95,12 @@ SCRAPE_FAMILIES: Final[tuple[Family[Snapshot], ...]] = (
         "Time of the oldest API answer among unfinished exports.",
         ("batch",),
         lambda snapshot: labelled(sorted(snapshot.oldest_answers.items())),
+    ),
+    Family(
+        "cavatica_error_code_info",
+        "Meaning of an error code in the totals, and what helps: now, repair or never; always 1.",
+        ("code", "meaning", "retry"),
+        _code_infos,
     ),
     Family(
         "cavatica_up",

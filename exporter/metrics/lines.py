@@ -5,7 +5,8 @@ from typing import Any, Final
 
 from prometheus_client.utils import floatToGoString
 
-from exporter.metrics.families import BATCH_FAMILIES, BATCH_LABELS, EXPORT_LABELS
+from exporter.metrics.export_families import EXPORT_LABELS
+from exporter.metrics.families import BATCH_FAMILIES, BATCH_LABELS
 from exporter.metrics.family import Family, Samples
 from exporter.tracker.snapshot import Batch, Block, WatchedExport
 

@@ -1,12 +1,14 @@
 """The exporter's own metrics, in a registry of their own."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 import prometheus_client as prometheus
-from prometheus_client.metrics_core import Metric
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from exporter.cavatica.answer import REASONS, RequestOutcome
+from exporter.tracker.state_file import StateFileStatus
 
 # In seconds. CAVATICA documents no response times; a scrape lasts two minutes at most.
 _BUCKETS: Final = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120)
@@ -54,6 +56,10 @@ class SelfMetrics:
             prometheus.ProcessCollector(registry=self._registry)
             prometheus.PlatformCollector(registry=self._registry)
 
+    def show_state_file(self, status: Callable[[], StateFileStatus]) -> None:
+        """Show the state file, too; to be called once."""
+        self._registry.register(_StateFileCollector(status))
+
     def observe(self, outcome: RequestOutcome) -> None:
         """Count one finished HTTP request."""
         self._requests.labels("none" if outcome.status is None else outcome.status).inc()
@@ -70,3 +76,21 @@ class SelfMetrics:
             metric.samples = [s for s in metric.samples if not s.name.endswith("_created")]
             if metric.samples:
                 yield metric
+
+
+class _StateFileCollector(Collector):
+    def __init__(self, status: Callable[[], StateFileStatus]) -> None:
+        self._status = status
+
+    def collect(self) -> Iterator[Metric]:
+        status = self._status()
+        yield GaugeMetricFamily(
+            "cavatica_exporter_state_file_last_write_success_timestamp_seconds",
+            "Time of the last successful write of the state file.",
+            value=status.last_write,
+        )
+        yield GaugeMetricFamily(
+            "cavatica_exporter_state_file_error",
+            "Error of the state file: 1 if it was not read or written the last time, 0 otherwise.",
+            value=status.error,
+        )

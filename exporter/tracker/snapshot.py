@@ -46,6 +46,11 @@ class WatchedExport:
     retired: bool = False
     superseded: bool = False
 
+    @property
+    def dealt_with(self) -> bool:
+        """Whether nobody needs to act on its failure."""
+        return self.acknowledged or self.superseded
+
 
 @dataclass(frozen=True, slots=True)
 class Totals:

@@ -4,7 +4,6 @@ Only a change of the watchlist walks over all exports: a scrape costs what its u
 cost.
 """
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -21,8 +20,6 @@ from exporter.watchlist.watchlist import Watchlist
 REMEMBER_SECONDS: Final = 3600.0
 #: Seconds after which an undocumented state is taken for a final one: it does not change any more.
 SETTLE_SECONDS: Final = 7 * 86_400.0
-# No call lasts longer, so an answer to an earlier one cannot arrive any more.
-_LONGEST_CALL_SECONDS: Final = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +59,17 @@ class ExportStates:
         self._known: dict[str, WatchedExport] = {}
         self._departed: dict[str, _Departed] = {}
         self._last_answers: dict[str, _Answer] = {}
-        # When the calls began whose answers were recorded last: now, and before that.
+        # When the call began that was recorded last, for IDs that two calls may have asked at once.
         self._asked_at: dict[str, float] = {}
-        self._asked_before: dict[str, float] = {}
-        self._asked_since = -math.inf
         self._queue = AskingQueue()
         self._retirement = Retirement(completed_retention)
         self._destinations = Destinations()
         self._blocks = Blocks(self._known)
+
+    def restore(self, exports: Iterable[WatchedExport], *, monotonic: float) -> None:
+        """Remember these exports as if they had been watched until now."""
+        for watched in exports:
+            self._departed[watched.id] = _Departed(watched, None, monotonic)
 
     def update_watchlist(self, watchlist: Watchlist, *, monotonic: float) -> None:
         """Watch the IDs of `watchlist` from now on; what is known of them stays."""
@@ -90,21 +90,25 @@ class ExportStates:
             if export_id not in self._known and watched != WatchedExport(export_id, UNKNOWN):
                 answer = self._last_answers.pop(export_id, None)
                 self._departed[export_id] = _Departed(watched, answer, monotonic)
-        unfinished = {i for i in arrivals if self._is_unfinished(i, monotonic)}
-        self._queue.update(
-            self._known,
-            unfinished=[i for i in arrivals if i in unfinished],
-            finished=[i for i in arrivals if i not in unfinished],
-        )
+        unfinished: list[str] = []
+        finished: list[str] = []
+        for export_id in arrivals:
+            is_unfinished = self._is_unfinished(export_id, monotonic)
+            (unfinished if is_unfinished else finished).append(export_id)
+        self._queue.update(self._known, unfinished, finished)
         self._retirement.rebuild(self._known.values())
         self._destinations.rebuild(self._known.values())
         self._blocks.rebuild(self._known, watchlist.batches)
 
-    def plan(self, size: int, *, monotonic: float) -> list[list[str]]:
-        """Return whom to ask, in calls of up to `size` IDs; `requeue` must follow."""
-        if monotonic - self._asked_since > _LONGEST_CALL_SECONDS:
-            self._asked_before, self._asked_at = self._asked_at, {}
-            self._asked_since = monotonic
+    def plan(self, size: int, *, overlaps: bool) -> list[list[str]]:
+        """Return whom to ask, in calls of up to `size` IDs; `requeue` must follow.
+
+        Args:
+            size: The most IDs in a call.
+            overlaps: Whether another scrape is in flight.
+        """
+        if not overlaps:
+            self._asked_at.clear()
         return self._queue.plan(size)
 
     def next_call(self, size: int) -> list[str]:
@@ -120,6 +124,7 @@ class ExportStates:
         outcomes: Mapping[str, Export | LookupFailure | None],
         *,
         asked: float,
+        overlaps: bool,
         monotonic: float,
         unix: float,
     ) -> None:
@@ -128,15 +133,16 @@ class ExportStates:
         Args:
             outcomes: The outcome for each ID.
             asked: Monotonic time at which the call began; what a later call said stays.
+            overlaps: Whether another scrape is in flight.
             monotonic: Now.
             unix: Now.
         """
         for export_id, outcome in outcomes.items():
             before = self._known.get(export_id)
-            last_asked = self._asked_at.get(export_id) or self._asked_before.get(export_id, asked)
-            if before is None or last_asked > asked:
+            if before is None or self._asked_at.get(export_id, asked) > asked:
                 continue
-            self._asked_at[export_id] = asked
+            if overlaps:
+                self._asked_at[export_id] = asked
             if isinstance(outcome, Export):
                 if before.state in FINISHED and outcome.state == UNKNOWN:
                     continue

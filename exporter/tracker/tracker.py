@@ -127,7 +127,7 @@ class Tracker:
     def _run(self, scrape: _Scrape) -> tuple[Snapshot, bool]:
         self._update_watchlist(scrape.deadline - self._clock.monotonic())
         with self._lock:
-            plan = self._states.plan(MAX_IDS, monotonic=self._clock.monotonic())
+            plan = self._states.plan(MAX_IDS, overlaps=self._short_in_flight is not None)
         calls = ScrapeCalls(deque(plan), scrape.deadline)
         try:
             self._caller.make(calls)
@@ -189,6 +189,7 @@ class Tracker:
             self._states.record(
                 answer.outcomes,
                 asked=asked,
+                overlaps=None not in {self._in_flight, self._short_in_flight},
                 monotonic=self._clock.monotonic(),
                 unix=self._clock.time(),
             )

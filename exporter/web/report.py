@@ -105,7 +105,7 @@ def _search(block: Block) -> _Findings:
         attention=tuple(
             export
             for export in exports
-            if (export.state == FAILED or export.state not in STATES) and not export.acknowledged
+            if (export.state == FAILED or export.state not in STATES) and not export.dealt_with
         ),
         unfinished=tuple(export for export in exports if export.state in UNFINISHED),
         lookup_errors=tuple(export for export in exports if export.failure is not None),

@@ -25,7 +25,7 @@ ALLOWED: dict[str, set[str]] = {
     # The line of the data.
     "cavatica": {"background", "files", "text"},
     "watchlist": {"background", "cavatica", "document", "files", "text"},
-    "tracker": {"background", "cavatica", "watchlist", "clock"},
+    "tracker": {"background", "cavatica", "watchlist", "clock", "files"},
     "metrics": {"cavatica", "tracker"},
     "web": {"cavatica", "clock", "metrics", "tracker", "watchlist"},
     # Beside it.

@@ -9,15 +9,10 @@ import pytest
 
 from exporter.cavatica.answer import RequestOutcome
 from exporter.cli.flags import Flags, make_command
-from exporter.metrics.families import (
-    BATCH_FAMILIES,
-    BATCH_LABELS,
-    EXPORT_LABELS,
-    FAMILIES,
-    SCRAPE_FAMILIES,
-    export_families,
-)
+from exporter.metrics.export_families import EXPORT_LABELS, export_families
+from exporter.metrics.families import BATCH_FAMILIES, BATCH_LABELS, FAMILIES, SCRAPE_FAMILIES
 from exporter.metrics.self_metrics import SelfMetrics
+from exporter.tracker.state_file import StateFileStatus
 from exporter.watchlist.documents import KEYS
 from tests.support.alert_files import RULES
 
@@ -57,6 +52,7 @@ def names_of_telemetry() -> dict[str, tuple[str, ...]]:
     """The names of the exporter's own metrics, as they are scraped, with their labels."""
     self_metrics = SelfMetrics(version="", revision="", python="", exporter_metrics=False)
     self_metrics.observe(RequestOutcome(200, 0.1, None))
+    self_metrics.show_state_file(lambda: StateFileStatus(1.0, error=False))
     return {
         metric.name + ("_total" if metric.type == "counter" else ""): tuple(
             sorted({label for sample in metric.samples for label in sample.labels} - {"le"})

@@ -22,15 +22,15 @@ class FakeClock:
         self.steady = 5000.0
 
     def time(self) -> float:
-        """Give Unix time."""
+        """Return Unix time."""
         return self.unix
 
     def monotonic(self) -> float:
-        """Give the time that never jumps."""
+        """Return the time that never jumps."""
         return self.steady
 
     def pass_by(self, seconds: float) -> None:
-        """Let time go on."""
+        """Pass time."""
         self.unix += seconds
         self.steady += seconds
 
@@ -71,17 +71,17 @@ class FakeApi:
 
 
 def error(reason: Reason, rate_limit: RateLimit | None = None, requests: int = 1) -> ApiError:
-    """Give the failure of a call."""
+    """Return the failure of a call."""
     return ApiError(reason, "as the test wants it", rate_limit=rate_limit, requests=requests)
 
 
 def ids(count: int, prefix: str = "e") -> tuple[str, ...]:
-    """Give so many IDs, in their order."""
+    """Return so many IDs, in their order."""
     return tuple(f"{prefix}{number:05}" for number in range(count))
 
 
 def watch(batches: Mapping[str, Sequence[str]], acknowledged: Sequence[str] = ()) -> Watchlist:
-    """Give the watchlist of these batches."""
+    """Return the watchlist of these batches."""
     return Watchlist(
         batches={name: tuple(batches[name]) for name in sorted(batches)},
         acknowledged=frozenset(acknowledged),
@@ -89,17 +89,17 @@ def watch(batches: Mapping[str, Sequence[str]], acknowledged: Sequence[str] = ()
 
 
 def pending(export_id: str) -> Export:
-    """Give an export that waits."""
+    """Return an export that waits."""
     return Export(export_id, "PENDING", started=1_699_990_000.0, volume="rfranklin/output")
 
 
 def running(export_id: str) -> Export:
-    """Give an export that runs."""
+    """Return an export that runs."""
     return Export(export_id, "RUNNING", started=1_699_990_000.0, volume="rfranklin/output")
 
 
 def completed(export_id: str, finished: float | None = 1_699_999_000.0) -> Export:
-    """Give an export that went well."""
+    """Return an export that went well."""
     return Export(
         export_id,
         "COMPLETED",
@@ -111,7 +111,7 @@ def completed(export_id: str, finished: float | None = 1_699_999_000.0) -> Expor
 
 
 def failed(export_id: str, finished: float | None = 1_699_999_500.0) -> Export:
-    """Give an export that did not."""
+    """Return an export that did not."""
     return Export(
         export_id,
         "FAILED",

@@ -26,8 +26,8 @@ import trustme
 from exporter.cavatica.answer import REASONS, BulkResponse, Reason
 from exporter.cavatica.client import Client
 from exporter.cli import logs
+from exporter.metrics.export_families import export_families
 from exporter.metrics.exposition import Exposition
-from exporter.metrics.families import export_families
 from exporter.metrics.self_metrics import SelfMetrics
 from exporter.tracker.states import ExportStates
 from exporter.tracker.tracker import Tracker

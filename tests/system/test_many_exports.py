@@ -12,8 +12,8 @@ import pytest
 from benchmarks import processes
 from benchmarks.scraper import Scraper
 from exporter.cavatica.client import Client
+from exporter.metrics.export_families import export_families
 from exporter.metrics.exposition import OPENMETRICS, TEXT, Exposition
-from exporter.metrics.families import export_families
 from exporter.metrics.family import Family, Samples
 from exporter.metrics.self_metrics import SelfMetrics
 from exporter.simulator import Lifetimes, Simulator, serve

@@ -9,8 +9,8 @@ import pytest
 
 from exporter.cavatica.answer import RateLimit
 from exporter.cavatica.export import ErrorDetail, Export, LookupFailure
+from exporter.metrics.export_families import export_families
 from exporter.metrics.exposition import Exposition
-from exporter.metrics.families import export_families
 from exporter.metrics.self_metrics import SelfMetrics
 from exporter.server import Server
 from exporter.tracker.snapshot import Batch, Block, Snapshot, WatchedExport

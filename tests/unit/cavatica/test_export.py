@@ -167,6 +167,14 @@ class TestIds:
         assert not is_export_id(text)
 
 
+def destination(key: bytes, **fields: object) -> int | None:
+    """Return the destination of an export with these fields."""
+    export = parse_item(resource(**fields), key)
+    assert isinstance(export, Export)
+    assert "location" not in repr(export)
+    return export.destination
+
+
 class TestPlaces:
     """Where an export goes, in both shapes of the documentation."""
 
@@ -193,6 +201,35 @@ class TestPlaces:
         """Any other shape costs the volume alone."""
         export = parsed(destination=shape, result={"storage": shape, "size": 7})
         assert export == Export("A", "RUNNING", size=7, volume="")
+
+    def test_the_hash_tells_places_apart(self) -> None:
+        """It is the same for the same volume and location, in both shapes, with the same key."""
+        places = [("o/v", "a/b"), ("o/v", "a/c"), ("o/w", "a/b"), ("o/va", "/b"), ("o", "v\ud800")]
+        found = {}
+        for volume, location in places:
+            place = {"volume": volume, "location": location}
+            first = destination(b"key", destination=place)
+            again = destination(
+                b"key",
+                destination={"project": "p"},
+                result={"storage": {"type": "VOLUME", **place}},
+            )
+            assert first is not None
+            assert first == again
+            assert 0 <= first < 2**64
+            assert first != destination(b"other key", destination=place)
+            found[first] = place
+        assert len(found) == len(places)
+
+    @pytest.mark.parametrize(
+        "shape",
+        [None, [], 7, {"volume": "o/v"}, {"volume": "o/v", "location": ""}, {"location": 7}],
+    )
+    def test_half_a_place_has_no_hash(self, shape: object) -> None:
+        """Nor has any place without a key: it would not be a secret."""
+        assert destination(b"key", destination=shape, result={"storage": shape}) is None
+        whole = {"volume": "o/v", "location": "x"}
+        assert destination(b"", destination=whole) is None
 
     @pytest.mark.parametrize("result", [None, [], "text", 7, {}])
     def test_a_result_of_another_shape_is_none(self, result: object) -> None:

@@ -12,8 +12,9 @@ from exporter.cli.flags import Flags, describe, make_command, unknown_variables
 
 DEFAULTS = {
     "exports_path": None,
-    "exports_max_age": 300.0,
+    "exports_max_age": 600.0,
     "exports_completed_retention": 0.0,
+    "exports_state_file": None,
     "exports_expose_error_messages": False,
     "api_url": None,
     "api_token_file": None,
@@ -39,6 +40,7 @@ VALUES: dict[str, tuple[str, object]] = {
     "--exports.path": ("exports", Path("exports")),
     "--exports.max-age": ("1h30m", 5400.0),
     "--exports.completed-retention": ("7d", 604800.0),
+    "--exports.state-file": ("/var/lib/state", Path("/var/lib/state")),
     "--api.url": ("https://api.sbgenomics.com/v2", "https://api.sbgenomics.com/v2"),
     "--api.token-file": ("/run/token", Path("/run/token")),
     "--api.profile": ("cavatica", "cavatica"),

@@ -20,14 +20,9 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from exporter.cavatica.answer import RateLimit, RequestOutcome
 from exporter.cavatica.export import STATES, ErrorDetail, Export, LookupFailure
+from exporter.metrics.export_families import EXPORT_LABELS, export_families
 from exporter.metrics.exposition import OPENMETRICS, TEXT, Exposition
-from exporter.metrics.families import (
-    BATCH_FAMILIES,
-    BATCH_LABELS,
-    EXPORT_LABELS,
-    SCRAPE_FAMILIES,
-    export_families,
-)
+from exporter.metrics.families import BATCH_FAMILIES, BATCH_LABELS, SCRAPE_FAMILIES
 from exporter.metrics.family import Family, Samples
 from exporter.metrics.self_metrics import SelfMetrics
 from exporter.tracker.blocks import BLOCK_SIZE
@@ -123,6 +118,7 @@ EXAMPLE = snapshot_of(
                     WatchedExport("done", "COMPLETED", completed("done")),
                     WatchedExport("past", "COMPLETED", completed("past"), retired=True),
                     WatchedExport("fail", "FAILED", failed("fail"), acknowledged=True),
+                    WatchedExport("good", "FAILED", failed("good"), superseded=True),
                 ),
             ),
         ),
@@ -264,6 +260,7 @@ def watched_exports(
         draw(st.none() | failures) if state == "UNKNOWN" else None,
         acknowledged=draw(st.booleans()),
         retired=draw(st.booleans()) and state == "COMPLETED",
+        superseded=draw(st.booleans()) and state == "FAILED",
     )
 
 
@@ -322,11 +319,11 @@ class Watched:
         self.states.update_watchlist(watchlist, monotonic=self.clock.monotonic())
 
     def scrape(self, exports: Sequence[Export]) -> None:
-        """Hear of these exports, and let time have its effect."""
+        """Record these exports, and expire what is too old."""
         now, unix = self.clock.monotonic(), self.clock.time()
-        plan = self.states.plan(100, monotonic=now)
+        plan = self.states.plan(100, overlaps=False)
         outcomes = {export.id: export for export in exports}
-        self.states.record(outcomes, asked=now, monotonic=now, unix=unix)
+        self.states.record(outcomes, asked=now, overlaps=False, monotonic=now, unix=unix)
         self.states.requeue([i for call in plan for i in call], [], monotonic=now)
         self.states.expire(since=now, monotonic=now, unix=unix)
 
@@ -335,7 +332,7 @@ class Watched:
         return snapshot_of(*self.states.batches())
 
     def change(self, kind: str, number: int) -> None:
-        """Let something happen to the export of that number."""
+        """Change the export of that number in a way of that kind."""
         everyone = self.everyone()
         export_id = everyone[number % len(everyone)]
         match kind:

@@ -7,15 +7,10 @@ from typing import Any
 import pytest
 
 from exporter.cavatica.answer import RateLimit
+from exporter.cavatica.codes import MEANINGS
 from exporter.cavatica.export import ErrorDetail, Export, LookupFailure
-from exporter.metrics.families import (
-    BATCH_FAMILIES,
-    BATCH_LABELS,
-    EXPORT_LABELS,
-    FAMILIES,
-    SCRAPE_FAMILIES,
-    export_families,
-)
+from exporter.metrics.export_families import EXPORT_LABELS, export_families
+from exporter.metrics.families import BATCH_FAMILIES, BATCH_LABELS, FAMILIES, SCRAPE_FAMILIES
 from exporter.metrics.family import Family, Samples
 from exporter.tracker.snapshot import Batch, Block, Snapshot, WatchedExport
 from exporter.watchlist.watchlist import FileStatus, Ignored, Refusals, Watchlist
@@ -27,6 +22,7 @@ OF_A_BATCH = {
     "cavatica_export_errors": "batch code",
     "cavatica_export_lookup_errors": "batch code",
     "cavatica_acknowledged_exports": "batch",
+    "cavatica_superseded_exports": "batch",
     "cavatica_exported_bytes": "batch",
     "cavatica_exports_last_finished_timestamp_seconds": "batch state",
     "cavatica_exports_oldest_unfinished_timestamp_seconds": "batch state",
@@ -37,11 +33,13 @@ OF_AN_EXPORT = {
     "cavatica_export_finished_timestamp_seconds": "batch export_id",
     "cavatica_export_size_bytes": "batch export_id",
     "cavatica_export_acknowledged": "batch export_id",
+    "cavatica_export_superseded": "batch export_id",
     "cavatica_export_info": "batch export_id volume",
     "cavatica_export_error_info": "batch export_id code status",
 }
 OF_A_SCRAPE = {
     "cavatica_exports_oldest_answer_timestamp_seconds": "batch",
+    "cavatica_error_code_info": "code meaning retry",
     "cavatica_up": "",
     "cavatica_scrape_duration_seconds": "",
     "cavatica_scrape_api_calls": "",
@@ -185,6 +183,13 @@ def test_only_acknowledged_ids_have_that_series() -> None:
     assert of_export(acknowledged)["export_acknowledged"] == (((), 1),)
 
 
+def test_only_superseded_failures_have_that_series() -> None:
+    """It is 1 or not there."""
+    assert of_export(seen(failed("x")))["export_superseded"] == ()
+    made_good = replace(seen(failed("x")), superseded=True)
+    assert of_export(made_good)["export_superseded"] == (((), 1),)
+
+
 @pytest.mark.parametrize(
     ("watched", "labels"),
     [
@@ -224,7 +229,7 @@ def test_a_batch_shows_its_totals() -> None:
     """In order of their labels."""
     exports = (
         seen(completed("a", 10.5)),
-        seen(failed("b", 11.5)),
+        replace(seen(failed("b", 11.5)), superseded=True),
         replace(seen(replace(failed("c"), error=None)), acknowledged=True),
         seen(running("d")),
         seen(pending("e")),
@@ -241,6 +246,7 @@ def test_a_batch_shows_its_totals() -> None:
         "export_errors": ((("9103",), 1), (("none",), 1)),
         "export_lookup_errors": ((("9008",), 1), (("none",), 1)),
         "acknowledged_exports": (((), 1),),
+        "superseded_exports": (((), 1),),
         "exported_bytes": (((), 1000),),
         "exports_last_finished_timestamp_seconds": finished,
         "exports_oldest_unfinished_timestamp_seconds": started,
@@ -256,6 +262,7 @@ def test_a_batch_without_exports_is_all_zeros() -> None:
         "watched_exports": 0,
         "exports": 0,
         "acknowledged_exports": 0,
+        "superseded_exports": 0,
         "exported_bytes": 0,
     }
     assert len(samples["exports"]) == 5
@@ -301,6 +308,7 @@ def test_a_scrape_shows_what_it_found() -> None:
     )
     assert of(SCRAPE_FAMILIES, snapshot) == {
         "exports_oldest_answer_timestamp_seconds": ((("a",), 1.5), (("b",), 2.5)),
+        "error_code_info": ((("9006", MEANINGS["9006"].meaning, MEANINGS["9006"].retry), 1),),
         "up": (((), 0),),
         "scrape_duration_seconds": (((), 0.25),),
         "scrape_api_calls": (((), 2),),
@@ -329,3 +337,18 @@ def test_a_path_that_cannot_be_read_is_no_successful_reload() -> None:
     snapshot = replace(SNAPSHOT, watchlist=Watchlist(error="gone"))
     reloaded = of(SCRAPE_FAMILIES, snapshot)["exporter_watchlist_last_reload_successful"]
     assert reloaded == (((), 0),)
+
+
+def test_codes_in_the_totals_are_explained() -> None:
+    """Once each, whoever has them; a code that is in no table is left to speak for itself."""
+    exports = (
+        seen(failed("a")),
+        seen(replace(failed("b"), error=ErrorDetail("77", None, "a file name"))),
+        seen(replace(failed("c"), error=None)),
+        WatchedExport("d", "UNKNOWN", failure=LookupFailure("9008", 404, "a message")),
+    )
+    batches = tuple(Batch.of(name, (Block.of(name, exports),)) for name in "ab")
+    infos = of(SCRAPE_FAMILIES, replace(SNAPSHOT, batches=batches))["error_code_info"]
+    assert infos == tuple(
+        ((code, MEANINGS[code].meaning, MEANINGS[code].retry), 1) for code in ("9008", "9103")
+    )

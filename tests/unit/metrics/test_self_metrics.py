@@ -4,6 +4,7 @@ import pytest
 
 from exporter.cavatica.answer import REASONS, Reason, RequestOutcome
 from exporter.metrics.self_metrics import SelfMetrics
+from exporter.tracker.state_file import StateFileStatus
 
 
 @pytest.fixture
@@ -73,3 +74,17 @@ def test_two_exporters_in_one_process_count_apart(self_metrics: SelfMetrics) -> 
     other = SelfMetrics(version="1", revision="", python="3", exporter_metrics=False)
     other.observe(RequestOutcome(200, 0.2, None))
     assert ("cavatica_api_requests_total", ("200",)) not in samples(self_metrics)
+
+
+@pytest.mark.parametrize("last_write", [None, 12.5])
+@pytest.mark.parametrize("error", [True, False])
+def test_the_state_file_is_shown_where_there_is_one(
+    self_metrics: SelfMetrics, last_write: float | None, *, error: bool
+) -> None:
+    """Its error always, the time of its last write once there was one."""
+    before = samples(self_metrics)
+    self_metrics.show_state_file(lambda: StateFileStatus(last_write, error))
+    after = samples(self_metrics)
+    prefix = "cavatica_exporter_state_file"
+    written = {(f"{prefix}_last_write_success_timestamp_seconds", ()): last_write}
+    assert after == before | {(f"{prefix}_error", ()): error} | (written if last_write else {})

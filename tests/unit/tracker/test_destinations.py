@@ -32,7 +32,7 @@ class Line:
         """Take over these answers."""
         now, unix = self.clock.monotonic(), self.clock.time()
         outcomes = {export.id: export for export in exports}
-        self.states.record(outcomes, asked=now, monotonic=now, unix=unix)
+        self.states.record(outcomes, asked=now, overlaps=False, monotonic=now, unix=unix)
 
     def known(self) -> dict[str, WatchedExport]:
         """Return everything known, by ID."""

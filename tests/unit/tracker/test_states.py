@@ -1,4 +1,4 @@
-"""Who is asked next, what an answer changes, and what becomes of it with time."""
+"""States: which IDs are asked next, what an answer changes, and what expires."""
 
 import tracemalloc
 from collections.abc import Mapping, Sequence
@@ -42,7 +42,9 @@ class Line:
     def record(self, outcomes: Mapping[str, Outcome]) -> None:
         """Take over what an answer said now."""
         now = self.clock.monotonic()
-        self.tracked.record(outcomes, asked=now, monotonic=now, unix=self.clock.time())
+        self.tracked.record(
+            outcomes, asked=now, overlaps=True, monotonic=now, unix=self.clock.time()
+        )
 
     def hear(self, *exports: Export) -> None:
         """Take over proper answers, and queue as a scrape does."""
@@ -52,7 +54,7 @@ class Line:
 
     def plan(self, size: int) -> list[list[str]]:
         """Return the calls of a scrape; `requeue` must follow."""
-        return self.tracked.plan(size, monotonic=self.clock.monotonic())
+        return self.tracked.plan(size, overlaps=False)
 
     def requeue(self, asked: Sequence[str], not_asked: Sequence[str]) -> None:
         """Queue the IDs of a plan again."""
@@ -65,7 +67,7 @@ class Line:
         return plan
 
     def expire(self, since: float | None = None) -> None:
-        """Let time have its effect at the end of a scrape that began now, or at `since`."""
+        """Expire what is too old at the end of a scrape that began now, or at `since`."""
         steady = self.clock.monotonic()
         self.tracked.expire(
             since=steady if since is None else since, monotonic=steady, unix=self.clock.time()
@@ -799,6 +801,26 @@ def test_an_id_that_was_away_for_over_an_hour_begins_anew() -> None:
     assert line.states()["x"] == "UNKNOWN"
 
 
+def test_what_is_restored_is_known_and_asked_in_free_places() -> None:
+    """As if it had been watched before; what nobody watches is not shown."""
+    line = Line(retention=DAY)
+    day_before = line.clock.time() - 2 * DAY
+    line.tracked.restore(
+        [
+            WatchedExport("c", "COMPLETED", completed("c", day_before)),
+            WatchedExport("f", "FAILED", failed("f")),
+            WatchedExport("gone", "COMPLETED", completed("gone")),
+        ],
+        monotonic=line.clock.monotonic(),
+    )
+    line.watch({"b": ["c", "n", "f"]}, acknowledged=["f"])
+    line.expire()
+    assert line.states() == {"c": "COMPLETED", "n": "UNKNOWN", "f": "FAILED"}
+    assert line.known()["c"].retired
+    assert line.known()["f"].acknowledged
+    assert line.asked() == [["n", "c", "f"]]
+
+
 def test_an_answer_for_an_id_that_left_is_dropped() -> None:
     """A call that was made before an edit may be answered after it."""
     line = Line()
@@ -816,28 +838,21 @@ def test_the_answer_to_a_later_call_stays() -> None:
     began = line.clock.monotonic()
     line.clock.pass_by(1)
     line.record({"x": completed("x")})
-    for seconds in (1, 130):
-        line.clock.pass_by(seconds)
-        line.plan(100)
-        now, unix = line.clock.monotonic(), line.clock.time()
-        line.tracked.record({"x": running("x")}, asked=began, monotonic=now, unix=unix)
-        assert line.states() == {"x": "COMPLETED"}
-    line.record({"x": running("x")})
-    assert line.states() == {"x": "RUNNING"}
-
-
-def test_the_order_of_calls_is_not_remembered_for_ever() -> None:
-    """No call lasts for minutes, so there is nothing to compare with."""
-    line = Line()
-    line.watch({"b": ids(1000)})
-    line.record({i: completed(i) for i in ids(1000)})
-    for _ in range(3):
-        line.clock.pass_by(121)
-        line.plan(100)
-    began = line.clock.monotonic() - 400
+    line.clock.pass_by(1)
     now, unix = line.clock.monotonic(), line.clock.time()
-    line.tracked.record({"e00000": failed("e00000")}, asked=began, monotonic=now, unix=unix)
-    assert line.states()["e00000"] == "FAILED"
+
+    def late(*, overlaps: bool) -> str:
+        line.tracked.record(
+            {"x": failed("x")}, asked=began, overlaps=overlaps, monotonic=now, unix=unix
+        )
+        return line.states()["x"]
+
+    assert late(overlaps=True) == "COMPLETED"
+    line.tracked.plan(100, overlaps=True)
+    assert late(overlaps=False) == "COMPLETED"
+    # Without another scrape in flight, no call can have been overtaken.
+    line.tracked.plan(100, overlaps=False)
+    assert late(overlaps=False) == "FAILED"
 
 
 def test_an_id_that_moves_to_another_batch_takes_with_it_what_is_known() -> None:

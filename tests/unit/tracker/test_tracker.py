@@ -1,4 +1,4 @@
-"""One scrape: the watchlist is looked at, the API is asked, and what is known is published."""
+"""Scrapes: the watchlist is read, the API is queried, and a snapshot is published."""
 
 import logging
 import threading
@@ -17,7 +17,7 @@ from exporter.cavatica.answer import MAX_CALLS, BulkResponse, RateLimit, Reason
 from exporter.cavatica.export import FINISHED, Export, LookupFailure
 from exporter.tracker.calls import BulkGet
 from exporter.tracker.snapshot import Snapshot, WatchedExport
-from exporter.tracker.states import ExportStates
+from exporter.tracker.states import REMEMBER_SECONDS, ExportStates
 from exporter.tracker.tracker import Tracker
 from exporter.watchlist.loader import WatchlistLoader
 from exporter.watchlist.watchlist import Watchlist
@@ -77,7 +77,7 @@ class Scene:
         return self.tracker.scrape(self.clock.monotonic() + seconds)
 
     def limit(self, remaining: int, limit: int = 1000, reset_in: float = 300) -> None:
-        """Let the API say this of the rate limit."""
+        """Set the rate limit that the API tells."""
         self.api.rate_limit = RateLimit(limit, remaining, self.clock.time() + reset_in)
 
 
@@ -518,7 +518,7 @@ class HeldApi(FakeApi):
         self.go = threading.Semaphore(0)
 
     def __call__(self, ids: Sequence[str], deadline: float) -> BulkResponse:
-        """Say that the call is there, and wait."""
+        """Signal that the call has arrived, and wait."""
         answer = super().__call__(ids, deadline)
         self.arrived.release()
         assert self.go.acquire(timeout=PATIENCE)
@@ -624,6 +624,61 @@ def test_who_shared_a_scrape_that_had_too_little_time_asks_itself(
     held.go.release(3)
     assert not first.result(PATIENCE).up
     assert second.result(PATIENCE).up == (calls > 1)
+
+
+def test_who_shared_a_scrape_that_ran_out_of_calls_in_time_asks_itself(
+    held: HeldApi, elsewhere: ThreadPoolExecutor
+) -> None:
+    """Where no call failed, but the deadline kept some from being made."""
+    scene = Scene(held)
+    scene.watch({"b": ids(150)})
+    held.rate_limit = NO_LIMIT
+
+    def slow(ids: Sequence[str], deadline: float) -> BulkResponse:
+        answer = held(ids, deadline)
+        if len(held.calls) == 1:
+            scene.clock.pass_by(1)
+        return answer
+
+    tracker = scene.track(scene.load, slow)
+    first = elsewhere.submit(tracker.scrape, scene.clock.monotonic() + 1)
+    assert held.arrived.acquire(timeout=PATIENCE)
+    deadline = Deadline(scene.clock.monotonic() + PATIENCE)
+    second = elsewhere.submit(tracker.scrape, deadline)
+    assert deadline.reckoned.wait(PATIENCE)
+    held.go.release(3)
+    assert (first.result(PATIENCE).up, first.result(PATIENCE).api_calls) == (False, 1)
+    assert (second.result(PATIENCE).up, second.result(PATIENCE).api_calls) == (True, 2)
+
+
+def test_what_the_quota_put_off_was_not_prevented_by_the_deadline(scene: Scene) -> None:
+    """A slow call and a share that is used up are a good scrape."""
+    scene.watch({"b": ids(250)})
+    scene.limit(remaining=500)
+
+    def slow(ids: Sequence[str], deadline: float) -> BulkResponse:
+        scene.clock.steady = deadline
+        return scene.api(ids, deadline)
+
+    snapshot = scene.track(scene.load, slow).scrape(scene.clock.monotonic() + 10)
+    assert (snapshot.up, snapshot.api_calls) == (True, 1)
+
+
+def test_with_nine_of_ten_calls_put_off_it_shows_how_old_its_answers_are(scene: Scene) -> None:
+    """The scrape is up; that states are old is in the totals and in the oldest answer."""
+    scene.watch({"b": ids(1000)})
+    scene.limit(remaining=500, reset_in=3600)
+    begin = scene.clock.time()
+    for number in range(12):
+        snapshot = scene.scrape()
+        assert (snapshot.up, snapshot.api_calls) == (True, 1)
+        asked = min(100 * (number + 1), 1000)
+        # After max-age, five minutes, what was asked first is UNKNOWN until its turn comes again.
+        assert snapshot.batches[0].totals.states["UNKNOWN"] == 1000 - min(asked, 600)
+        turns_ago = min(number, 9)
+        assert snapshot.oldest_answers == {"b": begin + 60 * (number - turns_ago)}
+        scene.clock.pass_by(60)
+        scene.limit(remaining=500, reset_in=3600)
 
 
 def test_those_who_ask_again_share_that_scrape(
@@ -1008,6 +1063,7 @@ class Life(RuleBasedStateMachine):
         super().__init__()
         self.scene = Scene()
         self.naive: dict[str, Naive] = {}
+        self.gone: dict[str, tuple[Naive, float]] = {}
         self.batches: dict[str, tuple[str, ...]] = {}
         self.acknowledged: list[str] = []
 
@@ -1021,7 +1077,7 @@ class Life(RuleBasedStateMachine):
         acknowledged=st.lists(NAMES),
     )
     def edit(self, division: list[tuple[str, str]], acknowledged: list[str]) -> None:
-        """Put IDs into batches, and acknowledge some."""
+        """Edit the watchlist: IDs in batches, and acknowledged ones."""
         self.batches = {"b": ()} | {
             name: tuple(i for i, batch in division if batch == name) for _, name in division
         }
@@ -1036,7 +1092,7 @@ class Life(RuleBasedStateMachine):
         *,
         silent: bool,
     ) -> None:
-        """Let the API answer this for an ID from now on."""
+        """Set the API's answer for an ID from now on."""
         if isinstance(outcome, str):
             self.scene.api.outcomes[name] = Export(name, outcome)
         else:
@@ -1045,12 +1101,12 @@ class Life(RuleBasedStateMachine):
 
     @rule(reason=st.sampled_from(["timeout", "auth", None]))
     def fail(self, reason: Reason | None) -> None:
-        """Let the API's calls fail, or work again."""
+        """Make the API's calls fail, or succeed again."""
         self.scene.api.failure = None if reason is None else error(reason)
 
     @rule(seconds=st.sampled_from([1, 60, 299, 301]), jump=st.sampled_from([0, -7200, 7200]))
     def wait(self, seconds: float, jump: float) -> None:
-        """Let time go by, and the wall clock be set."""
+        """Pass time, and set the wall clock."""
         self.scene.clock.pass_by(seconds)
         self.scene.clock.unix += jump
 
@@ -1059,8 +1115,14 @@ class Life(RuleBasedStateMachine):
         """Compare a scrape with what should be known."""
         api, now = self.scene.api, self.scene.clock.monotonic()
         snapshot = self.scene.scrape()
-        # An ID that is gone and back between two scrapes was never away.
-        self.naive = {i: self.naive.get(i, Naive()) for ids in self.batches.values() for i in ids}
+        # An ID that is gone and back between two scrapes was never away, and one that is back
+        # within an hour is known.
+        watched = {export_id for ids in self.batches.values() for export_id in ids}
+        for name in self.naive.keys() - watched:
+            self.gone[name] = (self.naive.pop(name), now)
+        for name in watched - self.naive.keys():
+            kept, left = self.gone.pop(name, (Naive(), now))
+            self.naive[name] = kept if now - left <= REMEMBER_SECONDS else Naive()
         if api.failure is None:
             for name, naive in self.naive.items():
                 if name not in api.silent:

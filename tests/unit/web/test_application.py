@@ -17,8 +17,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from exporter.metrics.export_families import export_families
 from exporter.metrics.exposition import OPENMETRICS, TEXT, Exposition
-from exporter.metrics.families import export_families
 from exporter.metrics.self_metrics import SelfMetrics
 from exporter.tracker.snapshot import Snapshot
 from exporter.watchlist.watchlist import Watchlist

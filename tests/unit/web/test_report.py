@@ -77,6 +77,11 @@ def status_of(taken: Snapshot, age: float = 0.0) -> Status:
             "well",
             "All is well: 0 exports completed.",
         ),
+        (
+            [replace(watched("a", "FAILED"), superseded=True)],
+            "well",
+            "All is well: 0 exports completed.",
+        ),
         ([unknown("a")], "unknown", "1 export in a state that is not known."),
         ([unknown("a", "9008")], "attention", "1 ID the API does not know."),
         (

@@ -1,0 +1,181 @@
+"""The state file: what is known of finished exports, kept across restarts.
+
+It is written beside and renamed, so a reader finds a whole file or the one before. A file that is
+not usable is ignored: then every export is asked for again.
+"""
+
+import functools
+import logging
+import math
+import os
+import re
+import secrets
+import threading
+from collections.abc import Iterator
+from concurrent import futures
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from exporter import background, files
+from exporter.clock import Clock
+from exporter.tracker.snapshot import Batch, Block, Snapshot, WatchedExport
+from exporter.tracker.state_format import KEY_BYTES, StateFormatError, decode, encode
+
+#: Seconds between the beginnings of two writes.
+INTERVAL_SECONDS: Final = 60.0
+_MAX_BYTES: Final = 2**27
+# A file server that hangs must not hold up the start.
+_LOAD_SECONDS: Final = 3.0
+# A temporary file of this age belongs to nobody any more.
+_STALE_SECONDS: Final = 3600.0
+# Pause after each block, so that a scrape does not wait for the interpreter's lock.
+_PAUSE_SECONDS: Final = 0.0005
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class StateFileStatus:
+    """The state of the file, for the exporter's own metrics.
+
+    Attributes:
+        last_write: Unix time of the last successful write, or None.
+        error: Whether the last read or write failed.
+    """
+
+    last_write: float | None
+    error: bool
+
+
+class StateFile:
+    """Reads the file once, and writes it in the background.
+
+    Args:
+        path: The file.
+        clock: Wall clock and monotonic clock.
+    """
+
+    def __init__(self, path: Path, clock: Clock) -> None:
+        self._path = path
+        self._clock = clock
+        self._key = secrets.token_bytes(KEY_BYTES)
+        self._lock = threading.Lock()
+        self._is_ours = True
+        self._latest: tuple[Batch, ...] = ()
+        self._written: tuple[Batch, ...] = ()
+        self._began = -math.inf
+        self._writing: futures.Future[None] | None = None
+        self._closing = threading.Event()
+        self._problem: str | None = None
+        self._last_write: float | None = None
+
+    @property
+    def key(self) -> bytes:
+        """The secret key of `Export.destination`: that of the file, or a random one."""
+        return self._key
+
+    def status(self) -> StateFileStatus:
+        """Return what to show of the file."""
+        return StateFileStatus(self._last_write, self._problem is not None)
+
+    def load(self) -> list[WatchedExport]:
+        """Return the exports of the file, none if there is no usable one; to be called once."""
+        try:
+            data = background.start(self._read, "state file").result(_LOAD_SECONDS)
+            if data is not None:
+                self._key, exports = decode(data)
+                return exports
+        except StateFormatError as error:
+            self._is_ours = not error.is_foreign
+            self._ignore(str(error))
+        except (OSError, ValueError, RuntimeError, futures.TimeoutError) as error:
+            # What cannot be read may be anything.
+            self._is_ours = False
+            self._ignore(_reason(error))
+        return []
+
+    def save(self, snapshot: Snapshot) -> None:
+        """Start a write if anything changed and the last one began long enough ago."""
+        with self._lock:
+            self._latest = snapshot.batches
+            if self._clock.monotonic() - self._began >= INTERVAL_SECONDS:
+                self._start()
+
+    def close(self, seconds: float) -> None:
+        """Write the last state, but wait no longer than `seconds`."""
+        deadline = self._clock.monotonic() + seconds
+        self._closing.set()
+        # A write in flight may be of an older state.
+        for _ in range(2):
+            with self._lock:
+                self._start()
+                writing = self._writing
+            if writing is not None:
+                futures.wait([writing], max(deadline - self._clock.monotonic(), 0))
+
+    def _start(self) -> None:
+        if self._writing is not None and not self._writing.done():
+            return
+        if not self._is_ours or self._latest == self._written:
+            return
+        self._began = self._clock.monotonic()
+        with suppress(RuntimeError):
+            # Without a thread it is tried again a minute later.
+            write = functools.partial(self._write, self._latest)
+            self._writing = background.start(write, "state file")
+
+    def _write(self, batches: tuple[Batch, ...]) -> None:
+        try:
+            content = encode(self._blocks(batches), self._key)
+            # A link stays a link.
+            files.replace_file(Path(os.path.realpath(self._path)), [content], mode=0o600)
+        except (OSError, ValueError) as error:
+            self._fail("State file not written", _reason(error))
+            return
+        if self._problem is not None:
+            _log.info("State file written again", extra={"file": str(self._path)})
+        self._problem = None
+        self._written = batches
+        self._last_write = self._clock.time()
+
+    def _blocks(self, batches: tuple[Batch, ...]) -> Iterator[Block]:
+        for batch in batches:
+            for block in batch.blocks:
+                self._closing.wait(_PAUSE_SECONDS)
+                yield block
+
+    def _read(self) -> bytes | None:
+        _remove_stale(self._path, self._clock.time())
+        try:
+            return files.read(self._path, _MAX_BYTES)[0]
+        except FileNotFoundError:
+            return None
+
+    def _ignore(self, problem: str) -> None:
+        problem += "" if self._is_ours else "; it will not be overwritten"
+        self._fail("State file ignored", problem)
+
+    def _fail(self, message: str, problem: str) -> None:
+        if problem != self._problem:
+            _log.warning(message, extra={"file": str(self._path), "err": problem})
+        self._problem = problem
+
+
+def _remove_stale(path: Path, now: float) -> None:
+    """Remove what an exporter that was killed left behind: `files.replace_file` names it."""
+    path = Path(os.path.realpath(path))
+    beside = re.compile(rf"\.{re.escape(path.name)}\.[a-z0-9_]{{8}}")
+    with suppress(OSError):
+        for other in path.parent.iterdir():
+            if beside.fullmatch(other.name):
+                with suppress(OSError):
+                    if now - other.stat().st_mtime > _STALE_SECONDS:
+                        other.unlink()
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, futures.TimeoutError):
+        return "not read in time"
+    return (isinstance(error, OSError) and error.strerror) or str(error)

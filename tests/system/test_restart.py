@@ -1,0 +1,191 @@
+"""A restart with a state file: what was known stays known, at the price of one call."""
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from exporter.simulator import Fault, Lifetimes, Simulator, serve
+from tests.support.exporter_process import LOOPBACK, Page, Running, execute, process
+
+TOKEN = "t0ken-of-a-test"
+BATCH = "b"
+YEARS = Lifetimes(pending=(0, 0), running=(1e9, 1e9))
+PLACE = {"volume": "owner/volume", "location": "patients/7.bam"}
+
+
+@dataclass
+class Site:
+    """A simulated CAVATICA with finished exports, and the files of an exporter that watches them.
+
+    Attributes:
+        simulator: The platform.
+        directory: Where the files are.
+        flags: Of the exporter.
+    """
+
+    simulator: Simulator
+    directory: Path
+    flags: tuple[str, ...]
+
+    @property
+    def state_file(self) -> Path:
+        """The state file."""
+        return self.directory / "state" / "file"
+
+    def life(self) -> tuple[Page, Page]:
+        """Return the first and the second page of an exporter, which is ended by SIGTERM then."""
+        with process(self.directory / "log", *self.flags, LOOPBACK) as exporter:
+            first, second = exporter.scrape(), exporter.scrape()
+            end(exporter)
+        return first, second
+
+
+def end(exporter: Running) -> None:
+    """End an exporter as systemd does, and see that it ends well."""
+    assert exporter.process is not None
+    exporter.process.send_signal(signal.SIGTERM)
+    assert exporter.process.wait(5) == 0
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    """Yield a site with 1,000 finished exports, 3 that run, and a failure that was made good."""
+    simulator = Simulator(token=TOKEN, rate_limit=10_000)
+    ids = simulator.start(1000, ago=1e6) + simulator.start(3, ago=1e6, lifetimes=YEARS)
+    for name, state, finished in (
+        ("old", "FAILED", "2026-01-02T00:00:00Z"),
+        ("new", "COMPLETED", "2026-01-03T00:00:00Z"),
+        ("timeless", "FAILED", None),
+    ):
+        export: dict[str, object] = {"id": name, "state": state, "destination": PLACE}
+        if name == "timeless":
+            export["destination"] = {"volume": "owner/volume", "location": "elsewhere"}
+        if finished:
+            export["finished_on"] = finished
+        if state == "FAILED":
+            export["error"] = {"code": 9103, "status": 403, "message": "patients/7.bam: denied"}
+        simulator.put(export)
+        ids.append(name)
+    exports = tmp_path / "exports"
+    exports.mkdir()
+    (exports / f"{BATCH}.yml").write_text("".join(f"- {i}\n" for i in ids))
+    token = tmp_path / "token"
+    token.write_text(TOKEN)
+    (tmp_path / "state").mkdir()
+    with serve(simulator) as url:
+        yield Site(
+            simulator,
+            tmp_path,
+            (
+                f"--api.url={url}",
+                f"--api.token-file={token}",
+                f"--exports.path={exports}",
+                f"--exports.state-file={tmp_path / 'state' / 'file'}",
+            ),
+        )
+
+
+def facts(page: Page) -> dict[object, float]:
+    """Return what a page says of exports and batches."""
+    return {
+        key: value
+        for key, value in page.samples.items()
+        if key[0].startswith("cavatica_export") and not key[0].startswith("cavatica_exporter_")
+        if key[0] != "cavatica_exports_oldest_answer_timestamp_seconds"
+    }
+
+
+def test_a_restart_knows_everything_with_one_call(site: Site) -> None:
+    """States, times, sizes, codes, and what was made good; also the times that only it knows."""
+    first, before = site.life()
+    assert first("cavatica_scrape_api_calls") == 11
+    assert before("cavatica_superseded_exports", batch=BATCH) == 1
+    assert before("cavatica_export_superseded", batch=BATCH, export_id="old") == 1
+    name = "cavatica_export_finished_timestamp_seconds"
+    assert before(name, batch=BATCH, export_id="timeless") is not None
+    after, _ = site.life()
+    assert after("cavatica_scrape_api_calls") == 1
+    assert after("cavatica_up") == 1
+    assert facts(after) == facts(before)
+    assert after("cavatica_exporter_state_file_error") == 0
+    assert b"patients" not in site.state_file.read_bytes()
+
+
+def test_a_repeat_is_known_to_make_good_a_failure_of_before_the_restart(site: Site) -> None:
+    """The hash of places is the same in both lives."""
+    late = site.simulator.export("new") | {"state": "RUNNING"}
+    done = site.simulator.export("new")
+    site.simulator.put(late)
+    _, before = site.life()
+    assert before("cavatica_superseded_exports", batch=BATCH) == 0
+    site.simulator.put(done)
+    after, _ = site.life()
+    assert after("cavatica_superseded_exports", batch=BATCH) == 1
+
+
+def test_finished_exports_are_known_while_the_api_is_down(site: Site) -> None:
+    """No batch looks empty after a restart in an outage."""
+    _, before = site.life()
+    site.simulator.fault = Fault(status=500)
+    after, _ = site.life()
+    assert after("cavatica_up") == 0
+    expected = before.states(BATCH)
+    expected["UNKNOWN"] = expected.pop("RUNNING")
+    assert after.states(BATCH) == expected
+
+
+def cut_off(file: Path) -> None:
+    """Leave half of the file."""
+    os.truncate(file, file.stat().st_size // 2)
+
+
+def another_file(file: Path) -> None:
+    """Put somebody's file in its place."""
+    file.write_text("something of somebody's")
+
+
+def a_directory(file: Path) -> None:
+    """Put a directory in its place."""
+    file.unlink()
+    file.mkdir()
+
+
+def a_pipe(file: Path) -> None:
+    """Put a pipe in its place: a plain open of it waits for ever."""
+    file.unlink()
+    os.mkfifo(file)
+
+
+def no_directory(file: Path) -> None:
+    """Leave no place for it."""
+    file.unlink()
+    file.parent.rmdir()
+
+
+@pytest.mark.parametrize("damage", [cut_off, another_file, a_directory, a_pipe, no_directory])
+def test_without_a_usable_file_it_works_as_without_one(
+    site: Site, damage: Callable[[Path], None]
+) -> None:
+    """The log tells it, and nothing else is different; the end is not held up."""
+    site.life()
+    damage(site.state_file)
+    first, second = site.life()
+    assert first("cavatica_scrape_api_calls") == 11
+    assert second("cavatica_up") == 1
+    log = (site.directory / "log").read_text()
+    assert "Traceback" not in log
+    assert 'msg="State file' in log
+
+
+def test_a_single_scrape_uses_it_too(site: Site) -> None:
+    """For a cron job that is started every few minutes."""
+    calls = []
+    for _ in range(2):
+        ended = execute([*site.flags, "--once"])
+        assert ended.returncode == 0, ended.stderr
+        calls.append(Page.of(ended.stdout)("cavatica_scrape_api_calls"))
+    assert calls == [11, 1]

@@ -1,0 +1,514 @@
+"""The state file: what a restart remembers, and that a file that is not usable costs nothing."""
+
+import errno
+import json
+import logging
+import math
+import os
+import stat
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter import background, files
+from exporter.cavatica.export import ErrorDetail, Export
+from exporter.tracker import state_file
+from exporter.tracker.snapshot import Batch, Block, Snapshot, WatchedExport
+from exporter.tracker.state_file import INTERVAL_SECONDS, StateFile
+from exporter.tracker.state_format import KEY_BYTES, StateFormatError, checksum, decode, encode
+from exporter.watchlist.watchlist import Watchlist
+from tests.support.fakes import FakeClock, completed, failed, running
+from tests.support.hypothesis_examples import examples
+
+PATIENCE = 10.0
+KEY = bytes(range(KEY_BYTES))
+ERROR = ErrorDetail("9103", 403, "")
+EXPORTS = (
+    replace(completed("done"), destination=2**64 - 1),
+    Export("bare", "COMPLETED", finished=1.5),
+    replace(failed("fail"), error=ERROR, destination=0),
+    Export("odd", "FAILED", finished=0.0, volume="ö/\N{SNOWMAN}", error=ErrorDetail("", None, "")),
+)
+
+
+def snapshot(*exports: Export) -> Snapshot:
+    """Return a snapshot in which these exports are known."""
+    watched = tuple(WatchedExport(export.id, export.state, export) for export in exports)
+    return Snapshot(
+        watchlist=Watchlist(),
+        batches=(Batch.of("b", (Block.of("b", watched),)),),
+        oldest_answers={},
+        up=True,
+        duration=0.0,
+        api_calls=0,
+        last_success=None,
+        rate_limit=None,
+        time=0.0,
+    )
+
+
+def content(*exports: Export) -> bytes:
+    """Return the content of a file with these exports."""
+    return encode(snapshot(*exports).batches[0].blocks, KEY)
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    """Return a clock."""
+    return FakeClock()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Return the path of a file that is not there."""
+    return tmp_path / "state"
+
+
+@pytest.fixture
+def file(path: Path, clock: FakeClock) -> StateFile:
+    """Return the file of an exporter that starts for the first time."""
+    loaded = StateFile(path, clock)
+    assert loaded.load() == []
+    return loaded
+
+
+def restart(path: Path, clock: FakeClock) -> tuple[StateFile, list[Export | None]]:
+    """Return the file of another process, and what it remembers."""
+    again = StateFile(path, clock)
+    return again, [watched.export for watched in again.load()]
+
+
+def others(path: Path) -> list[str]:
+    """Return the names of the files beside it."""
+    return sorted(other.name for other in path.parent.iterdir() if other != path)
+
+
+# Restarts.
+
+
+def test_finished_exports_survive_a_restart(
+    path: Path, file: StateFile, clock: FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """All of them but their messages, with the key; unfinished ones are asked for again."""
+    with_message = replace(EXPORTS[2], error=ErrorDetail("9103", 403, "patient-7.bam"))
+    file.save(snapshot(*EXPORTS[:2], with_message, EXPORTS[3], running("r"), Export("u", "ODD")))
+    file.close(PATIENCE)
+    again, remembered = restart(path, clock)
+    assert remembered == list(EXPORTS)
+    assert again.key == file.key
+    assert b"patient-7" not in path.read_bytes()
+    assert (file.status().last_write, file.status().error) == (clock.time(), False)
+    assert (again.status().last_write, again.status().error) == (None, False)
+    assert caplog.records == []
+
+
+def test_the_file_is_the_owners_alone(path: Path, file: StateFile) -> None:
+    """Mode 600, and nothing is left beside it."""
+    file.save(snapshot(*EXPORTS))
+    file.close(PATIENCE)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert others(path) == []
+
+
+def test_each_process_has_a_key_of_its_own(tmp_path: Path, clock: FakeClock) -> None:
+    """Until it finds one in the file."""
+    first, second = (StateFile(tmp_path / name, clock) for name in "ab")
+    assert first.key != second.key
+    assert len(first.key) == KEY_BYTES
+
+
+# When it is written.
+
+
+class Writes:
+    """Counts and holds the writes of a file."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.began = threading.Semaphore(0)
+        self.go = threading.Event()
+        self.go.set()
+        self.count = 0
+        self._fsync = os.fsync
+        monkeypatch.setattr(os, "fsync", self._held)
+
+    def _held(self, descriptor: int) -> None:
+        self.count += 1
+        self.began.release()
+        assert self.go.wait(PATIENCE)
+        self._fsync(descriptor)
+
+
+@pytest.fixture
+def writes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Writes]:
+    """Yield the writes; a disk that hangs does so until the end of the test."""
+    held = Writes(monkeypatch)
+    yield held
+    held.go.set()
+
+
+def test_it_is_written_at_most_once_a_minute_and_at_the_end(
+    path: Path, file: StateFile, clock: FakeClock, writes: Writes
+) -> None:
+    """What was learned meanwhile is in the next one."""
+    file.save(snapshot(EXPORTS[0]))
+    assert writes.began.acquire(timeout=PATIENCE)
+    for seconds in (1.0, INTERVAL_SECONDS - 2):
+        clock.pass_by(seconds)
+        file.save(snapshot(EXPORTS[0], EXPORTS[1]))
+    assert writes.count == 1
+    wait_for(lambda: file.status().last_write is not None)
+    clock.pass_by(1)
+    file.save(snapshot(*EXPORTS[:3]))
+    assert writes.began.acquire(timeout=PATIENCE)
+    clock.pass_by(1)
+    file.save(snapshot(*EXPORTS))
+    assert writes.count == 2
+    file.close(PATIENCE)
+    assert restart(path, clock)[1] == list(EXPORTS)
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Wait until another thread made it true."""
+    waiting = threading.Event()
+    for _ in range(int(PATIENCE * 100)):
+        if condition():
+            return
+        waiting.wait(0.01)
+    raise AssertionError
+
+
+def test_what_did_not_change_is_not_written(
+    file: StateFile, clock: FakeClock, writes: Writes
+) -> None:
+    """A quiet night costs the disk nothing."""
+    same = snapshot(*EXPORTS)
+    file.save(same)
+    wait_for(lambda: file.status().last_write is not None)
+    for _ in range(3):
+        clock.pass_by(INTERVAL_SECONDS)
+        file.save(replace(same, duration=1.0))
+    file.close(PATIENCE)
+    assert writes.count == 1
+
+
+def test_nothing_is_written_where_nothing_was_learned(path: Path, file: StateFile) -> None:
+    """An exporter that ends before its first scrape leaves the file as it is."""
+    file.close(PATIENCE)
+    assert not path.exists()
+
+
+def test_a_disk_that_hangs_holds_up_nobody(
+    file: StateFile, clock: FakeClock, writes: Writes
+) -> None:
+    """Neither a scrape nor the end; there is one writer at most."""
+    writes.go.clear()
+    file.save(snapshot(EXPORTS[0]))
+    assert writes.began.acquire(timeout=PATIENCE)
+    clock.pass_by(INTERVAL_SECONDS)
+    file.save(snapshot(EXPORTS[1]))
+    file.close(0.01)
+    assert writes.count == 1
+
+
+def test_the_end_writes_what_a_write_in_flight_does_not_have(
+    path: Path, file: StateFile, clock: FakeClock, writes: Writes
+) -> None:
+    """It waits for that one, and writes once more."""
+    writes.go.clear()
+    file.save(snapshot(EXPORTS[0]))
+    assert writes.began.acquire(timeout=PATIENCE)
+    file.save(snapshot(*EXPORTS))
+    end = background.start(lambda: file.close(PATIENCE), "end")
+    writes.go.set()
+    end.result(PATIENCE)
+    assert restart(path, clock)[1] == list(EXPORTS)
+
+
+def test_without_a_thread_it_is_written_later(
+    path: Path, file: StateFile, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine at its limit is no reason to fail a scrape."""
+    with monkeypatch.context() as patch:
+        patch.setattr(background, "start", _no_thread)
+        file.save(snapshot(*EXPORTS))
+    assert not path.exists()
+    clock.pass_by(INTERVAL_SECONDS)
+    file.save(snapshot(*EXPORTS))
+    file.close(PATIENCE)
+    assert path.exists()
+
+
+def _no_thread(*_: object) -> None:
+    raise RuntimeError("can't start new thread")
+
+
+# Files that are not usable.
+
+
+def test_a_file_that_is_cut_off_anywhere_is_ignored(path: Path, clock: FakeClock) -> None:
+    """At every byte; and it is replaced by a good one."""
+    whole = content(*EXPORTS)
+    for length in range(len(whole)):
+        with pytest.raises(StateFormatError, match="damaged") as caught:
+            decode(whole[:length])
+        assert not caught.value.is_foreign
+    path.write_bytes(whole[:-1])
+    file = StateFile(path, clock)
+    assert file.load() == []
+    assert file.status().error
+    file.save(snapshot(*EXPORTS))
+    file.close(PATIENCE)
+    assert not file.status().error
+    assert restart(path, clock)[1] == list(EXPORTS)
+
+
+@examples(200)
+@given(st.integers(0, len(content(*EXPORTS)) - 1), st.integers(1, 255))
+def test_a_file_with_a_wrong_byte_is_ignored(position: int, difference: int) -> None:
+    """Wherever it is, nothing is shown that was not stored."""
+    damaged = bytearray(content(*EXPORTS))
+    damaged[position] ^= difference
+    with pytest.raises(StateFormatError):
+        decode(bytes(damaged))
+
+
+@given(st.binary() | st.binary().map(lambda data: content()[:36] + data))
+def test_any_content_is_refused_in_one_way(data: bytes) -> None:
+    """No content of a file is an error of the exporter's."""
+    with pytest.raises(StateFormatError):
+        decode(data)
+
+
+def signed(body: object, **header: object) -> bytes:
+    """Return a file with a right checksum."""
+    text = json.dumps(body).encode() + b"\n"
+    fields = {"version": 1, "key": KEY.hex(), "checksum": checksum(text, KEY)} | header
+    rest = json.dumps(fields, separators=(",", ":")).encode()[1:]
+    return b'{"format":"cavatica-exporter-state",' + rest + b"\n" + text
+
+
+GOOD = ["x", "FAILED", 1.0, 2.0, 3, "o/v", 4, ["9103", 403]]
+
+
+def test_the_forged_record_would_be_read() -> None:
+    """The next test changes one value of it at a time."""
+    export = Export("x", "FAILED", 1.0, 2.0, 3, "o/v", ErrorDetail("9103", 403, ""), 4)
+    assert decode(signed([GOOD])) == (KEY, [WatchedExport("x", "FAILED", export)])
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        None,
+        "xFAILED",
+        GOOD[:-1],
+        [*GOOD, 1],
+        *(
+            [*GOOD[:place], value, *GOOD[place + 1 :]]
+            for place, values in enumerate(
+                [
+                    (None, 7, "a b", ""),
+                    (None, "RUNNING", ["FAILED"], "failed"),
+                    ("1", True, -1, math.inf, math.nan, []),
+                    (None, "1", -1, math.nan),
+                    (1.5, -1, "1", True),
+                    (None, 7, "\0", "a\n", "v" * 201),
+                    (1.5, "1", -1),
+                    ("9103", ["9103"], [9103, 403], ["x", 403], ["9" * 17, 1], ["9103", "403"]),
+                ]
+            )
+            for value in values
+        ),
+    ],
+)
+def test_a_record_of_another_shape_is_damage(record: object) -> None:
+    """Whoever made the checksum right: labels, numbers and IDs are checked."""
+    with pytest.raises(StateFormatError, match="damaged"):
+        decode(signed([record]))
+
+
+@pytest.mark.parametrize(
+    ("header", "problem"),
+    [
+        ({"version": 2}, "another version"),
+        ({"version": None}, "another version"),
+        ({"checksum": "00"}, "checksum"),
+        ({"key": ""}, "checksum"),
+        ({"key": "00" * 99}, "damaged"),
+        ({"key": 7}, "damaged"),
+    ],
+)
+def test_another_version_is_ignored(
+    path: Path,
+    clock: FakeClock,
+    caplog: pytest.LogCaptureFixture,
+    header: dict[str, object],
+    problem: str,
+) -> None:
+    """With a warning that says so; the next write replaces it."""
+    path.write_bytes(signed([GOOD], **header))
+    file = StateFile(path, clock)
+    assert file.load() == []
+    [record] = caplog.records
+    assert (record.levelno, record.getMessage()) == (logging.WARNING, "State file ignored")
+    assert problem in record.__dict__["err"]
+    file.save(snapshot(*EXPORTS))
+    file.close(PATIENCE)
+    assert restart(path, clock)[1] == list(EXPORTS)
+
+
+@pytest.mark.parametrize("text", ["- an-id-file\n", '{"format":"another"}', "\0" * 99])
+def test_a_file_of_something_else_is_never_overwritten(
+    path: Path, clock: FakeClock, caplog: pytest.LogCaptureFixture, text: str
+) -> None:
+    """A path that was mistyped costs nobody a file."""
+    path.write_text(text)
+    file = StateFile(path, clock)
+    assert file.load() == []
+    assert "will not be overwritten" in caplog.records[0].__dict__["err"]
+    file.save(snapshot(*EXPORTS))
+    file.close(PATIENCE)
+    assert path.read_text() == text
+    assert file.status().error
+
+
+def a_directory(path: Path) -> None:
+    """Put a directory in its place."""
+    path.mkdir()
+
+
+def a_pipe(path: Path) -> None:
+    """Put a named pipe without a writer in its place."""
+    os.mkfifo(path)
+
+
+def too_large(path: Path) -> None:
+    """Put a file of a gigabyte in its place, which takes no space."""
+    with path.open("wb") as file:
+        file.truncate(2**30)
+
+
+@pytest.mark.parametrize("make", [a_directory, a_pipe, too_large])
+def test_what_cannot_be_read_is_left_alone(
+    path: Path, clock: FakeClock, make: Callable[[Path], None]
+) -> None:
+    """It may be anything."""
+    make(path)
+    before = path.lstat()
+    file = StateFile(path, clock)
+    assert file.load() == []
+    file.save(snapshot(*EXPORTS))
+    file.close(PATIENCE)
+    assert path.lstat().st_mode == before.st_mode
+    assert path.lstat().st_size == before.st_size
+    assert file.status().error
+
+
+def test_a_file_server_that_hangs_does_not_hold_up_the_start(
+    path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The exporter begins without what it could not read."""
+    go = threading.Event()
+    monkeypatch.setattr(state_file, "_LOAD_SECONDS", 0.01)
+    monkeypatch.setattr(files, "read", lambda *_: go.wait(PATIENCE))
+    file = StateFile(path, clock)
+    assert file.load() == []
+    assert "not read in time" in caplog.records[0].__dict__["err"]
+    go.set()
+
+
+# Disks that are not usable.
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EIO])
+def test_a_write_that_fails_leaves_the_last_file(
+    path: Path,
+    file: StateFile,
+    clock: FakeClock,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    number: int,
+) -> None:
+    """It is told once, and tried again a minute later."""
+    caplog.set_level(logging.INFO)
+
+    def fail(_: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    file.save(snapshot(EXPORTS[0]))
+    wait_for(lambda: file.status().last_write is not None)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fail)
+        for known in (EXPORTS[:2], EXPORTS[:3]):
+            clock.pass_by(INTERVAL_SECONDS)
+            file.save(snapshot(*known))
+            file.close(PATIENCE)
+            assert file.status().error
+    assert restart(path, clock)[1] == [EXPORTS[0]]
+    assert others(path) == []
+    clock.pass_by(INTERVAL_SECONDS)
+    file.save(snapshot(*EXPORTS))
+    file.close(PATIENCE)
+    assert not file.status().error
+    assert restart(path, clock)[1] == list(EXPORTS)
+    assert [(each.levelname, each.__dict__.get("err")) for each in caplog.records] == [
+        ("WARNING", os.strerror(number)),
+        ("INFO", None),
+    ]
+
+
+def test_a_directory_that_is_missing_is_told(
+    tmp_path: Path, clock: FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And where the path is none at all."""
+    for path in (tmp_path / "missing" / "state", tmp_path / "a\0b"):
+        caplog.clear()
+        file = StateFile(path, clock)
+        assert file.load() == []
+        file.save(snapshot(*EXPORTS))
+        file.close(PATIENCE)
+        assert file.status().error
+        assert len(caplog.records) == 1
+
+
+def test_two_exporters_on_one_file_write_whole_files(path: Path, clock: FakeClock) -> None:
+    """The last one wins; neither reads half of the other's."""
+    files = [StateFile(path, clock) for _ in range(2)]
+    known: list[Sequence[Export]] = [EXPORTS[:2], EXPORTS[2:]]
+    for _ in range(20):
+        clock.pass_by(INTERVAL_SECONDS)
+        for file, exports in zip(files, known, strict=True):
+            file.save(snapshot(*exports))
+        for file in files:
+            wait_for(lambda file=file: file.status().last_write == clock.time())  # type: ignore[misc]
+        again, remembered = restart(path, clock)
+        owner = known.index(tuple(export for export in remembered if export))
+        assert again.key == files[owner].key
+    assert others(path) == []
+
+
+def test_a_link_stays_a_link(path: Path, tmp_path: Path, clock: FakeClock) -> None:
+    """Its target is replaced."""
+    target = tmp_path / "elsewhere"
+    path.symlink_to(target)
+    file = StateFile(path, clock)
+    assert file.load() == []
+    file.save(snapshot(*EXPORTS))
+    file.close(PATIENCE)
+    assert path.is_symlink()
+    assert restart(target, clock)[1] == list(EXPORTS)
+
+
+def test_what_a_killed_exporter_left_is_removed(path: Path, clock: FakeClock) -> None:
+    """Once it is an hour old: a younger one may be another exporter's."""
+    for name, age in (("old_0001", 3601), ("young_01", 3599), ("backup", 9999)):
+        left = path.with_name(f".state.{name}")
+        left.write_bytes(b"")
+        os.utime(left, (clock.time() - age,) * 2)
+    StateFile(path, clock).load()
+    assert others(path) == [".state.backup", ".state.young_01"]
