@@ -2,13 +2,8 @@
 
 import pytest
 
-from exporter.metrics.families import (
-    BATCH_FAMILIES,
-    BATCH_LABELS,
-    EXPORT_LABELS,
-    FAMILIES,
-    export_families,
-)
+from exporter.metrics.export_families import EXPORT_LABELS, export_families
+from exporter.metrics.families import BATCH_FAMILIES, BATCH_LABELS, FAMILIES
 from tests.grafana.world import MINUTE
 from tests.grafana.worlds import WORLDS
 from tests.shipped.test_dashboards import ANNOUNCED, metric_names
