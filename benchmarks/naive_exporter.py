@@ -72,7 +72,7 @@ class NaiveExporter:
 
 class _Quiet(WSGIRequestHandler):
     def log_message(self, *_: object) -> None:
-        """Requests are not logged."""
+        """Log no requests."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

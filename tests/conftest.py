@@ -19,7 +19,7 @@ settings.load_profile("exporter")
 
 
 def refuse_other_hosts(event: str, arguments: tuple[object, ...]) -> None:
-    """An audit hook: a connection that would leave the machine is an error."""
+    """Raise an error for any connection that would leave the machine (an audit hook)."""
     if event != "socket.connect":
         return
     match arguments[1]:
@@ -58,7 +58,7 @@ def server_version(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Tests marked `grafana` need Grafana's libraries; under CI they must be there."""
+    """Skip tests marked `grafana` without Grafana's libraries; fail them under CI."""
     if item.get_closest_marker("grafana"):
         require_libraries(ci=os.environ.get("CI") == "true")
 
@@ -67,7 +67,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def _clean_environment(
     monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """Tests see no token, profile, flag, proxy or authority of whoever runs them."""
+    """Hide the developer's own token, profile, flags, proxy and certificates from tests."""
     for name in os.environ:
         if name.startswith(("CAVATICA_EXPORTER_", "SB_", "SSL_CERT_")) or name.lower().endswith(
             ("_proxy", "_ca_bundle")

@@ -47,7 +47,7 @@ RECEIVERS = {
 
 
 def matches(matchers: list[str], labels: dict[str, str]) -> bool:
-    """Whether Alertmanager's matchers all match, as its documentation has it: anchored."""
+    """Return whether all of Alertmanager's matchers match; regular expressions are anchored."""
     results = []
     for matcher in matchers:
         label, operator, value = re.fullmatch(r'(\w+)(=~|!~|!=|=)"(.*)"', matcher).groups()  # type: ignore[union-attr] # ours are all of this form
@@ -66,7 +66,7 @@ LABELS[DOWN] = {"severity": "critical"}
 
 
 def alerts_matching(matchers: list[str]) -> set[str]:
-    """The alerts that Alertmanager's matchers select; with the severity where there are two."""
+    """Return the alerts that the matchers select, with the severity where there are two."""
     return {
         name
         for name, labels in LABELS.items()

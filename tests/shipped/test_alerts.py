@@ -32,7 +32,7 @@ NAMES_NOTHING = {"CavaticaExporterAbsent"}
 
 
 def expressions_in_annotations(rule: Yaml) -> list[str]:
-    """The expressions that templates query, with a selector's text in place of their arguments."""
+    """Return the expressions in a template's queries, with a selector in place of arguments."""
     templates = " ".join(rule["annotations"].values())
     quoted = re.findall(r'printf "((?:[^"\\]|\\.)*)"', templates)
     return [
@@ -43,7 +43,7 @@ def expressions_in_annotations(rule: Yaml) -> list[str]:
 
 
 def seconds(duration: str) -> int:
-    """A duration of one number and unit, as the rules have them."""
+    """Parse a duration of one number and one unit, the form that the rules use."""
     return int(duration[:-1]) * {"s": 1, "m": 60, "h": 3600}[duration[-1]]
 
 

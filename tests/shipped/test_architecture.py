@@ -46,7 +46,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 
 def module_name(file: Path) -> str:
-    """The dotted name of a file of the package: `exporter`, `exporter.cavatica.client`."""
+    """Return the dotted name of a file of the package: `exporter`, `exporter.cavatica.client`."""
     parts = file.relative_to(PACKAGE.parent).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
@@ -69,13 +69,13 @@ def imported_names(file: Path) -> Iterator[str]:
 
 
 def imported_modules(file: Path) -> set[str]:
-    """The modules of the package that a file imports; a submodule stands for its package."""
+    """Return the modules of the package that a file imports; a submodule stands for its package."""
     found = NAMES.intersection(imported_names(file)) - {module_name(file)}
     return {name for name in found if not any(other.startswith(f"{name}.") for other in found)}
 
 
 def part(name: str) -> str:
-    """The entry of `ALLOWED` for a dotted name."""
+    """Return the entry of `ALLOWED` for a dotted name."""
     return [*name.split("."), "__init__"][1]
 
 
@@ -88,7 +88,7 @@ def test_a_module_imports_only_what_its_place_in_the_line_allows(file: Path) -> 
 
 
 def test_the_table_has_no_module_and_no_import_that_is_not_there() -> None:
-    """Who reads it sees the line of the data as it is."""
+    """Fail if the table lists a module or an import that no longer exists."""
     imported: dict[str, set[str]] = {}
     for file in FILES:
         own = part(module_name(file))

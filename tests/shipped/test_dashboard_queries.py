@@ -89,11 +89,11 @@ class Scene:
     failed: str
 
     def ask(self, expr: str, *, job: str = ".+") -> list[Sample]:
-        """The answer to an expression, with the dashboard's variables put in."""
+        """Return the result of an expression after replacing the dashboard's variables."""
         return self.prometheus.query(self.filled(expr, job=job))
 
     def filled(self, expr: str, *, job: str = ".+") -> str:
-        """An expression as Grafana would send it when everything is chosen."""
+        """Return an expression as Grafana would send it with everything selected."""
         values = {
             "$job": job,
             "$instance": ".+",
@@ -109,7 +109,7 @@ class Scene:
 
 @contextmanager
 def running_exporter(directory: Path, url: str, token: str) -> Iterator[str]:
-    """A real exporter; gives its host and port."""
+    """Run a real exporter; yield its host and port."""
     address = f"127.0.0.1:{free_port()}"
     token_file = directory.parent / f"token-{token}"
     token_file.write_text(token, encoding="utf-8")
@@ -134,7 +134,7 @@ def running_exporter(directory: Path, url: str, token: str) -> Iterator[str]:
 
 
 def is_ready(address: str) -> bool:
-    """Whether an exporter has loaded its ID files."""
+    """Return whether an exporter has loaded its ID files."""
     try:
         return requests.get(f"http://{address}/-/ready", timeout=5).ok
     except requests.ConnectionError:
@@ -299,12 +299,12 @@ def test_the_table_lists_what_is_open_once(scene: Scene) -> None:
 
 
 def panel_query(uid: str, place: str) -> str:
-    """The expression at a place: the panel's title and the query's letter."""
+    """Return the expression of a panel by the panel's title and the query's letter."""
     expr: str = dict(targets(build()[uid]))[place]["expr"]
     return expr
 
 
 def parts(expr: str) -> set[str]:
-    """The selectors in an expression, each as an expression, without range and offset."""
+    """Return each selector of an expression as an expression, without range and offset."""
     found = (node for node, _ in walk(parsed(expr)) if isinstance(node, promql.VectorSelector))
     return {f"{each.name}{each.matchers}" for each in found}

@@ -62,7 +62,7 @@ def good_dashboard() -> Json:
 
 
 def changed(dashboard: Json, path: str, value: object) -> Json:
-    """A copy with another value at a path, whose parts are keys and indices."""
+    """Return a copy with another value at a path, whose parts are keys and indices."""
     copied = copy.deepcopy(dashboard)
     *parents, last = path.split(".")
     node: Any = copied

@@ -17,7 +17,7 @@ pytestmark = [
 
 
 def lost(before: object, after: object, path: str = "") -> list[str]:
-    """The paths of what is not there any more, or not the same."""
+    """Return the paths of values that are missing or differ."""
     match before, after:
         case dict(), dict():
             keys = [key for key in before if before[key] is not None or after.get(key) is not None]
@@ -31,7 +31,7 @@ def lost(before: object, after: object, path: str = "") -> list[str]:
 
 
 def through_the_sdk(dashboard: Json) -> Json:
-    """The dashboard as Grafana's own model of it understands it."""
+    """Return the dashboard after a round trip through Grafana's own model."""
     # Imported here because it cannot be on Python 3.10.
     import_module("grafana_foundation_sdk.cog.plugins").register_default_plugins()
     model = import_module("grafana_foundation_sdk.models.dashboard").Dashboard

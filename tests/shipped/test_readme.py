@@ -43,13 +43,13 @@ def run(flags: Flags) -> int:
 
 
 def options() -> list[click.Option]:
-    """The flags of the command."""
+    """Return the command's flags."""
     command = make_command(run, "")
     return [option for option in command.params if isinstance(option, click.Option)]
 
 
 def names_of_telemetry() -> dict[str, tuple[str, ...]]:
-    """The names of the exporter's own metrics, as they are scraped, with their labels."""
+    """Return the names of the exporter's own metrics, as they are scraped, with their labels."""
     self_metrics = SelfMetrics(version="", revision="", python="", exporter_metrics=False)
     self_metrics.observe(RequestOutcome(200, 0.1, None))
     self_metrics.show_state_file(lambda: StateFileStatus(1.0, error=False))

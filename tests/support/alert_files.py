@@ -31,7 +31,7 @@ ANNOUNCED = {
 
 
 def load(file: Path) -> Yaml:
-    """A YAML file whose top is a mapping."""
+    """Parse a YAML file whose top level is a mapping."""
     loaded: Yaml = yaml.safe_load(file.read_text(encoding="utf-8"))
     return loaded
 
@@ -42,7 +42,7 @@ RECORDED: dict[str, Yaml] = {rule["record"]: rule for rule in RULES if "record" 
 
 
 def series_names(expression: str) -> set[str]:
-    """The names of all series that an expression selects."""
+    """Return the names of all series that an expression selects."""
     return set(_selected(promql.parse(expression)))
 
 
@@ -57,7 +57,7 @@ def _selected(node: object) -> Iterator[str]:
 
 
 def known_series() -> set[str]:
-    """The names of all series that the exporter, the rules and Prometheus itself give."""
+    """Return the names of all series that the exporter, the rules and Prometheus itself produce."""
     endings = {"counter": ["_total"], "histogram": ["_bucket", "_count", "_sum"]}
     own = SelfMetrics(version="", revision="", python="", exporter_metrics=False)
     own.observe(RequestOutcome(200, 0.1, "timeout"))  # families without samples are left out

@@ -57,7 +57,7 @@ def targets(dashboard: Json) -> Iterator[tuple[str, Json]]:
 
 
 def variables(dashboard: Json, kind: str = "query") -> dict[str, Json]:
-    """The variables of a kind, by name."""
+    """Return the variables of a kind, by name."""
     found = dashboard["templating"]["list"]
     return {each["name"]: each for each in found if each["type"] == kind}
 
@@ -74,7 +74,7 @@ def everything(node: object, path: str = "") -> Iterator[tuple[str, object]]:
 
 
 def parsed(expr: str) -> promql.Expr | ValueError:
-    """An expression with Grafana's variables in it, or what is wrong with it."""
+    """Parse an expression that contains Grafana variables; return an error message if invalid."""
     seconds = f"{RATE_INTERVAL.total_seconds():.0f}s"
     expr = expr.replace("$__rate_interval", seconds)
     try:
@@ -106,7 +106,7 @@ def selectors(
 
 
 def template_datasource(dashboard: Json) -> Iterator[str]:
-    """The reader chooses the data source."""
+    """Require a variable for the data source."""
     match list(variables(dashboard, "datasource").values()):
         case [{"name": "datasource", "label": "Data source", "query": "prometheus"}]:
             pass
@@ -133,17 +133,17 @@ def _choice_of_targets(dashboard: Json, name: str) -> Iterator[str]:
 
 
 def template_job(dashboard: Json) -> Iterator[str]:
-    """The reader chooses jobs."""
+    """Require a variable for jobs."""
     yield from _choice_of_targets(dashboard, "job")
 
 
 def template_instance(dashboard: Json) -> Iterator[str]:
-    """The reader chooses instances."""
+    """Require a variable for instances."""
     yield from _choice_of_targets(dashboard, "instance")
 
 
 def template_batch(dashboard: Json) -> Iterator[str]:
-    """The reader chooses batches, but where one export is chosen: it is in one."""
+    """Require a variable for batches, except on dashboards that select one export."""
     match variables(dashboard).get("batch"):
         case {"label": "Batch", "multi": True, "includeAll": True, "allValue": ".+"}:
             pass
@@ -226,7 +226,7 @@ def target_promql(dashboard: Json) -> Iterator[str]:
 
 
 def target_rate_interval(dashboard: Json) -> Iterator[str]:
-    """A rate is taken over `$__rate_interval`: it has samples at every zoom and scrape interval."""
+    """Require `$__rate_interval` as the range of rates: it fits every zoom and scrape interval."""
     for place, selector, above in selectors(dashboard):
         match above:
             case (*_, promql.Call() as call, promql.MatrixSelector() as matrix):
@@ -252,7 +252,7 @@ def target_instance(dashboard: Json) -> Iterator[str]:
 
 
 def target_counter_agg(dashboard: Json) -> Iterator[str]:
-    """A counter's value says nothing: it stands in a rate."""
+    """Require counters to be wrapped in a rate or an increase."""
     for place, selector, above in selectors(dashboard):
         if re.search(r"_(total|bucket|count|sum)$", selector.name or ""):
             match above:
@@ -265,7 +265,7 @@ def target_counter_agg(dashboard: Json) -> Iterator[str]:
 
 
 def uneditable_dashboard(dashboard: Json) -> Iterator[str]:
-    """The file is the truth: nobody edits in the browser what the next update takes away."""
+    """Require dashboards to be read-only: the next update would overwrite manual changes."""
     if dashboard.get("editable") is not False:
         yield "editable"
 

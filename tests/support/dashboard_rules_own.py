@@ -54,7 +54,7 @@ def shapes_of_grafana_9_to_13(dashboard: Json) -> Iterator[str]:
 
 
 def panel_ids_unique(dashboard: Json) -> Iterator[str]:
-    """A link to a panel shows one panel."""
+    """Require unique panel IDs, so that a link opens the right panel."""
     ids = [panel["id"] for panel in dashboard["panels"]]
     yield from (f"id {each} twice" for each in set(ids) if ids.count(each) > 1)
 
@@ -98,7 +98,7 @@ def _known(dashboard: Json) -> set[str]:
 
 
 def tables_joined(dashboard: Json) -> Iterator[str]:
-    """A row is one thing: instant queries, each by the label that they are joined on."""
+    """Require tables to join instant queries by one label, so that each row is one object."""
     for panel in query_panels(dashboard):
         if panel["type"] != "table":
             continue
@@ -128,7 +128,7 @@ def formats_fit(dashboard: Json) -> Iterator[str]:
 
 
 def replicas_count_once(dashboard: Json) -> Iterator[str]:
-    """What two replicas both know is taken once: the best one's, `max` of it, or as a filter."""
+    """Require `max`, or a filter, for values that several replicas report."""
     about_exports = re.compile(r"cavatica_(exports?(_\w+)?|exported_bytes|\w+_exports)")
     for place, selector, above in selectors(dashboard):
         if not about_exports.fullmatch(selector.name or ""):

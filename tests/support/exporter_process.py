@@ -76,15 +76,15 @@ class Page:
         )
 
     def __call__(self, name: str, **labels: str) -> float | None:
-        """Give the value of a series, or None if there is none with exactly these labels."""
+        """Return the value of a series, or None if there is none with exactly these labels."""
         return self.samples.get((name, tuple(sorted(labels.items()))))
 
     def all(self, name: str) -> list[dict[str, str]]:
-        """Give the labels of every series of that name."""
+        """Return the labels of every series of that name."""
         return [dict(labels) for each, labels in self.samples if each == name]
 
     def states(self, batch: str) -> dict[str, float]:
-        """Give how many exports of a batch are in each state, those of 0 left out."""
+        """Return how many exports of a batch are in each state; states with none are left out."""
         return {
             labels["state"]: value
             for (name, pairs), value in self.samples.items()
@@ -192,7 +192,7 @@ def serving(*arguments: str) -> Iterator[Running]:
 
 
 def environment(**variables: str) -> dict[str, str]:
-    """This process's environment, without the user's own settings and with these."""
+    """Return this process's environment without the user's own settings, updated with these."""
     own = ("CAVATICA_EXPORTER_", "SB_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(own)}
     return kept | variables

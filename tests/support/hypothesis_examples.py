@@ -4,5 +4,5 @@ from hypothesis import settings
 
 
 def examples(percent: int) -> settings:
-    """Give settings with that part of the profile's examples: `make fuzz` raises them too."""
+    """Return settings with a fraction of the profile's examples: `make fuzz` scales them."""
     return settings(max_examples=max(1, settings().max_examples * percent // 100))

@@ -21,7 +21,7 @@ class Peer:
         self.sock = sock
 
     def receive(self) -> bytes:
-        """Give one request as it came: its head, and its body as long as the head says."""
+        """Return one raw request: its head, and a body of the length that the head declares."""
         data = b""
         while b"\r\n\r\n" not in data:
             data += self._read()
@@ -46,7 +46,7 @@ class Peer:
             time.sleep(0.02)
 
     def hang(self) -> None:
-        """Say nothing, until the other side has had enough."""
+        """Send nothing until the client closes the connection."""
         while True:
             self._read()
 
@@ -76,7 +76,7 @@ class Peer:
 
 @contextmanager
 def listen(talk: Callable[[Peer], object], *, tls: ssl.SSLContext | None = None) -> Iterator[int]:
-    """Let `talk` speak on every connection, each in a thread of its own; give the port.
+    """Run `talk` for every connection, each in its own thread; yield the port.
 
     At the end of the block nothing is left. An error of `talk` that is not the connection's fails
     the test: pytest makes it one, as of every thread.

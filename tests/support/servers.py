@@ -124,7 +124,7 @@ def wait_until(condition: Callable[[], T], timeout: float, what: str) -> T:
 
 
 def free_port() -> int:
-    """A port that was free a moment ago, for a server that cannot say which one it picked."""
+    """Return a port that was free a moment ago, for servers that cannot pick one themselves."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
         return port
@@ -255,7 +255,7 @@ class Prometheus(_Server):
     flags = ("--storage.tsdb.path={data}", "--web.enable-lifecycle")
 
     def query(self, expression: str, *, at: float | None = None) -> list[Sample]:
-        """The instant vector or scalar of an expression, now or at a Unix time."""
+        """Return the instant vector or scalar of an expression, now or at a Unix time."""
         parameters: dict[str, str | float] = {"query": expression}
         if at is not None:
             parameters["time"] = at
@@ -267,7 +267,7 @@ class Prometheus(_Server):
     def query_range(
         self, expression: str, *, start: float, end: float, step: float
     ) -> list[Series]:
-        """The range vector of an expression between two Unix times, every `step` seconds."""
+        """Return the range vector of an expression between two Unix times, every `step` seconds."""
         data = self._data("/api/v1/query_range", query=expression, start=start, end=end, step=step)
         return [
             Series(each["metric"], [(time, float(value)) for time, value in each["values"]])

@@ -11,7 +11,7 @@ _DURATION = re.compile(
 
 
 def shorten(text: str, factor: int) -> str:
-    """A rule or Alertmanager file with every duration divided by `factor`, all else as it is.
+    """Return a rule or Alertmanager file with every duration divided by `factor`.
 
     Durations are those of keys, ranges and offsets. Numbers in expressions stay, for they are
     compared with the API's times, which do not pass faster.

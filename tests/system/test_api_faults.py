@@ -61,7 +61,7 @@ Api = Callable[[], AbstractContextManager[str]]
 
 
 def resource(export_id: str, state: str) -> dict[str, Any]:
-    """An export as the API gives it, with everything that must not be shown."""
+    """Return an export as the API describes it, including everything that must stay secret."""
     return {
         "id": export_id,
         "state": state,
@@ -78,23 +78,23 @@ ERROR = {"status": 403, "code": 9103, "message": f"{FILE_NAME} {TOKEN}", "more_i
 
 
 def good(ids: Ids, truth: Mapping[str, str] = AFTER) -> list[dict[str, Any]]:
-    """What a healthy API answers."""
+    """Return a healthy API's answer."""
     return [{"resource": resource(export_id, truth[export_id])} for export_id in ids]
 
 
 def ids_of(request: bytes) -> list[str]:
-    """The IDs that a request asks for."""
+    """Return the IDs that a request asks for."""
     ids: list[str] = json.loads(request.partition(b"\r\n\r\n")[2])["export_ids"]
     return ids
 
 
 def as_json(items: object) -> bytes:
-    """The body of an answer with these items."""
+    """Return an answer's body with these items, as JSON."""
     return json.dumps({"items": items}).encode()
 
 
 def instead(export_id: str, *items: object) -> Items:
-    """A good answer, but for one ID: in its place stand these items."""
+    """Return a good answer in which these items replace those of one ID."""
 
     def spoil(ids: Ids) -> object:
         return [
@@ -107,7 +107,7 @@ def instead(export_id: str, *items: object) -> Items:
 
 
 def changed(**fields: object) -> Items:
-    """A good answer, but for `WORK`: it has these fields."""
+    """Return a good answer in which `WORK` has these fields."""
     return instead(WORK, {"resource": resource(WORK, "RUNNING") | fields})
 
 
@@ -129,7 +129,7 @@ def http(
 
 
 def says(talk: Callable[[Peer], object], *, tls: ssl.SSLContext | None = None) -> Api:
-    """A server that speaks like this."""
+    """Return a server that runs this conversation."""
 
     @contextmanager
     def serve() -> Iterator[str]:
@@ -140,7 +140,7 @@ def says(talk: Callable[[Peer], object], *, tls: ssl.SSLContext | None = None) -
 
 
 def answers(content: bytes | Items, *headers: str, status: str = "200 OK", length: int = 0) -> Api:
-    """A server that answers with these bytes, or with JSON of these items."""
+    """Return a server that answers with these bytes, or with JSON of these items."""
     body: bytes | Callable[[Ids], bytes]
     if isinstance(content, bytes):
         body = content
@@ -151,7 +151,7 @@ def answers(content: bytes | Items, *headers: str, status: str = "200 OK", lengt
 
 
 def refuses(status: str, body: object = ERROR, *headers: str) -> Api:
-    """A server that answers with an error."""
+    """Return a server that answers with an error."""
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     return answers(content, *headers, status=f"{status} {TOKEN}")
 
@@ -192,7 +192,7 @@ def breaking(peer: Peer) -> None:
 
 @contextmanager
 def nobody() -> Iterator[str]:
-    """A port at which nobody listens."""
+    """Yield a port at which nothing listens."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     yield f"http://127.0.0.1:{port}/v2"
@@ -200,7 +200,7 @@ def nobody() -> Iterator[str]:
 
 @contextmanager
 def crowded() -> Iterator[str]:
-    """A machine that has no thread left for a call."""
+    """Simulate a machine that cannot start another thread for a call."""
     before = threading.stack_size(1 << 46)
     try:
         yield "http://127.0.0.1:1/v2"
@@ -210,7 +210,7 @@ def crowded() -> Iterator[str]:
 
 @contextmanager
 def nowhere() -> Iterator[str]:
-    """A host that no resolver knows."""
+    """Make name resolution fail; yield a URL with such a host."""
 
     def resolve(*_: object) -> None:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
@@ -222,7 +222,7 @@ def nowhere() -> Iterator[str]:
 
 @contextmanager
 def full() -> Iterator[str]:
-    """A server that accepts no connection any more."""
+    """Run a server that accepts no more connections."""
     with (
         socket.create_server(("127.0.0.1", 0), backlog=0) as listener,
         socket.socket() as one,
@@ -236,7 +236,7 @@ def full() -> Iterator[str]:
 
 @contextmanager
 def untrusted() -> Iterator[str]:
-    """A server with a certificate that nobody vouches for."""
+    """Run a server with an untrusted certificate."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
     with says(Peer.hang, tls=context)() as url:
@@ -245,7 +245,7 @@ def untrusted() -> Iterator[str]:
 
 @contextmanager
 def refusing_proxy() -> Iterator[str]:
-    """A proxy that wants a password, and is asked once in each scrape."""
+    """Run a proxy that requires a password; expect one request in each scrape."""
     visits: list[Peer] = []
 
     def refuse(peer: Peer) -> None:
@@ -263,7 +263,7 @@ def refusing_proxy() -> Iterator[str]:
 
 @contextmanager
 def elsewhere() -> Iterator[str]:
-    """A server that sends the client to another, which must not be visited."""
+    """Run a server that redirects to another, which must not be visited."""
     visits: list[Peer] = []
     with listen(visits.append) as port:
         place = f"Location: http://127.0.0.1:{port}/{TOKEN}"
@@ -296,19 +296,19 @@ class Fault:
 
 
 def partly(name: str, items: Items, *, now: str = "RUNNING", later: str = "UNKNOWN") -> Fault:
-    """An answer that is good but for `WORK`, and does not account for every ID."""
+    """Return an answer that is good except for `WORK`, and does not cover every ID."""
     return Fault(
         name, answers(items), "invalid_response", AFTER | {WORK: now}, AFTER | {WORK: later}
     )
 
 
 def odd(name: str, items: Items, *, state: str = "RUNNING") -> Fault:
-    """An answer that accounts for every ID, however oddly it shows `WORK`."""
+    """Return an answer that covers every ID but describes `WORK` in an unusual way."""
     return Fault(name, answers(items), None, AFTER | {WORK: state}, AFTER | {WORK: state})
 
 
 def broken(name: str, content: bytes, *headers: str) -> Fault:
-    """An answer with 200 that cannot be read."""
+    """Return a 200 answer that cannot be parsed."""
     return Fault(name, answers(content, *headers), "invalid_response")
 
 
@@ -450,11 +450,11 @@ class Clock:
         self.wrong_by = 0.0
 
     def time(self) -> float:
-        """Give Unix time."""
+        """Return the Unix time."""
         return time.time() + self.ahead + self.wrong_by
 
     def monotonic(self) -> float:
-        """Give the time that never jumps."""
+        """Return the monotonic time."""
         return time.monotonic() + self.ahead
 
 
@@ -529,7 +529,7 @@ HEALTHY = answers(good)
 
 @pytest.fixture
 def exporter(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Iterator[Exporter]:
-    """The line; nothing that it logs or shows, at its most talkative, holds a secret."""
+    """Run the exporter at its most verbose; nothing that it logs or serves may hold a secret."""
     with kept_logging():
         logs.configure("debug", "logfmt")
         logging.getLogger().setLevel(logging.DEBUG)
@@ -546,7 +546,7 @@ def exporter(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Iterator[Expor
 
 
 def shown(page: Page) -> dict[str, str]:
-    """The state of every export, of which each has one."""
+    """Return the state of every export; each must have exactly one."""
     states: dict[str, str] = {}
     for labels in page.all("cavatica_export_state"):
         if page("cavatica_export_state", **labels):
@@ -556,7 +556,7 @@ def shown(page: Page) -> dict[str, str]:
 
 
 def failures(page: Page) -> dict[str, float]:
-    """The failed requests so far, by reason."""
+    """Return the failed requests so far, by reason."""
     name = "cavatica_api_request_failures_total"
     counts = {reason: page(name, reason=reason) or 0.0 for reason in REASONS}
     return {reason: count for reason, count in counts.items() if count}

@@ -43,19 +43,19 @@ class Directory:
 
 @pytest.fixture
 def simulator() -> Simulator:
-    """A simulated CAVATICA."""
+    """Start a simulated CAVATICA."""
     return Simulator(token=TOKEN)
 
 
 @pytest.fixture
 def ids(tmp_path: Path) -> Directory:
-    """The directory with the ID files, empty at first."""
+    """Return the directory for the ID files, empty at first."""
     return Directory(tmp_path / "exports")
 
 
 @pytest.fixture
 def flags(ids: Directory, simulator: Simulator, tmp_path: Path) -> Iterator[tuple[str, ...]]:
-    """What an exporter needs to watch it."""
+    """Return the flags that an exporter needs to watch the directory."""
     (tmp_path / "token").write_text(TOKEN, encoding="utf-8")
     with serve(simulator) as url:
         yield (
@@ -68,7 +68,7 @@ def flags(ids: Directory, simulator: Simulator, tmp_path: Path) -> Iterator[tupl
 
 @pytest.fixture
 def exporter(flags: tuple[str, ...]) -> Iterator[Running]:
-    """An exporter that watches it."""
+    """Start an exporter that watches the directory."""
     with serving(*flags) as running:
         yield running
 

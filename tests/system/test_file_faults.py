@@ -215,13 +215,13 @@ by_name = pytest.mark.parametrize(
 
 
 def now_is(path: Path) -> Callable[[], float]:
-    """A clock that stands at the time of the file: it changed just now."""
+    """Return a clock set to the file's modification time, as if the file had just changed."""
     at = path.stat().st_mtime
     return lambda: at
 
 
 def start(directory: Path, fault: Fault) -> tuple[WatchlistLoader, Path]:
-    """A directory with a good file and the victim, and its loader."""
+    """Start a loader on a directory with one good file and the victim."""
     victim = directory / fault.victim
     (directory / "good.yml").write_text("- good\n")
     victim.write_text('["old1", "old2"]\n')

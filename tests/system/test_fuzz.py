@@ -79,7 +79,7 @@ class Doors:
 
 @pytest.fixture(scope="module")
 def doors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Doors]:
-    """Give one exporter to all tests; at the end it is asked to end, and does."""
+    """Run one exporter for all tests; at the end, expect it to shut down when asked."""
     directory = tmp_path_factory.mktemp("fuzz")
     exports, web, token = directory / "exports", directory / "web.yml", directory / "token"
     simulator = Simulator(token=TOKEN, rate_limit=10**9)
@@ -111,7 +111,7 @@ def doors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Doors]:
 
 
 def states(page: Page) -> dict[str, str]:
-    """The state that a page shows of each export of `good.yml`."""
+    """Return the state that a page shows of each export in `good.yml`."""
     return {
         labels["export_id"]: labels["state"]
         for labels in page.all("cavatica_export_state")
@@ -120,7 +120,7 @@ def states(page: Page) -> dict[str, str]:
 
 
 def truth(doors: Doors) -> dict[str, str]:
-    """The state of each export of `good.yml`."""
+    """Return the true state of each export in `good.yml`."""
     return {each: doors.simulator.export(each)["state"] for each in doors.ids}
 
 
@@ -224,7 +224,7 @@ def test_any_id_file_leaves_the_others_alone(doors: Doors, content: bytes, endin
 def test_any_web_configuration_leaves_the_last_good_one_in_force(
     doors: Doors, content: bytes
 ) -> None:
-    """Who had the password may pass, and nobody else."""
+    """Check that only the last valid configuration's password is accepted."""
     doors.web.write_bytes(content)
     try:
         doors.get("/-/healthy")

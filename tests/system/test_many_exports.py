@@ -78,7 +78,7 @@ class Line:
 
 
 def counting(family: Family[WatchedExport], ids: list[str]) -> Family[WatchedExport]:
-    """The family, noting the ID of every export whose samples it gives."""
+    """Return the family, recording the ID of every export whose samples are rendered."""
 
     def samples(watched: WatchedExport) -> Samples:
         ids.append(watched.id)
@@ -89,13 +89,13 @@ def counting(family: Family[WatchedExport], ids: list[str]) -> Family[WatchedExp
 
 @pytest.fixture
 def clock() -> Clock:
-    """The one clock."""
+    """Return the test's clock."""
     return Clock()
 
 
 @pytest.fixture
 def watch(clock: Clock, tmp_path: Path) -> Iterator[Callable[[int, int], Line]]:
-    """Give the line of an exporter that watches so many finished and unfinished exports."""
+    """Return a function that sets up an exporter with this many finished and unfinished exports."""
     simulator = Simulator(token=TOKEN, clock=clock.time, rate_limit=RATE_LIMIT, rate_window=WINDOW)
     with serve(simulator) as url:
 

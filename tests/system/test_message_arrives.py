@@ -96,7 +96,7 @@ class Scene:
         )
 
     def prometheus(self, exporter: Running) -> Prometheus:
-        """A Prometheus that scrapes this exporter; it has the data of the one before."""
+        """Start a Prometheus that scrapes this exporter and keeps its predecessor's data."""
         config = {
             "global": {"scrape_interval": "1s", "scrape_timeout": "1s"},
             "rule_files": ["../rules.yml"],
@@ -110,7 +110,7 @@ class Scene:
 
 @pytest.fixture
 def scene(tmp_path: Path) -> Iterator[Scene]:
-    """The API, the Alertmanager, and who is told."""
+    """Start the API, the Alertmanager and the inbox that receives notifications."""
     (tmp_path / "ids").mkdir()
     rules = shorten(RULES_FILE.read_text(encoding="utf-8"), FACTOR)
     (tmp_path / "rules.yml").write_text(rules, encoding="utf-8")
@@ -124,7 +124,7 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
 
 
 def static(url: str) -> list[Json]:
-    """The only target, as a Prometheus configuration names it."""
+    """Return the only target, as a Prometheus configuration names it."""
     return [{"targets": [url.removeprefix("http://")]}]
 
 
@@ -143,7 +143,7 @@ def expect(prometheus: Prometheus, expression: str, what: str) -> None:
 
 
 def alerts(server: Prometheus | Alertmanager) -> list[Json]:
-    """The alerts about failed exports that a server has now."""
+    """Return a server's current alerts about failed exports."""
     return [alert for alert in server.alerts() if alert["labels"]["alertname"] == ALERT]
 
 
@@ -159,7 +159,7 @@ def labels(export_id: str) -> dict[str, str]:
 
 
 def fail(simulator: Simulator, export_id: str) -> Json:
-    """Let an export fail now; give the message that is due."""
+    """Make an export fail now; return the expected notification."""
     now = time.gmtime()
     error = {"status": 403, "code": 9103, "message": "Access denied."}
     finished_on = time.strftime("%Y-%m-%dT%H:%M:%SZ", now)

@@ -156,7 +156,7 @@ class Sender:
         self.post(ended=ended)
 
     def live(self, hours: float) -> None:
-        """Let so many scaled hours pass."""
+        """Wait for this many scaled hours."""
         until = time.monotonic() + hours * HOUR
         while time.monotonic() < until:
             self.post()

@@ -43,7 +43,7 @@ scrape_configs:
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give one with certificates of both sides, and two web configurations."""
+    """Return a directory with both sides' certificates and two web configurations."""
     directory = tmp_path_factory.mktemp("secured")
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(directory / "ca.crt"))
@@ -58,7 +58,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def password(directory: Path) -> Iterator[Running]:
-    """Give a demo behind TLS that asks for a password."""
+    """Start a demo behind TLS that requires a password."""
     web = f"--web.config.file={directory / 'password.yml'}"
     with process(directory / "password.log", "--demo", LOOPBACK, web) as running:
         yield running
@@ -66,14 +66,14 @@ def password(directory: Path) -> Iterator[Running]:
 
 @pytest.fixture(scope="module")
 def certificate(directory: Path) -> Iterator[Running]:
-    """Give a demo behind TLS that asks for a client's certificate and a password."""
+    """Start a demo behind TLS that requires a client certificate and a password."""
     web = f"--web.config.file={directory / 'certificate.yml'}"
     with process(directory / "certificate.log", "--demo", LOOPBACK, web) as running:
         yield running
 
 
 def curl(directory: Path, url: str, *arguments: str) -> str:
-    """What curl makes of it: the body and, in a last line, the status; or its error."""
+    """Return curl's output: the body and, on the last line, the status; or curl's error."""
     program = shutil.which("curl")
     if program is None:
         pytest.skip("curl is not here")
@@ -127,7 +127,7 @@ def test_prometheus_scrapes_with_certificate_and_password(
 def test_200_idle_clients_do_not_keep_a_scrape_waiting(
     directory: Path, password: Running, *, shakes_hands: bool
 ) -> None:
-    """Whether they spoke TLS or nothing, the scrape takes less than a second."""
+    """Scrape in less than a second beside idle clients, with and without a TLS handshake."""
     trusting = ssl.create_default_context(cafile=directory / "ca.crt")
     host, port = password.urls[0].removeprefix("https://").split(":")
     with ExitStack() as stack:

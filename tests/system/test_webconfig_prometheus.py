@@ -122,7 +122,7 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]
 
 
 def target_of(prometheus: Prometheus, name: str) -> dict[str, Any]:
-    """The target of a case."""
+    """Return the target of a case."""
     return next(t for t in prometheus.targets() if t["labels"]["job"] == name)
 
 

@@ -21,7 +21,7 @@ BIN = Path(sys.executable).parent
 
 
 def mandoc(text: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Let mandoc read a page; skip the running test where there is none."""
+    """Run mandoc on a page; skip the test if mandoc is not installed."""
     if not shutil.which("mandoc"):
         pytest.skip("not here: mandoc (apt-get install mandoc)")
     return run(["mandoc", *arguments], stdin=text)

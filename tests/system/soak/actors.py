@@ -27,7 +27,7 @@ class Actors:
         self._turn = threading.Condition()
 
     def start(self, name: str, act: Callable[[], object], pause: float, random: Random) -> None:
-        """Let it act from now on, with a pause of up to so many seconds before each time."""
+        """Start the actor, with a pause of at most this many seconds before each action."""
 
         def work() -> None:
             while not self.over.wait(random.uniform(0.1, max(pause, 0.1))):

@@ -20,12 +20,12 @@ _PAGE = b"<html><head><title>502 Bad Gateway</title></head><body>nginx</body></h
 
 
 def _items(change: Callable[[Random, list[Any]], object]) -> Callable[[Random], Fault]:
-    """A fault that makes something else of the list of items."""
+    """Return a fault that transforms the list of items."""
     return lambda random: Fault(items=lambda items: change(random, items))
 
 
 def _each(change: Callable[[Random, dict[str, Any]], object]) -> Callable[[Random], Fault]:
-    """A fault that changes about every third export of an answer in place."""
+    """Return a fault that changes about every third export of an answer in place."""
 
     def rewrite(random: Random, items: list[Any]) -> object:
         for item in items:
@@ -48,7 +48,7 @@ def _errors(status: int, code: int) -> Callable[[Random, list[Any]], object]:
 
 
 def _refused(random: Random, reset: float) -> Fault:
-    """A rate limit that is used up until so many seconds from now."""
+    """Return a rate limit that is used up until this many seconds from now."""
     headers = {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": str(int(time.time() + reset))}
     return Fault(status=429, code=1000, headers=headers, times=random.randint(1, 3))
 
@@ -147,7 +147,7 @@ NAMES: Final = (*FAULTS, CUT, GONE)
 
 
 def draw(name: str, random: Random) -> Fault:
-    """The fault of that name, its details by chance; a wrong token is a 401 none the less."""
+    """Return the named fault with random details; a wrong token still receives 401."""
     fault = {**FAULTS, **HOLDING}[name](random)
     return replace(
         fault, when=lambda request: request.headers.get("x-sbg-auth-token") == INNER_TOKEN

@@ -34,7 +34,7 @@ _GARBAGE: Final = (
 
 
 def true_state(simulator: Simulator, export_id: str) -> str:
-    """The state of an export now; `UNKNOWN` for one that nobody knows."""
+    """Return the current state of an export; `UNKNOWN` if the simulator does not know it."""
     try:
         return str(simulator.export(export_id)["state"])
     except KeyError:
@@ -111,7 +111,7 @@ class Files:
             self._repair()
 
     def watched(self, *, since: float) -> Watched | None:
-        """What has been watched without a change from `since` (monotonic) until now, if so."""
+        """Return what has been watched unchanged from `since` (monotonic) until now, or None."""
         watched, changed = self._watched, self._since
         return watched if changed is not None and changed < since else None
 
@@ -181,7 +181,7 @@ class Files:
             self._write(name, replace(file, ids=kept + self._new_ids(self.random.randint(1, 20))))
 
     def _share(self) -> None:
-        """An ID that stands in two files is watched once."""
+        """Write an ID into two files: it is still watched once."""
         if (one := self._pick()) and (other := self._pick()):
             ids = dict.fromkeys((*self._files[one].ids, *self._files[other].ids[:3]))
             self._write(one, replace(self._files[one], ids=tuple(ids)))
@@ -244,7 +244,7 @@ class Files:
             self._files[name] = replace(file, at=time.monotonic())
 
     def _away(self) -> None:
-        """A volume that is not mounted for a moment: what was watched is watched on."""
+        """Unmount the directory for a moment: the last loaded watchlist stays in effect."""
         elsewhere = self.directory.with_suffix(".away")
         is_settled = self.watched(since=time.monotonic() - self.settled_seconds) is not None
         # Who has not seen the last change cannot see it now.

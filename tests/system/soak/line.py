@@ -49,7 +49,7 @@ class Line:
     def __call__(
         self, environ: dict[str, Any], start_response: Callable[..., object]
     ) -> Iterable[bytes]:
-        """Let requests with the good token through, as WSGI says."""
+        """Serve requests that carry the valid token (WSGI)."""
         changed = self.changed
         if environ.get("HTTP_X_SBG_AUTH_TOKEN") == self.token:
             self.seen = True
@@ -71,7 +71,7 @@ class Line:
             self._listen()
 
     def close(self) -> None:
-        """Give the port back."""
+        """Release the port."""
         self._stack.close()
         self._holder.close()
 

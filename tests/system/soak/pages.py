@@ -26,7 +26,7 @@ class Moment:
 
     @classmethod
     def now(cls) -> "Moment":
-        """This moment."""
+        """Return the current time."""
         return cls(time.monotonic(), time.time())
 
 
@@ -70,7 +70,7 @@ class Judge:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def problems(self, page: Page, began: Moment, ended: Moment) -> list[str]:
-        """What is wrong with a page that was asked for and received at these times."""
+        """Return what is wrong with a page requested and received at these times."""
         states = _states(page)
         with self._lock:
             self.count.update(state for state, _ in states.values())
@@ -83,7 +83,7 @@ class Judge:
             ]
 
     def end_problems(self, page: Page) -> list[str]:
-        """What of a page is not the simulator's truth; only for when everything works."""
+        """Return where a page differs from the simulator; call only when everything works."""
         problems = [] if page("cavatica_up") else ["not up"]
         for export_id, (state, batch) in _states(page).items():
             if state != (true := true_state(self.simulator, export_id)):
@@ -133,7 +133,7 @@ class Judge:
         return problems
 
     def _old(self, states: dict[str, tuple[str, str]], ended: Moment) -> list[str]:
-        """A state is never a guess, and not shown for longer than `max_age` after it passed."""
+        """Return states that are wrong, or older than `max_age`."""
         problems = []
         for export_id, (state, _) in states.items():
             if state == "UNKNOWN":
@@ -169,7 +169,7 @@ class Judge:
 
 
 def _states(page: Page) -> dict[str, tuple[str, str]]:
-    """The state of each export that a page shows, with its batch."""
+    """Return the state of each export on a page, with its batch."""
     return {
         pairs["export_id"]: (pairs["state"], pairs["batch"])
         for (name, labels), value in page.samples.items()

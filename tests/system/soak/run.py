@@ -60,13 +60,13 @@ class Plan:
 
     @classmethod
     def long(cls, minutes: float) -> "Plan":
-        """The plan of `make soak`: a part is a minute."""
+        """Return the plan of `make soak`: each part takes a minute."""
         parts = max(2, round(minutes))
         return cls(60 * minutes, parts, 2.5, (1.0, 2.0, 3.0, 5.0), 10, 4 * 2**20, patient=True)
 
     @classmethod
     def short(cls) -> "Plan":
-        """The plan of the tests."""
+        """Return the plan of the tests."""
         return cls(8.0, 2, 0.3, (1.0, 1.1, 1.2, 1.5), 1, 16 * 2**20, patient=False)
 
 
@@ -80,7 +80,7 @@ class Use:
 
     @classmethod
     def of(cls, pid: int) -> "Use":
-        """What it uses now."""
+        """Return the process's current use of resources."""
         lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
         status = dict(line.split(":\t") for line in lines if ":\t" in line)
         descriptors = sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
@@ -220,7 +220,7 @@ def _random(seed: int, name: str) -> Random:
 
 
 def _rest(running: Running) -> Use:
-    """The least that the process uses while it has nothing to do."""
+    """Return the process's minimum use of resources while it is idle."""
     # The files are as somebody left them: what they say is known before they change again.
     running.scrape()
     uses = []

@@ -44,7 +44,7 @@ class Clock:
         self.step = step
 
     def __call__(self) -> float:
-        """Give the time and go on."""
+        """Return the time and advance the clock."""
         self.now += self.step
         return self.now - self.step
 
@@ -127,7 +127,7 @@ def server() -> Iterator[Api]:
 
 @pytest.fixture
 def api() -> Iterator[Api]:
-    """A server each of whose answers must be fetched."""
+    """Run a server; every one of its answers must be fetched."""
     api = Api()
     with listen(api.talk) as api.port:
         yield api
@@ -135,7 +135,7 @@ def api() -> Iterator[Api]:
 
 
 def found(export_id: str = "A", **fields: object) -> dict[str, Any]:
-    """An answer of one RUNNING export."""
+    """Return an answer that describes one RUNNING export."""
     return {"items": [{"resource": {"id": export_id, "state": "RUNNING"} | fields}]}
 
 

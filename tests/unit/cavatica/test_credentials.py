@@ -39,7 +39,7 @@ auth_token = bare-token
 
 
 def home(tmp_path: Path, profiles: str | None = PROFILES) -> Path:
-    """A home with this credentials file, or without one."""
+    """Return a home directory with this credentials file, or without one."""
     if profiles is not None:
         (tmp_path / ".sevenbridges").mkdir(exist_ok=True)
         (tmp_path / ".sevenbridges" / "credentials").write_text(profiles, encoding="utf-8")
@@ -348,7 +348,7 @@ def test_a_token_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
 
 
 def test_a_new_token_is_used_at_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Whether the file is written anew or replaced; the log says so, without the token."""
+    """Use the new token whether the file is edited or replaced; never log the token."""
     caplog.set_level(logging.INFO)
     file = tmp_path / "token"
     file.write_text("t-1", encoding="utf-8")
@@ -424,7 +424,7 @@ class TestCredentials:
 
     @pytest.fixture
     def found(self) -> list[Api | CredentialsError]:
-        """What is found each time: the first, then the next."""
+        """Return the results of successive lookups, in order."""
         return [Api("https://a.example/v2", Token("t-1", "here"), "here")]
 
     @pytest.fixture

@@ -16,7 +16,7 @@ Resolve = Callable[..., list[AddressInfo]]
 
 
 def address(port: int, host: str = "127.0.0.1") -> AddressInfo:
-    """What the resolver returns for a port of this machine."""
+    """Return a resolver's result for a port of this machine."""
     if ":" in host:
         return (socket.AF_INET6, socket.SOCK_STREAM, 6, "", (host, port, 0, 0))
     return (socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, port))
@@ -24,7 +24,7 @@ def address(port: int, host: str = "127.0.0.1") -> AddressInfo:
 
 @contextmanager
 def black_hole() -> Iterator[int]:
-    """A port that neither accepts nor refuses: its backlog is full."""
+    """Yield a port that neither accepts nor refuses, because its backlog is full."""
     with ExitStack() as stack:
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
         for _ in range(3):
@@ -35,7 +35,7 @@ def black_hole() -> Iterator[int]:
 
 
 def closed_port() -> int:
-    """A port that refuses."""
+    """Return a port that refuses connections."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
         return port
@@ -122,7 +122,7 @@ class TestResolver:
 
     @pytest.fixture
     def lookups(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Resolve]]:
-        """What the system's resolver does next, the last of these again and again."""
+        """Script the system's resolver; the last step repeats."""
         scripted: list[Resolve] = []
 
         def resolve(host: str, port: int, *_: int) -> list[AddressInfo]:

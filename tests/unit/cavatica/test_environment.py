@@ -136,7 +136,7 @@ class TestAuthorities:
 
     @pytest.fixture
     def bundle(self, tmp_path: Path) -> Path:
-        """The certificate of a private authority."""
+        """Return a private authority's certificate."""
         trustme.CA().cert_pem.write_to_path(str(tmp_path / "private.pem"))
         return tmp_path / "private.pem"
 

@@ -35,23 +35,23 @@ BUSY = LookupFailure("1000", 429, "")
 
 
 def resource(export_id: object = "A", **fields: object) -> dict[str, Any]:
-    """An item with an export that RUNs, unless the fields say otherwise."""
+    """Return an item with a RUNNING export, unless the fields differ."""
     return {"resource": {"id": export_id, "state": "RUNNING"} | fields}
 
 
 def failure(error: LookupFailure = NOT_FOUND) -> dict[str, Any]:
-    """An item with an error: it has no ID."""
+    """Return an item with an error and without an ID."""
     code = int(error.code)
     return {"error": {"status": error.status, "code": code, "message": error.message}}
 
 
 def running(export_id: str) -> Export | LookupFailure:
-    """What `resource` is parsed to."""
+    """Return the export that `resource` is parsed to."""
     return Export(export_id, "RUNNING")
 
 
 def parsed(**fields: object) -> Export:
-    """The export that is parsed from these fields."""
+    """Return the export parsed from these fields."""
     export = parse_item(resource(**fields))
     assert isinstance(export, Export)
     return export

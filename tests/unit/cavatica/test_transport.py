@@ -47,7 +47,7 @@ def authority() -> trustme.CA:
 
 @pytest.fixture
 def tls(authority: trustme.CA, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext:
-    """A server's TLS, which the environment's CA bundle vouches for."""
+    """Return a TLS context whose certificate the environment's CA bundle trusts."""
     bundle = tmp_path / "ca.pem"
     authority.cert_pem.write_to_path(str(bundle))
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(bundle))
@@ -75,7 +75,7 @@ def server_context(authority: trustme.CA) -> ssl.SSLContext:
 
 
 def make_transport(token: Callable[[], str] = lambda: TOKEN) -> Transport:
-    """A transport as the client makes it."""
+    """Return a transport configured as the client configures it."""
     return Transport(token, {"User-Agent": "a-test"})
 
 
@@ -116,7 +116,7 @@ def drip(data: bytes, *, after: bytes = b"") -> Callable[[Peer], None]:
 
 @contextmanager
 def in_time(timeout: float) -> Iterator[None]:
-    """The block ends by its deadline, and soon after no request's thread is there."""
+    """Check that the block ends by its deadline and leaves no request thread behind."""
     began = time.monotonic()
     yield
     assert time.monotonic() - began < max(timeout, 0) + TOLERANCE
@@ -138,7 +138,7 @@ def failure_of(host: str, timeout: float = DEADLINE) -> tuple[str, str]:
 
 
 def thread_names() -> set[str]:
-    """The names of the threads that are running."""
+    """Return the names of the running threads."""
     return {thread.name for thread in threading.enumerate()}
 
 
@@ -1005,13 +1005,13 @@ http_like = st.lists(
 
 @pytest.fixture(scope="module")
 def answers() -> deque[bytes]:
-    """What the scripted server says next, one for each connection."""
+    """Return the scripted answers, one for each connection."""
     return deque()
 
 
 @pytest.fixture(scope="module")
 def scripted_port(answers: deque[bytes]) -> Iterator[int]:
-    """A server for all examples of a property."""
+    """Start one server for all examples of a property."""
 
     def talk(peer: Peer) -> None:
         peer.receive()

@@ -10,7 +10,7 @@ from exporter.watchlist.watchlist import FileStatus, Ignored, Refusals, Watchlis
 
 
 def watchlist(*sizes: int) -> Watchlist:
-    """A watchlist with batches of these sizes, each of a file."""
+    """Return a watchlist with batches of these sizes, each from its own file."""
     return Watchlist(
         batches={f"b{n}": tuple(f"{n}-{i}" for i in range(size)) for n, size in enumerate(sizes)},
         acknowledged=frozenset({"0-1"}),

@@ -83,14 +83,14 @@ class Cavatica:
 
 @pytest.fixture
 def cavatica(tmp_path: Path) -> Iterator[Cavatica]:
-    """A simulated CAVATICA with five exports."""
+    """Start a simulated CAVATICA with five exports."""
     simulator = Simulator(token=TOKEN)
     with serve(simulator) as url:
         yield Cavatica(simulator, url, tmp_path)
 
 
 def noting(asked: threading.Event) -> Callable[[Request], bool]:
-    """What a fault is about: every request, and that there was one is noted."""
+    """Return a fault that matches every request and records that there was one."""
 
     def note(_: Request) -> bool:
         asked.set()
@@ -101,7 +101,7 @@ def noting(asked: threading.Event) -> Callable[[Request], bool]:
 
 @pytest.fixture
 def profiles() -> Iterator[Path]:
-    """The official client's credentials file, to be written."""
+    """Return the path for the official client's credentials file."""
     file = Path.home() / ".sevenbridges" / "credentials"
     file.parent.mkdir(exist_ok=True)
     yield file
@@ -641,7 +641,7 @@ def test_the_quota_share_bounds_the_calls_of_a_scrape(
 
 
 def test_two_scrapers_at_once_make_no_call_twice(cavatica: Cavatica) -> None:
-    """Who comes while a scrape is running shares its result."""
+    """Share the running scrape's result with a second scraper."""
     cavatica.simulator.fault = Fault(delay=0.2)
     with serving(*cavatica.flags, LOOPBACK) as exporter:
         ups: list[float | None] = []

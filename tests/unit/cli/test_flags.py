@@ -78,7 +78,7 @@ class Collected:
 
 
 def parse(*arguments: str) -> dict[str, object]:
-    """The flags that differ from the defaults."""
+    """Return the flags that differ from the defaults."""
     collected = Collected()
     command = make_command(collected, "1.2.3")
     assert command.main(arguments, prog_name=command.name, standalone_mode=False) == 0
@@ -87,12 +87,12 @@ def parse(*arguments: str) -> dict[str, object]:
 
 
 def field(flag: str) -> str:
-    """The name of a flag's field."""
+    """Return the name of a flag's field."""
     return flag.lstrip("-").replace(".", "_").replace("-", "_")
 
 
 def variable(flag: str) -> str:
-    """The name of a flag's environment variable."""
+    """Return the name of a flag's environment variable."""
     return f"CAVATICA_EXPORTER_{field(flag).upper()}"
 
 

@@ -30,7 +30,7 @@ PAIR = re.compile(r'([a-z_]+)=("(?:[^"\\]|\\.)*"|[^\s"=]+)(?: |$)')
 
 
 def parse(style: str, line: str) -> dict[str, str]:
-    """The fields of a line, which must be nothing but fields."""
+    """Parse a line that must consist of fields only."""
     if style == "json":
         fields: dict[str, str] = json.loads(line)
         return fields
@@ -42,7 +42,7 @@ def parse(style: str, line: str) -> dict[str, str]:
 
 
 def record(message: str, **extra: object) -> logging.LogRecord:
-    """A warning of 11 November 2026, 12:30:00.125 UTC."""
+    """Return a warning logged on 11 November 2026, 12:30:00.125 UTC."""
     made = logging.makeLogRecord({"msg": message, "levelno": 30, "levelname": "WARNING", **extra})
     made.created = 1794400200.125
     return made
@@ -138,7 +138,7 @@ def test_libraries_are_heard_from_warnings_on(
 
 
 def test_errors_can_be_left_out(capsys: pytest.CaptureFixture[str]) -> None:
-    """Who prints errors in another way does not want them twice."""
+    """Leave out errors for callers that print them in another way."""
     configure("info", "logfmt", errors=False)
     logging.getLogger("exporter").error("said elsewhere")
     logging.getLogger("exporter").warning("said here")

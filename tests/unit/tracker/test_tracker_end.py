@@ -40,7 +40,7 @@ class Api:
 
 
 def tracker_of(ids: int, api: Api) -> Tracker:
-    """A tracker of so many exports."""
+    """Return a tracker of this many exports."""
     watchlist = Watchlist(batches={"b": tuple(f"e{number}" for number in range(ids))})
     return Tracker(
         lambda _: watchlist,

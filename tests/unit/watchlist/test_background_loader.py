@@ -40,7 +40,7 @@ class SlowLoader(WatchlistLoader):
 
 @pytest.fixture
 def slow() -> Iterator[SlowLoader]:
-    """A loader; its thread is let go at the end."""
+    """Yield a loader whose thread is released at the end."""
     loader = SlowLoader()
     yield loader
     loader.answers.set()
@@ -48,7 +48,7 @@ def slow() -> Iterator[SlowLoader]:
 
 @pytest.fixture
 def loader(slow: SlowLoader) -> BackgroundLoader:
-    """A background loader that has loaded once."""
+    """Return a background loader that has loaded once."""
     loader = BackgroundLoader(slow)
     loader.load(10)
     return loader

@@ -28,7 +28,7 @@ class Clock:
         self.now = time.time() + 60
 
     def __call__(self) -> float:
-        """Give the Unix time."""
+        """Return the Unix time."""
         return self.now
 
 
@@ -50,7 +50,7 @@ class Opened:
 
 @pytest.fixture(scope="module")
 def audit_hook() -> Opened:
-    """The one hook of this module."""
+    """Install this module's only audit hook."""
     hook = Opened()
     sys.addaudithook(hook)
     return hook
@@ -58,7 +58,7 @@ def audit_hook() -> Opened:
 
 @pytest.fixture
 def opened(audit_hook: Opened) -> Iterator[set[str]]:
-    """The names of all files that were opened in the test; clear it before what matters."""
+    """Return the names of all files opened in the test; clear the list before the checked part."""
     names: set[str] = set()
     audit_hook.names = names
     yield names
@@ -67,7 +67,7 @@ def opened(audit_hook: Opened) -> Iterator[set[str]]:
 
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
-    """An empty directory for ID files."""
+    """Return an empty directory for ID files."""
     path = tmp_path / "exports"
     path.mkdir()
     return path
@@ -75,18 +75,18 @@ def directory(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def clock() -> Clock:
-    """The loader's clock."""
+    """Return the loader's clock."""
     return Clock()
 
 
 @pytest.fixture
 def loader(directory: Path, clock: Clock) -> WatchlistLoader:
-    """A loader of the directory."""
+    """Return a loader for the directory."""
     return WatchlistLoader(directory, clock)
 
 
 def logged(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str, dict[str, object]]]:
-    """Give level, message and extras of every line of the log, and forget them."""
+    """Return level, message and extras of every logged line, and clear the log."""
     lines = [
         (
             record.levelname,
@@ -361,7 +361,7 @@ def test_a_directory_without_its_files_keeps_them(
 
 
 def test_reading_afresh_takes_off_the_last_file(directory: Path, loader: WatchlistLoader) -> None:
-    """Who sends SIGHUP means what the directory says."""
+    """Reload from scratch on SIGHUP: the directory's current content replaces the watchlist."""
     (directory / "a.yml").write_text("- x\n")
     loader.load()
     (directory / "a.yml").unlink()
@@ -436,7 +436,7 @@ def test_a_missing_path_is_an_error(
 def test_a_file_that_never_was_good_is_known_and_has_no_mtime(
     directory: Path, loader: WatchlistLoader, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Whether any file could be read at start is told by whether one has a time."""
+    """Report a file that was never valid, without a modification time."""
     (directory / "a.yml").write_text("- [\n")
     watchlist = loader.load()
     problem = "a.yml:2: not YAML: did not find expected node content"
