@@ -43,7 +43,7 @@ def test_a_page_shows_every_flag(command: click.Command) -> None:
     commands = command.commands.values() if isinstance(command, click.Group) else [command]
     for parameter in (each for child in commands for each in child.params):
         assert isinstance(parameter, click.Option)
-        assert re.search(rf"^ +{re.escape(parameter.opts[-1])}\b", printed, re.MULTILINE)
+        assert re.search(rf"^ +(?:-\w, )?{re.escape(parameter.opts[-1])}\b", printed, re.MULTILINE)
         assert " ".join((parameter.help or "").split()) in " ".join(printed.split())
 
 
