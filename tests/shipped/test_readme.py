@@ -1,4 +1,4 @@
-"""The README cannot go stale: what users can set, write and see is in it."""
+"""The README and the reference pages cannot go stale: what users can set, write and see is there."""
 
 import re
 from operator import attrgetter
@@ -16,7 +16,10 @@ from exporter.tracker.state_file import StateFileStatus
 from exporter.watchlist.documents import KEYS
 from tests.support.alert_files import RULES
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[2]
+PAGES = ("README.md", "docs/flags.md", "docs/metrics.md", "docs/failures.md")
+README = "\n".join((ROOT / page).read_text(encoding="utf-8") for page in PAGES)
+"""What users read first, and the reference pages."""
 
 ROWS: dict[str, tuple[str, str]] = {
     name: (labels, meaning)
