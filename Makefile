@@ -22,8 +22,8 @@ help:
 	@echo 'make clean        remove everything that make made'
 
 .PHONY: demo
-demo: .venv/ready
-	$(BIN)/cavatica-exporter --demo
+demo: .venv/ready servers
+	@$(BIN)/python -m scripts.demo
 
 .PHONY: test
 test: .venv/ready servers grafana

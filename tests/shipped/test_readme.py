@@ -1,4 +1,4 @@
-"""The README and the reference pages cannot go stale: what users can set, write and see is there."""
+"""The README and the reference pages cannot go stale: what users set, write and see is there."""
 
 import re
 from operator import attrgetter

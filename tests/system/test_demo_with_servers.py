@@ -1,0 +1,68 @@
+"""`make demo`: what a newcomer sees within three minutes."""
+
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import requests
+
+from scripts import demo
+from tests.support.exporter_process import environment
+from tests.support.servers import wait_until
+
+SECONDS = 180.0
+
+
+@pytest.mark.servers
+@pytest.mark.slow
+def test_an_alert_is_there_within_three_minutes(tmp_path: Path) -> None:
+    """Three links, an alert behind the second; SIGTERM ends everything and leaves nothing."""
+    printed = tmp_path / "printed"
+    directory = tmp_path / "tmp"
+    directory.mkdir()
+    with (
+        printed.open("wb") as output,
+        subprocess.Popen(
+            [sys.executable, "-m", "scripts.demo"],
+            cwd=demo.ROOT,
+            env=environment(TMPDIR=str(directory)),
+            stdout=output,
+            stderr=output,
+        ) as process,
+    ):
+        try:
+            wait_until(lambda: "Ctrl-C" in printed.read_text(), SECONDS, "the links are printed")
+            links = re.findall(r"^(.+?)  +(http://\S+)$", printed.read_text(), re.MULTILINE)
+            assert [name for name, _ in links[:3]] == ["Status page", "Alerts", "Alertmanager"]
+            (_, page), (_, alerts), (_, alertmanager) = links[:3]
+
+            def firing() -> bool:
+                answer = requests.get(alerts.replace("/alerts", "/api/v1/alerts"), timeout=SECONDS)
+                return any(alert["state"] == "firing" for alert in answer.json()["data"]["alerts"])
+
+            wait_until(firing, SECONDS, "an alert fires")
+            assert "CAVATICA exports" in requests.get(page, timeout=SECONDS).text
+            assert requests.get(alertmanager, timeout=SECONDS).ok
+        finally:
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(SECONDS) == 0
+    assert [*directory.iterdir()] == []
+
+
+def test_without_servers_the_exporter_runs_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """And that is said."""
+    monkeypatch.setattr(demo, "SERVERS", tmp_path)
+    monkeypatch.setenv("PATH", "")
+
+    def become(_: str, arguments: list[str]) -> None:
+        raise SystemExit(" ".join(arguments[1:]))
+
+    monkeypatch.setattr("os.execv", become)
+    with pytest.raises(SystemExit, match="-m exporter --demo"):
+        demo.main()
+    assert "the exporter runs alone" in capsys.readouterr().out
