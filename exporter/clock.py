@@ -1,4 +1,4 @@
-"""The clock that is passed in where time matters."""
+"""The clock, passed as an argument wherever time matters."""
 
 import time
 from typing import Final, Protocol
@@ -8,23 +8,23 @@ class Clock(Protocol):
     """Both kinds of time."""
 
     def time(self) -> float:
-        """Give Unix time in seconds; it may jump."""
+        """Return Unix time in seconds; it may jump."""
 
     def monotonic(self) -> float:
-        """Give seconds since some moment; it never jumps."""
+        """Return monotonic time in seconds; it never jumps."""
 
 
-# What is usual on Linux stands still while the machine sleeps: old states would be shown as new.
+# CLOCK_MONOTONIC stops during suspend on Linux, so old states would look fresh.
 _STEADY: Final[int] = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 class SystemClock:
-    """The machine's clock; the time that never jumps goes on while it sleeps, where it can."""
+    """The machine's clock; its monotonic time includes suspend where the system supports that."""
 
     def time(self) -> float:
-        """Give Unix time in seconds."""
+        """Return Unix time in seconds."""
         return time.time()
 
     def monotonic(self) -> float:
-        """Give seconds since the machine was started."""
+        """Return seconds since the machine was started."""
         return time.clock_gettime(_STEADY)

@@ -38,8 +38,8 @@ RENDER_SECONDS: Final = 40e-6
 #: Series of single exports above which a warning is logged.
 MANY_SERIES: Final = 10_000
 
-# Size of the chunks of a body. Smaller ones are not worth a packet, larger ones cost memory for
-# every slow reader.
+# Size of the chunks of a body: smaller ones waste packets, larger ones cost memory for every slow
+# reader.
 _CHUNK_BYTES: Final = 64 * 1024
 
 _log = logging.getLogger(__name__)
@@ -67,8 +67,8 @@ class Body:
 
     Attributes:
         length: Length in bytes.
-        chunks: The bytes, made while they are sent: a slow reader of a hundred megabytes needs the
-            memory of one chunk.
+        chunks: The bytes, produced while they are sent, so that a slow reader of a hundred
+            megabytes needs memory for one chunk only.
     """
 
     length: int
@@ -96,7 +96,7 @@ class Exposition:
         self._compressed: dict[bytes, CompressedPart] = {}
         self._has_many_series = False
         self._batch_pieces: list[bytes | CompressedPart] = []
-        # Two scrapes at once must not render the same blocks twice.
+        # Two concurrent scrapes must not render the same blocks twice.
         self._lock = threading.Lock()
 
     def render(self, snapshot: Snapshot, content_type: str, *, compress: bool) -> Body:
@@ -214,7 +214,7 @@ def _affects(
 
 
 def _rechunk(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """Join small pieces until they are worth sending."""
+    """Join small pieces into chunks that are worth sending."""
     pending: list[bytes] = []
     size = 0
     for piece in pieces:

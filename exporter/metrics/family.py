@@ -1,4 +1,4 @@
-"""What a metric family is."""
+"""The definition of a metric family."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass

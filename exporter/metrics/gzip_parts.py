@@ -1,8 +1,8 @@
 """One gzip member assembled from parts that were compressed once.
 
-Several gzip members in a row are a valid body, too, but curl and browsers stop after the first. So
-every part is raw deflate that ends at a byte boundary and refers to nothing before it, and the
-checksum of the whole is combined from the checksums of the parts.
+Browsers and curl stop after the first of several gzip members. So every part is raw deflate that
+ends at a byte boundary and refers to nothing before it; the checksum of the whole is combined from
+the checksums of the parts.
 """
 
 import struct
@@ -45,7 +45,7 @@ class CompressedPart:
 
     @classmethod
     def concat(cls, parts: Iterable["CompressedPart"]) -> "CompressedPart":
-        """Return the part that holds `parts` in a row; it shares their compressed chunks."""
+        """Return the concatenation of `parts`, which shares their compressed chunks."""
         chunks: list[bytes] = []
         crc = length = 0
         for part in parts:

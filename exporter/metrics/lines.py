@@ -10,8 +10,8 @@ from exporter.metrics.families import BATCH_FAMILIES, BATCH_LABELS
 from exporter.metrics.family import Family, Samples
 from exporter.tracker.snapshot import Batch, Block, WatchedExport
 
-# Stands for the labels of an export. No label contains it: control characters are replaced or
-# refused wherever text comes in.
+# Placeholder for the labels of an export. No label contains it: control characters are replaced or
+# refused on input.
 _PLACEHOLDER: Final = "\0"
 _BATCH, _EXPORT_ID = EXPORT_LABELS
 # Formats a number as prometheus_client does.

@@ -1,11 +1,12 @@
-"""The HTTP server: the standard library's, made fit for networks that others can reach.
+"""The HTTP server: the standard library's, hardened for networks with untrusted clients.
 
-It serves few clients that ask seldom. Clients that are silent, slow or send nonsense cost a thread
-for some seconds and nobody else notices: time, bytes and connections are limited, one address
-cannot take all places, and a TLS handshake runs in the connection's own thread.
+It serves few clients with few requests. A silent, slow or malformed client occupies one thread for
+some seconds and does not affect others: time, bytes and connections are limited, no address can
+take all places, and each TLS handshake runs in its connection's own thread.
 
-A connection carries one request (`Connection: close`). A scraper comes once in 15 s or more: a new
-connection costs it nothing, no idle ones pile up, and new certificates hold from the next scrape.
+A connection carries one request (`Connection: close`). Scrapers come every 15 s or less often: a
+new connection costs little, idle ones do not accumulate, and a renewed certificate takes effect at
+the next scrape.
 """
 
 from exporter.server.address import Address, parse_listen_address

@@ -17,10 +17,10 @@ _BACKLOG: Final = 512
 
 
 def parse_listen_address(text: str) -> Address:
-    """Parse `HOST:PORT`; `:10036` is port 10036 of all addresses, IPv4 and IPv6.
+    """Parse `HOST:PORT`; `:10036` means port 10036 on all addresses, IPv4 and IPv6.
 
     Raises:
-        ValueError: It has another form; the text names the valid ones.
+        ValueError: It is not valid; the text shows the valid forms.
     """
     host, _, port = text.rpartition(":")
     if host.startswith("[") and host.endswith("]"):
@@ -37,7 +37,7 @@ def parse_listen_address(text: str) -> Address:
 
 
 def url_of(scheme: str, address: Address) -> str:
-    """Return the URL of an address for this machine, without a slash at the end."""
+    """Return the URL of an address for this machine, without a trailing slash."""
     host, port = address
     if host in _EVERY_ADDRESS:
         host = "localhost"
@@ -65,7 +65,7 @@ def listen(address: Address) -> socket.socket:
         )
         return socket.create_server(found, family=family, backlog=_BACKLOG)
     except OSError as error:
-        # `create_server` adds words of its own. The number of an unknown name is not the system's.
+        # `create_server` adds text of its own. For an unknown name, the number is the resolver's.
         number = error.errno or 0
         reason = os.strerror(number) if number > 0 else error.strerror
         raise OSError(number, f"cannot listen on {_show(address)}: {reason}") from error

@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 
 
 class InFlight:
-    """The answers under way."""
+    """The answers in flight."""
 
     def __init__(self) -> None:
         self._count = 0
@@ -48,14 +48,14 @@ class InFlight:
             self._changed.notify_all()
 
     def wait(self, seconds: float) -> None:
-        """Wait until there are none, for `seconds` at most."""
+        """Wait until no answer is in flight, for at most `seconds`."""
         with self._changed:
             self._changed.wait_for(lambda: not self._count, seconds)
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """What all connections have in common.
+    """What all connections share.
 
     Attributes:
         app: The application; called by several threads at once.
@@ -64,8 +64,8 @@ class Service:
         head_seconds: Time limit of the TLS handshake and the request together.
         send_seconds: Time limit of sending the answer.
         places: The places for connections.
-        in_flight: The answers under way.
-        occasional: The log of what clients can cause.
+        in_flight: The answers in flight.
+        occasional: The rate-limited log for events that clients can cause.
     """
 
     app: "WSGIApplication"
@@ -78,8 +78,8 @@ class Service:
     occasional: OccasionalLog
 
     def log_failure(self, exc_info: "OptExcInfo", **fields: object) -> None:
-        """Log why a connection failed: for an error of the socket, the client is to blame."""
-        # Timeouts and TLS errors are of this kind, too.
+        """Log why a connection failed; socket errors are clients' faults, for debugging only."""
+        # Timeouts and TLS errors are socket errors, too.
         if isinstance(exc_info[1], OSError):
             _log.debug("Connection failed", extra={"err": exc_info[1]})
         else:
@@ -89,8 +89,8 @@ class Service:
 class _Head(HTTPMessage):
     """The head of a request.
 
-    The standard library parses it as an e-mail, whose parser would spend seconds on a body that a
-    long `Content-Type` seems to describe.
+    The standard library parses it as an e-mail: a long `Content-Type` could keep that parser busy
+    for seconds.
     """
 
     def get_content_type(self) -> str:
@@ -111,7 +111,7 @@ class Connection(WSGIRequestHandler):
     """
 
     protocol_version = "HTTP/1.1"
-    # Of requests without one.
+    # For requests that name no version.
     default_request_version = "HTTP/1.0"
     MessageClass = _Head
     error_message_format = "%(message)s\n"
@@ -170,13 +170,13 @@ class Connection(WSGIRequestHandler):
             self.stream.close()
 
     def begin_sending(self) -> None:
-        """Give the client its time to take the answer, which begins when there is one."""
+        """Start the time limit for sending; called when the answer begins."""
         if self.place:
             self.place.stage = Stage.SENDING
         self.stream.set_deadline(self.service.send_seconds)
 
     def _lose_place(self) -> None:
-        """End the connection from another thread, whose connection takes its place."""
+        """Abort the connection; called from the thread of the connection that takes its place."""
         self.service.occasional.warning("Slow connection closed: too many connections are open")
         self.stream.abort()
 
@@ -189,13 +189,13 @@ class Connection(WSGIRequestHandler):
         return super().get_environ()
 
     def handle_expect_100(self) -> bool:
-        """Return True: the request is answered without its body."""
-        # No body is read, and no 100 is sent before the password was checked.
+        """Return True: requests are answered without reading their body."""
+        # No body is read, and no 100 is sent before the password is checked.
         return True
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         """Answer with an error."""
-        # The base class would repeat what the client sent.
+        # The base class would echo what the client sent.
         del message, explain
         super().send_error(code)
 
@@ -223,9 +223,9 @@ class _Answer(SimpleHandler):
     status: str
 
     http_version = "1.1"
-    # The base class would put the process's environment, tokens included, into every request's.
+    # The base class would copy the process's environment, tokens included, into every request's.
     os_environ: MutableMapping[str, str] = {}  # noqa: RUF012 # as the base class
-    error_body = b"Internal error; the log tells more.\n"
+    error_body = b"Internal error; see the log.\n"
 
     def __init__(self, connection: Connection) -> None:
         super().__init__(
@@ -239,7 +239,7 @@ class _Answer(SimpleHandler):
         self._connection = connection
 
     def client_is_modern(self) -> bool:
-        # A client that says HTTP/0.9 gets a head, too.
+        # A client that claims HTTP/0.9 gets a head, too.
         return True
 
     def cleanup_headers(self) -> None:
@@ -257,7 +257,7 @@ class _Answer(SimpleHandler):
         if self.environ["REQUEST_METHOD"] != "HEAD":
             super().write(data)
         elif not self.headers_sent:
-            # The head tells the length of the body that is left out.
+            # The head states the length of the omitted body.
             self.bytes_sent = len(data)
             self.send_headers()
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 #: Connections beyond the limit that receive 503; further ones are closed without an answer.
 _MAX_REFUSALS: Final = 64
-#: How long a new connection waits for the thread of one that is ending.
+#: How long a new connection waits for a thread to become free.
 _THREAD_SECONDS: Final = 0.1
 
 _log = logging.getLogger(__name__)
@@ -34,8 +34,9 @@ class Server(ThreadingMixIn, WSGIServer):
     Args:
         app: The application; called by several threads at once.
         address: Where to listen; port 0 picks a free one.
-        tls: Called for each connection, so that renewed certificates take effect; None: no TLS.
-        extra_headers: Called for each answer; replace the application's headers of these names.
+        tls: Called for each connection, so that renewed certificates take effect; None: plain HTTP.
+        extra_headers: Called for each answer; they replace the application's headers of these
+            names.
         max_connections: Maximum concurrent connections; further ones receive 503.
         head_seconds: Time limit of the TLS handshake and the request together.
         send_seconds: Time limit of sending the answer.
@@ -60,7 +61,7 @@ class Server(ThreadingMixIn, WSGIServer):
         super().__init__(address, WSGIRequestHandler, bind_and_activate=False)
         self.socket.close()
         self.socket = listen(address)
-        # The base class would ask the name service, which may take as long as it likes.
+        # The base class would query the name service, which may take arbitrarily long.
         self.server_name, self.server_port = self.socket.getsockname()[:2]
         self.setup_environ()
         self._service = Service(
@@ -80,19 +81,19 @@ class Server(ThreadingMixIn, WSGIServer):
 
     @property
     def url(self) -> str:
-        """The URL of the server for this machine, without a slash at the end."""
+        """The URL of the server for this machine, without a trailing slash."""
         return url_of("https" if self._service.tls() else "http", (self._host, self.server_port))
 
     def start(self) -> None:
-        """Start accepting connections, in a thread of its own."""
+        """Start accepting connections in a background thread."""
         self._acceptor.start()
 
     def close(self, grace: float = 0.0) -> None:
-        """Stop accepting connections and wait up to `grace` seconds for answers under way."""
+        """Stop accepting connections and wait up to `grace` seconds for answers in flight."""
         self._closing = True
         if self._acceptor.ident:
             with contextlib.suppress(OSError):
-                # Wakes the accepting thread, which otherwise looks up every half second.
+                # Wakes the accepting thread, which otherwise checks every half second.
                 self.socket.shutdown(socket.SHUT_RDWR)
             self.shutdown()
         self.server_close()
@@ -107,12 +108,13 @@ class Server(ThreadingMixIn, WSGIServer):
         except OSError as error:
             if not self._closing:
                 self._service.occasional.warning("Cannot accept connections", err=error)
-                # Without file descriptors the next try would fail at once, and for ever.
+                # Without free file descriptors the next attempt would fail at once, and so on for
+                # ever.
                 time.sleep(0.1)
             raise
 
     def process_request(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 # as the base class
-        """Start a thread for a connection, if there may be one more."""
+        """Start a thread for a connection if the limit allows one more."""
         if not self._free_threads.acquire(timeout=_THREAD_SECONDS):
             self.shutdown_request(request)
             return

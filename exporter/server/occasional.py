@@ -1,4 +1,4 @@
-"""Log lines whose number others could drive up."""
+"""Rate-limited log lines for events that clients can cause."""
 
 import logging
 import threading
@@ -13,10 +13,10 @@ _SECONDS_BETWEEN: Final = 60.0
 
 
 class OccasionalLog:
-    """Logs each event once a minute at most: what clients do must not fill the log.
+    """Logs each event at most once a minute, so that clients cannot fill the log.
 
     Args:
-        log: Where to.
+        log: The logger.
         monotonic: The clock.
     """
 
@@ -26,7 +26,7 @@ class OccasionalLog:
         self._log = log
         self._monotonic = monotonic
         self._lock = threading.Lock()
-        # When each event was logged, and how often it was left out since then.
+        # When each event was last logged, and how often it was left out since then.
         self._events: dict[tuple[str, type | None], tuple[float, int]] = {}
 
     def warning(self, event: str, **fields: object) -> None:

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from enum import Enum, auto
 from typing import Final
 
-#: Part of all places in which one address may have requests answered at the same time.
+#: One network may use a quarter of all places for concurrent answers.
 _SHARE: Final = 4
-#: One customer of a provider usually has all addresses of such a network.
+#: A provider's customer usually controls a whole network of this size.
 _IPV6_PREFIX: Final = 64
 
 
@@ -21,9 +21,9 @@ class Stage(Enum):
     WORKING = auto()
     """The application."""
     SENDING = auto()
-    """The client, which takes the answer."""
+    """The client, which receives the answer."""
     ENDING = auto()
-    """The client, which has its answer."""
+    """The client, which has received the answer."""
 
 
 _IDLE: Final = (Stage.READING, Stage.ENDING)
@@ -34,8 +34,8 @@ class Place:
     """The place of one connection.
 
     Args:
-        network: Clients of one network share its places.
-        abort: Ends the connection; called by another thread.
+        network: The client's network; its clients share their places.
+        abort: Aborts the connection; called from another thread.
     """
 
     __slots__ = ("abort", "network", "stage")
@@ -49,9 +49,9 @@ class Place:
 class Places:
     """A limited number of places.
 
-    When all are taken, a new connection takes the place of one that waits for its client. Silent
-    clients lose theirs first, then clients that are slow to take an answer; the network with the
-    most connections loses first, and never to one that has more.
+    When all are taken, a new connection evicts one that waits for its client: an idle one first,
+    else one that is slow to receive its answer. The victim's network is the one with the most
+    connections: more than the new client's, or the same network if the connection is idle.
 
     Args:
         limit: Number of places.
@@ -96,7 +96,7 @@ class Places:
             self._taken.pop(place, None)
 
     def _victim(self, network: str) -> Place | None:
-        """Return the place to free for a connection from `network`, or None."""
+        """Return the place to evict for a connection from `network`, or None."""
         counts = Counter(place.network for place in self._taken)
         idle, slow = [], []
         for place in self._taken:
@@ -105,13 +105,13 @@ class Places:
                 idle.append(place)
             elif place.stage is Stage.SENDING and is_larger:
                 slow.append(place)
-        # Of equals the first, which is the oldest.
+        # Among equals the first, which is the oldest.
         return max(idle or slow, key=lambda place: counts[place.network], default=None)
 
 
 def _network(host: str) -> str:
-    """Return what stands for the client's network: an IPv4 address or an IPv6 prefix."""
-    # A zone, as in `fe80::1%eth0`, is part of an address to the module from Python 3.9 on.
+    """Return the client's network: an IPv4 address or an IPv6 prefix."""
+    # From Python 3.9 on, the module parses a zone, as in `fe80::1%eth0`.
     address = ipaddress.ip_address(host)
     if isinstance(address, ipaddress.IPv4Address):
         return str(address)

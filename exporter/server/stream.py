@@ -11,22 +11,22 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
-#: How long a connection is still read after its answer. The kernel resets a connection that is
-#: closed with unread bytes, and the client could lose the answer.
+#: How long to keep reading after the answer. The kernel resets a connection that is closed with
+#: unread data, and the client could lose the answer.
 LINGER_SECONDS: Final = 0.5
 
 _MAX_HEAD_BYTES: Final = 64 * 1024
-# The words of Go's server, and so of other exporters.
+# The text of Go's server, which other exporters send.
 _HTTPS_ONLY: Final = (
     b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n"
 )
 
 
 class Stream(io.RawIOBase):
-    """The bytes of one connection: a request of limited size, everything by a deadline.
+    """The bytes of one connection: a size limit for the request, a deadline for all I/O.
 
     Args:
-        connection: Closed by `close`.
+        connection: The socket; `close` closes it.
         seconds: Until the deadline.
     """
 
@@ -41,10 +41,10 @@ class Stream(io.RawIOBase):
         self._deadline = time.monotonic() + seconds
 
     def abort(self) -> None:
-        """End the connection from another thread; I/O under way and later fails."""
+        """Abort the connection from another thread; pending and later I/O fails."""
         self._aborted = True
         with contextlib.suppress(OSError):
-            # Below TLS.
+            # Bypass TLS.
             socket.socket.shutdown(self._connection, socket.SHUT_RDWR)
 
     def readable(self) -> bool:
@@ -60,7 +60,7 @@ class Stream(io.RawIOBase):
 
         Raises:
             OSError: The connection broke, or the deadline passed.
-            HTTPException: The client sends more than a request can need.
+            HTTPException: The request is too long.
         """
         if self._unread <= 0:
             raise http.client.HTTPException("the request is too long")
@@ -82,7 +82,7 @@ class Stream(io.RawIOBase):
         Raises:
             OSError: The handshake failed or timed out.
         """
-        # A context may look at what the client sends, and wait for it.
+        # A context may peek at the client's first message, and wait for it.
         connection = context.wrap_socket(
             self._socket(), server_side=True, do_handshake_on_connect=False
         )
@@ -92,7 +92,7 @@ class Stream(io.RawIOBase):
             connection.do_handshake()
         except ssl.SSLError as error:
             if error.reason == "HTTP_REQUEST":
-                # Below TLS.
+                # Bypass TLS.
                 socket.socket.send(connection, _HTTPS_ONLY)
             raise
 
@@ -104,17 +104,17 @@ class Stream(io.RawIOBase):
         self.set_deadline(LINGER_SECONDS)
         with contextlib.suppress(OSError), self._connection:
             if isinstance(self._connection, ssl.SSLSocket):
-                # ValueError: there was no handshake. OSError: the client is gone, or sends on.
+                # ValueError: there was no handshake. OSError: the client is gone, or still sending.
                 with contextlib.suppress(OSError, ValueError):
                     self._socket()
                     self._connection.unwrap()
-            # Below TLS from here on.
+            # Bypass TLS from here on.
             socket.socket.shutdown(self._connection, socket.SHUT_WR)
             while socket.socket.recv(self._socket(), _MAX_HEAD_BYTES):
                 pass
 
     def _socket(self) -> socket.socket:
-        """Return the socket, its next operation limited to the time that is left."""
+        """Return the socket, with its timeout set to the time left."""
         if self._aborted:
             raise ConnectionAbortedError("the connection lost its place to another one")
         left = self._deadline - time.monotonic()

@@ -1,8 +1,7 @@
-"""Basic authentication (RFC 7617) in front of a WSGI application, with passwords kept by bcrypt.
+"""Basic authentication (RFC 7617) in front of a WSGI application, with bcrypt password hashes.
 
-Every path asks for the password, the health paths included: exporter-toolkit does the same, and
-what is protected stays easy to say. A probe can send an `Authorization` header, or only open the
-port.
+Every path requires the password, the health paths included: exporter-toolkit does the same, and the
+rule stays simple. A probe can send an `Authorization` header, or only open the port.
 """
 
 import base64
@@ -24,17 +23,17 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 Users = Mapping[bytes, bytes]
-"""Names of users, and bcrypt hashes of their passwords."""
+"""User names and the bcrypt hashes of their passwords."""
 
-#: bcrypt uses no more of a password. Go's cuts a longer one in silence; Python's raises an error.
+#: bcrypt uses at most so many bytes. Go's truncates longer passwords; Python's raises an error.
 _PASSWORD_BYTES: Final = 72
 #: A check takes 2**cost steps: 60 ms for 10, 15 s for 18.
 _MAX_COST: Final = 18
-#: Each of a few users is remembered with one password; the rest is what rotation leaves behind.
+#: One password per user is remembered; any others are left over from rotation.
 _MAX_REMEMBERED: Final = 256
-#: A check keeps a core busy: guesses must not take the machine.
+#: A check occupies a core: password guessing must not take the whole machine.
 _MAX_AT_ONCE: Final = 2
-#: Nor may those of one address take all turns.
+#: Nor may one address occupy all checks.
 _MAX_OF_ONE_ADDRESS: Final = 8
 
 _HASH: Final = re.compile(
@@ -52,13 +51,13 @@ def parse_users(names: Mapping[str, object], file: str) -> Users:
     section = Section(names, "basic_auth_users", file, names)
     users = {}
     for name in names:
-        # `{alice:password}` is a name to YAML; it cannot be one, and must not be shown.
+        # YAML reads `{alice:password}` as a name. It is not a valid one, and must not be shown.
         if ":" in name:
             raise WebConfigError.at(
                 file,
                 line_of(name),
-                "a name in basic_auth_users must have no colon; the one before a hash is followed"
-                " by a space",
+                "a name in basic_auth_users must have no colon: write one, and a space, between"
+                " name and hash",
             )
         if not _HASH.fullmatch(section.text(name)):
             raise section.error(name, "must be a bcrypt hash, as `htpasswd -nBC 10 ''` makes it")
@@ -69,15 +68,15 @@ def parse_users(names: Mapping[str, object], file: str) -> Users:
 
 
 class BasicAuth:
-    """An application that lets only its users through to another.
+    """WSGI middleware that passes on the requests of its users only.
 
-    A password that was right once is remembered until it or its user changes, as a keyed hash, so
-    that a scrape does not pay for bcrypt each time. Wrong ones are not: guessing stays slow.
+    A verified password is remembered as a keyed hash until it or its user changes, so that scrapes
+    do not pay for bcrypt each time. Wrong ones are not remembered: guessing stays slow.
 
     Args:
-        app: The application behind it.
-        users: Called for each request. No users: everybody may pass.
-        wait_seconds: How long a request waits for its turn to be checked; then it is answered 503.
+        app: The protected application.
+        users: Called for each request. Without users, every request passes.
+        wait_seconds: How long a request waits for its password check before it receives 503.
     """
 
     def __init__(
@@ -91,7 +90,7 @@ class BasicAuth:
         self._users = users
         self._wait_seconds = wait_seconds
         self._turns = threading.BoundedSemaphore(_MAX_AT_ONCE)
-        # The addresses of requests that are checked or wait for that.
+        # The number of requests per address whose password is being checked or waits for it.
         self._checked = Counter[str]()
         self._key = secrets.token_bytes(32)
         self._remembered: dict[bytes, None] = {}
@@ -118,7 +117,7 @@ class BasicAuth:
         """Return whether a user has this password.
 
         Raises:
-            TimeoutError: Too many others are being checked.
+            TimeoutError: Too many other checks are in flight.
         """
         known = users.get(user)
         digest = hmac.digest(self._key, repr((user, password, known)).encode(), "sha256")
@@ -149,15 +148,15 @@ class BasicAuth:
         finally:
             with self._lock:
                 self._checked[address] -= 1
-                # Forget addresses that have none.
+                # Drop addresses with a count of zero.
                 self._checked += Counter()
 
 
 def _is_right(users: Users, known: bytes | None, password: bytes) -> bool:
     """Return whether a password has the hash `known`.
 
-    A wrong one takes as long as the most expensive hash of all users: the time must not tell who
-    is a user.
+    A wrong password takes as long as the most expensive hash of all users, so that the time does
+    not reveal which users exist.
     """
     if known and bcrypt.checkpw(password, known):
         return True

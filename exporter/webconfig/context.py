@@ -1,4 +1,4 @@
-"""TLS contexts with what Python's own do not check: curves in turn, names, any certificate."""
+"""TLS contexts with what Python's own lack: curve preference, allowed names, any certificate."""
 
 import ipaddress
 import ssl
@@ -29,21 +29,21 @@ class _ServerSocket(ssl.SSLSocket):
         try:
             names = _names(self.getpeercert() or {})
         except ValueError as error:
-            # An address of five bytes, or a name in no encoding.
-            problem = "the client's certificate has a name that is not valid"
+            # An IP address of five bytes, or a name in no valid encoding.
+            problem = "the client's certificate has an invalid name"
             raise ConnectionAbortedError(problem) from error
         if allowed.isdisjoint(names):
-            problem = "client_allowed_sans has no name of the client's certificate"
+            problem = "the client's certificate has none of client_allowed_sans"
             raise ConnectionAbortedError(problem)
 
 
 class ServerContext(ssl.SSLContext):
-    """A context of the server.
+    """A server's TLS context.
 
     Attributes:
-        allowed_sans: Names of which a client's certificate must have one; None: any will do.
-        by_group: Contexts with one curve each, by the number of its group, in order of preference.
-            The first one that the client supports replaces this one.
+        allowed_sans: Names of which a client's certificate must have one; None: any name.
+        by_group: Contexts with one curve each, by TLS group number, in order of preference. The
+            first one that the client supports is used instead of this one.
     """
 
     sslsocket_class = _ServerSocket
@@ -51,7 +51,7 @@ class ServerContext(ssl.SSLContext):
     by_group: "Mapping[int, ServerContext]" = MappingProxyType({})
 
     def wrap_socket(self, sock: socket, *args: Any, **options: Any) -> ssl.SSLSocket:  # noqa: ANN401 # as the base class
-        """Return the connection, with its handshake still to come."""
+        """Return the connection, before its handshake."""
         context = self
         if self.by_group:
             offered = peek_groups(sock)
@@ -63,20 +63,20 @@ def load_certificate(context: ssl.SSLContext, certificate: bytes, key: bytes) ->
     """Load the server's certificate and key, both PEM.
 
     Raises:
-        ssl.SSLError: They are not valid, or do not belong together.
-        OSError: The system has no room for them.
+        ssl.SSLError: They are not valid, or do not match.
+        OSError: A temporary file cannot be created.
     """
     with as_file(certificate) as certificate_path, as_file(key) as key_path:
-        # Without a password OpenSSL would ask for one on the terminal, and wait.
+        # Without a password, OpenSSL would prompt on the terminal, and wait.
         context.load_cert_chain(certificate_path, key_path, password=lambda: b"")
 
 
 def load_authorities(context: ssl.SSLContext, authorities: bytes | None) -> None:
-    """Load the authorities of clients, as PEM; None: the system's.
+    """Load the authorities that may issue client certificates, as PEM; None: the system's.
 
     Raises:
         ssl.SSLError: They are not valid.
-        OSError: The system has no room for them.
+        OSError: A temporary file cannot be created.
     """
     if authorities is None:
         context.load_default_certs(ssl.Purpose.CLIENT_AUTH)
@@ -88,10 +88,10 @@ def load_authorities(context: ssl.SSLContext, authorities: bytes | None) -> None
 def accept_any_certificate(context: ssl.SSLContext) -> None:
     """Require a certificate of clients, and accept any, whoever issued it.
 
-    Python's TLS always verifies a certificate that it asks for. So the one that a client presents
-    becomes trusted before it is verified; that the client has its key is verified as usual. If this
-    hook of Python's should vanish, no client comes in. A context serves one connection only, or
-    those certificates would pile up.
+    Python's TLS verifies every certificate that it requests. So the presented certificate is made
+    trusted before it is verified; the client's possession of its key is verified as usual. If
+    Python drops this hook, every client is refused. Such a context must serve one connection only,
+    or trusted certificates would accumulate.
     """
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN | _NO_CHECK_TIME
     context.verify_mode = ssl.CERT_REQUIRED
@@ -118,7 +118,7 @@ def trust_presented(
     try:
         connection.context.load_verify_locations(cadata=data[at : at + length])
     except (ValueError, ssl.SSLError):
-        # There is none, or it is not one: OpenSSL will tell the client.
+        # There is no valid certificate: OpenSSL reports that to the client.
         return
 
 

@@ -1,4 +1,4 @@
-"""The web configuration file, read again when it, a certificate or a key changes."""
+"""The web configuration file, reloaded when it, a certificate or a key changes."""
 
 import logging
 import ssl
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 KEYS: Final = ("tls_server_config", "http_server_config", "basic_auth_users", "rate_limit")
 HTTP_KEYS: Final = ("http2", "headers")
-#: All authorities of a system are a quarter of it.
+#: Four times the size of a system's bundle of authorities.
 _MAX_FILE_BYTES: Final = 2**20
-#: An error may have a cause that no file shows, such as too many open files.
+#: Errors can have causes that no file change reveals, such as too many open files.
 _RETRY_SECONDS: Final = 10.0
 
 _log = logging.getLogger(__name__)
@@ -35,12 +35,12 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class _Config:
-    """What the file asks for.
+    """The parsed configuration.
 
     Attributes:
         tls: None: no TLS.
         users: Empty: no authentication.
-        headers: To set in every answer.
+        headers: Set in every answer.
         rate: None: no limit.
     """
 
@@ -50,7 +50,7 @@ class _Config:
     rate: Rate | None
 
     def protection(self) -> tuple[int, ...]:
-        """Return how well the file protects; the greater each number, the better."""
+        """Return how well the file protects; greater numbers protect better."""
         tls = self.tls.protection() if self.tls else ()
         return (
             self.tls is not None,
@@ -63,12 +63,12 @@ class _Config:
 
 @dataclass(frozen=True, slots=True)
 class _Active:
-    """What is in effect.
+    """The configuration in effect.
 
     Attributes:
-        config: What the file asked for.
-        context: Shared by all connections; None where each needs its own, and without TLS.
-        bucket: The requests that may still come; None: no limit.
+        config: The parsed configuration.
+        context: Shared by all connections; None if each needs its own, and for plain HTTP.
+        bucket: The token bucket of the rate limit; None: no limit.
     """
 
     config: _Config
@@ -77,10 +77,10 @@ class _Active:
 
 
 class WebConfigFile:
-    """A web configuration file whose last good content is in effect.
+    """A web configuration file whose last valid content is in effect.
 
     Args:
-        path: Of the file; paths in it are relative to its directory.
+        path: The file; relative paths in it start from its directory.
         monotonic: The clock.
 
     Raises:
@@ -91,7 +91,7 @@ class WebConfigFile:
         self._path = path
         self._monotonic = monotonic
         self._reloading = threading.Lock()
-        # When the last reading failed, if it did, and why.
+        # When the last reload failed, if it did, and why.
         self._failure: tuple[float, str] | None = None
         reading = _Reading(path)
         try:
@@ -104,7 +104,7 @@ class WebConfigFile:
         """Return the context for the next connection; None for plain HTTP.
 
         Raises:
-            OSError: The system has no room for it.
+            OSError: A temporary file cannot be created.
         """
         self.reload()
         active = self._active
@@ -113,7 +113,7 @@ class WebConfigFile:
         return active.config.tls.context()
 
     def users(self) -> Users:
-        """Return who may send the next request; empty for everybody."""
+        """Return the users who may send the next request; empty for everybody."""
         self.reload()
         return self._active.config.users
 
@@ -126,12 +126,12 @@ class WebConfigFile:
         return RateLimited(BasicAuth(app, self.users), self._bucket)
 
     def reload(self, *, force: bool = False) -> None:
-        """Read everything again if something changed, and log what is not valid.
+        """Reload the file if anything changed, and log errors.
 
         Args:
-            force: Also if nothing changed, and even if the file now protects less than before.
+            force: Reload even if nothing changed, and accept weaker protection.
         """
-        # Another thread may be reading, slowly where the files are far away: go on meanwhile.
+        # Another thread may be reloading, slowly on a remote file system: do not wait for it.
         if not self._reloading.acquire(blocking=force):
             return
         try:
@@ -155,7 +155,7 @@ class WebConfigFile:
         try:
             self._active = self._activate(reading.config(None if force else active.config), active)
         except (WebConfigError, OSError) as error:
-            # If files are being replaced just now, the next reading tells what is wrong.
+            # If files are being replaced right now, the next reload reports what is wrong.
             is_final = not _have_changed(reading.signatures)
             if is_final and (not self._failure or self._failure[1] != str(error)):
                 _log.error(  # a traceback would not help
@@ -186,10 +186,10 @@ class WebConfigFile:
 
 
 class _Reading:
-    """One reading of the file and of those that it names.
+    """One reading of the file and of the files that it names.
 
     Attributes:
-        signatures: Of those files, each from before it was read.
+        signatures: Signatures of those files, each taken before the file was read.
     """
 
     def __init__(self, path: Path) -> None:
@@ -197,10 +197,10 @@ class _Reading:
         self._path = path
 
     def config(self, before: _Config | None = None) -> _Config:
-        """Return what the file asks for.
+        """Return the parsed configuration.
 
         Args:
-            before: What it must protect as well as.
+            before: The configuration in effect, which it must protect as well as.
 
         Raises:
             WebConfigError: It is not valid.
@@ -218,7 +218,7 @@ class _Reading:
             raise WebConfigError.at(
                 str(self._path),
                 None,
-                "protects less than before; if that is meant, send SIGHUP or restart",
+                "protects less than before; if intended, send SIGHUP or restart",
             )
         return config
 

@@ -1,4 +1,4 @@
-"""`headers`: what is set in every answer."""
+"""`headers`: the headers set in every answer."""
 
 import re
 from typing import Final
@@ -8,7 +8,7 @@ from exporter.webconfig.section import Section
 Headers = tuple[tuple[str, str], ...]
 """Names and values."""
 
-#: All that exporter-toolkit sets, with the values that it takes; none: any.
+#: All headers that exporter-toolkit sets, with their valid values; none: any.
 _CHOICES: Final[dict[str, tuple[str, ...]]] = {
     "Strict-Transport-Security": (),
     "X-Content-Type-Options": ("nosniff",),

@@ -1,4 +1,4 @@
-"""The first message of a TLS client, looked at before Python's TLS reads it."""
+"""The first message of a TLS client, peeked at before Python's TLS reads it."""
 
 import socket
 from typing import Final
@@ -13,9 +13,9 @@ _FIXED_BYTES: Final = _RECORD_HEAD_BYTES + 4 + 2 + 32
 
 
 def peek_groups(connection: socket.socket) -> list[int]:
-    """Return the numbers of the groups that a client supports; empty if it does not say.
+    """Return the TLS group numbers that a client supports; empty if it lists none.
 
-    What was looked at is still to be read. Waits for the message, within the socket's timeout.
+    The peeked bytes stay unread. Waits for the message within the socket's timeout.
 
     Raises:
         OSError: The connection broke, or the message did not come in time.
@@ -28,11 +28,11 @@ def peek_groups(connection: socket.socket) -> list[int]:
 
 
 def parse_groups(record: bytes) -> list[int]:
-    """Return the groups that a record with a ClientHello names (RFC 8446, 4.1.2 and 4.2.7)."""
+    """Return the groups listed in a record with a ClientHello (RFC 8446, 4.1.2 and 4.2.7)."""
     if record[:1] != bytes([_HANDSHAKE]) or record[5:6] != bytes([_CLIENT_HELLO]):
         return []
     rest = record[_FIXED_BYTES:]
-    # Session, cipher suites, compression methods; then the extensions, which are all.
+    # Skip session, cipher suites and compression methods; only the extensions follow.
     for size in (1, 2, 1):
         _, rest = _split(rest, size)
     extensions, _ = _split(rest, 2)
@@ -46,14 +46,14 @@ def parse_groups(record: bytes) -> list[int]:
 
 
 def _split(data: bytes, size: int) -> tuple[bytes, bytes]:
-    """Return what follows a length of `size` bytes, and the rest."""
+    """Return the content that follows a length of `size` bytes, and the rest."""
     end = size + int.from_bytes(data[:size], "big")
     return data[size:end], data[end:]
 
 
 def _peek(connection: socket.socket, count: int) -> bytes:
     """Return the next `count` bytes, or fewer if the client has ended its side."""
-    # Else the system would wake us for every packet.
+    # Otherwise every packet would wake the thread.
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, count)
     try:
         return connection.recv(count, socket.MSG_PEEK)

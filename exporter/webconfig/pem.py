@@ -9,10 +9,10 @@ from typing import IO
 
 @contextmanager
 def as_file(data: bytes) -> Iterator[str]:
-    """Return the path of a file without a name on any disk, for as long as a `with` block lasts.
+    """Yield the path of an unnamed file for the duration of a `with` block.
 
     Raises:
-        OSError: There is no room for it.
+        OSError: The file cannot be created.
     """
     with _anonymous_file() as file:
         file.write(data)
@@ -23,7 +23,7 @@ def as_file(data: bytes) -> Iterator[str]:
 
 def _anonymous_file() -> "IO[bytes]":
     try:
-        # Works where nothing can be written, and a key never reaches a disk.
+        # Works on a read-only file system, and the key never reaches a disk.
         return os.fdopen(os.memfd_create("pem"), "w+b")
     except (AttributeError, OSError):
         # Not Linux, or a sandbox that forbids it.

@@ -31,11 +31,11 @@ _COUNT: Final = re.compile(r"[0-9]{1,9}")
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """How many requests are answered.
+    """The rate at which requests are answered.
 
     Attributes:
-        interval: Seconds in which one more request may come.
-        burst: Requests that may come at once; 0: none at all, as with exporter-toolkit.
+        interval: Seconds per additional request.
+        burst: Maximum requests at once; 0: every request is refused, as in exporter-toolkit.
     """
 
     interval: float
@@ -56,7 +56,7 @@ class Rate:
 
 
 class TokenBucket:
-    """The requests that may still come; full at the start.
+    """A token bucket; full at the start.
 
     Args:
         rate: Its size, and how fast it fills.
@@ -84,7 +84,7 @@ class TokenBucket:
 
 
 class RateLimited:
-    """An application that answers 429 to what exceeds the limit.
+    """WSGI middleware that answers requests beyond the limit with 429.
 
     Args:
         app: The application behind it.

@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 from exporter.document import line_of
 from exporter.text import NULL, TextError, excerpt, suggestion
 
-# The words of YAML 1.1, which exporter-toolkit reads.
+# The booleans of YAML 1.1, as exporter-toolkit parses them.
 _TRUE = ("true", "True", "TRUE", "yes", "Yes", "YES", "y", "Y", "on", "On", "ON")
 _FALSE = ("false", "False", "FALSE", "no", "No", "NO", "n", "N", "off", "Off", "OFF")
 
@@ -41,11 +41,11 @@ class Section:
                 raise WebConfigError.at(file, line_of(key), problem)
 
     def __bool__(self) -> bool:
-        """Return whether there is any key."""
+        """Return whether it has any key."""
         return bool(self._content)
 
     def error(self, key: str, problem: str) -> WebConfigError:
-        """Return the error about a key, or about its absence."""
+        """Return an error about a key, or about its absence."""
         line = next((line_of(each) for each in self._content if each == key), None)
         return WebConfigError.at(
             self._file,
@@ -67,7 +67,7 @@ class Section:
         return value
 
     def flag(self, key: str) -> bool:
-        """Return whether the key is true, which it is if there is none."""
+        """Return whether the key is true; a missing key is."""
         value = self.text(key)
         if value and value not in _TRUE and value not in _FALSE:
             raise self._not_among(key, value, ("true", "false"))
@@ -106,7 +106,7 @@ class Section:
         return Section(self.mapping(key), key, self._file, keys)
 
     def has(self, key: str) -> bool:
-        """Return whether the key has a value, be it an empty list."""
+        """Return whether the key has a value, even an empty list."""
         return self._content.get(key, "") not in NULL
 
     def _not_among(self, key: str, value: str, choices: Collection[str]) -> WebConfigError:

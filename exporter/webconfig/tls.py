@@ -1,4 +1,4 @@
-"""`tls_server_config`: what it asks for, checked."""
+"""The parser of `tls_server_config`."""
 
 import logging
 import ssl
@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 
 _CLIENT_AUTH_TYPES: Final[Mapping[str, ClientAuth]] = {
     "NoClientCert": ClientAuth.NONE,
-    # Nobody would look at the certificate, so it is not asked for.
+    # Nothing would check the certificate, so it is not requested.
     "RequestClientCert": ClientAuth.NONE,
     "VerifyClientCertIfGiven": ClientAuth.VERIFIED_IF_GIVEN,
     "RequireAnyClientCert": ClientAuth.ANY,
@@ -45,7 +45,7 @@ _VERSIONS: Final[Mapping[str, ssl.TLSVersion]] = {
 }
 _OLD_VERSIONS: Final = ("TLS10", "TLS11")
 #: Go's names of the suites that it considers secure (https://pkg.go.dev/crypto/tls#CipherSuites),
-#: and OpenSSL's. Those of TLS 1.3 are always on, in Go as in Python.
+#: and OpenSSL's names. TLS 1.3 suites are always enabled, in Go as in Python.
 _CIPHER_SUITES: Final[Mapping[str, str]] = {
     "TLS_AES_128_GCM_SHA256": "",
     "TLS_AES_256_GCM_SHA384": "",
@@ -61,12 +61,12 @@ _CIPHER_SUITES: Final[Mapping[str, str]] = {
     "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256": "ECDHE-RSA-CHACHA20-POLY1305",
     "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256": "ECDHE-ECDSA-CHACHA20-POLY1305",
 }
-#: Of these HTTP/2 needs one (RFC 7540, 9.2.2).
+#: HTTP/2 requires one of these (RFC 7540, 9.2.2).
 _HTTP2_SUITES: Final = (
     "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
     "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
 )
-#: Go's names of the curves; OpenSSL's, and the numbers of the groups in TLS.
+#: Go's names of the curves, with OpenSSL's names and TLS group numbers.
 _CURVES: Final[Mapping[str, tuple[str, int]]] = {
     "CurveP256": ("prime256v1", 23),
     "CurveP384": ("secp384r1", 24),
@@ -82,7 +82,7 @@ def parse_tls(section: Section, read: Callable[[str], bytes], *, http2: bool) ->
     Args:
         section: The section.
         read: Returns the content of a file that the section names.
-        http2: Whether HTTP/2 is on, which is never spoken but limits the suites.
+        http2: Whether HTTP/2 is on: it is never spoken, but restricts the cipher suites.
 
     Raises:
         WebConfigError: It is not valid, or a file cannot be used.
@@ -93,7 +93,7 @@ def parse_tls(section: Section, read: Callable[[str], bytes], *, http2: bool) ->
     ciphers = _ciphers(section)
     if ciphers is not None and not ciphers:
         if maximum < ssl.TLSVersion.TLSv1_3:
-            raise section.error("cipher_suites", "has none for TLS 1.2, which max_version asks for")
+            raise section.error("cipher_suites", "has no suite for TLS 1.2, the max_version")
         minimum = ssl.TLSVersion.TLSv1_3
     elif ciphers and http2 and minimum < ssl.TLSVersion.TLSv1_3:
         _check_http2(section, ciphers)
@@ -125,7 +125,7 @@ def _versions(section: Section) -> tuple[ssl.TLSVersion, ssl.TLSVersion]:
 
 
 def _ciphers(section: Section) -> list[str] | None:
-    """Return OpenSSL's names of the suites of TLS 1.2 that are listed; None without a list."""
+    """Return OpenSSL's names of the listed TLS 1.2 suites; None without a list."""
     chosen = section.choices("cipher_suites", _CIPHER_SUITES)
     return [_CIPHER_SUITES[name] for name in chosen if _CIPHER_SUITES[name]] if chosen else None
 
@@ -138,7 +138,7 @@ def _check_http2(section: Section, ciphers: list[str]) -> None:
 
 
 def _curves(section: Section) -> tuple[tuple[str, int], ...]:
-    """Return the listed curves that Python's TLS has."""
+    """Return the listed curves that Python's TLS supports."""
     chosen = section.choices("curve_preferences", _CURVES)
     available = [name for name in chosen if _is_available(_CURVES[name][0])]
     if chosen and not available:
@@ -147,7 +147,7 @@ def _curves(section: Section) -> tuple[tuple[str, int], ...]:
         )
     for name in chosen:
         if name not in available:
-            _log.warning("Curve left out: Python's TLS cannot choose it", extra={"curve": name})
+            _log.warning("Skipping unsupported curve", extra={"curve": name})
     return tuple(_CURVES[name] for name in available)
 
 
@@ -196,7 +196,7 @@ def _client_auth(section: Section, read: Callable[[str], bytes]) -> tuple[Client
 
 def _has_system_authorities(probe: ssl.SSLContext) -> bool:
     load_authorities(probe, None)
-    # Those in a directory are only loaded when they are needed.
+    # Those in a directory are only loaded on demand.
     directory = ssl.get_default_verify_paths().capath
     return bool(probe.cert_store_stats()["x509"]) or (
         directory is not None and any(Path(directory).glob("*"))
@@ -217,7 +217,7 @@ def _allowed_sans(section: Section, client_auth: ClientAuth) -> frozenset[str] |
 
 
 def _pem(section: Section, inline: str, read: Callable[[str], bytes]) -> tuple[str, bytes]:
-    """Return the key that has a value, `inline` or that of its file, and the PEM."""
+    """Return the key that is set, `inline` or its `_file` form, and the PEM."""
     text, in_file = section.text(inline), f"{inline}_file"
     name = section.text(in_file)
     if text and name:

@@ -1,4 +1,4 @@
-"""What `tls_server_config` asks for, as a value that makes contexts."""
+"""The settings of `tls_server_config`, and the contexts made from them."""
 
 import ssl
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ from exporter.webconfig.context import (
 
 
 class ClientAuth(IntEnum):
-    """What a client must present; the greater, the more it protects."""
+    """What a client must present; greater values protect more."""
 
     NONE = 0
     VERIFIED_IF_GIVEN = 1
@@ -23,18 +23,18 @@ class ClientAuth(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class TlsSettings:
-    """What `tls_server_config` asks for.
+    """The settings of `tls_server_config`.
 
     Attributes:
         certificate: The server's certificate, as PEM.
         key: Its key, as PEM.
         client_auth: What a client must present.
-        authorities: Who may issue certificates of clients, as PEM; None: the system's authorities.
-        allowed_sans: Names of which a client's certificate must have one; None: any will do.
+        authorities: Issuers of client certificates, as PEM; None: the system's authorities.
+        allowed_sans: Names of which a client's certificate must have one; None: any name.
         minimum: The lowest version.
         maximum: The highest version.
-        ciphers: OpenSSL's names of the suites of TLS 1.2, with colons; empty: the default.
-        prefers_own_ciphers: Whether the order of the suites is the server's or the client's.
+        ciphers: OpenSSL's names of the TLS 1.2 suites, colon-separated; empty: the default.
+        prefers_own_ciphers: Whether the server's order of suites counts, not the client's.
         curves: OpenSSL's names of curves and their groups, in order of preference; empty: default.
     """
 
@@ -51,27 +51,27 @@ class TlsSettings:
 
     @property
     def trusts_system_authorities(self) -> bool:
-        """Whether a certificate of a client may come from any authority of the system."""
+        """Whether a client certificate may come from any of the system's authorities."""
         is_verified = self.client_auth in {ClientAuth.VERIFIED_IF_GIVEN, ClientAuth.VERIFIED}
         return is_verified and self.authorities is None
 
     def context(self) -> ServerContext:
-        """Return a new context; it serves one connection only if it accepts any certificate.
+        """Return a new context; one that accepts any certificate must serve one connection only.
 
         Raises:
-            OSError: The system has no room for it.
+            OSError: A temporary file cannot be created.
         """
         contexts = {group: self._with_curve(curve) for curve, group in self.curves}
         if not contexts:
             return self._with_curve(None)
-        # For clients that support none of the curves, or do not say.
+        # For clients that support none of the curves, or list none.
         first = next(iter(contexts.values()))
         if len(contexts) > 1:
             first.by_group = contexts
         return first
 
     def protection(self) -> tuple[int, ...]:
-        """Return how well clients are checked; the greater each number, the better."""
+        """Return how strictly clients are checked; greater numbers are stricter."""
         return (
             2 * self.client_auth + (not self.trusts_system_authorities),
             self.allowed_sans is not None,

@@ -380,7 +380,7 @@ def test_an_unexpected_error_is_a_500_that_tells_nothing(
     server = serve(fail)
     answer = ask(server, request)
     assert status(answer) == b"500 Internal Server Error"
-    assert body(answer) == b"Internal error; the log tells more.\n"
+    assert body(answer) == b"Internal error; see the log.\n"
     assert body(ask(server, request.replace(b"GET", b"HEAD"))) == b""
     [record] = caplog.records
     assert (record.levelname, record.getMessage()) == ("ERROR", "Unexpected error")

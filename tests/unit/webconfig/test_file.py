@@ -205,15 +205,15 @@ INVALID = {
     ),
     "cipher-text": "4: cipher_suites in tls_server_config must be a list of texts",
     "cipher-version": (
-        "5: cipher_suites in tls_server_config has none for TLS 1.2, which max_version asks for"
+        "5: cipher_suites in tls_server_config has no suite for TLS 1.2, the max_version"
     ),
     "client-auth": (
         "4: client_auth_type in tls_server_config cannot be RequireAndVerifyClientCerts; did"
         " you mean RequireAndVerifyClientCert?"
     ),
     "colon": (
-        "2: a name in basic_auth_users must have no colon; the one before a hash is followed"
-        " by a space"
+        "2: a name in basic_auth_users must have no colon: write one, and a space, between"
+        " name and hash"
     ),
     "curve-alone": (
         "4: curve_preferences in tls_server_config has no curve that Python's TLS can choose"
@@ -493,7 +493,7 @@ def test_less_protection_takes_a_forced_reload(
     file.reload()
     assert (file.ssl_context(), file.users(), file.headers()) == (had_tls, had_users, had_headers)
     assert errors_in(caplog) == [
-        f"{path}: protects less than before; if that is meant, send SIGHUP or restart"
+        f"{path}: protects less than before; if intended, send SIGHUP or restart"
     ]
     file.reload(force=True)
     assert (bool(file.ssl_context()), bool(file.users())) == ("tls_" in after, "users" in after)
@@ -678,7 +678,7 @@ def test_a_system_has_authorities_in_a_file_or_a_directory(
         ),
         (
             TLS.replace("}", ", curve_preferences: [X25519MLKEM768, CurveP256]}"),
-            "Curve left out: Python's TLS cannot choose it",
+            "Skipping unsupported curve",
         ),
         ("rate_limit: {interval: 1s}", "Every request is refused: rate_limit has no burst"),
     ],
