@@ -1,4 +1,4 @@
-"""Work in a thread of its own, which the process does not wait for at its end."""
+"""Work in daemon threads, which the process does not wait for when it exits."""
 
 import threading
 from collections.abc import Callable
@@ -20,7 +20,7 @@ def start(work: Callable[[], _Result], name: str) -> futures.Future[_Result]:
 
 
 def run(work: Callable[[], _Result]) -> futures.Future[_Result]:
-    """Run `work` in this thread and return the future of its result, which is done."""
+    """Run `work` in this thread and return the completed future of its result."""
     future: futures.Future[_Result] = futures.Future()
     _complete(future, work)
     return future

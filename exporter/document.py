@@ -1,7 +1,7 @@
-"""Strict readers of YAML and JSON that keep the line of every value.
+"""Strict YAML and JSON readers that record the line of every value.
 
 A document consists of nested lists, dicts and texts. Its content is untrusted: repeated keys,
-aliases, deep nesting and masses of values are errors, and every scalar is a text.
+aliases, deep nesting and too many values are errors, and every scalar is read as text.
 """
 
 import json
@@ -12,9 +12,9 @@ import yaml
 
 from exporter.text import TextError, excerpt
 
-# An API answer saved as YAML is seven levels deep. libyaml recurses for each level on the C stack.
+# A saved API answer in YAML is seven levels deep. libyaml recurses on the C stack at each level.
 MAX_DEPTH: Final = 50
-# 100,000 IDs, each of them acknowledged as well; they are read in a second or two.
+# 100,000 IDs that are all acknowledged fit; reading them takes a second or two.
 MAX_VALUES: Final = 250_000
 
 # PyYAML may be built without libyaml (some platforms have no such wheel). Its own reader takes
@@ -23,14 +23,14 @@ _HAS_LIBYAML = hasattr(yaml, "CBaseLoader")
 _YAML_READER = yaml.CBaseLoader if _HAS_LIBYAML else yaml.BaseLoader
 _MAX_CHARS_WITHOUT_LIBYAML = 2**20
 
-# What YAML does not allow in a text, whatever a reader would take.
+# Characters that YAML forbids, whatever a reader accepts.
 _FORBIDDEN = re.compile(r"[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
-# A percent sign at the start of a line. YAML knows five line breaks, and a byte order mark may
+# A percent sign at the start of a line. YAML has five line breaks, and a byte order mark may
 # precede the first line.
 _DIRECTIVE = re.compile(r"%(?<![^\n\r\x85\u2028\u2029\ufeff]%)")
 
-# The tokens of a text that is known to be JSON: brackets, the start of a string, bare words.
+# The tokens of valid JSON: brackets, the start of a string, bare words.
 _JSON_TOKEN = re.compile(r'[\[\]{}"]|[^\s,:\[\]{}"]+')
 
 
@@ -60,7 +60,7 @@ class _Builder:
     """Assembles a document from its values in the order of the text."""
 
     def __init__(self) -> None:
-        # The open containers; beside each mapping the key whose value comes next.
+        # The open containers; for a mapping, also the key that waits for its value.
         self._open: list[tuple[_List | _Dict, list[_Text]]] = []
         self._values = 0
         self.document: object = None
@@ -101,7 +101,7 @@ class _Builder:
 
 
 def read_yaml(text: str) -> object:
-    """Read a YAML document in which no key is repeated.
+    """Parse a YAML document without repeated keys.
 
     Raises:
         TextError: also for aliases, directives, a second document, and beyond the limits above.
@@ -134,8 +134,8 @@ def read_yaml(text: str) -> object:
 
 
 def _check_yaml(text: str) -> None:
-    """Raise an error for a text that must not reach the YAML reader."""
-    # libyaml compares each directive with all before it, and holds the GIL meanwhile.
+    """Raise an error for text that must not reach the YAML reader."""
+    # libyaml compares each directive with all earlier ones, and holds the GIL meanwhile.
     if directive := _DIRECTIVE.search(text):
         line = text.count("\n", 0, directive.start()) + 1
         raise TextError(line, "directives are not supported: no line may begin with %")
@@ -152,7 +152,7 @@ def _check_yaml(text: str) -> None:
 
 
 def _not_yaml(error: yaml.MarkedYAMLError) -> TextError:
-    """Return the parser's own words, and where the unfinished construct began.
+    """Return the parser's message, and where the unfinished construct began.
 
     The text itself is not shown: it may be a password that lacks its quotes.
     """
@@ -165,13 +165,13 @@ def _not_yaml(error: yaml.MarkedYAMLError) -> TextError:
 
 
 def read_json(text: str) -> object:
-    """Read a JSON document in which no key is repeated; `null` is a text as well.
+    """Parse a JSON document without repeated keys; `null` is read as text, too.
 
     Raises:
         TextError: also beyond the limits above.
     """
-    # The decoder holds the GIL until it is done, so refuse too large a document before it starts.
-    # This also counts nested lists twice and characters within texts; ID files have few of them.
+    # The decoder holds the GIL until it is done, so an oversized document is refused before. This
+    # counts nested lists twice, and characters within texts; ID files have few of both.
     if sum(map(text.count, ",[{")) > MAX_VALUES:
         raise _too_many(None)
     decoder = json.JSONDecoder(parse_int=str)  # an int of many digits would be a ValueError
@@ -181,7 +181,7 @@ def read_json(text: str) -> object:
         raise TextError(error.lineno, f"not JSON: {error.msg}") from None
     except RecursionError:
         raise TextError(None, f"nested more than {MAX_DEPTH} levels deep") from None
-    # The syntax is valid. The decoder does not report lines, so walk the tokens.
+    # The syntax is valid. The decoder does not report lines, so the tokens are scanned.
     builder = _Builder()
     line, at = 1, 0
     while token := _JSON_TOKEN.search(text, at):

@@ -1,7 +1,7 @@
-"""Small files, read without waiting for a writer, and replaced as a whole.
+"""Small files, read without blocking and replaced atomically.
 
-A path is not trusted: a named pipe waits for its writer, a device may have no end, and a writer may
-be at work.
+Paths are not trusted: a named pipe blocks until somebody writes, a device may never end, and
+another process may be writing.
 """
 
 import errno
@@ -18,8 +18,8 @@ def read(path: "Path | os.DirEntry[str]", most: int) -> tuple[bytes, os.stat_res
     """Read a regular file of at most `most` bytes; return its content and status.
 
     Raises:
-        OSError: also if it is not a regular file, is too large, has nothing to read yet, or changes
-            meanwhile; `strerror` says so.
+        OSError: also for anything but a regular file, for one that is too large, would block, or
+            changes meanwhile; see `strerror`.
         ValueError: the path contains a NUL.
     """
     descriptor = os.open(os.fspath(path), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -30,8 +30,8 @@ def read(path: "Path | os.DirEntry[str]", most: int) -> tuple[bytes, os.stat_res
         if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "not a regular file")
         data = bytearray()
-        # Not by a buffered reader, which returns None or a part of the content where the file
-        # would have to wait (/proc/kmsg): here that raises.
+        # A buffered reader would return None or a part of the content if the file would block
+        # (/proc/kmsg); `os.read` raises.
         while chunk := os.read(descriptor, _CHUNK_BYTES):
             data += chunk
             if len(data) > most:
@@ -39,19 +39,19 @@ def read(path: "Path | os.DirEntry[str]", most: int) -> tuple[bytes, os.stat_res
         after = os.fstat(descriptor)
     finally:
         os.close(descriptor)
-    # The other parts of the status change when the file is replaced, which does no harm.
+    # Other parts of the status change when the file is replaced, which is harmless.
     if (status.st_size, status.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
         raise OSError(errno.ESTALE, "changed while it was read")
     return bytes(data), status
 
 
 def signature(status: os.stat_result) -> tuple[int, ...]:
-    """Return what distinguishes one state of a file from another."""
+    """Return a stat signature that changes with the file."""
     return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 def signature_at(path: Path) -> tuple[int, ...] | None:
-    """Return the signature of the file at `path`; None if nothing is found there."""
+    """Return the signature of the file at `path`; None if it cannot be read."""
     try:
         return signature(path.stat())
     except (OSError, ValueError):
@@ -59,12 +59,12 @@ def signature_at(path: Path) -> tuple[int, ...] | None:
 
 
 def replace_file(path: Path, chunks: Iterable[bytes], *, mode: int) -> None:
-    """Write a file so that a reader sees the old content or the new one, never a part.
+    """Write a file atomically: readers see the old content or the new one, never a part.
 
-    It is written beside the old one under a name that begins with a dot, synced and renamed.
+    It is written to a temporary file beside it, whose name begins with a dot, synced and renamed.
 
     Raises:
-        OSError: it cannot be written; the old content stays, and nothing else does.
+        OSError: it cannot be written; the old content stays, and no temporary file is left.
         ValueError: the path contains a NUL.
     """
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)

@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Iterable
 from typing import Final
 
-#: YAML's words for null, JSON's, and an empty value: all of them mean "nothing" in every file.
+#: The nulls of YAML and JSON, and an empty value: all mean "nothing" in every file.
 NULL: Final = ("", "~", "null", "Null", "NULL")
 
 _MAX_SHOWN_CHARS = 64
@@ -14,7 +14,7 @@ class TextError(ValueError):
     """The content of a file is not valid.
 
     Attributes:
-        line: From 1; None where it is not known.
+        line: From 1; None if unknown.
     """
 
     def __init__(self, line: int | None, problem: str) -> None:
@@ -40,9 +40,9 @@ def decode(data: bytes) -> str:
 
 
 def printable(text: str) -> str:
-    r"""Escape what a log line or a label should not hold: control characters, broken encoding.
+    r"""Escape what must not be in log lines and labels: control characters, broken encoding.
 
-    Different texts stay different: a backslash becomes two.
+    Different texts stay different: a backslash is doubled.
     """
     return "".join(
         c if c.isprintable() and c != "\\" else c.encode("unicode_escape").decode() for c in text
@@ -50,12 +50,12 @@ def printable(text: str) -> str:
 
 
 def excerpt(text: str) -> str:
-    """Return the beginning of an untrusted text, escaped, for a message."""
+    """Return the beginning of an untrusted text, escaped for a message."""
     return printable(text[:_MAX_SHOWN_CHARS])
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:
-    """Return the hint for a word that is not `known`: the one that was likely meant, or all."""
+    """Return a hint for a word that is not `known`: a similar known word, or all of them."""
     known = tuple(known)
     likely = difflib.get_close_matches(word[:_MAX_SHOWN_CHARS], known, n=1)
     return f"did you mean {likely[0]}?" if likely else f"known are {', '.join(known)}"

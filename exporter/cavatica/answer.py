@@ -1,6 +1,6 @@
-"""The values of the API's calls: their answers, the rate limit, and the error with its reason.
+"""The results of API calls: answers, the rate limit, and the error with its reason.
 
-They load no HTTP library, so that whatever only reads them does not either.
+This module loads no HTTP library, so neither do modules that only read results.
 """
 
 from collections.abc import Mapping
@@ -26,19 +26,19 @@ Reason = Literal[
 ]
 REASONS: Final[tuple[Reason, ...]] = get_args(Reason)
 
-#: IDs in one call: the official client's manual gives this for all bulk calls.
+#: Maximum IDs in one call: the limit of all bulk calls in the official client's manual.
 MAX_IDS: Final = 100
-#: Calls side by side.
+#: Maximum concurrent calls.
 MAX_CALLS: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
 class RateLimit:
-    """What the rate-limit headers of an answer say; None where they do not.
+    """The rate-limit headers of an answer; None for values that they lack.
 
     Attributes:
-        limit: Calls that the account may make in a window.
-        remaining: Calls that are left of them.
+        limit: Calls allowed to the account in a window.
+        remaining: Calls left in the window.
         reset: Unix time in seconds at which the next window begins.
     """
 
@@ -49,11 +49,11 @@ class RateLimit:
 
 @dataclass(frozen=True, slots=True)
 class RequestOutcome:
-    """One HTTP request, for the books.
+    """The outcome of one HTTP request, for the exporter's own metrics.
 
     Attributes:
-        status: The HTTP status, or None where no answer began.
-        seconds: How long it took.
+        status: The HTTP status, or None if no answer began.
+        seconds: Its duration.
         reason: Why it failed, or None.
     """
 
@@ -64,13 +64,13 @@ class RequestOutcome:
 
 @dataclass(frozen=True, slots=True)
 class BulkResponse:
-    """What a bulk get call said.
+    """The answer to a bulk get call.
 
     Attributes:
-        outcomes: By asked ID, as `pair_items` gives them.
-        complete: Whether the items account for every ID asked, and for nothing else.
+        outcomes: By requested ID, as returned by `pair_items`.
+        complete: Whether the items account for every requested ID, and for nothing else.
         rate_limit: From the headers.
-        requests: How many HTTP requests it took.
+        requests: Number of HTTP requests sent.
     """
 
     outcomes: Mapping[str, Export | LookupFailure | None]
@@ -81,15 +81,15 @@ class BulkResponse:
 
 @dataclass(frozen=True, slots=True)
 class ListResponse:
-    """The answer of a list call: a part of the account's exports, in an order of the API's own.
+    """The answer to a list call: a part of the account's exports, in an order that the API chooses.
 
     Attributes:
         exports: Those that have an ID, in the order of the answer.
-        without_details: IDs of those that came with their state alone.
-        unusable: How many items had no ID to use.
-        total: How many exports the API says there are of this query; None where it does not.
+        without_details: IDs of exports that came with their state only.
+        unusable: Number of items without a usable ID.
+        total: Number of exports that match the query, according to the API; None if it is missing.
         rate_limit: From the headers.
-        requests: How many HTTP requests it took.
+        requests: Number of HTTP requests sent.
     """
 
     exports: tuple[Export, ...]
@@ -101,18 +101,18 @@ class ListResponse:
 
     @property
     def complete(self) -> bool:
-        """Whether the answer holds what the API documents of every list."""
+        """Whether the answer holds everything that the API documents for lists."""
         return not self.unusable and self.total is not None
 
 
 @dataclass(frozen=True, slots=True)
 class UserResponse:
-    """The answer to the question whose token it is.
+    """The answer to the question which user the token belongs to.
 
     Attributes:
-        name: The user's name, escaped; ``""`` where the answer has none.
+        name: The user's name, escaped; ``""`` if the answer has none.
         rate_limit: From the headers.
-        requests: How many HTTP requests it took.
+        requests: Number of HTTP requests sent.
     """
 
     name: str
@@ -127,12 +127,12 @@ class UserResponse:
 
 @dataclass(frozen=True, slots=True)
 class OrdersResponse:
-    """What exports were asked to do.
+    """The requests that created exports, from the answer to a bulk get call.
 
     Attributes:
-        orders: By ID, of the exports of which the answer tells it.
+        orders: By ID, for the exports whose order the answer contains.
         rate_limit: From the headers.
-        requests: How many HTTP requests it took.
+        requests: Number of HTTP requests sent.
     """
 
     orders: Mapping[str, Order]
@@ -141,20 +141,20 @@ class OrdersResponse:
 
     @property
     def complete(self) -> bool:
-        """Whether the answer tells it of any export."""
+        """Whether the answer contains the order of any export."""
         return bool(self.orders)
 
 
 class ApiError(Exception):
-    """A call that gave no answer to use.
+    """A call without a usable answer.
 
-    The text never holds anything that the other side sent, but numbers.
+    Its text never holds anything that the other side sent, except numbers.
 
     Attributes:
         reason: One of `REASONS`.
-        status: The HTTP status, or None where no answer began.
-        rate_limit: From the headers, or None where no whole answer came.
-        requests: How many HTTP requests were sent.
+        status: The HTTP status, or None if no answer began.
+        rate_limit: From the headers, or None if no complete answer came.
+        requests: Number of HTTP requests sent.
     """
 
     def __init__(
@@ -173,7 +173,7 @@ class ApiError(Exception):
         self.requests = requests
 
     def with_requests(self, requests: int) -> "ApiError":
-        """Return the same failure of a call that took so many requests."""
+        """Return the same error for a call that sent this many requests."""
         return ApiError(
             self.reason,
             str(self),
@@ -184,7 +184,7 @@ class ApiError(Exception):
 
     @property
     def worth_a_retry(self) -> bool:
-        """Whether a second request may well succeed at once."""
+        """Whether an immediate second request is likely to succeed."""
         return self.reason == "connection" or self.status in {
             HTTPStatus.BAD_GATEWAY,
             HTTPStatus.GATEWAY_TIMEOUT,

@@ -1,8 +1,8 @@
-"""The seam to the network: the calls of the CAVATICA API, bulk get and list.
+"""The client of the CAVATICA API.
 
-Every failure is one `ApiError` with a reason of a closed list, and every call ends by its
+Every failure is an `ApiError` with a reason from a closed list, and every call ends by its
 deadline, whatever the other side does. The token leaves the process in one header, to the
-configured host only, and is cut out of whatever comes back.
+configured host only, and is removed from everything that comes back.
 """
 
 import json
@@ -29,17 +29,17 @@ from exporter.cavatica.order import parse_orders
 from exporter.cavatica.transport import Response, Transport, TransportError
 from exporter.text import excerpt
 
-#: Size of an answer to one ID, and what may be around all of them; an export takes some 1.5 kB.
+#: Maximum size of an answer: per ID, and for the rest. An export takes some 1.5 kB.
 BYTES_PER_ID: Final = 16 * 1024
 BYTES_AROUND: Final = 64 * 1024
 
-# Both public clients use this path; the API's page prints `export` for `exports` in one place.
+# Both public clients use this path; the API's page once prints `export` instead of `exports`.
 _BULK_GET = "/bulk/storage/exports/get"
 _LIST = "/storage/exports"
 _USER = "/user"
-# As the official client takes them.
+# The same as in the official client.
 _GOOD = frozenset({200, 201, 202, 203})
-# Items for each ID; more of them are not looked at one by one.
+# Items per ID; an answer with more is refused unread.
 _MAX_ITEMS_PER_ID = 2
 # The header's documentation says seconds, the rate_limit page shows milliseconds: no time in
 # seconds is as large as this before the year 5138.
@@ -51,15 +51,15 @@ R = TypeVar("R", BulkResponse, ListResponse, UserResponse, OrdersResponse)
 
 
 class Client:
-    """Asks the API; may be used by several threads at once.
+    """Calls the API; may be used by several threads at once.
 
     Args:
-        url: Base URL up to ``/v2``, without a slash at the end.
+        url: Base URL up to ``/v2``, without a trailing slash.
         token: Returns the token for the next request.
         user_agent: The header's value.
         advance_access: Whether to send ``X-SBG-Advance-Access: advance``.
         observe: Called after each HTTP request.
-        destination_key: Secret key of the exports' `destination`; without one they have none.
+        destination_key: Secret key for the exports' `destination`; without it they have none.
         monotonic: The clock of the deadlines.
     """
 
@@ -84,10 +84,10 @@ class Client:
         self._transport = Transport(token, headers)
 
     def bulk_get(self, ids: Sequence[str], deadline: float) -> BulkResponse:
-        """Ask for up to `MAX_IDS` different exports, and return by `deadline`.
+        """Fetch up to `MAX_IDS` different exports; return by `deadline`.
 
         Raises:
-            ApiError: there is no answer to use.
+            ApiError: there is no usable answer.
         """
 
         def parse(response: Response) -> BulkResponse:
@@ -99,7 +99,7 @@ class Client:
     def list_exports(
         self, *, offset: int, limit: int, states: Sequence[str] = (), deadline: float
     ) -> ListResponse:
-        """Ask for a part of the list of the account's exports, and return by `deadline`.
+        """Fetch a part of the list of the account's exports; return by `deadline`.
 
         Args:
             offset: How many to skip.
@@ -108,9 +108,9 @@ class Client:
             deadline: On the monotonic clock.
 
         Raises:
-            ApiError: there is no answer to use.
+            ApiError: there is no usable answer.
         """
-        # Without `fields=_all` an item is only href, id and state.
+        # Without `fields=_all` an item has only href, id and state.
         query = [("fields", "_all"), ("offset", offset), ("limit", limit)]
         query += [("state", state) for state in states]
 
@@ -123,10 +123,10 @@ class Client:
         return self._call(f"{_LIST}?{urlencode(query)}", None, MAX_IDS, parse, deadline)
 
     def get_orders(self, ids: Sequence[str], deadline: float) -> OrdersResponse:
-        """Ask what up to `MAX_IDS` exports were asked to do: their files and places.
+        """Fetch the orders of up to `MAX_IDS` exports: their files and places.
 
         Raises:
-            ApiError: there is no answer to use.
+            ApiError: there is no usable answer.
         """
 
         def parse(response: Response) -> OrdersResponse:
@@ -136,10 +136,10 @@ class Client:
         return self._call(_BULK_GET, {"export_ids": list(ids)}, len(ids), parse, deadline)
 
     def user(self, deadline: float) -> UserResponse:
-        """Ask whose token it is, and return by `deadline`.
+        """Fetch the user that the token belongs to; return by `deadline`.
 
         Raises:
-            ApiError: there is no answer to use.
+            ApiError: there is no usable answer.
         """
 
         def parse(reply: Response) -> UserResponse:
@@ -158,7 +158,7 @@ class Client:
         parse: Callable[[Response], R],
         deadline: float,
     ) -> R:
-        """Send the request, once more where that may well help, and parse the answer."""
+        """Send the request, retry once if that is likely to help, and parse the answer."""
         attempt = partial(self._attempt, path, payload, exports, parse, deadline)
         try:
             return attempt()
@@ -206,14 +206,14 @@ class Client:
 
 
 def _document(response: Response) -> object:
-    """Return the JSON of a good answer; raise `ApiError` for any other."""
+    """Return the JSON of a successful answer; raise `ApiError` for any other."""
     if response.status not in _GOOD:
         raise _refusal(response)
     return _json(response)
 
 
 def _items(response: Response, exports: int) -> list[object]:
-    """Return the items of a good answer; raise `ApiError` for any other."""
+    """Return the items of a successful answer; raise `ApiError` for any other."""
     document = _document(response)
     items = document.get("items") if isinstance(document, dict) else None
     if not isinstance(items, list):
@@ -251,7 +251,7 @@ def _refusal(response: Response) -> ApiError:
 
 
 def _json(response: Response) -> object:
-    """Return the document of the body, or None where it is not JSON."""
+    """Return the document of the body, or None if it is not JSON."""
     redact = response.redactor.redact
 
     def without_token(pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -270,12 +270,12 @@ def _json(response: Response) -> object:
 
 
 def _bounded_integer(digits: str) -> int | None:
-    # Python refuses to read integers of some thousand digits, and would drop the whole answer.
+    # Python refuses integers of some thousand digits; the whole answer would be lost.
     return int(digits) if len(digits) <= _MAX_INTEGER_DIGITS else None
 
 
 def _no_number(_: str) -> None:
-    """NaN and the infinities are not numbers in JSON."""
+    """Return None: NaN and the infinities are not numbers in JSON."""
 
 
 def _number(response: Response, name: str) -> int | None:

@@ -1,8 +1,8 @@
 """A connection for one request that another thread can abort, and the head of its answer.
 
-Of `http.client`, this replaces what an answer's head costs: interim answers are passed over, the
-head is bounded as a whole, and only the fields that somebody reads are parsed. So no cookie, no
-MIME type and no other field can cost time or raise an exception.
+It replaces the head parser of `http.client`: interim answers are skipped, the head's total size is
+limited, and only the fields in use are parsed. So no cookie, MIME type or other field can cost time
+or raise an exception.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ import urllib3.connection
 from exporter.cavatica import dialing
 from exporter.cavatica.environment import Proxy
 
-#: All heads of an answer together, interim ones included.
+#: Limit for all heads of an answer together, interim ones included.
 MAX_HEAD_BYTES: Final = 64 * 1024
 _FIELDS_READ = frozenset(
     {
@@ -35,15 +35,15 @@ _FIELDS_READ = frozenset(
 )
 _FIELDS_READ_PREFIX = b"x-ratelimit-"
 _SHORTEST_TIMEOUT = 0.001
-# 101 is no interim answer: another protocol follows it.
+# 101 is not an interim answer: another protocol follows it.
 _INTERIM = re.compile(rb"HTTP/1\.[0-9] 1(?!01)[0-9]{2}\b")
 
 
 class ProxyRefusalError(OSError):
-    """The proxy made no tunnel.
+    """The proxy refused to open a tunnel.
 
     Attributes:
-        status: The HTTP status that it answered.
+        status: The HTTP status of its answer.
     """
 
     def __init__(self, status: int) -> None:
@@ -62,10 +62,10 @@ class Connection:
     """The socket of one request, and how far the request is; another thread may abort it.
 
     Args:
-        timeout: Seconds that the request may take.
+        timeout: Seconds available for the request.
 
     Attributes:
-        phase: What the request is waiting for, as the end of "timed out …".
+        phase: The current phase of the request, to complete "timed out …".
         status: The HTTP status of its answer, once it has begun.
     """
 
@@ -78,13 +78,13 @@ class Connection:
         self._is_aborted = False
 
     def remaining(self) -> float:
-        """Return the seconds that are left; a timeout of 0 would mean not to wait at all."""
+        """Return the seconds left, never 0: a timeout of 0 would mean non-blocking."""
         return max(self._deadline - time.monotonic(), _SHORTEST_TIMEOUT)
 
     def attach(self, sock: socket.socket) -> None:
-        """Abort this socket, too, when the request is aborted."""
-        # A descriptor of our own: that of `sock` changes hands before the TLS handshake, and may be
-        # somebody else's once it is closed.
+        """Register the socket that `abort` shuts down."""
+        # A duplicate descriptor: that of `sock` changes hands before the TLS handshake, and may
+        # belong to another connection once it is closed.
         duplicate = socket.socket(fileno=os.dup(sock.fileno()))
         with self._lock:
             self._socket = duplicate
@@ -92,13 +92,13 @@ class Connection:
                 self._shut_down()
 
     def abort(self) -> None:
-        """End whatever the request is waiting for on its socket."""
+        """Shut down the socket, which ends whatever the request is waiting for."""
         with self._lock:
             self._is_aborted = True
             self._shut_down()
 
     def release(self) -> None:
-        """Close the own descriptor of the socket."""
+        """Close the duplicate descriptor."""
         with self._lock:
             if self._socket is not None:
                 self._socket.close()
@@ -112,7 +112,7 @@ class Connection:
 
 class _Response(http.client.HTTPResponse):
     def begin(self) -> None:
-        """Parse the head, of which only what is read here reaches the base class."""
+        """Parse the head; pass only the fields in use to the base class."""
         stream = self.fp
         self.fp = io.BufferedReader(io.BytesIO(_read_head(stream)))
         try:
@@ -121,7 +121,7 @@ class _Response(http.client.HTTPResponse):
             self.fp = stream
 
     def _safe_read(self, amt: int) -> bytes:
-        # urllib3 would read a chunk of less than nothing on to the end, however far.
+        # For a negative chunk size, urllib3 would read until the connection ends.
         if amt < 0:
             raise http.client.IncompleteRead(b"")
         data: bytes = super()._safe_read(amt)  # type: ignore[misc] # urllib3 calls it, typeshed hides it
@@ -129,7 +129,7 @@ class _Response(http.client.HTTPResponse):
 
 
 def _read_head(stream: IO[bytes]) -> bytes:
-    """Return the status line and the fields that are read, of the first answer that is final."""
+    """Return the status line and the fields in use of the first final answer."""
     left = MAX_HEAD_BYTES
     while True:
         head: list[bytes] = []
@@ -153,7 +153,7 @@ def _read_head(stream: IO[bytes]) -> bytes:
 
 
 class _Abortable(urllib3.connection.HTTPConnection):
-    """Connects to the first address that accepts, and may be aborted from then on."""
+    """Connects to the first address that accepts; can be aborted from then on."""
 
     response_class = _Response
     _phase_after_connecting = "sending the request"
@@ -172,7 +172,8 @@ class _Abortable(urllib3.connection.HTTPConnection):
         self._resolver = resolver
 
     def _new_conn(self) -> socket.socket:
-        # Not `connect`: that returns after the TLS handshake, which can be dripped too.
+        # Not `connect`: that returns after the TLS handshake, in which a server can also drip
+        # bytes.
         connection = self._connection
         goal = "the proxy" if self.proxy else "the API"
         connection.phase = f"resolving the name of {goal}"
@@ -185,7 +186,7 @@ class _Abortable(urllib3.connection.HTTPConnection):
         return sock
 
     def _tunnel(self) -> None:
-        """Open a tunnel, as the base class does, which forgets why a proxy refuses."""
+        """Open a tunnel as the base class does, but keep the reason of a refusal."""
         self._connection.phase = "waiting for the proxy"
         host = f"[{self._tunnel_host}]" if ":" in str(self._tunnel_host) else self._tunnel_host
         fields = {"Host": f"{host}:{self._tunnel_port}", **self._tunnel_headers}  # type: ignore[attr-defined]
@@ -202,7 +203,7 @@ class _Abortable(urllib3.connection.HTTPConnection):
 
 
 class _AbortableTLS(_Abortable, urllib3.connection.HTTPSConnection):
-    """The same, over TLS."""
+    """The same over TLS."""
 
     _phase_after_connecting = "in the TLS handshake"
 
@@ -215,14 +216,14 @@ def make_connection(
     tls: ssl.SSLContext | None,
     proxy: Proxy | None,
 ) -> urllib3.connection.HTTPConnection:
-    """Return a connection of urllib3's for one request; the request connects it.
+    """Return urllib3's connection for one request; sending the request connects it.
 
     Args:
-        connection: Learns the socket and the phase.
+        connection: Receives the socket and the phases.
         address: Scheme, host and port.
-        resolver: Looks up the host, or the proxy.
+        resolver: Looks up the host or the proxy.
         tls: For HTTPS.
-        proxy: Reached first, if there is one.
+        proxy: The proxy to connect through, or None.
     """
     scheme, host, port = address
     if scheme == "http":

@@ -1,7 +1,7 @@
-"""Where the API is, and the token for it.
+"""The API's URL and token.
 
-The names of the environment variables and of the credentials file are those of the official
-client, `sevenbridges-python`. Its second file, with proxies, is not read.
+The environment variables and the credentials file have the names that the official client,
+`sevenbridges-python`, uses. Its second file, with proxies, is not read.
 """
 
 import configparser
@@ -25,22 +25,22 @@ CREDENTIALS_FILE: Final = Path(".sevenbridges", "credentials")
 DEFAULT_PROFILE: Final = "default"
 
 _MAX_FILE_BYTES = 65536
-# What may stand in a header.
+# The characters allowed in a header.
 _TOKEN = re.compile(r"[!-~]{1,4096}")
-# Without what parsers of URLs disagree about.
+# Without the characters that URL parsers disagree about.
 _URL = re.compile(r"[!-\[\]-~]+")
-# Python takes `[::1]example` for the host ::1, and so for loopback.
+# Python parses `[::1]example` as the host ::1, and so as loopback.
 _HOST_AND_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:]+)(:[0-9]*)?")
 
 _log = logging.getLogger(__name__)
 
 
 class CredentialsError(ValueError):
-    """There is no token or no URL to use; the text says what to do and holds no secret."""
+    """No usable token or URL; the text says what to do and holds no secret."""
 
 
 class Token:
-    """A token, which `repr` and `str` do not show."""
+    """A token that `repr` and `str` do not reveal."""
 
     def __init__(self, text: str, origin: str) -> None:
         if _TOKEN.fullmatch(text) is None:
@@ -54,21 +54,22 @@ class Token:
 
 
 class TokenFile:
-    """The token in a file, read again when the file changes; may be called by several threads.
+    """The token in a file, reloaded when the file changes; may be called by several threads.
 
     Raises:
-        CredentialsError: it holds no token now. Later the last good one stays in use.
+        CredentialsError: the file has no valid token at the start; later the last good one stays in
+            use.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        # No call may use the old token while one beside it reads the new one.
+        # No call may use the old token while a concurrent one reads the new one.
         self._lock = threading.Lock()
         self._signature: tuple[int, ...] | None = None
         self._token = self._read()
 
     def __call__(self) -> str:
-        """Return the token that the file holds now."""
+        """Return the file's current token."""
         with self._lock:
             try:
                 if signature_at(self._path) != self._signature:
@@ -98,12 +99,12 @@ class TokenFile:
 
 @dataclass(frozen=True, slots=True)
 class Api:
-    """Where the API is, and the token for it.
+    """The API's URL and token.
 
     Attributes:
-        url: Base URL without a slash at the end.
+        url: Base URL without a trailing slash.
         token: Returns the token.
-        origin: Where the token comes from, for people.
+        origin: The source of the token, for messages.
     """
 
     url: str
@@ -112,13 +113,13 @@ class Api:
 
 
 class Credentials:
-    """The API and its token, which may change while the exporter runs.
+    """The API's URL and token, which may change while the exporter runs.
 
     Args:
-        find: Returns the API that flags, environment and files name now.
+        find: Returns the API that flags, environment and files name at the time.
 
     Raises:
-        CredentialsError: there is no token or no URL to use at the start.
+        CredentialsError: there is no usable token or URL at the start.
     """
 
     def __init__(self, find: Callable[[], Api]) -> None:
@@ -130,14 +131,14 @@ class Credentials:
         return self.api.token()
 
     def reload(self) -> None:
-        """Look for the token again; if there is none, the last one stays in use."""
+        """Search for the token again; without one, the last one stays in use."""
         try:
             found = self._find()
         except CredentialsError as error:
             _log.warning("Token not reloaded; the last one stays in use", extra={"err": str(error)})
             return
         if found.url != self.api.url:
-            # One API's token must not go to another.
+            # A token must not go to another API.
             _log.warning("API URL changed; restart to apply", extra={"url": found.url})
             return
         self.api = found
@@ -151,10 +152,10 @@ def find_api(
     environ: Mapping[str, str],
     home: Path,
 ) -> Api:
-    """Find URL and token as the official client would, flags first.
+    """Find URL and token as the official client does, flags first.
 
     Raises:
-        CredentialsError: there is no token, or the token must not be sent to the URL.
+        CredentialsError: there is no token, or it must not be sent to the URL.
     """
     profiles = _Profiles(home / CREDENTIALS_FILE)
     named = profiles.get(profile) if profile is not None else {}
@@ -194,7 +195,7 @@ def find_api(
 
 
 def _checked(url: str, origin: str) -> str:
-    """Return `url` without a slash at its end.
+    """Return `url` without a trailing slash.
 
     Raises:
         CredentialsError: it is neither https nor http to a loopback address.
@@ -233,7 +234,7 @@ class _Profiles:
         return section
 
     def find(self, name: str) -> Mapping[str, str | None]:
-        """Return the section, empty if there is no such section or no such file."""
+        """Return the section; empty if the section or the file is missing."""
         parser = configparser.ConfigParser(interpolation=None, allow_no_value=True)
         try:
             data, _ = read(self.path, _MAX_FILE_BYTES)
@@ -243,7 +244,7 @@ class _Profiles:
         except OSError as error:
             raise CredentialsError(f"{self.path} cannot be read: {error.strerror}") from None
         except configparser.Error:
-            # Its text would quote lines of the file.
+            # The error's text would quote lines of the file.
             raise CredentialsError(
                 f"{self.path} is not an INI file, or has a section or a key twice"
             ) from None
@@ -251,7 +252,7 @@ class _Profiles:
 
 
 def _is_loopback(host: str) -> bool:
-    # By name only this one: `x.localhost` may be a public name.
+    # No other name: `x.localhost` may be public.
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -1,7 +1,7 @@
-"""From a host name to a connected socket, within one deadline for all that is tried.
+"""From a host name to a connected socket, within one deadline for all attempts.
 
-Two faults of networks must not use up the whole time: an address that swallows packets, and a name
-server that does not answer.
+Two network faults must not use up the whole time: an address that drops packets, and a name server
+that does not answer.
 """
 
 import errno
@@ -35,9 +35,9 @@ class Resolver:
     """Looks up host names; may be used by several threads at once.
 
     The system's resolver has no timeout of its own: with a dead first name server it takes five
-    seconds, longer than many a scrape. So a lookup goes on in its thread, of which there is one
-    for each name, and its result is there for the next call. An address that was right within the
-    last day is used again where a lookup takes more than a second.
+    seconds, longer than many scrapes last. So each lookup runs in its own thread, one per name, and
+    its result serves the next call if it comes late. If a lookup takes more than a second, an
+    address that was valid within the last day is reused.
     """
 
     def __init__(self) -> None:
@@ -49,7 +49,7 @@ class Resolver:
         """Return the addresses of `host`, in the system's order of preference.
 
         Raises:
-            OSError: there is no such name, no name server, or no answer in time.
+            OSError: the name does not exist, or no name server answered in time.
         """
         name = host, port
         with self._lock:
@@ -86,11 +86,11 @@ class Resolver:
 def connect(addresses: Sequence[AddressInfo], timeout: float) -> socket.socket:
     """Connect to the first of `addresses` that accepts ("happy eyeballs", RFC 8305).
 
-    An address that neither accepts nor refuses holds up the next one for a quarter of a second, or
-    less where the time would not do for all of them.
+    Each further attempt starts after a quarter of a second without an answer, or sooner if time
+    would not suffice for all addresses.
 
     Raises:
-        OSError: none accepted; the error is the last one's, or a timeout.
+        OSError: none accepted; the error of the last one, or a timeout.
     """
     end = time.monotonic() + timeout
     waiting = deque(_by_turns(addresses))
@@ -101,7 +101,7 @@ def connect(addresses: Sequence[AddressInfo], timeout: float) -> socket.socket:
         while waiting or attempts:
             now = time.monotonic()
             if now >= end:
-                # Those that neither accept nor refuse.
+                # Addresses that neither accept nor refuse.
                 break
             if waiting and (now >= begin_next or not attempts):
                 begin_next = now + stagger
@@ -116,13 +116,13 @@ def connect(addresses: Sequence[AddressInfo], timeout: float) -> socket.socket:
 
 
 class _Attempts:
-    """Sockets that are connecting; those that are left at the end are closed."""
+    """Sockets that are connecting; `close` closes those that remain."""
 
     def __init__(self) -> None:
         self._selector = selectors.DefaultSelector()
 
     def close(self) -> None:
-        """Close what is still connecting."""
+        """Close all sockets that are still connecting."""
         for key in list(self._selector.get_map().values()):
             _socket_of(key).close()
         self._selector.close()
@@ -131,14 +131,14 @@ class _Attempts:
         return bool(self._selector.get_map())
 
     def begin(self, address: AddressInfo) -> OSError | None:
-        """Begin to connect; return the error if it fails at once."""
+        """Start connecting; return the error of an immediate failure."""
         family, kind, protocol, _, place = address
         try:
             sock = socket.socket(family, kind, protocol)
         except OSError as error:
             return error
         sock.settimeout(0)
-        # Head and body are sent one after the other.
+        # Head and body are sent in two writes.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         number = sock.connect_ex(place)
         if number not in {0, errno.EINPROGRESS}:
@@ -148,7 +148,7 @@ class _Attempts:
         return None
 
     def wait(self, seconds: float) -> Iterator[tuple[socket.socket, OSError | None]]:
-        """Yield the sockets that are connected, or have failed with an error and are closed."""
+        """Yield the sockets that have connected, or failed with an error and are closed."""
         for key, _ in self._selector.select(seconds):
             sock = _socket_of(key)
             self._selector.unregister(sock)
@@ -163,7 +163,7 @@ def _socket_of(key: selectors.SelectorKey) -> socket.socket:
 
 
 def _by_turns(addresses: Sequence[AddressInfo]) -> Iterable[AddressInfo]:
-    """Yield the addresses of both families by turns (RFC 8305, section 4)."""
+    """Yield the addresses of both families alternately (RFC 8305, section 4)."""
     first = [each for each in addresses if each[0] == addresses[0][0]]
     others = [each for each in addresses if each[0] != addresses[0][0]]
     pairs = chain.from_iterable(zip_longest(first, others))

@@ -1,7 +1,7 @@
-"""What the environment says of the way to the API: proxies, and authorities that are trusted.
+"""Settings from the environment for the way to the API: proxies and certificate authorities.
 
-The variables are those of curl, OpenSSL and requests. White space around their values, as Secrets
-and files of variables have, does not matter.
+The variables are those of curl, OpenSSL and requests. White space around their values, common in
+Secrets and files of variables, is ignored.
 """
 
 import base64
@@ -18,20 +18,20 @@ import certifi
 
 from exporter.files import signature_at
 
-#: Each names a file, or a directory of `openssl rehash`, that replaces all other authorities.
+#: Each names a file, or a directory made by `openssl rehash`, that replaces all other authorities.
 _BUNDLE_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
-#: Names a file that is trusted beside the others.
+#: Names a file with additional authorities.
 _FILE_VARIABLES = ("SSL_CERT_FILE",)
 _PROXY_VARIABLES = ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
 _NO_PROXY_VARIABLES = ("no_proxy", "NO_PROXY")
 
 
 class ProxySettingsError(ValueError):
-    """A variable that names no proxy; the text names the variable and repeats no password."""
+    """A variable with an invalid proxy; the text names the variable and holds no password."""
 
 
 class AuthoritiesError(ValueError):
-    """A variable that names no certificates; the text names the variable."""
+    """A variable with unusable certificates; the text names the variable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +39,11 @@ class Proxy:
     """An HTTP proxy.
 
     Attributes:
-        scheme: How to speak to the proxy itself: ``http`` or ``https``.
+        scheme: The protocol of the proxy itself: ``http`` or ``https``.
         host: Its name or address.
         port: Its port.
-        variable: The variable that names it.
-        headers: To send with CONNECT; they may hold a password.
+        variable: The variable that configures it.
+        headers: Headers of CONNECT requests; they may hold a password.
     """
 
     scheme: str
@@ -54,7 +54,7 @@ class Proxy:
 
 
 def find_proxy(host: str, port: int, environ: Mapping[str, str]) -> Proxy | None:
-    """Return the proxy on the way to `host`, or None for the direct way.
+    """Return the proxy for connections to `host`, or None for a direct connection.
 
     Raises:
         ProxySettingsError: the proxy's URL is not valid.
@@ -73,18 +73,18 @@ def find_proxy(host: str, port: int, environ: Mapping[str, str]) -> Proxy | None
     headers = {}
     if parts.username is not None:
         user = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-        # RFC 7617 leaves the encoding open; UTF-8 has every character.
+        # RFC 7617 leaves the encoding open; UTF-8 can encode every character.
         headers["Proxy-Authorization"] = f"Basic {base64.b64encode(user.encode()).decode()}"
     usual = 443 if parts.scheme == "https" else 80
     return Proxy(parts.scheme, name, usual if number is None else number, variable, headers)
 
 
 class Authorities:
-    """The certificate authorities that are trusted; may be used by several threads at once.
+    """The trusted certificate authorities; may be used by several threads at once.
 
-    Those of a bundle's variable alone; else the system's, those of the package `certifi`, for
-    systems without any, and those of ``SSL_CERT_FILE``. Read once, as that takes tenths of a
-    second, and again when one of the files has changed.
+    They are those of a bundle's variable alone, if set; otherwise those of the system, of the
+    package `certifi` (for systems without any) and of ``SSL_CERT_FILE``. They are read once, as
+    that takes tenths of a second, and again when one of the files changes.
     """
 
     def __init__(self) -> None:
@@ -93,18 +93,18 @@ class Authorities:
         self._context: ssl.SSLContext | None = None
 
     def context(self, environ: Mapping[str, str], timeout: float) -> ssl.SSLContext:
-        """Return the TLS settings of a client that trusts them.
+        """Return a client's TLS context that trusts them.
 
         Raises:
-            AuthoritiesError: a variable names a file that cannot be used.
-            TimeoutError: another thread still waits for the files.
+            AuthoritiesError: a variable names an unusable file.
+            TimeoutError: another thread is still reading the files.
         """
         if not self._lock.acquire(timeout=timeout):
             raise TimeoutError
         try:
             bundle = _first(_BUNDLE_VARIABLES, environ)
             file = _first(_FILE_VARIABLES, environ)
-            # Those of SSL_CERT_DIR are among them.
+            # They include those of SSL_CERT_DIR.
             system = ssl.get_default_verify_paths()
             paths = filter(None, (bundle[1], file[1], system.cafile, system.capath))
             signature = bundle, file, [(path, signature_at(Path(path))) for path in paths]
@@ -117,7 +117,7 @@ class Authorities:
 
 
 def named_authorities(environ: Mapping[str, str]) -> str:
-    """Return the variable that names authorities beside the system's, or an empty string."""
+    """Return the variable that adds to the system's authorities, or an empty string."""
     return _first(_BUNDLE_VARIABLES + _FILE_VARIABLES, environ)[0]
 
 
@@ -149,13 +149,13 @@ def _load(context: ssl.SSLContext, variable: str, path: str) -> None:
 
 
 def _first(names: tuple[str, ...], environ: Mapping[str, str]) -> tuple[str, str]:
-    """Return name and value of the first variable that is not empty."""
+    """Return name and value of the first variable that is set and not empty."""
     values = ((name, environ.get(name, "").strip()) for name in names)
     return next((found for found in values if found[1]), ("", ""))
 
 
 def _is_exempt(host: str, port: int, no_proxy: str) -> bool:
-    """Return whether NO_PROXY names the host: itself, a domain of its, its network, or all."""
+    """Return whether NO_PROXY covers the host: itself, its domain, its network, or everything."""
     host = host.lower().rstrip(".")
     for entry in re.split(r"[\s,]+", no_proxy.lower()):
         name, _, number = entry.rpartition(":")

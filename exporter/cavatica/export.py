@@ -1,7 +1,7 @@
-"""The domain: one export as the API describes it, and the parsing of a bulk answer's items.
+"""An export as the API describes it, and the parser of a bulk answer's items.
 
-Parsing is total: whatever an item holds, nothing here raises. An odd value costs its own field,
-an item that names no export costs itself.
+Parsing never raises, whatever an item holds. An invalid value is dropped; an item without a usable
+ID is skipped.
 """
 
 import hashlib
@@ -17,41 +17,41 @@ PENDING: Final = "PENDING"
 RUNNING: Final = "RUNNING"
 COMPLETED: Final = "COMPLETED"
 FAILED: Final = "FAILED"
-#: Ours, not the API's: never answered for, answered too long ago, or answered with an error.
+#: The exporter's own state: no answer yet, only an old one, or an error instead of an export.
 UNKNOWN: Final = "UNKNOWN"
 
-#: The states that every total shows, in the order of an export's life.
+#: The states that all totals include, in the order of an export's life.
 STATES: Final = (PENDING, RUNNING, COMPLETED, FAILED, UNKNOWN)
-#: An export never leaves these.
+#: Final states.
 FINISHED: Final = frozenset({COMPLETED, FAILED})
 UNFINISHED: Final = (PENDING, RUNNING)
 
-#: Label values and log lines are made of these texts, so they are short and printable.
+#: These texts end up in label values and log lines, so they are short and printable.
 MAX_MESSAGE_CHARS: Final = 300
 MAX_VOLUME_CHARS: Final = 200
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _STATE = re.compile(r"[A-Z][A-Z_]{0,31}")
-# All codes of the platform are numbers; any other text could be a secret or a file name.
+# All platform codes are numbers; any other text could be a secret or a file name.
 _CODE = re.compile(r"[0-9]{1,16}")
 _TIMESTAMP = re.compile(
     r"([0-9]{4})-([0-9]{2})-([0-9]{2})[Tt ]([0-9]{2}):([0-9]{2}):([0-9]{2})(?:[.,]([0-9]{1,9}))?"
     r" ?(?:[Zz]|([+-])([01][0-9]|2[0-3])(?::?([0-5][0-9]))?)?"
 )
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
-# A float holds every integer up to here; no file is larger, and no code or status comes near.
+# A float represents every integer up to here exactly; real sizes and codes are far smaller.
 _MAX_INTEGER = 2**53
 _SERVER_ERROR = 500
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorDetail:
-    """An error as the platform words it, for a call, an item or a failed export.
+    """The platform's error for a call, an item or a failed export.
 
     Attributes:
-        code: The platform's own error code, ``""`` where it gave none.
-        status: The HTTP status that goes with it, or None.
-        message: Free text, cleaned and cut; it may hold file names.
+        code: The platform's error code, ``""`` if there is none.
+        status: Its HTTP status, or None.
+        message: Free text, made printable and truncated; it may hold file names.
     """
 
     code: str
@@ -61,28 +61,28 @@ class ErrorDetail:
 
 @dataclass(frozen=True, slots=True)
 class LookupFailure(ErrorDetail):
-    """The error that the API answered in the place of an export."""
+    """The error that the API returned instead of an export."""
 
     @property
     def temporary(self) -> bool:
-        """Whether the platform, and not the ID, is at fault: worth asking again at once."""
+        """Whether the platform is at fault, not the ID, so that another request is worthwhile."""
         return self.status is not None and self.status >= _SERVER_ERROR
 
 
 @dataclass(frozen=True, slots=True)
 class Export:
-    """One export job as the API answered.
+    """An export job as the API returned it.
 
     Attributes:
         id: The export's ID.
-        state: One of the documented states, another that looks like one, or ``UNKNOWN``.
+        state: A documented state, another text of the same form, or ``UNKNOWN``.
         started: Unix time in seconds, or None.
         finished: Unix time in seconds, or None.
         size: Size of the resulting file in bytes, or None.
-        volume: ``owner/volume`` of the destination, else of the result's storage, else ``""``.
-        error: Why it failed, where the API says so.
+        volume: ``owner/volume`` of the destination, or of the result's storage, or ``""``.
+        error: Why it failed, if the API says so.
         destination: A keyed 64-bit hash of the destination's volume and location, or None. The
-            location may hold names of patients and projects, so it is not kept itself.
+            location itself is not kept: it may hold names of patients and projects.
     """
 
     id: str
@@ -96,7 +96,7 @@ class Export:
 
 
 def is_export_id(text: str) -> bool:
-    """Tell whether `text` has the form of an export ID."""
+    """Return whether `text` has the form of an export ID."""
     return _ID.fullmatch(text) is not None
 
 
@@ -105,7 +105,7 @@ def parse_item(item: object, key: bytes = b"") -> Export | LookupFailure | None:
 
     Args:
         item: The element.
-        key: Secret key of `Export.destination`; without one there is no destination.
+        key: Secret key for `Export.destination`; without it there is no destination.
 
     Returns:
         The export of ``resource``, the failure of ``error``, or None for an item that is neither
@@ -125,15 +125,15 @@ def parse_item(item: object, key: bytes = b"") -> Export | LookupFailure | None:
 def pair_items(
     ids: Sequence[str], items: Sequence[object], key: bytes = b""
 ) -> tuple[dict[str, Export | LookupFailure | None], bool]:
-    """Find out which item of a bulk answer answers for which of the `ids` asked.
+    """Assign the items of a bulk answer to the requested `ids`.
 
-    Exports carry their ID. Error items do not: what is left is paired by order, as the public
-    clients do, but only if as many IDs as items are left.
+    Exports carry their ID, error items do not. Remaining items are paired with remaining IDs in
+    order, as the public clients do, but only if there are as many of both.
 
     Returns:
         The outcome by ID, and whether the items account for every ID and for nothing else. The
-        outcome is None where the answer holds an error that may be this ID's, but does not say
-        whose it is. An ID that the answer passes over in silence is missing.
+        outcome is None if an error of the answer may belong to this ID, but need not. IDs that the
+        answer does not mention are missing.
     """
     outcomes: dict[str, Export | LookupFailure | None] = {}
     contradicted: set[str] = set()
@@ -153,7 +153,7 @@ def pair_items(
         }
     elif any(isinstance(item, LookupFailure) for item in rest):
         outcomes |= dict.fromkeys(left)
-    # Two items for one ID that differ: neither can be believed.
+    # Two different items for one ID: neither is reliable.
     for export_id in contradicted:
         del outcomes[export_id]
     complete = len(items) == len(ids) == sum(outcome is not None for outcome in outcomes.values())
@@ -164,7 +164,7 @@ def parse_list(items: Sequence[object]) -> tuple[tuple[Export, ...], frozenset[s
     """Parse the items of a list of exports.
 
     Returns:
-        The exports; the IDs of those that came without their details; how many items have no ID.
+        The exports; the IDs of those without details; the number of items without an ID.
     """
     exports = []
     without_details = set()
@@ -189,7 +189,7 @@ def parse_error(value: object) -> ErrorDetail | None:
 
 
 def parse_timestamp(value: object) -> float | None:
-    """Parse an ISO 8601 date and time to Unix seconds; without an offset it is UTC.
+    """Parse an ISO 8601 date and time to Unix seconds; the default offset is UTC.
 
     Returns None for anything else, and for times before 1970.
     """
@@ -238,11 +238,11 @@ def _parse_export(resource: dict[object, object], key: bytes = b"") -> Export | 
 
 
 def _hash_destination(place: object, key: bytes) -> int | None:
-    """Return the keyed hash of a place that has a volume and a location."""
+    """Return the keyed hash of a destination that has a volume and a location."""
     names = [_mapping(place).get("volume"), _mapping(place).get("location")]
     if not key or not all(isinstance(name, str) and name for name in names):
         return None
-    # As JSON, so that no two places look the same; lone surrogates are escaped.
+    # As JSON, so that different destinations have different texts; lone surrogates are escaped.
     digest = hashlib.blake2b(json.dumps(names).encode(), key=key, digest_size=8).digest()
     return int.from_bytes(digest, "big")
 
@@ -254,7 +254,7 @@ def _mapping(value: object) -> dict[object, object]:
 def _integer(value: object) -> int | None:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
-    # NaN and the infinities fail the comparison.
+    # NaN and the infinities fail this comparison.
     return int(value) if 0 <= value <= _MAX_INTEGER and value == int(value) else None
 
 
@@ -266,7 +266,7 @@ def _code(value: object) -> str:
 
 
 def _text(value: object, limit: int) -> str:
-    """Make a text that is safe in a label, a log line and UTF-8: printable and at most `limit`."""
+    """Return a text safe for labels, logs and UTF-8: printable, at most `limit` long."""
     if not isinstance(value, str):
         return ""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in value[:limit])

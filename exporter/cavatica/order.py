@@ -1,6 +1,6 @@
-"""What an export was asked to do: the parts of an answer that name files.
+"""The request that created an export: the parts of an answer that name files.
 
-They are read for a person who asks for them, and nowhere else: never for metrics, logs or pages.
+They are read only for a person who asks for them, never for metrics, logs or pages.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,14 +11,14 @@ _MAX_CHARS = 4096
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """The request that an export came of.
+    """The request that created an export.
 
     Attributes:
         file: ID of the file.
         volume: Destination, ``owner/volume``.
-        location: Path there; it may be a file name with patients' identifiers.
-        overwrite: Whether a file at that place is replaced.
-        properties: Options of the volume's storage, as the API has them.
+        location: Path there; it may be a file name with patient identifiers.
+        overwrite: Whether an existing file there is replaced.
+        properties: Options of the volume's storage, as the API returns them.
     """
 
     file: str
@@ -28,7 +28,7 @@ class Order:
     properties: Mapping[str, object]
 
     def item(self) -> dict[str, object]:
-        """Return the item of a bulk create that asks for the same again."""
+        """Return the item of a bulk create call that requests the same export again."""
         return {
             "source": {"file": self.file},
             "destination": {"volume": self.volume, "location": self.location},
@@ -38,7 +38,7 @@ class Order:
 
 
 def parse_orders(items: Sequence[object]) -> dict[str, Order]:
-    """Return the orders of a bulk answer's items by export ID, as far as they are whole."""
+    """Return the complete orders of a bulk answer's items by export ID."""
     orders = {}
     for item in items:
         resource = _mapping(_mapping(item).get("resource"))

@@ -1,13 +1,13 @@
-"""The token, cut out of whatever the other side sends."""
+"""Removal of the token from whatever the other side sends."""
 
 import re
 
-# Shorter ones are no secrets, and parts of common words.
+# Shorter tokens are not secrets, and occur in ordinary words.
 _SHORTEST_SECRET = 8
 
 
 class Redactor:
-    """Cuts a token out of texts, in any case of its letters."""
+    """Removes a token from texts, ignoring case."""
 
     def __init__(self, token: str) -> None:
         self._token = token.lower().encode()
@@ -15,7 +15,7 @@ class Redactor:
         self._pattern = re.compile(re.escape(token), re.IGNORECASE)
 
     def is_needed(self, document: bytes) -> bool:
-        """Return whether the token may be in a JSON document; one with escapes may hide it."""
+        """Return whether a JSON document may contain the token; escapes could hide it."""
         return self._is_secret and (b"\\" in document or self._token in document.lower())
 
     def redact(self, text: str) -> str:

@@ -1,11 +1,11 @@
-"""One HTTP request that ends by its deadline, and takes the token nowhere else.
+"""One HTTP request that ends by its deadline and sends the token to one host only.
 
-A timeout of a socket is one of each operation, and the resolver has none: a server that drips
-bytes is never late. So a request runs in a thread of its own, and at the deadline it is left to
-that thread and its connection is aborted.
+A socket's timeout applies to each operation, and the resolver has none: a server that drips bytes
+never times out. So every request runs in its own thread; at the deadline its connection is aborted
+and the thread is abandoned.
 
-Every request has a fresh connection. One that is kept between scrapes gains little, and where a
-firewall has dropped it in silence it takes the whole time of a call.
+Every request opens a connection. Keeping one between scrapes gains little, and one that a firewall
+dropped silently would use up the whole time of a call.
 """
 
 import functools
@@ -56,9 +56,9 @@ class Response:
 
     Attributes:
         status: The HTTP status.
-        headers: By name, whatever its case; those alone that somebody reads.
-        body: Without its compression.
-        redactor: Cuts out the token that was sent with the request.
+        headers: By name in any case; only the fields in use.
+        body: Decompressed.
+        redactor: Removes the token that was sent with the request.
     """
 
     status: int
@@ -68,13 +68,13 @@ class Response:
 
 
 class TransportError(Exception):
-    """There is no answer, or none that can be read.
+    """No answer, or an unreadable one.
 
-    The text never holds anything that the other side sent, but numbers.
+    Its text never holds anything that the other side sent, except numbers.
 
     Attributes:
-        reason: Why.
-        status: Of an answer that began, else None.
+        reason: Why it failed.
+        status: The HTTP status, or None if no answer began.
     """
 
     def __init__(self, reason: Reason, text: str, status: int | None = None) -> None:
@@ -87,8 +87,8 @@ class Transport:
     """Sends requests with the token; may be used by several threads at once.
 
     Args:
-        token: Returns the token for the next request, which can stand in a header.
-        headers: To send with every request.
+        token: Returns the token for the next request, valid in a header.
+        headers: Sent with every request.
     """
 
     def __init__(self, token: Callable[[], str], headers: Mapping[str, str]) -> None:
@@ -99,21 +99,21 @@ class Transport:
         self._authorities = Authorities()
 
     def post(self, url: str, payload: object, timeout: float, *, max_bytes: int) -> Response:
-        """Send `payload` as JSON and return within `timeout` seconds. Follow no redirect.
+        """Send `payload` as JSON, follow no redirect, and return within `timeout` seconds.
 
         Args:
-            url: Where to.
-            payload: What to send.
-            timeout: Seconds for everything.
-            max_bytes: Size of the largest body that is read.
+            url: The URL.
+            payload: The body.
+            timeout: Seconds for the whole request.
+            max_bytes: Maximum size of the body.
 
         Raises:
-            TransportError: there is no answer within the time, or none that can be read.
+            TransportError: no answer within the time, or an unreadable one.
         """
         return self._send(url, json.dumps(payload).encode(), timeout, max_bytes)
 
     def get(self, url: str, timeout: float, *, max_bytes: int) -> Response:
-        """Ask for `url` and return within `timeout` seconds, as `post` does."""
+        """Send a GET request, otherwise like `post`."""
         return self._send(url, None, timeout, max_bytes)
 
     def _send(self, url: str, body: bytes | None, timeout: float, max_bytes: int) -> Response:
@@ -150,7 +150,7 @@ class Transport:
         if parts.scheme == "https":
             connection.phase = "reading the certificate authorities"
             tls = self._authorities.context(os.environ, connection.remaining())
-            # None for plain HTTP, which only goes to this machine: the token would be in clear.
+            # None for plain HTTP, which only goes to this machine: a proxy would see the token.
             proxy = find_proxy(host, port, os.environ)
         http = make_connection(
             connection, (parts.scheme, host, port), resolver=self._resolver, tls=tls, proxy=proxy
@@ -202,12 +202,12 @@ def _distrust(error: ssl.SSLCertVerificationError, _: str) -> str:
 
 
 def _breakage(error: Exception, phase: str) -> str:
-    # The other side has no word in what the operating system says.
+    # The operating system's texts hold nothing from the other side.
     why = getattr(error, "strerror", None)
     return f"failed {phase}: {why}" if why else f"failed {phase}"
 
 
-# The first that fits counts.
+# The first match counts.
 _FAILURES: Final[tuple[tuple[type[Exception], Reason, Callable[[Any, str], str]], ...]] = (
     (ProxySettingsError, "proxy", lambda error, _: str(error)),
     (ProxyRefusalError, "proxy", _refusal),
@@ -226,7 +226,7 @@ _FAILURES: Final[tuple[tuple[type[Exception], Reason, Callable[[Any, str], str]]
 
 def _classify(error: Exception, phase: str) -> tuple[Reason, str]:
     """Return the reason and the text of a failed request."""
-    # What happens while a body is read is wrapped.
+    # Errors while a body is read are wrapped.
     while isinstance(error, (ProtocolError, SSLError, ReadTimeoutError)) and isinstance(
         error.__context__, Exception
     ):
@@ -234,5 +234,5 @@ def _classify(error: Exception, phase: str) -> tuple[Reason, str]:
     for kind, reason, describe in _FAILURES:
         if isinstance(error, kind):
             return reason, describe(error, phase)
-    # Nothing else is expected: its type says where to look, its text may say too much.
+    # Nothing else is expected: its type tells where to look; its text may hold secrets.
     return "invalid_response", f"failed {phase}: unexpected {type(error).__name__}"

@@ -1,4 +1,4 @@
-"""The lines of `--config.check`: what would be watched, and what that costs."""
+"""The output of `--config.check`: what is watched, and how many calls that takes."""
 
 import math
 from collections.abc import Iterator
@@ -8,9 +8,9 @@ from exporter.cavatica.answer import MAX_IDS
 from exporter.tracker.rate_limit import LIMIT, WINDOW_SECONDS, allowed_calls
 from exporter.watchlist.watchlist import Watchlist
 
-# Prometheus' own default, and what many set.
+# Prometheus' default interval, and a common shorter one.
 _INTERVALS = (60, 15)
-# Of each kind of oddity.
+# Maximum lines for each kind of problem.
 MAX_LISTED: Final = 100
 _WINDOW = f"{WINDOW_SECONDS // 60} minutes"
 
@@ -19,7 +19,7 @@ def describe(watchlist: Watchlist, quota_share: float) -> Iterator[str]:
     """Yield the lines."""
     ids = sum(len(batch) for batch in watchlist.batches.values())
     calls = math.ceil(ids / MAX_IDS)
-    # The first call of a scrape is made whatever the share is.
+    # A scrape's first call is made whatever the share.
     share = max(allowed_calls(quota_share, LIMIT), 1)
     yield (
         f"{_count(len(watchlist.files), 'ID file')}, {_count(ids, 'export ID')} in"
@@ -41,7 +41,7 @@ def describe(watchlist: Watchlist, quota_share: float) -> Iterator[str]:
     for interval in _INTERVALS:
         scrapes = WINDOW_SECONDS // interval
         used = calls * scrapes
-        # Scrapes that find the share used up make their first call.
+        # Scrapes still make their first call when the share is used up.
         held = share + scrapes - math.ceil(share / calls) if used > share else used
         yield (
             f"  scraped every {interval} s: {_count(used, 'call')} in {_WINDOW},"
@@ -59,18 +59,18 @@ def describe(watchlist: Watchlist, quota_share: float) -> Iterator[str]:
 
 
 def url_warning(url: str) -> str | None:
-    """Return a warning where the URL of the API does not look like one."""
+    """Return a warning if the API's URL does not look like one."""
     if url.endswith("/v2"):
         return None
     return f"warning: {url} does not end in /v2, as the API's base URLs do"
 
 
 def _start_seconds(calls: int, share: int, interval: int) -> int:
-    """Return after how many seconds the last of `calls`, more than `share`, is made."""
-    # The first scrape of a window uses up the share, every other makes its one call.
+    """Return the seconds until the last of `calls` is made, when they exceed `share`."""
+    # The first scrape of a window uses up the share; every later one makes one call.
     in_window = share + WINDOW_SECONDS // interval - 1
     windows, rest = divmod(calls - 1, in_window)
-    # A window ends between two scrapes.
+    # Windows end between two scrapes.
     return windows * (WINDOW_SECONDS + interval) + max(rest + 1 - share, 0) * interval
 
 
@@ -85,7 +85,7 @@ def rejected_ids(watchlist: Watchlist) -> Iterator[str]:
 
 
 def _remarks(watchlist: Watchlist, batch: str) -> str:
-    """Return what is known of a batch beside its IDs."""
+    """Return what else is known of a batch, besides its IDs."""
     remarks = ""
     if (expected := watchlist.expected.get(batch)) is not None:
         remarks += f", expected: {expected}"

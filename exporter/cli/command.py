@@ -1,4 +1,4 @@
-"""The command: does what the flags say, and turns every error into one line and a status."""
+"""The command: runs what the flags request, and turns every error into one line and a status."""
 
 import contextlib
 import errno
@@ -32,25 +32,25 @@ from exporter.cli.signals import Signals, end_at_once_by_sigterm
 from exporter.clock import SystemClock
 from exporter.watchlist.loader import WatchlistLoader
 
-# The status of a command that Ctrl-C ended, as shells have it.
+# Exit status after Ctrl-C, as in shells.
 _INTERRUPTED = 130
 
 _log = logging.getLogger(__name__)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run the command and exit: 0, 1 for a bad result, 2 for what cannot be started."""
+    """Run the command and exit: 0, 1 for a bad result, 2 if it cannot start."""
     invoke(make_command(run, version()), arguments)
 
 
 def version() -> str:
-    """Return the version, and what it was built of."""
+    """Return the version, the revision and Python's version."""
     revision = find_revision() or "unknown"
     return f"{__version__} (revision: {revision}, python {platform.python_version()})"
 
 
 def invoke(command: click.Command, arguments: Sequence[str] | None) -> NoReturn:
-    """Run `command` and exit with what it returns, or with 2 and a line that says why."""
+    """Run `command` and exit with its result, or with 2 and a line that says why."""
     try:
         sys.exit(command.main(arguments, prog_name=command.name, standalone_mode=False))
     except click.Abort:
@@ -63,23 +63,23 @@ def invoke(command: click.Command, arguments: Sequence[str] | None) -> NoReturn:
         problem = error.strerror or str(error)
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
             problem = f"cannot write: {problem}"
-            # Otherwise Python would write the rest at its end, and fail again.
+            # Otherwise Python would flush the rest at exit, and fail again.
             with contextlib.suppress(OSError):
                 sys.stdout.close()
     except Exception as error:  # noqa: BLE001 # a start never ends with a traceback
         _log.debug("unexpected error", exc_info=True)
-        problem = f"unexpected error: {type(error).__name__} (--log.level=debug tells where)"
+        problem = f"unexpected error: {type(error).__name__} (for details use --log.level=debug)"
     click.echo(f"{command.name}: {' '.join(problem.split())}", err=True)
     sys.exit(2)
 
 
 def run(flags: Flags) -> int:
-    """Do what the flags say, and return the exit status."""
+    """Run what the flags request, and return the exit status."""
     # A check prints the errors itself.
     checks = flags.config_check or flags.config_check_api
     logs.configure(flags.log_level, flags.log_format, errors=not checks)
     for name in unknown_variables(os.environ):
-        _log.warning("ignoring unknown environment variable", extra={"variable": name})
+        _log.warning("Ignoring unknown environment variable", extra={"variable": name})
     with contextlib.ExitStack() as stack:
         serves = not (checks or flags.once)
         if serves:
@@ -97,7 +97,7 @@ def run(flags: Flags) -> int:
 
 
 def _check(flags: Flags, demo: Demo | None, path: Path) -> int:
-    """Print what would be watched and what it costs, or every error."""
+    """Print what would be watched and how many calls it takes, or every error."""
     watchlist = WatchlistLoader(path, time.time).load()
     lines = [*check.describe(watchlist, flags.api_quota_share)]
     errors = [*watchlist.errors, *check.rejected_ids(watchlist)]

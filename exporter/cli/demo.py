@@ -22,9 +22,9 @@ _TOKEN = "demo"  # noqa: S105 # the simulator's
 _DAY_SECONDS = 86400.0
 _QUICK = Lifetimes(pending=(10, 120), running=(20, 300), failed_share=0.12)
 _SLOW = Lifetimes(pending=(30, 900), running=(300, 3600), failed_share=0.05)
-# No ID file names the exports to this volume: discovery finds them.
+# Exports to this volume are in no ID file: discovery finds them.
 _DISCOVERED_VOLUME = "demo/discovered"
-#: Between two rounds of discovery.
+#: Seconds between two rounds of discovery.
 DISCOVERY_SECONDS: Final = 30.0
 # A file that was exported before, twice, and a volume in another region.
 _REFUSALS = {"exported-before": 9006, "archived": 9006, "elsewhere": 9027}
@@ -47,7 +47,7 @@ class Demo:
 
 @contextlib.contextmanager
 def run_demo() -> Iterator[Demo]:
-    """Run the simulated CAVATICA on loopback; its ID files go away with it."""
+    """Run the simulated CAVATICA on loopback; remove its ID files at the end."""
     simulator = Simulator(token=_TOKEN)
     with tempfile.TemporaryDirectory(prefix="cavatica-demo-") as name, serve(simulator) as url:
         directory = Path(name)
@@ -78,7 +78,7 @@ def _write_batches(simulator: Simulator, directory: Path) -> None:
     slow = simulator.start(80, volume="demo/trio-results", lifetimes=_SLOW)
     (directory / "trios.yml").write_text("".join(f"- {export_id}\n" for export_id in slow))
 
-    # Long over. One failure was dealt with, and one export is another account's.
+    # Finished long ago. One failure is acknowledged, and one export belongs to another account.
     past = simulator.start(40, volume="demo/archive", ago=3 * _DAY_SECONDS, lifetimes=_QUICK)
     failed = [i for i in past if simulator.export(i)["state"] == "FAILED"]
     lines = ["batch: archive-2024", "export_ids:", *(f"  - {export_id}" for export_id in past)]
@@ -89,7 +89,7 @@ def _write_batches(simulator: Simulator, directory: Path) -> None:
 
 @contextlib.contextmanager
 def _discovery(simulator: Simulator, url: str, directory: Path) -> Iterator[None]:
-    """Start an export now and then, and have discovery find it."""
+    """Start an export from time to time, and let discovery find it."""
     stop = threading.Event()
     clock = SystemClock()
     client = Client(

@@ -11,7 +11,7 @@ _UNITS = {
     "s": 1.0,
     "ms": 0.001,
 }
-# Prometheus' bound: the nanoseconds fit into 64 bits. Timers take no longer ones either.
+# Prometheus' limit: the nanoseconds fit into 64 bits. Timers accept no longer ones either.
 _MAX_SECONDS = 2**63 / 1e9
 _DURATION = re.compile("".join(f"(?:([0-9]{{1,9}}){unit})?" for unit in _UNITS))
 

@@ -62,9 +62,9 @@ def _external_url(text: str) -> str:
     return text.rstrip("/") + "/"
 
 
-# No user, query or fragment: links begin with it.
+# No user, query or fragment: links start with it.
 _EXTERNAL_URL = re.compile(r"https?://[A-Za-z0-9.:\[\]-]+(/[A-Za-z0-9_.~%-]+)*/?")
-# What needs no escaping in a URL or in HTML.
+# Characters that need no escaping in a URL or in HTML.
 _TELEMETRY_PATH = re.compile(r"(/[A-Za-z0-9_.~-]+)+/?")
 _KUBERNETES_VARIABLE = re.compile(
     r".*_(SERVICE_HOST|SERVICE_PORT(_.+)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)"
@@ -72,7 +72,7 @@ _KUBERNETES_VARIABLE = re.compile(
 
 
 def describe(error: click.ClickException) -> str:
-    """Return the message of an error; of a value from the environment it names the variable."""
+    """Return an error's message; errors of environment variables name the variable."""
     message = error.format_message()
     if isinstance(error, click.BadParameter) and error.ctx and error.param and error.param.name:
         source = error.ctx.get_parameter_source(error.param.name)
@@ -86,10 +86,10 @@ def _variable(parameter: str) -> str:
 
 
 def unknown_variables(environ: Iterable[str]) -> list[str]:
-    """Return the variables with the exporter's prefix that no flag has.
+    """Return the variables with the exporter's prefix that belong to no flag.
 
-    Those that Kubernetes sets for a service of the exporter's name are left out, and a version,
-    which many an image has.
+    Variables that Kubernetes sets for a service of the exporter's name are ignored, and so is a
+    version, which many images set.
     """
     known = {_variable(name) for name in Flags.__dataclass_fields__} | {_variable("version")}
     return sorted(
@@ -167,7 +167,7 @@ def make_command(run: Callable[[Flags], int], version: str) -> click.Command:
         "--web.external-url",
         type=click_type(_external_url),
         metavar="URL",
-        help="URL under which people reach the exporter, for links; else they are relative.",
+        help="External URL of the exporter, for links; without it they are relative.",
     )
     @flag(
         "--web.config.file",
@@ -180,7 +180,7 @@ def make_command(run: Callable[[Flags], int], version: str) -> click.Command:
         type=DURATION,
         metavar="DURATION",
         default="500ms",
-        help="Taken off the scraper's own timeout.",
+        help="Seconds subtracted from the scraper's timeout.",
     )
     @flag(
         "--web.disable-exporter-metrics",
@@ -188,11 +188,15 @@ def make_command(run: Callable[[Flags], int], version: str) -> click.Command:
         help="Leave out process_* and python_*.",
     )
     @log_flags
-    @flag("--config.check", is_flag=True, help="Check everything without a call, and exit.")
+    @flag(
+        "--config.check",
+        is_flag=True,
+        help="Check the configuration and exit; makes no API call.",
+    )
     @flag(
         "--config.check.api",
         is_flag=True,
-        help="Check everything, ask the API whose token it is, and exit.",
+        help="Check everything, test the token with one API call, and exit.",
     )
     @flag("--once", is_flag=True, help="Print one scrape and exit.")
     @flag(
@@ -206,7 +210,7 @@ def make_command(run: Callable[[Flags], int], version: str) -> click.Command:
         is_flag=True,
         help="Run against a simulated CAVATICA; needs no token or network.",
     )
-    # Not from the environment: many an image has a variable like CAVATICA_EXPORTER_VERSION.
+    # Not from the environment: many images have a variable like CAVATICA_EXPORTER_VERSION.
     @click.version_option(version, message="%(prog)s %(version)s", allow_from_autoenv=False)
     @click.help_option("-h", "--help", allow_from_autoenv=False)
     def command(**values: Any) -> int:  # noqa: ANN401 # click has parsed them

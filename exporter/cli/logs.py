@@ -1,6 +1,6 @@
 """The exporter's log: one line for each event on standard error, as logfmt or JSON.
 
-The fields of a line, beside its message, are the record's `extra`.
+The fields of a line, besides its message, are the record's `extra`.
 """
 
 import json
@@ -21,7 +21,7 @@ _PYTHON_LEVELS: Final = {
 }
 LEVELS: Final = tuple(_PYTHON_LEVELS)
 
-#: Of each frame of a traceback, and of the message at its end.
+#: Limit for each frame of a traceback, and for its message.
 _MAX_PART_CHARS: Final = 1000
 
 _OWN = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
@@ -33,7 +33,7 @@ def configure(level: str, style: Format, *, errors: bool = True) -> None:
     Args:
         level: The minimum level, one of `LEVELS`.
         style: The format of a line.
-        errors: Whether errors are logged, too.
+        errors: Whether to log errors, too.
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(Formatter(style))
@@ -48,7 +48,7 @@ def configure(level: str, style: Format, *, errors: bool = True) -> None:
 
 
 class Formatter(logging.Formatter):
-    """Formats a record as one line, whatever texts are in it."""
+    """Formats a record as one line, whatever its texts contain."""
 
     def __init__(self, style: Format) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ class Formatter(logging.Formatter):
         }
         fields |= {k: v for k, v in vars(record).items() if k not in _OWN}
         if record.exc_info:
-            # The message of an exception may hold all that was read.
+            # An exception's message may hold everything that was read.
             parts = traceback.format_exception(*record.exc_info)
             fields["traceback"] = "".join(part[:_MAX_PART_CHARS] for part in parts)
         if self._log_format == "json":

@@ -1,4 +1,4 @@
-"""What both programs' command lines are made of: types of flags, and the flags that they share."""
+"""The types of flags, and the flags that both programs share."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -21,7 +21,7 @@ _Flag = Callable[[Callable[..., int]], Callable[..., int]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiFlags:
-    """The values of the flags of whatever asks the API; durations are seconds."""
+    """The values of the flags that both programs share; durations are seconds."""
 
     api_url: str | None
     api_token_file: Path | None
@@ -32,7 +32,7 @@ class ApiFlags:
 
 
 def click_type(parse: Callable[[str], T]) -> Callable[[str], T]:
-    """Return a type for click whose errors keep their texts."""
+    """Return a type for click that keeps the messages of errors."""
 
     def parse_or_fail(text: str) -> T:
         try:
@@ -60,7 +60,7 @@ def _share(text: str) -> float:
 
 def _path(text: str) -> Path:
     if not text:
-        raise ValueError("it is empty; name a path")
+        raise ValueError("must not be empty (use a path)")
     return Path(text)
 
 
@@ -83,7 +83,7 @@ class PathType(click.ParamType):  # type: ignore[type-arg] # generic in new vers
         param: click.Parameter,  # noqa: ARG002 # click's signature
         incomplete: str,
     ) -> list[CompletionItem]:
-        """Return what tells the shell to complete names itself."""
+        """Return the item that makes the shell complete file names itself."""
         return [CompletionItem(incomplete, type=self._kind)]
 
 
@@ -93,7 +93,7 @@ PATH = PathType(_path)
 
 
 def flag(name: str, **attributes: Any) -> _Flag:  # noqa: ANN401 # as click has them
-    """Declare a flag; click makes no parameter name of a flag with dots."""
+    """Declare a flag; click derives no parameter name from a flag with dots."""
     parameter = name.lstrip("-").replace(".", "_").replace("-", "_")
     return click.option(name, parameter, **attributes)
 
@@ -136,7 +136,7 @@ _API_FLAGS: Final[tuple[_Flag, ...]] = (
         type=click_type(_share),
         metavar="SHARE",
         default="0.5",
-        help="Part of the account's rate limit that may be used up.",
+        help="Maximum share of the account's rate limit to use.",
     ),
     flag("--api.advance-access", is_flag=True, help="Send X-SBG-Advance-Access: advance."),
 )

@@ -1,4 +1,4 @@
-"""The wiring: the objects that do the work, put together as the flags say."""
+"""The wiring: constructs the objects and connects them as the flags say."""
 
 import contextlib
 import logging
@@ -44,10 +44,10 @@ from exporter.webconfig import WebConfigError, WebConfigFile
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
-# At shutdown: seconds that a scrape under way waits for the API, and its scraper for the answer.
+# Graceful shutdown: seconds for a running scrape's API calls, and for sending its answer.
 _SCRAPE_SECONDS = 3.5
 _ANSWER_SECONDS = 4.5
-# After that, the state file has at least so long to be written.
+# Minimum seconds left after that for writing the state file.
 _WRITE_SECONDS = 0.3
 
 _DEMO = """
@@ -65,11 +65,11 @@ class StartError(Exception):
 
 
 class Exporter:
-    """Everything that runs.
+    """All objects of a running exporter.
 
     Raises:
         StartError: the exporter cannot start.
-        CredentialsError: there is no token or no URL to use.
+        CredentialsError: there is no usable token or URL.
     """
 
     def __init__(self, flags: Flags, demo: Demo | None, path: Path) -> None:
@@ -152,7 +152,7 @@ class Exporter:
                 server.start()
                 _log.info("listening", extra={"url": server.url})
             self._load_first()
-            # What is rendered now does not delay the first scrape of many exports.
+            # Rendering now keeps the first scrape of many exports short.
             self._exposition.render(self._tracker.preview(), TEXT, compress=False)
             application.ready.set()
             api = self._credentials.api
@@ -172,7 +172,7 @@ class Exporter:
         return snapshot
 
     def _reload(self, web_config: WebConfigFile | None) -> None:
-        """Read everything again; whatever goes wrong, the last good content stays in effect."""
+        """Reload everything; after an error, the last good content stays in effect."""
         _log.info("reloading")
         _attempt(self._loader.reload)
         _attempt(self._credentials.reload)
@@ -180,7 +180,7 @@ class Exporter:
             _attempt(lambda: web_config.reload(force=True))
 
     def _end(self, servers: Sequence[Server]) -> None:
-        """Shut down gracefully: requests under way are answered, if need be early."""
+        """Shut down gracefully: requests in flight are answered, early if necessary."""
         end = time.monotonic() + _ANSWER_SECONDS
         hurry = threading.Timer(_SCRAPE_SECONDS, self._tracker.end)
         hurry.daemon = True
@@ -194,7 +194,7 @@ class Exporter:
         """Load the ID files.
 
         Raises:
-            StartError: errors leave nothing to watch.
+            StartError: there is nothing to watch because of errors.
         """
         self._loader.reload().result()
         watchlist = self._loader.watchlist
@@ -210,7 +210,7 @@ def _attempt(reload: Callable[[], object]) -> None:
         reload()
     except Exception as error:  # noqa: BLE001 # a failed reload changes nothing
         _log.error(  # the traceback is for debugging
-            "reload failed, the last good content stays in effect",
+            "Reload failed; the last good content stays in effect",
             extra={"err": type(error).__name__},
             exc_info=_log.isEnabledFor(logging.DEBUG),
         )
@@ -249,7 +249,7 @@ def find_credentials(flags: ApiFlags, demo: Demo | None) -> Api:
     """Return the API that the flags and the environment name.
 
     Raises:
-        CredentialsError: there is no token or no URL to use.
+        CredentialsError: there is no usable token or URL.
     """
     if demo:
         return Api(demo.url, Token(demo.token, "the demo"), "the demo")

@@ -1,7 +1,7 @@
-"""Signals: a thread waits for them, so that no other work can hold them up.
+"""Signals: a thread waits for them, so that no other work can delay them.
 
-Nothing that hangs (a file server, a full log pipe, a start) keeps the process from ending: after a
-signal that ends it, the process has `GRACE_SECONDS` for a graceful shutdown, then it exits.
+Nothing that hangs (a file server, a full log pipe, a slow start) keeps the process from ending:
+after a signal to end, it has `GRACE_SECONDS` for a graceful shutdown, then it exits.
 """
 
 import os
@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
-#: Seconds from a signal that ends the process to its end, whatever hangs.
+#: Seconds from the signal to the exit, whatever hangs.
 GRACE_SECONDS: Final = 4.8
 
 _ENDING: Final = frozenset({signal.SIGTERM, signal.SIGINT})
@@ -21,10 +21,10 @@ _SERVING: Final = _ENDING | {signal.SIGHUP}
 class Signals:
     """The signals of a process that serves.
 
-    To be made before other threads start: it blocks the signals, and new threads inherit that.
+    Create it before other threads start: it blocks the signals, and new threads inherit that.
 
     Args:
-        leave: Ends the process at once; for tests.
+        leave: Ends the process at once; an argument for tests.
     """
 
     def __init__(self, leave: Callable[[int], object] = os._exit) -> None:
@@ -35,7 +35,7 @@ class Signals:
         threading.Thread(target=self._wait, name="signals", daemon=True).start()
 
     def close(self) -> None:
-        """Say that the process ends by itself: nothing is left that could hang."""
+        """Disarm the forced exit: the process is ending by itself."""
         self._closed.set()
 
     def next(self) -> signal.Signals:
@@ -52,5 +52,5 @@ class Signals:
 
 
 def end_at_once_by_sigterm() -> None:
-    """End the process by SIGTERM even as PID 1, where Linux ignores it without a handler."""
+    """End the process on SIGTERM even as PID 1, where Linux ignores it without a handler."""
     signal.signal(signal.SIGTERM, lambda number, _: os._exit(128 + number))

@@ -192,7 +192,7 @@ def test_help_exits_0(capsys: pytest.CaptureFixture[str]) -> None:
             "there is no token: put it into a file and name that with",
         ),
         ([], "--exports.path is missing: name the file or directory with the IDs"),
-        (["--exports.path="], "'--exports.path': it is empty; name a path"),
+        (["--exports.path="], "'--exports.path': must not be empty (use a path)"),
         (["--api.timeout=5"], "'--api.timeout': not a valid duration: '5' (use 500ms, 30s"),
         (["--once=1"], "'--once' does not take a value"),
         (["--nonsense"], "--nonsense"),
@@ -363,7 +363,7 @@ def test_what_nobody_thought_of_is_one_line_and_status_2(
     assert run("--demo", "--config.check", f"--log.level={level}") == 2
     err = capsys.readouterr().err
     assert err.endswith(
-        "cavatica-exporter: unexpected error: TypeError (--log.level=debug tells where)\n"
+        "cavatica-exporter: unexpected error: TypeError (for details use --log.level=debug)\n"
     )
     assert ("Traceback" in err) == (level == "debug")
 
@@ -402,7 +402,7 @@ def test_an_unknown_variable_is_warned_of(
     monkeypatch.setenv("CAVATICA_EXPORTER_API_TIMOUT", "5s")
     assert run(*cavatica.flags, "--config.check") == 0
     assert (
-        'msg="ignoring unknown environment variable" variable=CAVATICA_EXPORTER_API_TIMOUT'
+        'msg="Ignoring unknown environment variable" variable=CAVATICA_EXPORTER_API_TIMOUT'
         in capsys.readouterr().err
     )
 

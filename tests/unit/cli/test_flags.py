@@ -173,10 +173,10 @@ def test_the_listen_address_can_be_repeated(monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        (["--exports.path="], "'--exports.path': it is empty; name a path"),
+        (["--exports.path="], "'--exports.path': must not be empty (use a path)"),
         (["--exports.max-age=5"], "'--exports.max-age': not a valid duration: '5' (use 500ms"),
         (["--exports.completed-retention=-1s"], "'--exports.completed-retention': not a valid dur"),
-        (["--api.token-file="], "'--api.token-file': it is empty; name a path"),
+        (["--api.token-file="], "'--api.token-file': must not be empty (use a path)"),
         (
             ["--api.timeout=0s"],
             "'--api.timeout': not a valid timeout: '0s' (use more than 0s and at",
@@ -206,7 +206,7 @@ def test_the_listen_address_can_be_repeated(monkeypatch: pytest.MonkeyPatch) -> 
         (["--web.telemetry-path=/métriques"], "not a valid path for metrics: '/métriques'"),
         (["--web.external-url=lab"], "not a valid URL: 'lab' (use one like https://example.org/"),
         (["--web.external-url=https://u:p@lab/"], "not a valid URL"),
-        (["--web.config.file="], "'--web.config.file': it is empty; name a path"),
+        (["--web.config.file="], "'--web.config.file': must not be empty (use a path)"),
         (["--web.timeout-offset=1"], "'--web.timeout-offset': not a valid duration: '1'"),
         (["--log.level=verbose"], "'--log.level': 'verbose' is not one of 'debug', 'info', 'warn'"),
         (["--log.format=xml"], "'--log.format': 'xml' is not one of 'logfmt', 'json'"),
