@@ -225,7 +225,10 @@ class ExportStates:
             export=export,
             failure=None,
             retired=False,
-            superseded=before.superseded and export.state == FAILED,
+            # Only a destination is looked at again: without one nothing can have made it good.
+            superseded=before.superseded
+            and export.state == FAILED
+            and export.destination is not None,
         )
         due = self._retirement.retires_at(after)
         if due is not None and due <= unix:

@@ -103,7 +103,11 @@ def test_a_failure_is_open_again_when_the_api_takes_the_repeat_back() -> None:
         assert line.superseded() == {"old"}
         line.hear(answer)
         assert line.superseded() == set()
-    for answer in (to(PLACE, pending("old")), to(ELSEWHERE, failed("old", 10.0))):
+    for answer in (
+        to(PLACE, pending("old")),
+        to(ELSEWHERE, failed("old", 10.0)),
+        to(None, failed("old", 10.0)),
+    ):
         line.hear(to(PLACE, failed("old", 10.0)), to(PLACE, completed("new", 20.0)))
         assert line.superseded() == {"old"}
         line.hear(answer)
