@@ -21,8 +21,8 @@ from exporter.tool.discover import Round
 from exporter.tool.ledger import LedgerError
 from exporter.tool.program import StoppedError
 
-# A call that is under way at the end is waited for this long.
-_LAST_CALL_SECONDS = 3.5
+#: Seconds for which a call under way at the end is waited for.
+LAST_CALL_SECONDS: Final = 3.5
 
 _METRICS: Final = {
     "last_success_timestamp_seconds": "Time of the last round that found every export.",
@@ -46,6 +46,7 @@ class Loop:
         clock: Both kinds of time.
         report: Called with each round that came to its end.
         stop: Set when it shall end.
+        leave: Ends the process at once; for tests.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Loop:
         clock: Clock,
         report: Callable[[Round], None],
         stop: threading.Event,
+        leave: Callable[[int], object] = os._exit,
     ) -> None:
         self._one_round = one_round
         self._calls = calls
@@ -64,6 +66,7 @@ class Loop:
         self._clock = clock
         self._report = report
         self._stop = stop
+        self._leave = leave
 
     def once(self) -> str | None:
         """Run a round; return what is wrong, or None."""
@@ -97,10 +100,10 @@ class Loop:
             pass
         self._stop.set()
         try:
-            rounds.result(_LAST_CALL_SECONDS)
+            rounds.result(LAST_CALL_SECONDS)
         except futures.TimeoutError:
             # Whatever hangs cannot be ended otherwise; files are only replaced as a whole.
-            os._exit(0)
+            self._leave(0)
         return 0
 
     def _rounds(self, seconds: float) -> None:

@@ -14,7 +14,7 @@ import pytest
 from exporter.cavatica.answer import ApiError
 from exporter.simulator import Fault, Lifetimes, Listing, Request
 from exporter.tool.batch_file import file_name
-from exporter.tool.ledger import MAX_IDS_PER_FILE, STATE_NAME, LedgerError
+from exporter.tool.ledger import MAX_IDS_PER_FILE, STATE_NAME, Ledger, LedgerError, Selection
 from exporter.watchlist.loader import WatchlistLoader
 from tests.unit.tool.conftest import DAY, Account
 
@@ -396,6 +396,9 @@ def test_a_directory_that_cannot_be_read(account: Account) -> None:
     account.directory.rmdir()
     with pytest.raises(LedgerError, match=r"ids: cannot be read: No such file or directory"):
         account.discover()
+    # It can go after it was locked, too.
+    with pytest.raises(LedgerError, match=r"ids: cannot be read: No such file or directory"):
+        Ledger(account.directory, Selection((), 0.0, 0.0))
 
 
 def test_two_at_once(account: Account, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from exporter.simulator import Fault
+from exporter.simulator import Fault, Listing
 from exporter.tool.command import main
 from tests.support.exporter_process import kept_logging
 from tests.unit.tool.conftest import TOKEN, Account
@@ -106,11 +106,54 @@ def test_a_list_that_never_shows_all(
     assert "the list never showed 2 of 5 exports" in capsys.readouterr().err
 
 
+def test_metrics_of_a_list_that_never_shows_all(account: Account, run: Run, tmp_path: Path) -> None:
+    """What is written counts as such; the round is no success."""
+    account.simulator.start(3)
+    account.simulator.fault = Fault(headers={"X-Total-Matching-Query": "5"})
+    metrics = tmp_path / "discover.prom"
+    assert run("--metrics-file", str(metrics)) == 1
+    text = metrics.read_text()
+    assert "cavatica_discover_exports 3\n" in text
+    assert "cavatica_discover_up 0\n" in text
+    assert "last_success" not in text
+
+
+def refuse_details(account: Account) -> None:
+    """Have two exports of which the API tells no more than the state."""
+    account.simulator.start(2)
+    account.simulator.listing = Listing(honors_fields=False)
+    refusal = {"error": {"status": 404, "code": 9008, "message": ""}}
+    account.simulator.fault = Fault(
+        items=lambda items: [refusal] * len(items), when=lambda request: request.method == "POST"
+    )
+
+
 def test_what_else_is_told(account: Account, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    """A damaged state file."""
+    """A damaged state file, and exports without details."""
     (account.directory / "discovered-state.json").write_text("{")
+    refuse_details(account)
     assert run() == 0
-    assert "discovered-state.json: not a valid state" in capsys.readouterr().err
+    first, second = capsys.readouterr().err.splitlines()
+    assert "discovered-state.json: not a valid state" in first
+    assert second == ("cavatica-exports: the API refuses details of 2 exports; they are written")
+    assert len(account.ids()) == 2
+
+
+def test_what_else_is_logged(account: Account, run: Run) -> None:
+    """The same, once, by a round that others follow."""
+    del run
+    (account.directory / "discovered-state.json").write_text("{")
+    refuse_details(account)
+    arguments = ["discover", "--to", str(account.directory), "--every", "1h"]
+    with subprocess.Popen([*PROGRAM, *arguments], stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        lines = [process.stderr.readline() for _ in range(3)]
+        process.terminate()
+        assert process.stderr.read() == ""
+    assert 'msg="State file ignored"' in lines[0]
+    assert 'msg="API refuses details of exports"' in lines[1]
+    assert "exports=2" in lines[1]
+    assert 'msg="Exports discovered"' in lines[2]
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,13 @@ import logging
 import signal
 import sys
 import threading
+from collections.abc import Callable
 
 import pytest
 
 from exporter.cli.signals import Signals
 from exporter.clock import SystemClock
+from exporter.tool import loop
 from exporter.tool.discover import Round
 from exporter.tool.ledger import LedgerError
 from exporter.tool.loop import Loop, ProgressBar
@@ -31,9 +33,15 @@ class Rounds:
         """Fail."""
         raise self.failures.pop(0)
 
-    def loop(self) -> Loop:
+    def loop(self, leave: Callable[[int], object] = pytest.fail) -> Loop:
         """Return the loop of these rounds."""
-        return Loop(self.run, lambda: 0, None, clock=SystemClock(), report=print, stop=self.stop)
+        return Loop(
+            *(self.run, lambda: 0, None),
+            clock=SystemClock(),
+            report=print,
+            stop=self.stop,
+            leave=leave,
+        )
 
 
 class Received(Signals):
@@ -58,6 +66,25 @@ def test_no_error_ends_the_rounds_but_a_signal(caplog: pytest.LogCaptureFixture)
         assert rounds.loop().every(0.0, Received(rounds, 1, 15)) == 0
     problems = [getattr(record, "err", None) for record in caplog.records]
     assert problems == ["no space", "unexpected error: ZeroDivisionError"]
+
+
+def test_a_round_that_hangs_does_not_keep_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a signal it has as long as a call may take; then the process ends with status 0."""
+    monkeypatch.setattr(loop, "LAST_CALL_SECONDS", 0.2)
+    rounds, released = Rounds(), threading.Event()
+    left: list[int] = []
+
+    def hang() -> Round:
+        released.wait(60)
+        raise StoppedError
+
+    monkeypatch.setattr(rounds, "run", hang)
+    try:
+        rounds.loop(left.append).every(0.0, Received(rounds, signal.SIGTERM))
+        assert left == [0]
+        assert rounds.stop.is_set()
+    finally:
+        released.set()
 
 
 def test_a_pause_ends_with_the_work() -> None:
