@@ -86,7 +86,7 @@ class Exporter:
         )
         states = ExportStates(flags.exports_max_age, flags.exports_completed_retention)
         self._state_file: StateFile | None = None
-        destination_key = secrets.token_bytes(KEY_BYTES)
+        destination_key = None
         if flags.exports_state_file is not None:
             self._state_file = StateFile(flags.exports_state_file, self._clock)
             states.restore(self._state_file.load(), monotonic=self._clock.monotonic())
@@ -222,16 +222,24 @@ def make_client(
     token: Callable[[], str],
     *,
     observe: Callable[[RequestOutcome], None] = lambda _: None,
-    destination_key: bytes = b"",
+    destination_key: bytes | None = None,
 ) -> Client:
-    """Return the client of the API at `url`."""
+    """Return the client of the API at `url`.
+
+    Args:
+        flags: Of the API.
+        url: Of the API.
+        token: Returns the token.
+        observe: Called after each HTTP request.
+        destination_key: Of an earlier process; without one, destinations have a key of their own.
+    """
     return Client(
         url,
         token,
         user_agent=f"cavatica-export-exporter/{__version__}",
         advance_access=flags.api_advance_access,
         observe=observe,
-        destination_key=destination_key,
+        destination_key=destination_key or secrets.token_bytes(KEY_BYTES),
         monotonic=SystemClock().monotonic,
     )
 

@@ -166,6 +166,41 @@ def test_refused_and_missing(
     assert run("status") == 4
 
 
+@pytest.mark.parametrize(
+    ("finished", "place", "made_good"),
+    [
+        ("2023-11-14T12:00:01Z", "out/a", True),
+        (FINISHED, "out/a", False),
+        ("2023-11-14T12:00:01Z", "out/b", False),
+    ],
+    ids=["later", "at the same time", "elsewhere"],
+)
+def test_a_failure_made_good_needs_nobody(
+    account: Account,
+    run: Run,
+    capsys: pytest.CaptureFixture[str],
+    finished: str,
+    place: str,
+    *,
+    made_good: bool,
+) -> None:
+    """Its file arrived at the same place by a later export; it is FAILED, but nothing is to do."""
+    destination = {"volume": "me/vol", "location": "out/a"}
+    fail(account, "first", 9103, destination=destination)
+    repeat = {"volume": "me/vol", "location": place}
+    put(account, "again", "COMPLETED", finished_on=finished, destination=repeat)
+    watch(account, "b", export_ids=["first", "again"])
+    assert run("status", "--format", "json") == (0 if made_good else 3)
+    status = json.loads(capsys.readouterr().out)
+    assert (status["batches"][0]["COMPLETED"], status["batches"][0]["FAILED"]) == (1, 1)
+    assert [row["code"] for row in status["attention"]] == ([] if made_good else ["9103"])
+    for output in ("json", "create"):
+        assert run("failed", "--format", output) == 0
+    rows, _, bodies = capsys.readouterr().out.partition("]\n")
+    assert ("first" in rows) == (not made_good)
+    assert bodies.count("file-first") == (not made_good)
+
+
 @pytest.mark.parametrize("command", ["status", "failed"])
 def test_no_answer(
     account: Account, run: Run, capsys: pytest.CaptureFixture[str], command: str
