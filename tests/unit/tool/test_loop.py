@@ -33,7 +33,7 @@ class Rounds:
         """Fail."""
         raise self.failures.pop(0)
 
-    def loop(self, leave: Callable[[int], object] = pytest.fail) -> Loop:
+    def loop(self, leave: Callable[[int], object] = print) -> Loop:
         """Return the loop of these rounds."""
         return Loop(
             *(self.run, lambda: 0, None),
