@@ -39,6 +39,8 @@ _TIMESTAMP = re.compile(
     r" ?(?:[Zz]|([+-])([01][0-9]|2[0-3])(?::?([0-5][0-9]))?)?"
 )
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+# The begin of the year 10000 in Unix seconds, which no `datetime` can hold.
+_END_OF_DATES = 253_402_300_800.0
 # A float represents every integer up to here exactly; real sizes and codes are far smaller.
 _MAX_INTEGER = 2**53
 _SERVER_ERROR = 500
@@ -191,7 +193,7 @@ def parse_error(value: object) -> ErrorDetail | None:
 def parse_timestamp(value: object) -> float | None:
     """Parse an ISO 8601 date and time to Unix seconds; the default offset is UTC.
 
-    Returns None for anything else, and for times before 1970.
+    Returns None for anything else, and for times before 1970 or after 9999.
     """
     match = _TIMESTAMP.fullmatch(value) if isinstance(value, str) else None
     if match is None:
@@ -208,7 +210,7 @@ def parse_timestamp(value: object) -> float | None:
         seconds -= offset if sign == "+" else -offset
     if fraction:
         seconds += int(fraction) / 10 ** len(fraction)
-    return seconds if seconds >= 0 else None
+    return seconds if 0 <= seconds < _END_OF_DATES else None
 
 
 def _parse_export(resource: dict[object, object], key: bytes = b"") -> Export | None:

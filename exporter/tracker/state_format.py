@@ -5,7 +5,6 @@ is a JSON list of exports.
 """
 
 import json
-import math
 import re
 import sys
 from collections.abc import Iterable
@@ -29,6 +28,8 @@ _MAGIC: Final = b'{"format":"cavatica-exporter-state",'
 _NUMBER: Final = frozenset({int, float})
 _NUMBER_OR_NONE: Final = _NUMBER | {type(None)}
 _INTEGER_OR_NONE: Final = frozenset({int, type(None)})
+# No number of an export is as large; a float can hold all that are smaller.
+_TOO_LARGE: Final = 2**64
 _CODE: Final = re.compile(r"[0-9]{0,16}")
 
 _Record = tuple[
@@ -128,7 +129,7 @@ def _restore(record: list[Any]) -> WatchedExport:
         (destination, _INTEGER_OR_NONE),
     ):
         # The comparison is false for NaN; a bool is of another type.
-        if type(value) not in types or not (value is None or 0 <= value < math.inf):
+        if type(value) not in types or not (value is None or 0 <= value < _TOO_LARGE):
             raise ValueError
     if error is not None:
         error = _error(*error)

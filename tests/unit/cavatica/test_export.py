@@ -30,6 +30,7 @@ from exporter.cavatica.export import (
 
 EXAMPLE = Path(__file__).parents[3] / "tests/data/api/bulk-get-completed.json"
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+END_OF_9999 = datetime.max.replace(tzinfo=timezone.utc).timestamp()
 NOT_FOUND = LookupFailure("9008", 404, "Requested export does not exist.")
 BUSY = LookupFailure("1000", 429, "")
 
@@ -332,6 +333,8 @@ class TestTimestamps:
             "\uff12018-03-27T15:00:28Z",
             "1969-12-31T23:59:59Z",
             "1970-01-01T00:30:00+01:00",
+            "9999-12-31T23:30:00-01:00",
+            "9999-12-31T23:59:59.999999999Z",
             ["2018-03-27T15:00:28Z"],
             {},
         ],
@@ -342,10 +345,10 @@ class TestTimestamps:
 
     @given(st.datetimes(timezones=st.builds(timezone, offsets)))
     def test_of_every_moment(self, moment: datetime) -> None:
-        """Every moment since 1970 is read as that moment, wherever its clock stood."""
+        """Every moment from 1970 to 9999 is read as that moment, wherever its clock stood."""
         expected = (moment - EPOCH).total_seconds()
         assert parse_timestamp(moment.isoformat()) == (
-            pytest.approx(expected, abs=1e-4) if expected >= 0 else None
+            pytest.approx(expected, abs=1e-4) if 0 <= expected < END_OF_9999 else None
         )
 
 
