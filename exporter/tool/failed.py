@@ -61,7 +61,13 @@ class Failures:
         return render([self._row(each) for each in self.exports], _COLUMNS, form)
 
     def _bodies(self) -> Iterator[dict[str, object]]:
-        orders = [self.orders[each.id] for each in self.exports if each.id in self.orders]
+        # Where a repeat failed as well, the same export is requested once: a second one would find
+        # the file of the first at its place.
+        distinct: dict[tuple[str, str, str], Order] = {}
+        for each in self.exports:
+            if (order := self.orders.get(each.id)) is not None:
+                distinct[order.file, order.volume, order.location] = order
+        orders = [*distinct.values()]
         for begin in range(0, len(orders), MAX_IDS):
             yield {"items": [order.item() for order in orders[begin : begin + MAX_IDS]]}
 

@@ -8,7 +8,7 @@ from typing import Final
 from exporter.cavatica.codes import explain
 from exporter.cavatica.export import COMPLETED, FAILED, PENDING, RUNNING, UNKNOWN
 from exporter.tool.table import Format, Row, format_time, render
-from exporter.tool.watched import needs_attention
+from exporter.tool.watched import exports, needs_attention
 from exporter.tracker.snapshot import NO_CODE, Batch, Snapshot
 
 ALL_DONE: Final = 0
@@ -38,7 +38,7 @@ class Status:
     Attributes:
         batches: A row for each batch.
         attention: A row for each code of a batch that needs somebody.
-        unfinished: How many exports are not finished, or missing.
+        unfinished: How many exports are not finished, without a state, or missing.
     """
 
     batches: tuple[Row, ...]
@@ -69,6 +69,8 @@ def make_status(snapshot: Snapshot) -> Status:
         batch.totals.states[PENDING] + batch.totals.states[RUNNING] + _missing(batch, snapshot)
         for batch in snapshot.batches
     )
+    # The API knows them, but does not say their state.
+    unfinished += sum(each.state == UNKNOWN and each.failure is None for each in exports(snapshot))
     return Status(rows, attention, unfinished)
 
 

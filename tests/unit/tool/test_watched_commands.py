@@ -140,7 +140,8 @@ def test_status_as_tsv(mixed: Account, run: Run, capsys: pytest.CaptureFixture[s
 
 
 @pytest.mark.parametrize(
-    ("state", "status"), [("COMPLETED", 0), ("RUNNING", 4), ("PENDING", 4), ("FAILED", 3)]
+    ("state", "status"),
+    [("COMPLETED", 0), ("RUNNING", 4), ("PENDING", 4), ("FAILED", 3), ("no state", 4)],
 )
 def test_exit_status(account: Account, run: Run, state: str, status: int) -> None:
     """0 all done, 3 failures, 4 unfinished."""
@@ -344,6 +345,21 @@ def test_the_requests_start_the_exports_again(
         ).json()
         started += [item["resource"] for item in answer["items"]]
     assert [export["source"]["file"] for export in started] == [f"file-{one}" for one in ids]
+
+
+def test_a_repeat_that_failed_is_requested_once(
+    account: Account, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Both are printed, but one request; another file for the same place is another request."""
+    place = {"volume": "me/vol", "location": "out/x.bam"}
+    for export_id, file in (("first", "x"), ("repeat", "x"), ("third", "y")):
+        fail(account, export_id, 9103, source={"file": file}, destination=place)
+    watch(account, "b", export_ids=["first", "repeat", "third"])
+    assert run("failed", "--format", "tsv") == 0
+    assert len(capsys.readouterr().out.splitlines()) == 4
+    assert run("failed", "--format", "create") == 0
+    [body] = map(json.loads, capsys.readouterr().out.splitlines())
+    assert [item["source"]["file"] for item in body["items"]] == ["x", "y"]
 
 
 def test_output(mixed: Account, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
