@@ -59,7 +59,8 @@ def status_command() -> click.Command:
         """Print a line for each batch, then what needs somebody, by code and meaning.
 
         Exit status: 0 all done, 3 failures or refusals that nobody has dealt with, 4 not finished,
-        1 no answer or an ID file in error, 2 for a wrong flag, no token or no ID file.
+        1 no answer, an ID file in error or an entry that is no ID, 2 for a wrong flag, no token or
+        no ID file.
         """
         watched = _Watched(exports_path, values)
         try:
@@ -68,7 +69,7 @@ def status_command() -> click.Command:
             return _no_answer(error)
         status = make_status(snapshot)
         click.echo(status.render(format), nl=False)
-        if snapshot.watchlist.errors and status.exit_status != FAILURES:
+        if _is_part(snapshot) and status.exit_status != FAILURES:
             return _NO_ANSWER
         return status.exit_status
 
@@ -106,8 +107,8 @@ def failed_command() -> click.Command:
 
         The output holds names of files. Nothing is started.
 
-        Exit status: 0 all is printed, 1 no answer for some, 2 for a wrong flag, no token or no ID
-        file.
+        Exit status: 0 all is printed, 1 no answer for some, an ID file in error or an entry that is
+        no ID, 2 for a wrong flag, no token or no ID file.
         """
         watched = _Watched(exports_path, values)
         try:
@@ -134,7 +135,7 @@ def failed_command() -> click.Command:
                 err=True,
             )
             return _NO_ANSWER
-        return _NO_ANSWER if snapshot.watchlist.errors else 0
+        return _NO_ANSWER if _is_part(snapshot) else 0
 
     return command
 
@@ -189,6 +190,11 @@ class _Watched:
         for begin in range(0, len(ids), MAX_IDS):
             orders |= self._api.get_orders(ids[begin : begin + MAX_IDS]).orders
         return orders
+
+
+def _is_part(snapshot: Snapshot) -> bool:
+    """Return whether the ID files may name exports that are not in the output."""
+    return bool(snapshot.watchlist.errors or snapshot.watchlist.rejected)
 
 
 def _no_answer(error: Exception) -> int:

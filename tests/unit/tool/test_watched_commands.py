@@ -231,6 +231,16 @@ def test_an_id_file_in_error(
     assert run("failed") == 1
 
 
+def test_an_entry_that_is_no_id(
+    account: Account, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nobody knows what became of that export: not all is done."""
+    put(account, "one", "COMPLETED")
+    watch(account, "b", export_ids=["one", "two\u00a0"])
+    assert [run("status"), run("failed")] == [1, 1]
+    assert "Skipping invalid export ID" in capsys.readouterr().err
+
+
 def test_no_id_file(account: Account, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     """Exit 2."""
     account.directory.rmdir()
