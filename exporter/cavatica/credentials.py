@@ -25,6 +25,9 @@ CREDENTIALS_FILE: Final = Path(".sevenbridges", "credentials")
 DEFAULT_PROFILE: Final = "default"
 
 _MAX_FILE_BYTES = 65536
+#: How long a call waits while another one reads the token file. Callers have given up by then: if
+#: the file server hangs, no more threads wait than calls begin in this time.
+_WAIT_SECONDS = 10.0
 # The characters allowed in a header.
 _TOKEN = re.compile(r"[!-~]{1,4096}")
 # Without the characters that URL parsers disagree about.
@@ -69,8 +72,14 @@ class TokenFile:
         self._token = self._read()
 
     def __call__(self) -> str:
-        """Return the file's current token."""
-        with self._lock:
+        """Return the file's current token.
+
+        Raises:
+            TimeoutError: another thread is still reading the file.
+        """
+        if not self._lock.acquire(timeout=_WAIT_SECONDS):
+            raise TimeoutError
+        try:
             try:
                 if signature_at(self._path) != self._signature:
                     self._token = self._read()
@@ -82,6 +91,8 @@ class TokenFile:
                     )
                 self._signature = None
             return self._token()
+        finally:
+            self._lock.release()
 
     def _read(self) -> Token:
         origin = f"--api.token-file {self._path}"
@@ -243,8 +254,9 @@ class _Profiles:
             return {}
         except OSError as error:
             raise CredentialsError(f"{self.path} cannot be read: {error.strerror}") from None
-        except configparser.Error:
-            # The error's text would quote lines of the file.
+        except (configparser.Error, AttributeError):
+            # The error's text would quote lines of the file. Before Python 3.13, a continued line
+            # after a key without a value raises AttributeError.
             raise CredentialsError(
                 f"{self.path} is not an INI file, or has a section or a key twice"
             ) from None

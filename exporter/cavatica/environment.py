@@ -12,7 +12,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote_to_bytes, urlsplit
 
 import certifi
 
@@ -72,9 +72,13 @@ def find_proxy(host: str, port: int, environ: Mapping[str, str]) -> Proxy | None
         raise ProxySettingsError(problem)
     headers = {}
     if parts.username is not None:
-        user = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-        # RFC 7617 leaves the encoding open; UTF-8 can encode every character.
-        headers["Proxy-Authorization"] = f"Basic {base64.b64encode(user.encode()).decode()}"
+        # RFC 7617 leaves the encoding open: the bytes are sent as they stand in the variable.
+        user, password = (
+            unquote_to_bytes(text.encode(errors="surrogateescape"))
+            for text in (parts.username, parts.password or "")
+        )
+        login = base64.b64encode(user + b":" + password).decode()
+        headers["Proxy-Authorization"] = f"Basic {login}"
     usual = 443 if parts.scheme == "https" else 80
     return Proxy(parts.scheme, name, usual if number is None else number, variable, headers)
 

@@ -12,6 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from exporter import background
+from exporter.cavatica import credentials
 from exporter.cavatica.credentials import (
     CAVATICA_URL,
     Api,
@@ -187,6 +189,7 @@ def test_without_a_token_it_is_said_how_to_give_one(tmp_path: Path) -> None:
         ("[default]\na-secret\n", None, "there is no token"),
         ("[default]\nauth_token\n", None, "section [default]: must hold the token alone, but hol"),
         ("[default]\nx = 1\nx = 2", None, "has a section or a key twice"),
+        ("[default]\nauth_token\n  a-secret\n", None, "is not an INI file"),
         ("[default]\nauth_token =", None, "section [default]: must hold the token alone, but hol"),
     ],
 )
@@ -417,6 +420,30 @@ def test_calls_side_by_side_have_the_same_token(
         thread.join()
     assert seen == ["t-two"] * 4
     assert caplog.messages == ["Token reloaded"]
+
+
+def test_a_token_file_that_hangs_does_not_gather_threads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the first call waits for the file server; the others give up after a while."""
+    file = tmp_path / "token"
+    file.write_text("t-1", encoding="utf-8")
+    token = TokenFile(file)
+    reading, answering = threading.Event(), threading.Event()
+
+    def hang(_: Path) -> None:
+        reading.set()
+        answering.wait()
+
+    monkeypatch.setattr(credentials, "signature_at", hang)
+    monkeypatch.setattr(credentials, "_WAIT_SECONDS", 0.01)
+    first = background.start(token, "first")
+    reading.wait()
+    second = background.start(token, "second")
+    assert isinstance(second.exception(10), TimeoutError)
+    answering.set()
+    assert first.result(10) == "t-1"
+    assert token() == "t-1"
 
 
 class TestCredentials:

@@ -76,13 +76,16 @@ class TestProxy:
             ("me", "me:"),
             ("me:p%40ss%3A%2F", "me:p@ss:/"),
             ("m%C4%85:pä", "mą:pä"),
+            # The byte E9, quoted, and as it comes from the environment.
+            ("me:p%E9", "me:p\udce9"),
+            ("me:p\udce9", "me:p\udce9"),
         ],
     )
-    def test_has_a_user_in_utf_8_that_it_does_not_show(self, user: str, sent: str) -> None:
-        """With signs that mean something in a URL as %XX."""
+    def test_has_a_user_that_it_does_not_show(self, user: str, sent: str) -> None:
+        """With signs that mean something in a URL as %XX, and in any encoding."""
         proxy = find_proxy("api.example", 443, {"HTTPS_PROXY": f"http://{user}@a:1"})
         assert proxy is not None
-        value = base64.b64encode(sent.encode()).decode()
+        value = base64.b64encode(sent.encode(errors="surrogateescape")).decode()
         assert proxy.headers == {"Proxy-Authorization": f"Basic {value}"}
         assert value not in repr(proxy)
 
