@@ -29,6 +29,8 @@ POLICY: Final = (
 
 _UNITS: Final = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 _KILO: Final = 1000
+#: From here on, three digits would be rounded to 1000.
+_ROUNDED_UP: Final = 999.5
 
 
 class StatusPage:
@@ -96,8 +98,8 @@ def format_age(seconds: float) -> str:
 
 def format_bytes(count: float) -> str:
     """Return a size as ``1.2 GB``, with decimal units."""
-    units = ["B", "kB", "MB", "GB", "TB", "PB"]
-    while count >= _KILO and len(units) > 1:
+    units = ["B", "kB", "MB", "GB", "TB", "PB", "EB"]
+    while count >= _ROUNDED_UP and len(units) > 1:
         count /= _KILO
         del units[0]
     return f"{count:.3g} {units[0]}"

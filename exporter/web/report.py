@@ -89,7 +89,8 @@ class StatusReport:
                 )
             ),
             files_total=len(watchlist.files),
-            file_errors=watchlist.errors,
+            file_errors=watchlist.errors[:MAX_ROWS],
+            file_errors_total=len(watchlist.errors),
         )
         verdict, headline = _judge(status, _total_states(batches))
         return replace(status, verdict=verdict, headline=headline)
@@ -238,8 +239,8 @@ def _wrong(status: Status) -> Iterator[str]:
             if status.rejected == 1
             else f"{status.rejected:,} entries of the ID files are not valid export IDs"
         )
-    if status.file_errors:
-        yield f"{_count(len(status.file_errors), 'error')} in the ID files"
+    if status.file_errors_total:
+        yield f"{_count(status.file_errors_total, 'error')} in the ID files"
 
 
 def _unknown(status: Status, unknown: int) -> Iterator[str]:

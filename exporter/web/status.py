@@ -148,7 +148,8 @@ class Status:
         api: The API's health; None before the first scrape.
         files: The ID files, those in error first.
         files_total: How many ID files there are.
-        file_errors: Everything that is wrong with them.
+        file_errors: What is wrong with them.
+        file_errors_total: How many errors there are.
     """
 
     verdict: Verdict
@@ -168,6 +169,7 @@ class Status:
     files: tuple[FileRow, ...] = ()
     files_total: int = 0
     file_errors: tuple[str, ...] = ()
+    file_errors_total: int = 0
 
 
 NOT_SCRAPED: Final = Status(

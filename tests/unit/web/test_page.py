@@ -58,6 +58,7 @@ def status_with(text: str) -> Status:
         files=(FileRow(text, NOW, text), FileRow(text, None, text), FileRow(text, NOW, None)),
         files_total=3,
         file_errors=(text,),
+        file_errors_total=1,
     )
 
 
@@ -88,8 +89,18 @@ def test_json_says_the_same() -> None:
 def test_rows_that_are_not_shown_are_counted() -> None:
     """A table that is cut says so."""
     row = ExportRow("a", "b", "FAILED", "", "", None)
-    status = replace(NOT_SCRAPED, attention=Exports((row,), 1235))
-    assert b"The first 1 of 1,235; 1,234 more are not shown." in page().html(status, NOW)
+    status = replace(
+        NOT_SCRAPED,
+        attention=Exports((row,), 1235),
+        refused=(RefusalRow("a", "9006", "", 3, NOW),),
+        refused_total=1003,
+        file_errors=("a.yml:1: not YAML",),
+        file_errors_total=2001,
+    )
+    html = page().html(status, NOW)
+    assert b"The first 1 of 1,235; 1,234 more are not shown." in html
+    assert b" 1,000 more files are not shown.</caption>" in html
+    assert b"<p>2,000 more are not shown.</p>" in html
 
 
 def test_the_page_reads_well_without_eyes() -> None:
@@ -144,7 +155,15 @@ def test_times_are_utc_and_never_fail() -> None:
 
 @pytest.mark.parametrize(
     ("count", "text"),
-    [(0, "0 B"), (999, "999 B"), (1500, "1.5 kB"), (2.5e12, "2.5 TB"), (3e18, "3e+03 PB")],
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1500, "1.5 kB"),
+        (999_499, "999 kB"),
+        (999_500, "1 MB"),
+        (2.5e12, "2.5 TB"),
+        (3e18, "3 EB"),
+    ],
 )
 def test_sizes_have_decimal_units(count: float, text: str) -> None:
     """As storage is sold."""

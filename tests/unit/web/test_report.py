@@ -195,6 +195,10 @@ def test_a_table_has_a_bounded_number_of_rows_and_says_how_many_more() -> None:
     table = status_of(snapshot(("a", failures))).attention
     assert (len(table.rows), table.more) == (MAX_ROWS, 5)
     assert table.rows[0].id == "e0"
+    files = tuple(FileStatus(f"{number}", None, "broken") for number in range(MAX_ROWS + 5))
+    status = status_of(snapshot(watchlist=Watchlist(files=files)))
+    assert (len(status.file_errors), status.file_errors_total) == (MAX_ROWS, MAX_ROWS + 5)
+    assert status.headline == f"{MAX_ROWS + 5} errors in the ID files."
 
 
 def test_batches_that_need_somebody_come_first() -> None:
