@@ -1,8 +1,8 @@
 """A simulated CAVATICA for the demo, the tests and the benchmarks.
 
-It answers the calls around bulk exports in the platform's wire format: the official client works
-with it unchanged. Its exports live by a clock and a seed, its faults and the ways of its list are
-arguments. It needs the standard library alone.
+It answers the calls around bulk exports in the platform's wire format, so that the official client
+works with it unchanged. Its exports depend only on a clock and a seed; faults and the list's
+behaviour are arguments. It needs only the standard library.
 
     simulator = Simulator(token="secret")
     ids = simulator.start(30, volume="rfranklin/exports")

@@ -12,10 +12,10 @@ _MONTH, _DAY = 30 * 86400.0, 86400.0
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Serve until standard input ends, so as never to outlive the parent process.
+    """Serve until standard input ends, so that the process never outlives its parent.
 
-    A number on a line of standard input changes that many unfinished exports (from RUNNING to
-    PENDING or back: they stay unfinished); the same line on standard output says it is done.
+    A number on a line of standard input changes this many unfinished exports (from RUNNING to
+    PENDING or back: they stay unfinished); the same line on standard output confirms it.
     """
     options = _options().parse_args(arguments)
     simulator = Simulator(token=options.token, seed=options.seed, rate_limit=options.rate_limit)
@@ -41,7 +41,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _write_ids(ids: list[str], directory: Path, files: int) -> None:
-    """Distribute the IDs over that many ID files in turn, so that each has unfinished ones."""
+    """Distribute the IDs over this many ID files in turn, so that each has unfinished ones."""
     directory.mkdir(parents=True, exist_ok=True)
     for number in range(files):
         lines = [f"- {export_id}\n" for export_id in ids[number::files]]

@@ -9,10 +9,10 @@ JSON = "application/json"
 
 
 def error(status: int, code: int, message: str) -> dict[str, object]:
-    """Return the platform's error object: of an answer, of an item, or of a failed export.
+    """Return the platform's error object, for an answer, an item, or a failed export.
 
-    The codes are the platform's own, as far as it has them: 9xxx are volumes' and exports', 90000
-    is an invalid request, 90001 unauthorized, 90003 not found. 0 is maintenance.
+    The codes are the platform's own where they exist: 9xxx for volumes and exports, 90000 for an
+    invalid request, 90001 for unauthorized, 90003 for not found, 0 for maintenance.
     """
     return {"status": status, "code": code, "message": message, "more_info": MORE_INFO}
 
@@ -65,7 +65,7 @@ def answer(payload: object, status: int = 200) -> Answer:
 
 
 class Refused(Exception):  # noqa: N818 - a call that is refused is no programming error
-    """The platform refuses the whole call.
+    """The refusal of a whole call.
 
     Attributes:
         answer: the answer to send.
@@ -73,7 +73,7 @@ class Refused(Exception):  # noqa: N818 - a call that is refused is no programmi
     """
 
     def __init__(self, status: int, code: int, message: str, **headers: str) -> None:
-        """Build the answer of the error body's parts and of further headers (`Allow="GET"`)."""
+        """Build the answer from an error and additional headers (`Allow="GET"`)."""
         super().__init__(message)
         refusal = answer(error(status, code, message), status)
         self.answer = Answer(status, refusal.headers | headers, refusal.body)

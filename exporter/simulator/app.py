@@ -1,4 +1,4 @@
-"""The simulated platform: a WSGI application that knows exports, one account and its token."""
+"""The simulated platform: a WSGI application with exports, one account and its token."""
 
 import time
 from collections import deque
@@ -31,16 +31,16 @@ _METHODS = {
     _USER: "GET",
 }
 
-#: Whose token the simulator's is.
+#: The user that the simulator's token belongs to.
 USER = "rfranklin"
 
 
 class Simulator:
-    """A CAVATICA of one account, from its URL's `/v2` on. Safe to use from many threads.
+    """A CAVATICA with one account, below `/v2` of its URL; may be used by several threads.
 
     Attributes:
         requests: the latest 1,000 requests, oldest first; `clear()` it at will.
-        listing: how it lists exports; may be replaced at any time.
+        listing: the behaviour of the list of exports; may be replaced at any time.
 
     """
 
@@ -55,15 +55,15 @@ class Simulator:
         rate_limit: int = 1000,
         rate_window: float = 300.0,
     ) -> None:
-        """Create one without exports.
+        """Create a simulator without exports.
 
         Args:
-            token: what `X-SBG-Auth-Token` must hold.
-            clock: returns the Unix time; exports live and the rate limit resets by it.
+            token: the expected value of `X-SBG-Auth-Token`.
+            clock: returns Unix time; the state of exports and the rate limit depend on it.
             sleep: waits for a fault's delays, in seconds.
-            seed: the same seed and the same calls give the same exports.
-            lifetimes: how exports live unless `start` is given others.
-            rate_limit: calls in one window, for all users of the account together.
+            seed: the same seed and the same calls produce the same exports.
+            lifetimes: default lifetimes of exports.
+            rate_limit: calls per window, for all users of the account together.
             rate_window: length of the window in seconds.
         """
         self.requests: deque[Request] = deque(maxlen=1000)
@@ -77,7 +77,7 @@ class Simulator:
         self._exports: dict[str, Life | Mapping[str, Any]] = {}
         self._of_others: dict[str, Life] = {}
         self._refusals: dict[str, int] = {}
-        # By file: what decides whether it is an alias by now.
+        # The files that were moved, and so are aliases now.
         self._moves: dict[str, list[Life]] = {}
         self._fault: Fault | None = None
         self._fault_count = 0
@@ -85,7 +85,7 @@ class Simulator:
 
     @property
     def fault(self) -> Fault | None:
-        """The fault that spoils the answers, or None. Setting it resets its count."""
+        """The fault that changes the answers, or None. Setting it resets its count."""
         return self._fault
 
     @fault.setter
@@ -104,7 +104,7 @@ class Simulator:
     ) -> list[str]:
         """Submit n exports of made-up files, as if `ago` seconds before now; return their IDs.
 
-        With `of_others` another account submits them: this one's token may not see them.
+        With `of_others` they belong to another account: this one's token may not see them.
         """
         with self._lock:
             submitted = self._clock() - ago
@@ -117,7 +117,7 @@ class Simulator:
     def create(
         self, items: Sequence[Mapping[str, Any]], *, copy_only: bool = False, base: str = ""
     ) -> list[dict[str, object]]:
-        """Answer the items of a bulk create, without a call: exports, and what is refused."""
+        """Return the items of a bulk create without a call: exports and refusals."""
         answers: list[dict[str, object]] = []
         with self._lock:
             for item in items:
@@ -131,7 +131,7 @@ class Simulator:
         return answers
 
     def refuse(self, name: str, code: int) -> None:
-        """Refuse from now on to start exports of the file, or to the volume, of this name.
+        """Refuse from now on to start exports of the file, or to the volume, with this name.
 
         Raises:
             KeyError: the code is not one of a refused start.
@@ -141,12 +141,12 @@ class Simulator:
             self._refusals[name] = code
 
     def put(self, export: Mapping[str, Any]) -> None:
-        """Show this export exactly as it is under its `id`, in place of what was there before."""
+        """Return this export unchanged for its `id` from now on."""
         with self._lock:
             self._exports[export["id"]] = export
 
     def export(self, export_id: str) -> dict[str, Any]:
-        """Return the export as the API would show it now: the truth, without a call.
+        """Return the export's true state as the API would show it, without a call.
 
         Raises:
             KeyError: the ID is unknown.
@@ -154,12 +154,12 @@ class Simulator:
         return self._render(self._exports[export_id], "")
 
     def spend(self, calls: int) -> None:
-        """Use up that many calls of the rate limit, as other users of the account do."""
+        """Use up this many calls of the rate limit, like other users of the account."""
         with self._lock:
             self._quota.spend(self._clock(), calls)
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        """Answer one request, as WSGI says."""
+        """Answer one request (PEP 3333)."""
         request = Request.of(environ)
         self.requests.append(request)
         sent = self._answer(request)
@@ -198,7 +198,7 @@ class Simulator:
         return replace(true, headers=true.headers | limits)
 
     def _route(self, request: Request) -> Answer:
-        # A call that belongs to no account uses up nobody's rate limit.
+        # A call without an account does not count against a rate limit.
         if request.headers.get("x-sbg-auth-token") != self._token:
             raise Refused(401, 90001, "Unauthorized")
         root, path = request.path[: len(_ROOT)], request.path[len(_ROOT) :]
@@ -235,7 +235,7 @@ class Simulator:
         return answer({"items": items})
 
     def _bulk_create(self, request: Request) -> Answer:
-        # The official client sends the parameter as Python writes it.
+        # The official client sends the parameter in Python's notation.
         copy_only = (request.parameter("copy_only") or "").lower() == "true"
         items = self.create(request.bulk("items", dict), copy_only=copy_only, base=request.base)
         return answer({"items": items})
@@ -248,7 +248,7 @@ class Simulator:
             not life.order.copy_only and life.state(self._clock()) == "COMPLETED"
             for life in self._moves.get(order.file, ())
         ):
-            # A file that was moved to a volume is an alias by now.
+            # A file that was moved to a volume is an alias now.
             code = 9006
         return None if code is None else refusal(code)
 
@@ -284,7 +284,7 @@ class Simulator:
         return life
 
     def _lookup_error(self, export_id: str) -> dict[str, object]:
-        # Without the ID, as the platform's error items are.
+        # Without the ID, like the platform's error items.
         if export_id in self._of_others:
             return error(403, 9005, "Insufficient privileges on the export job.")
         return error(404, 9008, "Requested export does not exist.")

@@ -10,23 +10,25 @@ from exporter.simulator.request import Request
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """How answers are spoilt while this is a simulator's `fault`.
+    """The change of answers while this is a simulator's `fault`.
 
     The call itself is executed and counted; only its answer is changed.
 
     Attributes:
-        status: HTTP status. Without a `body` the answer is the platform's error with it and `code`.
+        status: HTTP status. Without a `body`, the answer is the platform's error with this status
+            and `code`.
         code: the code in that error.
-        body: sent as it is, in these chunks, as if by a proxy in front of the platform: without
-            the platform's headers. `(chunk,) * 3200` is a large body that takes little memory.
-        items: makes the value of `items` from the true list of items.
-        rewrite: makes the body from the true body.
-        headers: laid over the answer's own; None takes one away. Content-Length too can be false.
+        body: sent unchanged, in these chunks and without the platform's headers, like that of a
+            proxy in front of the platform. `(chunk,) * 3200` is a large body that takes little
+            memory.
+        items: returns the value of `items` for the true list of items.
+        rewrite: returns the body for the true body.
+        headers: replace the answer's own; None removes one. Content-Length can be wrong, too.
         delay: seconds before the answer begins.
         drip: seconds between two bytes of the body.
-        every: strike the n-th, 2n-th, ... request only.
-        times: strike this many times, then never again; None: always.
-        when: which requests it applies to; others are neither struck nor counted.
+        every: affects only the n-th, 2n-th, ... request.
+        times: affects this many requests, then no more; None: all.
+        when: selects the requests; others are neither affected nor counted.
 
     """
 
@@ -43,12 +45,12 @@ class Fault:
     when: Callable[[Request], bool] = lambda _: True
 
     def strikes(self, count: int) -> bool:
-        """Return whether it strikes the `count`-th (from 1) of the requests it applies to."""
+        """Return whether it affects the `count`-th (from 1) of the selected requests."""
         strike, rest = divmod(count, self.every)
         return rest == 0 and (self.times is None or strike <= self.times)
 
     def spoil(self, true: Answer) -> Answer:
-        """Return the spoilt answer, made of the true one."""
+        """Return the changed answer for a true one."""
         spoilt = true
         if self.body is not None:
             body = (self.body,) if isinstance(self.body, bytes) else tuple(self.body)

@@ -30,12 +30,12 @@ _WEIGHTS = tuple(weight for *_, weight in _FAILURES)
 
 @dataclass(frozen=True, slots=True)
 class Lifetimes:
-    """How the exports of a simulator live.
+    """The lifetimes of a simulator's exports.
 
     Attributes:
-        pending: shortest and longest time in the queue, in seconds.
-        running: shortest and longest time of the copying, in seconds.
-        failed_share: the part of the exports that fails, 0 to 1.
+        pending: minimum and maximum time in the queue, in seconds.
+        running: minimum and maximum time of copying, in seconds.
+        failed_share: the share of exports that fail, 0 to 1.
 
     """
 
@@ -46,7 +46,7 @@ class Lifetimes:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What a submitted export has to do; the platform repeats it in every answer.
+    """The request of an export; the platform repeats it in every answer.
 
     Attributes:
         file: ID of the file to export.
@@ -54,7 +54,7 @@ class Order:
         location: path on that volume.
         overwrite: whether a file at that path is replaced.
         properties: the volume service's options.
-        copy_only: whether the platform keeps the file, which else becomes an alias.
+        copy_only: whether the platform keeps the file; otherwise it becomes an alias.
 
     """
 
@@ -68,14 +68,14 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Life:
-    """One export from its submission to its end; its state at any time follows from the clock.
+    """One export; its state at any time follows from the clock.
 
     Attributes:
         id: 32 letters and digits, like the documentation's IDs.
-        order: what it was asked to do.
-        begins, ends: Unix times at which it leaves PENDING and RUNNING.
-        size: bytes of the file.
-        failure: index in the list of failures, or None where it completes.
+        order: its request.
+        begins, ends: Unix times of the end of PENDING and of RUNNING.
+        size: size of the file in bytes.
+        failure: index in the list of failures, or None if it completes.
 
     """
 
@@ -141,7 +141,7 @@ class Life:
 
 
 def parse_order(item: Mapping[str, Any], *, copy_only: bool) -> Order | None:
-    """Return what an item of the bulk create asks for, or None where it is not valid."""
+    """Return the order in an item of the bulk create, or None if it is not valid."""
     try:
         order = Order(
             file=item["source"]["file"],
@@ -167,7 +167,7 @@ def draw_order(random: Random, volume: str) -> Order:
 def draw_life(random: Random, lifetimes: Lifetimes, order: Order, submitted: float) -> Life:
     """Draw the life of an export submitted at that Unix time."""
     begins = submitted + random.uniform(*lifetimes.pending)
-    # Always as many draws, so that another share of failures leaves all times and IDs as they are.
+    # The number of draws is constant, so that another share of failures changes no times or IDs.
     fails = random.random() < lifetimes.failed_share
     [failure] = random.choices(range(len(_FAILURES)), _WEIGHTS)
     return Life(

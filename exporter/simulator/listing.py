@@ -1,4 +1,4 @@
-"""How the simulated platform lists exports, where its documentation leaves it open."""
+"""The simulated platform's list of exports, where the documentation leaves it open."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,9 +21,9 @@ class Listing:
         order: ``oldest`` or ``newest`` first; ``id``: stable, but new exports appear anywhere;
             ``random``: another order for every call.
         honors_fields: Whether `fields=_all` is honored; without it an item is href, id and state.
-        honors_states: Whether a `state` that is repeated filters by all of them, or is ignored.
-        random: What the random order is drawn from.
-        after_page: Called after each page is made, and before it is sent: the list moves here.
+        honors_states: Whether several `state` parameters filter by all of them, or are ignored.
+        random: Source of the random order.
+        after_page: Called after a page is made and before it is sent: the list can change here.
 
     """
 
@@ -44,7 +44,7 @@ class Listing:
 
         Args:
             request: What was asked.
-            exports: All of the account by ID, in the order in which they were submitted.
+            exports: All exports of the account by ID, in the order of submission.
             now: Unix time.
             render: Returns an export as the API shows it.
 

@@ -20,7 +20,7 @@ class Quota:
     _ends: float = field(default=-math.inf, init=False)
 
     def spend(self, now: float, calls: int) -> bool:
-        """Count calls made at the Unix time `now`; return False when none were left."""
+        """Count calls at the Unix time `now`; return False if none were left."""
         if self.remaining(now) == 0:
             return False
         self._used = min(self.limit, self._used + calls)
@@ -28,14 +28,14 @@ class Quota:
 
     def remaining(self, now: float) -> int:
         """Return the calls left in the window of the Unix time `now`."""
-        # The upper bound is for a clock that was set back: the window would never end.
+        # The upper bound matters after the clock was set back: the window would never end.
         if not now < self._ends <= now + self.window + 1:
             self._ends = math.ceil(now + self.window)
             self._used = 0
         return self.limit - self._used
 
     def headers(self, now: float) -> dict[str, str]:
-        """Return the three headers of every answer; the reset is in Unix seconds."""
+        """Return the three headers of every answer; the reset time is in Unix seconds."""
         return {
             "X-RateLimit-Limit": str(self.limit),
             "X-RateLimit-Remaining": str(self.remaining(now)),
@@ -43,7 +43,7 @@ class Quota:
         }
 
     def page(self, now: float) -> dict[str, object]:
-        """Return the answer of `GET /rate_limit`; its reset is in Unix milliseconds."""
+        """Return the answer of `GET /rate_limit`; its reset time is in Unix milliseconds."""
         remaining = self.remaining(now)
         reset = int(self._ends) * 1000
         return {"rate": {"limit": self.limit, "remaining": remaining, "reset": reset}}

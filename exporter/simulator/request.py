@@ -20,9 +20,9 @@ class Request:
         method: GET, POST, ...
         path: beginning with `/v2`, decoded.
         query: the part behind `?`, as sent.
-        headers: names in small letters. Not in `repr`: the token is among them.
+        headers: by lowercase name. Not in `repr`: they include the token.
         body: as sent.
-        base: the API's URL as the client wrote it, without a path.
+        base: the API's URL as written by the client, without a path.
 
     """
 
@@ -35,7 +35,7 @@ class Request:
 
     @classmethod
     def of(cls, environ: Environ) -> "Request":
-        """Read the request from the WSGI environment."""
+        """Parse the request from the WSGI environment."""
         length = int(environ.get("CONTENT_LENGTH") or 0)
         headers = {
             name[5:].replace("_", "-").lower(): value
@@ -55,7 +55,7 @@ class Request:
 
     @property
     def export_ids(self) -> tuple[str, ...]:
-        """The IDs of a bulk get, in its order; empty for any other request."""
+        """The IDs of a bulk get, in order; empty for any other request."""
         try:
             return tuple(self.bulk("export_ids", str))
         except Refused:
@@ -80,5 +80,5 @@ class Request:
         return members
 
     def parameter(self, name: str) -> str | None:
-        """Return the query parameter, or None where it is missing or empty."""
+        """Return the query parameter, or None if it is missing or empty."""
         return parse_qs(self.query).get(name, [None])[0]

@@ -1,4 +1,4 @@
-"""A WSGI application on a port of its own, for as long as a `with` block lasts."""
+"""A WSGI application on its own port for the duration of a `with` block."""
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -22,7 +22,7 @@ def serve(app: Application, host: str = "127.0.0.1", port: int = 0) -> Iterator[
     Connections are kept alive. At the end of the block the port and all connections are closed.
     """
     with _Server((host, port), app) as server:
-        # The interval at which `shutdown` is noticed: the default costs half a second a test.
+        # The polling interval of `shutdown`: the default costs every test half a second.
         thread = Thread(target=server.serve_forever, args=(0.01,), daemon=True)
         thread.start()
         try:
@@ -56,14 +56,14 @@ class _Server(ThreadingMixIn, TCPServer):
         super().shutdown_request(request)
 
     def hang_up(self) -> None:
-        """Shut down all connections, so that their threads end and no client is left waiting."""
+        """Shut down all connections, so that their threads end and no client keeps waiting."""
         with self._lock:
             for connection in self._connections:
                 with suppress(OSError):  # the client was faster
                     connection.shutdown(SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 - ditto
-        # A client may disconnect at any time; everything else is a bug and shown as a traceback.
+        # Clients may disconnect at any time; everything else is a bug, shown as a traceback.
         if not isinstance(sys.exc_info()[1], ConnectionError):
             super().handle_error(request, client_address)
 
@@ -71,13 +71,13 @@ class _Server(ThreadingMixIn, TCPServer):
 class _Handler(BaseHTTPRequestHandler):
     server: _Server
     protocol_version = "HTTP/1.1"
-    # Else the end of an answer waits 40 ms for the client's delayed acknowledgement.
+    # Otherwise the end of an answer waits 40 ms for the client's delayed acknowledgement.
     disable_nagle_algorithm = True
 
     def do_GET(self) -> None:
         """Pass the request to the application and send its answer."""
-        # Read in any case, as the official client sends a body with GET too: the rest would be
-        # taken for the connection's next request.
+        # Always read the body, as the official client sends one with GET, too: the rest would be
+        # parsed as the connection's next request.
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         started: list[_Head] = []
         result = self.server.app(self._environ(body), lambda *head: started.append(head))
@@ -91,7 +91,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send(self, chunks: Iterator[bytes], started: list[_Head]) -> None:
         first = next(chunks, b"")
-        # Only now: a generator calls `start_response` when it is asked for the first chunk.
+        # Only now: a generator calls `start_response` when its first chunk is requested.
         [(status, headers)] = started
         promised = dict(headers).get("Content-Length")
         lines = [f"HTTP/1.1 {status}", *(f"{name}: {value}" for name, value in headers)]

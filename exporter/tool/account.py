@@ -1,9 +1,8 @@
-"""The account's exports, found in the API's list.
+"""Finding the account's exports in the API's list.
 
-What is documented of the list is little: no order, no filter by time, and items that may be no more
-than href, ID and state. It moves while it is paged. But every answer has the number of exports that
-match, and exports are never deleted: when as many different ones are known as there are, none is
-missing, whatever the order was.
+Little of the list is documented: no order, no filter by time, and items that may have only href, ID
+and state. It changes while it is paged. But every answer states how many exports match, and exports
+are never deleted: once that many different exports are known, none is missing, whatever the order.
 """
 
 from collections.abc import Callable, Collection
@@ -13,7 +12,7 @@ from exporter.cavatica.answer import MAX_IDS, ApiError, ListResponse
 from exporter.cavatica.export import FAILED, UNFINISHED, Export
 from exporter.tool.api import PacedApi
 
-# Passes over the whole list that find nothing new, before it is taken for inconsistent.
+# Passes over the whole list without anything new before it is considered inconsistent.
 _FRUITLESS_PASSES = 4
 
 
@@ -23,11 +22,11 @@ class Found:
 
     Attributes:
         total: How many exports the account has, by the latest answer.
-        exports: Those that were seen, by ID.
-        without_details: IDs of those of which only the state is known.
+        exports: The exports seen, by ID.
+        without_details: IDs of exports of which only the state is known.
         unusable: Items without a usable ID, in the latest pass.
         whole: Whether every export of the account is known now.
-        every: Whether every export was seen in this search, not only the new ones.
+        every: Whether this search saw every export, not only the new ones.
     """
 
     total: int
@@ -39,11 +38,11 @@ class Found:
 
     @property
     def has_seen_all(self) -> bool:
-        """Whether as many different exports were seen as there are."""
+        """Whether as many different exports were seen as exist."""
         return len(self.exports) + self.unusable >= self.total
 
     def add(self, response: ListResponse) -> list[str]:
-        """Take over a part of the list, and return its IDs."""
+        """Add a part of the list, and return its IDs."""
         for export in response.exports:
             self.exports[export.id] = export
             if export.id in response.without_details:
@@ -54,12 +53,12 @@ class Found:
 
 
 class Search:
-    """Looks for exports in the list.
+    """Searches the list for exports.
 
     Args:
         api: Makes the calls.
-        is_known: Returns whether the export with this ID was found before.
-        known: How many exports of the list are known before the search.
+        is_known: Returns whether an export was found earlier, by its ID.
+        known: Number of listed exports known before the search.
         progress: Called with the number of exports seen and their total.
     """
 
@@ -76,7 +75,7 @@ class Search:
         self._progress = progress
 
     def probe(self) -> tuple[Found, bool]:
-        """Make one call; return what it found, and whether it looks as if nothing is new."""
+        """Make one call; return what it found, and whether probably nothing is new."""
         response = self._api.list_exports(offset=0, limit=1)
         found = Found(total_of(response))
         ids = found.add(response)
@@ -85,7 +84,7 @@ class Search:
         return found, quiet
 
     def find_new(self, found: Found) -> None:
-        """Find the new exports where they probably are, else by going through the whole list."""
+        """Find the new exports where they are most likely, else by reading the whole list."""
         found.whole = (
             self._ends_at_known(found, newest_first=True)
             or self._ends_at_known(found, newest_first=False)
@@ -96,13 +95,13 @@ class Search:
             found.every = found.has_seen_all
 
     def find_every(self, found: Found) -> None:
-        """Go through the whole list until every export was seen, or nothing new comes up."""
+        """Read the whole list until every export was seen, or nothing new appears."""
         found.exports.clear()
         self._read_all(found, lambda: found.has_seen_all)
         found.every = found.whole
 
     def _read_all(self, found: Found, is_enough: Callable[[], bool]) -> None:
-        # An export that moves while the list is paged can be passed over: then read it again.
+        # An export that moves while the list is paged can be missed: read the list again.
         fruitless = 0
         while fruitless < _FRUITLESS_PASSES:
             before = len(found.exports)
@@ -123,7 +122,7 @@ class Search:
             fruitless = fruitless + 1 if len(found.exports) == before else 0
 
     def _ends_at_known(self, found: Found, *, newest_first: bool) -> bool:
-        """Read the list from one end on, while there is something new on each page."""
+        """Read the list from one end for as long as each page has something new."""
         begin, end = 0, found.total
         while begin < end:
             limit = min(MAX_IDS, end - begin)
@@ -138,7 +137,7 @@ class Search:
         return self._has_all(found)
 
     def _are_open(self, found: Found) -> bool:
-        """Read the list of what is unfinished or failed, where the API can filter by several."""
+        """Read the list of unfinished and failed exports, if the API supports such filters."""
         states = (*UNFINISHED, FAILED)
         offset, total = 0, 1
         while offset < total:
@@ -161,10 +160,10 @@ class Search:
 
 
 def total_of(response: ListResponse) -> int:
-    """Return how many exports there are.
+    """Return the number of exports.
 
     Raises:
-        ApiError: the answer does not say.
+        ApiError: the answer does not state it.
     """
     if response.total is None:
         raise ApiError("invalid_response", "the list has no header X-Total-Matching-Query")
@@ -172,10 +171,10 @@ def total_of(response: ListResponse) -> int:
 
 
 def get_details(api: PacedApi, found: Found, ids: Collection[str]) -> frozenset[str]:
-    """Ask for those of `ids` that came without details; return those that the API refuses.
+    """Fetch the details that exports among `ids` lack; return the IDs that the API refuses.
 
     Raises:
-        ApiError: there is no answer to use, or an export is missing in it.
+        ApiError: there is no usable answer, or an export is missing in it.
     """
     wanted = sorted(found.without_details.intersection(ids))
     refused = set()
@@ -187,7 +186,7 @@ def get_details(api: PacedApi, found: Found, ids: Collection[str]) -> frozenset[
             if isinstance(outcome, Export):
                 found.exports[export_id] = outcome
             elif outcome is None or outcome.temporary:
-                raise ApiError("invalid_response", "an export of the list has no details yet")
+                raise ApiError("invalid_response", "details of a listed export are missing")
             else:
                 refused.add(export_id)
     return frozenset(refused)

@@ -1,4 +1,4 @@
-"""Calls one after the other, within a share of the account's rate limit."""
+"""Sequential calls within a share of the account's rate limit."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -16,39 +16,39 @@ from exporter.tracker.rate_limit import RateLimiter
 
 R = TypeVar("R", BulkResponse, ListResponse, OrdersResponse)
 
-# How often it is tried whether the rate limit allows another call.
+# Seconds between checks whether the rate limit allows another call.
 _PAUSE_SECONDS = 1.0
 
 _log = logging.getLogger(__name__)
 
 
 class Calls(Protocol):
-    """The calls of the API, as `exporter.cavatica.client.Client` has them."""
+    """The calls of `exporter.cavatica.client.Client`."""
 
     def bulk_get(self, ids: Sequence[str], deadline: float) -> BulkResponse:
-        """Ask for exports by ID."""
+        """Fetch exports by ID."""
 
     def list_exports(
         self, *, offset: int, limit: int, states: Sequence[str] = (), deadline: float
     ) -> ListResponse:
-        """Ask for a part of the list."""
+        """Fetch a part of the list."""
 
     def get_orders(self, ids: Sequence[str], deadline: float) -> OrdersResponse:
-        """Ask what exports were asked to do."""
+        """Fetch the orders of exports."""
 
 
 class PacedApi:
-    """Makes calls, and waits where the rate limit's share is used up.
+    """Makes calls, and waits when the share of the rate limit is used up.
 
     Args:
         client: Makes the calls.
-        quota_share: The part of the account's rate limit that may be used up.
+        quota_share: The maximum share of the account's rate limit to use.
         timeout: Seconds for one call.
         clock: Both kinds of time.
-        pause: Waits so many seconds; may raise to end the work.
+        pause: Waits for some seconds; may raise an error to stop the work.
 
     Attributes:
-        calls: How many requests were made.
+        calls: Number of requests sent.
     """
 
     def __init__(
@@ -69,14 +69,14 @@ class PacedApi:
 
     @property
     def rate_limit(self) -> RateLimit | None:
-        """What the API said last about the rate limit."""
+        """The rate limit as last reported by the API."""
         return self._limiter.rate_limit
 
     def list_exports(self, *, offset: int, limit: int, states: Sequence[str] = ()) -> ListResponse:
         """Return a part of the list.
 
         Raises:
-            ApiError: there is no answer to use.
+            ApiError: there is no usable answer.
         """
         return self._call(
             lambda deadline: self._client.list_exports(
@@ -88,15 +88,15 @@ class PacedApi:
         """Return up to 100 exports.
 
         Raises:
-            ApiError: there is no answer to use.
+            ApiError: there is no usable answer.
         """
         return self._call(lambda deadline: self._client.bulk_get(ids, deadline))
 
     def get_orders(self, ids: Sequence[str]) -> OrdersResponse:
-        """Return what up to 100 exports were asked to do.
+        """Return the orders of up to 100 exports.
 
         Raises:
-            ApiError: there is no answer to use.
+            ApiError: there is no usable answer.
         """
         return self._call(lambda deadline: self._client.get_orders(ids, deadline))
 

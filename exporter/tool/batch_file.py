@@ -1,4 +1,4 @@
-"""A file of a batch that `discover` writes: an ID file that people can read."""
+"""The file of a batch that `discover` writes: a readable ID file."""
 
 import hashlib
 import json
@@ -11,7 +11,7 @@ from exporter.cavatica.export import is_export_id
 PREFIX: Final = "discovered-"
 ENDING: Final = ".json"
 
-# As the exporter has it for an ID file.
+# The same limit as the exporter's for ID files.
 _MAX_BATCH_CHARS = 100
 _MAX_SLUG_CHARS = 80
 _SLUG = re.compile(r"[^A-Za-z0-9._-]+")
@@ -24,7 +24,7 @@ class BatchFile:
     Attributes:
         batch: The name of the batch.
         ids: The export IDs, in the order in which they were found.
-        others: Keys that somebody else wrote, such as `acknowledged`.
+        others: Keys that somebody else added, such as `acknowledged`.
     """
 
     batch: str
@@ -33,7 +33,7 @@ class BatchFile:
 
     @classmethod
     def parse(cls, data: bytes) -> "BatchFile | None":
-        """Return what the file says, or None where it is not such a file."""
+        """Return the content of the file, or None if it is not such a file."""
         document = parse(data)
         batch, ids = document.pop("batch", None), document.pop("export_ids", None)
         if not isinstance(batch, str) or not isinstance(ids, list):
@@ -43,13 +43,13 @@ class BatchFile:
         return cls(batch, dict.fromkeys(ids), document)
 
     def render(self) -> bytes:
-        """Return the file."""
+        """Return the file's bytes."""
         document = {"batch": self.batch, "export_ids": [*self.ids], **self.others}
         return (json.dumps(document, indent=1) + "\n").encode()
 
 
 def parse(data: bytes) -> dict[str, Any]:
-    """Return the JSON object in `data`; an empty one where there is none."""
+    """Return the JSON object in `data`; an empty one if there is none."""
     try:
         document = json.loads(data)
     except (ValueError, RecursionError):
@@ -58,15 +58,15 @@ def parse(data: bytes) -> dict[str, Any]:
 
 
 def file_name(batch: str, number: int) -> str:
-    """Return the name of the batch's file of this number."""
-    # Different batches have different names, also where what is not allowed in a name is replaced.
+    """Return the name of the batch's file with this number."""
+    # The hash keeps names of different batches different after characters were replaced.
     slug = _SLUG.sub("-", batch).strip("-")[:_MAX_SLUG_CHARS]
     suffix = f"-{number}" if number > 1 else ""
     return f"{PREFIX}{slug}-{_hash(batch)}{suffix}{ENDING}"
 
 
 def cut(batch: str) -> str:
-    """Return a name for the batch that an ID file may have."""
+    """Return a valid name for the batch."""
     if len(batch) <= _MAX_BATCH_CHARS:
         return batch
     return f"{batch[: _MAX_BATCH_CHARS - 9]} {_hash(batch)}"

@@ -27,7 +27,7 @@ def make_group() -> click.Group:
     )
     @click.version_option(version(), message="%(prog)s %(version)s")
     def group() -> None:
-        """Find CAVATICA's bulk export jobs, and say what became of them."""
+        """Find CAVATICA's bulk export jobs and report their state."""
 
     for command in (discover_command(), status_command(), failed_command()):
         group.add_command(command)

@@ -16,8 +16,8 @@ BatchBy = Literal["volume-day", "volume", "none"]
 BATCH_BY: Final[tuple[BatchBy, ...]] = get_args(BatchBy)
 
 _DAY_SECONDS = 86400.0
-# A pass over the whole list proves what the shorter ways only make likely, and finds out what
-# COMPLETED: with news once a day, else once a week.
+# A pass over the whole list proves what shorter searches only make likely, and detects completed
+# exports: once a day if anything is new, else once a week.
 _CHECK_SECONDS = _DAY_SECONDS
 _QUIET_CHECK_SECONDS = 7 * _DAY_SECONDS
 
@@ -29,17 +29,17 @@ class Round:
     Attributes:
         whole: Whether every export of the account is known now.
         total: How many exports the account has.
-        missing: How many of them the list never showed.
-        exports: How many are in the files.
-        files: How many files there are.
-        changed: How many files were written or removed.
-        added: Exports that are new in the files.
-        dropped: Exports that COMPLETED longer ago than they are kept.
-        older: New ones that ended before `--since`, or that are kept no longer.
-        elsewhere: New ones that go to other volumes than asked for.
-        without_details: New ones of which the API tells no more than the state.
-        calls: Requests that it took.
-        warning: What was wrong with the state file, or None.
+        missing: Number of exports that never appeared in the list.
+        exports: Number of exports in the files.
+        files: Number of files.
+        changed: Number of files written or removed.
+        added: Exports added to the files.
+        dropped: Exports removed because they COMPLETED too long ago.
+        older: New exports that ended before `--since`, or too long ago to keep.
+        elsewhere: New exports to other volumes than requested.
+        without_details: New exports of which the API returns only the state.
+        calls: Number of requests sent.
+        warning: The problem of the state file, or None.
     """
 
     whole: bool
@@ -66,7 +66,7 @@ def discover(
     clock: Clock,
     progress: Callable[[int, int], None],
 ) -> Round:
-    """Find the account's exports, and write those selected to ID files in `directory`.
+    """Find the account's exports, and write the selected ones to ID files in `directory`.
 
     Nothing is written unless the API answered every call.
 
@@ -147,7 +147,7 @@ def _batch(export: Export, now: float, batch_by: BatchBy) -> str:
     volume = export.volume or "no volume"
     if batch_by == "volume":
         return volume
-    # An export that is still in the queue has no time yet.
+    # A queued export has no time yet.
     times = (export.started, export.finished, now)
     began = next(moment for moment in times if moment is not None)
     day = datetime.fromtimestamp(began, timezone.utc).date()

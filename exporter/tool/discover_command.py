@@ -57,7 +57,7 @@ def discover_command() -> click.Command:
         type=DURATION,
         metavar="DURATION",
         default="30d",
-        help="Leave out exports that ended longer ago; 0s: none.",
+        help="Leave out exports that ended longer ago; 0s: no limit.",
     )
     @own_flag(
         "--keep",
@@ -70,7 +70,7 @@ def discover_command() -> click.Command:
         "--batch-by",
         type=click.Choice(BATCH_BY),
         default="volume-day",
-        help="What makes a batch: volume and day of the start, the volume, or nothing.",
+        help="How exports are grouped: by volume and start day, by volume, or into one batch.",
     )
     @own_flag(
         "--metrics-file",
@@ -90,7 +90,7 @@ def discover_command() -> click.Command:
         metrics_file: Path | None,
         **values: Any,  # noqa: ANN401 # click has parsed them
     ) -> int:
-        """Write ID files from the API's list of exports: all that the token's account started.
+        """Write ID files with all exports that the token's account started.
 
         Exit status: 0 when every export was found, 1 when not, 2 for a wrong flag or no token.
         """
@@ -144,7 +144,7 @@ def _print_round(done: Round) -> None:
         click.echo(f"{NAME}: {done.warning}", err=True)
     if done.without_details:
         click.echo(
-            f"{NAME}: the API refuses details of {done.without_details} exports; they are written",
+            f"{NAME}: API refused details of {done.without_details} exports; they are written",
             err=True,
         )
     parts = [f"{done.added} new", f"{done.dropped} dropped"]
@@ -160,7 +160,7 @@ def _log_round(done: Round) -> None:
     if done.warning:
         _log.warning("State file ignored", extra={"err": done.warning})
     if done.without_details:
-        _log.warning("API refuses details of exports", extra={"exports": done.without_details})
+        _log.warning("API refused details of exports", extra={"exports": done.without_details})
     level = logging.INFO if done.changed else logging.DEBUG
     _log.log(
         level,

@@ -1,4 +1,4 @@
-"""`failed`: what has to be exported again, and the requests that would do it. It starts nothing."""
+"""`failed`: the exports to repeat, and the requests that would do so. It starts nothing."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,7 +29,7 @@ _COLUMNS = (
 
 
 def failed_exports(snapshot: Snapshot, retry: Retry | None) -> list[WatchedExport]:
-    """Return what FAILED, is neither acknowledged nor superseded, and is of the retry class."""
+    """Return FAILED exports of the retry class that are neither acknowledged nor superseded."""
     return [
         each
         for each in exports(snapshot)
@@ -39,11 +39,11 @@ def failed_exports(snapshot: Snapshot, retry: Retry | None) -> list[WatchedExpor
 
 @dataclass(frozen=True, slots=True)
 class Failures:
-    """What has to be exported again.
+    """The exports to repeat.
 
     Attributes:
         exports: The exports.
-        orders: What each of them was asked to do, as far as the API tells it.
+        orders: Their orders, as far as the API returns them.
     """
 
     exports: Sequence[WatchedExport]
@@ -51,11 +51,11 @@ class Failures:
 
     @property
     def without_order(self) -> int:
-        """For how many no request can be made, because the API does not tell file and place."""
+        """Number of exports without a request: the API does not return file and location."""
         return sum(each.id not in self.orders for each in self.exports)
 
     def render(self, form: FailedFormat) -> str:
-        """Return the list, or one request body of the bulk create a line."""
+        """Return the list, or one request body of the bulk create call per line."""
         if form == "create":
             return "".join(f"{json.dumps(body)}\n" for body in self._bodies())
         return render([self._row(each) for each in self.exports], _COLUMNS, form)

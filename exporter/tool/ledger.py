@@ -1,7 +1,7 @@
-"""The files that `discover` keeps: ID files `discovered-*.json`, and what it knows beyond them.
+"""The files of `discover`: ID files `discovered-*.json`, and its state.
 
-The batch files are ID files that people can read. `discovered-state.json` has no IDs for the
-exporter; it holds what a later round needs: which exports were left out, and when others completed.
+The batch files are readable ID files. `discovered-state.json` has no IDs for the exporter but what
+a later round needs: which exports were left out, and when others completed.
 """
 
 import contextlib
@@ -20,16 +20,16 @@ from exporter import files
 from exporter.tool.batch_file import ENDING, PREFIX, BatchFile, cut, file_name, parse
 
 STATE_NAME: Final = f"{PREFIX}state{ENDING}"
-#: The exporter reads a file of this many IDs in well under a second.
+#: The exporter reads a file with this many IDs in well under a second.
 MAX_IDS_PER_FILE: Final = 20_000
 
 _VERSION = 1
-# As the exporter has it for an ID file.
+# The same limit as the exporter's for ID files.
 _MAX_FILE_BYTES = 8 * 2**20
 _HOUR = 3600
 _DIGEST_BYTES = 8
 _DIGEST_CHARS = 11
-# As `files.replace_file` names what it writes.
+# The temporary files of `files.replace_file`.
 _TEMPORARY = re.compile(rf"\.{PREFIX}.*\{ENDING}\.[a-z0-9_]{{8}}")
 
 
@@ -39,11 +39,11 @@ class LedgerError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which exports are written.
+    """Which exports to write.
 
     Attributes:
         volumes: Destinations, OWNER/NAME; empty: all.
-        since: Exports that ended longer ago are not added, in seconds; 0: all are.
+        since: Exports that ended longer ago are not added, in seconds; 0: no limit.
         keep: How long an export is kept after it COMPLETED, in seconds.
     """
 
@@ -53,12 +53,12 @@ class Selection:
 
 
 class Ledger:
-    """The exports that are known, as the files of a directory have them.
+    """The known exports, as recorded in the files of a directory.
 
     Attributes:
         verified: Unix time of the last pass over the whole list; None if there was none.
-        places: The file of every written ID.
-        warning: What is wrong with the state file, or None.
+        places: The file of each written ID.
+        warning: The problem of the state file, or None.
     """
 
     def __init__(self, directory: Path, selection: Selection) -> None:
@@ -71,18 +71,18 @@ class Ledger:
         self._files: dict[str, BatchFile] = {}
         self._completed: dict[str, int] = {}
         self._left_out: set[str] = set()
-        # Known exports that the list has no more, less items of the list without an ID.
+        # Known exports that are no longer listed, minus listed items without an ID.
         self._unlisted = 0
         self._load()
 
     @property
     def known(self) -> int:
-        """How many exports of the list are known."""
+        """Number of known exports in the list."""
         return len(self.places) + len(self._left_out) - self._unlisted
 
     @property
     def file_count(self) -> int:
-        """How many batch files there are."""
+        """Number of batch files."""
         return sum(bool(file.ids) for file in self._files.values())
 
     def knows(self, export_id: str) -> bool:
@@ -90,22 +90,22 @@ class Ledger:
         return export_id in self.places or _digest(export_id) in self._left_out
 
     def add(self, export_id: str, batch: str) -> None:
-        """Write the ID to a file of the batch."""
+        """Add the ID to a file of the batch."""
         name = self._file_with_room(cut(batch))
         self._files[name].ids[export_id] = None
         self.places[export_id] = name
 
     def leave_out(self, export_id: str) -> None:
-        """Remember the export without writing its ID."""
+        """Record the export without writing its ID."""
         self._left_out.add(_digest(export_id))
 
     def complete(self, export_id: str, at: float | None, now: float) -> None:
-        """Note that a written export COMPLETED at the Unix time `at`, or before `now`."""
+        """Record that a written export COMPLETED at the Unix time `at`, or before `now`."""
         if at is not None or export_id not in self._completed:
             self._completed[export_id] = int((now if at is None else at) // _HOUR)
 
     def expire(self, now: float) -> int:
-        """Drop what COMPLETED longer ago than it is kept; return how many."""
+        """Drop exports that COMPLETED too long ago; return their number."""
         last = (now - self._selection.keep) // _HOUR
         expired = [export_id for export_id, hour in self._completed.items() if hour < last]
         for export_id in expired:
@@ -114,14 +114,14 @@ class Ledger:
         return len(expired)
 
     def account_for(self, total: int) -> None:
-        """Note that all of the `total` exports of the list are known."""
+        """Record that all `total` exports of the list are known."""
         self._unlisted += self.known - total
 
     def write(self) -> int:
-        """Write what changed, and return how many files did.
+        """Write the changed files, and return their number.
 
-        The state comes first: should the process end before the rest is written, the next round
-        sees that exports are missing, and finds them again.
+        The state comes first: if the process ends before the other files are written, the next
+        round notices missing exports and finds them again.
 
         Raises:
             LedgerError: a file cannot be written or removed.
@@ -152,7 +152,7 @@ class Ledger:
             raise LedgerError(f"{self._directory}: cannot be read: {error.strerror}") from error
         for name in names:
             if _TEMPORARY.fullmatch(name):
-                # Of a process that was killed while it wrote.
+                # Left by a process that was killed while writing.
                 with contextlib.suppress(OSError):
                     (self._directory / name).unlink()
             elif name.startswith(PREFIX) and name.endswith(ENDING):
@@ -161,7 +161,7 @@ class Ledger:
                     self._load_batch(name)
         if STATE_NAME in self._on_disk:
             self._load_state()
-        # Of a process that was killed between the state and the batch files.
+        # Left by a process that was killed between writing the state and the batch files.
         for export_id in [i for i in self.places if _digest(i) in self._left_out]:
             self._drop(export_id)
 
@@ -177,8 +177,8 @@ class Ledger:
         file = BatchFile.parse(self._on_disk[name])
         if file is None:
             raise LedgerError(
-                f"{self._directory / name}: not a file that discover wrote: it must be a JSON"
-                " object with batch and export_ids; repair it, or give it another name"
+                f"{self._directory / name}: not written by discover (must be a JSON"
+                " object with batch and export_ids): repair or rename it"
             )
         for export_id in [each for each in file.ids if each in self.places]:
             del file.ids[export_id]
@@ -191,7 +191,7 @@ class Ledger:
             self.warning = f"{STATE_NAME}: not a valid state: reading the whole list again"
             return
         if state.get("selection") != json.loads(json.dumps(asdict(self._selection))):
-            # What was left out may belong to the selection now.
+            # Exports that were left out may match the selection now.
             return
         try:
             text = state["left_out"]
@@ -221,7 +221,7 @@ class Ledger:
             "completed": {str(hour): " ".join(sorted(hours[hour])) for hour in sorted(hours)},
             "left_out": "".join(sorted(self._left_out)),
         }
-        # For the exporter it is an answer without items, of a batch that is there anyway.
+        # To the exporter, this is an answer without items, in a batch that exists anyway.
         batch = min((file.batch for file in self._files.values()), default="discovered")
         document = {"batch": batch, "items": [], "discover": state}
         return (json.dumps(document, indent=1) + "\n").encode()
@@ -242,10 +242,10 @@ class Ledger:
 
 @contextlib.contextmanager
 def locked(directory: Path) -> Iterator[None]:
-    """Keep a second process from writing to the directory.
+    """Lock the directory against a second process.
 
     Raises:
-        LedgerError: one is at work there.
+        LedgerError: another process holds the lock.
     """
     try:
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -255,9 +255,9 @@ def locked(directory: Path) -> Iterator[None]:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(descriptor)
-        raise LedgerError(f"{directory}: another discover is at work there") from None
+        raise LedgerError(f"{directory}: another discover is running there") from None
     except OSError:
-        # Not every file system can lock a directory.
+        # Some file systems cannot lock directories.
         pass
     try:
         yield

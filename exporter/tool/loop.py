@@ -1,4 +1,4 @@
-"""`discover` once, or again and again until a signal ends it."""
+"""`discover` once, or repeatedly until a signal ends it."""
 
 import logging
 import os
@@ -21,14 +21,14 @@ from exporter.tool.discover import Round
 from exporter.tool.ledger import LedgerError
 from exporter.tool.program import StoppedError
 
-#: Seconds for which a call under way at the end is waited for.
+#: Seconds to wait for a call in flight at the end.
 LAST_CALL_SECONDS: Final = 3.5
 
 _METRICS: Final = {
-    "last_success_timestamp_seconds": "Time of the last round that found every export.",
+    "last_success_timestamp_seconds": "End time of the last round that found every export.",
     "exports": "Export IDs in the files of discover.",
     "calls": "API calls of the last round.",
-    "up": "Success of the last round: 1 if every export is known, else 0.",
+    "up": "Result of the last round: 1 if every export is known, 0 otherwise.",
 }
 _SAMPLE = re.compile(r"^cavatica_discover_(\w+) (\S+)$", re.MULTILINE)
 _MAX_METRICS_BYTES = 65536
@@ -41,12 +41,12 @@ class Loop:
 
     Args:
         one_round: Runs a round.
-        calls: Returns how many calls were made so far.
+        calls: Returns the number of calls so far.
         metrics_file: Where the metrics of the last round go, or None.
         clock: Both kinds of time.
-        report: Called with each round that came to its end.
-        stop: Set when it shall end.
-        leave: Ends the process at once; for tests.
+        report: Called with each completed round.
+        stop: Set when the loop shall end.
+        leave: Ends the process at once; an argument for tests.
     """
 
     def __init__(
@@ -69,14 +69,14 @@ class Loop:
         self._leave = leave
 
     def once(self) -> str | None:
-        """Run a round; return what is wrong, or None."""
+        """Run a round; return its problem, or None."""
         before = self._calls()
         done: Round | None = None
         problem: str | None = None
         try:
             done = self._one_round()
         except ApiError as error:
-            problem = f"the API gave no answer to use: {error} ({error.reason}); nothing is written"
+            problem = f"no usable answer from the API: {error} ({error.reason}); nothing is written"
         except LedgerError as error:
             problem = str(error)
         if done is not None:
@@ -93,16 +93,16 @@ class Loop:
         return problem
 
     def every(self, seconds: float, signals: Signals) -> int:
-        """Run rounds until a signal ends it."""
+        """Run rounds until a signal ends the loop."""
         rounds = background.start(lambda: self._rounds(seconds), "discover")
         while signals.next() == signal.SIGHUP:
-            # The token's file is looked at for every call anyway.
+            # The token file is checked for every call anyway.
             pass
         self._stop.set()
         try:
             rounds.result(LAST_CALL_SECONDS)
         except futures.TimeoutError:
-            # Whatever hangs cannot be ended otherwise; files are only replaced as a whole.
+            # A hanging call cannot be ended otherwise; files are only replaced atomically.
             self._leave(0)
         return 0
 
@@ -141,7 +141,7 @@ class Loop:
 
 
 def _read_metrics(path: Path) -> dict[str, str]:
-    """Return the values of an earlier round, to keep those that a failed one does not change."""
+    """Return an earlier round's values, to keep those that a failed round does not change."""
     try:
         text = files.read(path, _MAX_METRICS_BYTES)[0].decode()
     except (OSError, ValueError):
@@ -150,13 +150,13 @@ def _read_metrics(path: Path) -> dict[str, str]:
 
 
 class ProgressBar:
-    """A bar on standard error, where that is a terminal."""
+    """A progress bar on standard error, if that is a terminal."""
 
     def __init__(self) -> None:
         self._width = 30 if sys.stderr.isatty() else 0
 
     def show(self, seen: int, total: int) -> None:
-        """Show that so many of all exports were seen."""
+        """Show how many of all exports were seen."""
         if self._width and total:
             full = self._width * min(seen, total) // total
             bar = "#" * full + "-" * (self._width - full)

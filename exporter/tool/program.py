@@ -1,4 +1,4 @@
-"""What the commands of `cavatica-exports` share."""
+"""Parts that the commands of `cavatica-exports` share."""
 
 import functools
 import threading
@@ -21,26 +21,26 @@ SETTINGS: Final = {
     "show_default": True,
 }
 
-#: Declares a flag that only this program has: the exporter's variables set none of these.
+#: Declares a flag of this program only: the exporter's environment variables do not set it.
 own_flag = functools.partial(flag, allow_from_autoenv=False)
 
 
 class StoppedError(Exception):
-    """A signal ended the work."""
+    """A signal stopped the work."""
 
 
 def connect(flags: ApiFlags) -> Client:
-    """Return the client of the API that the flags name.
+    """Return a client for the API that the flags name.
 
     Raises:
-        CredentialsError: there is no token or no URL to use.
+        CredentialsError: there is no usable token or URL.
     """
     credentials = Credentials(lambda: find_credentials(flags, None))
     return make_client(flags, credentials.api.url, credentials.token)
 
 
 def pace(client: Client, flags: ApiFlags, clock: Clock, pause: Callable[[float], None]) -> PacedApi:
-    """Return the API as the flags allow its use."""
+    """Return the API, limited as the flags say."""
     return PacedApi(
         client,
         quota_share=flags.api_quota_share,
@@ -51,7 +51,7 @@ def pace(client: Client, flags: ApiFlags, clock: Clock, pause: Callable[[float],
 
 
 def pause_until(stop: threading.Event) -> Callable[[float], None]:
-    """Return what waits a number of seconds, and raises `StoppedError` once `stop` is set."""
+    """Return a function that waits some seconds, and raises `StoppedError` once `stop` is set."""
 
     def pause(seconds: float) -> None:
         if stop.wait(seconds):

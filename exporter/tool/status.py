@@ -1,4 +1,4 @@
-"""`status`: a line for each batch, and what needs somebody."""
+"""`status`: a line for each batch, and a list of what needs attention."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -33,12 +33,12 @@ _ATTENTION_COLUMNS = ("batch", "what", "code", "count", "retry", "meaning")
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What is printed.
+    """The printed status.
 
     Attributes:
         batches: A row for each batch.
-        attention: A row for each code of a batch that needs somebody.
-        unfinished: How many exports are not finished, without a state, or missing.
+        attention: A row for each batch and code that needs attention.
+        unfinished: Number of exports that are unfinished, without a state, or missing.
     """
 
     batches: tuple[Row, ...]
@@ -47,7 +47,7 @@ class Status:
 
     @property
     def exit_status(self) -> int:
-        """0 all done, 3 something needs somebody, 4 not finished."""
+        """The exit status: 0 all done, 3 something needs attention, 4 not finished."""
         if self.attention:
             return FAILURES
         return UNFINISHED if self.unfinished else ALL_DONE
@@ -62,7 +62,7 @@ class Status:
 
 
 def make_status(snapshot: Snapshot) -> Status:
-    """Return the status of everything that is watched."""
+    """Return the status of everything watched."""
     rows = tuple(_batch_row(batch, snapshot) for batch in snapshot.batches)
     attention = tuple(row for batch in snapshot.batches for row in _attention(batch, snapshot))
     unfinished = sum(

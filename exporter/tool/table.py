@@ -1,4 +1,4 @@
-"""Lists as people and programs want them: aligned text, TSV, or JSON."""
+"""Tables for people and programs: aligned text, TSV, or JSON."""
 
 import json
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ _NOTHING = "-"
 
 
 def render(rows: Sequence[Row], columns: Sequence[str], form: Format) -> str:
-    """Return the rows with a header, each line ended; as JSON a list of objects."""
+    """Return the rows with a header, one per line; as JSON, a list of objects."""
     if form == "json":
         return json.dumps([{name: row[name] for name in columns} for row in rows], indent=1) + "\n"
     lines = [list(columns), *([_text(row[name]) for name in columns] for row in rows)]

@@ -1,4 +1,4 @@
-"""The state of everything that is watched, asked of the API until all is known."""
+"""The state of everything watched, fetched until all is known."""
 
 from collections.abc import Callable, Iterator
 
@@ -7,7 +7,7 @@ from exporter.clock import Clock
 from exporter.tracker.snapshot import Snapshot, WatchedExport
 from exporter.tracker.tracker import Tracker
 
-# Longer than a window of the rate limit: what it holds back is asked in the next one.
+# Longer than a rate-limit window: calls that one window does not allow are made in the next.
 _PATIENCE_SECONDS = 400.0
 _PAUSE_SECONDS = 1.0
 
@@ -22,7 +22,7 @@ def ask_all(
     """Return the state of every watched export.
 
     Raises:
-        NoAnswerError: the API fails, or the rate limit has no call left for long.
+        NoAnswerError: the API fails, or the rate limit allows no call for too long.
     """
     waiting = -1
     ends = clock.monotonic() + _PATIENCE_SECONDS
@@ -45,7 +45,7 @@ def exports(snapshot: Snapshot) -> Iterator[WatchedExport]:
 
 
 def needs_attention(export: WatchedExport) -> bool:
-    """Return whether it FAILED or is in an odd state, and nobody and nothing has dealt with it."""
+    """Return whether it FAILED or has an undocumented state, and was not dealt with."""
     is_bad = export.state == FAILED or export.state not in STATES
     return is_bad and not export.acknowledged and not export.superseded
 

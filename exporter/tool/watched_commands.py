@@ -1,4 +1,4 @@
-"""The commands `status` and `failed`: what became of the exports in the ID files."""
+"""The commands `status` and `failed`: the results of the exports in the ID files."""
 
 import threading
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ from exporter.tracker.tracker import Tracker
 from exporter.watchlist.loader import WatchlistLoader
 
 _NO_ANSWER: Final = 1
-# Nothing that was answered is outdated before the end.
+# No answer becomes outdated while the command runs.
 _MAX_AGE_SECONDS = 86400.0
 
 _path_flag = flag(
@@ -37,7 +37,7 @@ _path_flag = flag(
     required=True,
     help="File or directory with the export IDs.",
 )
-# What is loaded is no news for a command that ends at once.
+# Messages about loaded files do not matter to a command that ends at once.
 _log_flag = flag(
     "--log.level", type=click.Choice(logs.LEVELS), default="warn", help="Minimum log level."
 )
@@ -56,7 +56,7 @@ def status_command() -> click.Command:
         format: Format,  # noqa: A002 # the flag's name
         **values: Any,  # noqa: ANN401 # click has parsed them
     ) -> int:
-        """Print a line for each batch, then what needs somebody, by code and meaning.
+        """Print a line for each batch, then what needs attention, by code and meaning.
 
         Exit status: 0 all done, 3 failures or refusals that nobody has dealt with, 4 not finished,
         1 no answer, an ID file in error or an entry that is no ID, 2 for a wrong flag, no token or
@@ -91,7 +91,7 @@ def failed_command() -> click.Command:
     @own_flag(
         "--retry",
         type=click.Choice(RETRIES),
-        help="Only failures where the same request may work now, after a repair, or never.",
+        help="Only failures whose request may succeed now, after a repair, or never.",
     )
     @own_flag("--output", type=PATH, metavar="FILE", help="Write to this file, for its owner only.")
     @api_flags
@@ -103,9 +103,9 @@ def failed_command() -> click.Command:
         output: Path | None,
         **values: Any,  # noqa: ANN401 # click has parsed them
     ) -> int:
-        """Print what has to be exported again: FAILED, neither acknowledged nor superseded.
+        """Print the exports to repeat: FAILED, neither acknowledged nor superseded.
 
-        The output holds names of files. Nothing is started.
+        The output contains file names. No export is started.
 
         Exit status: 0 all is printed, 1 no answer for some, an ID file in error or an entry that is
         no ID, 2 for a wrong flag, no token or no ID file.
@@ -130,8 +130,8 @@ def failed_command() -> click.Command:
                 ) from error
         if format == "create" and failures.without_order:
             click.echo(
-                f"{NAME}: the API does not tell file and place of {failures.without_order} exports:"
-                " no request is made for them",
+                f"{NAME}: no file and location from the API for {failures.without_order} exports:"
+                " no request is written for them",
                 err=True,
             )
             return _NO_ANSWER
@@ -141,11 +141,11 @@ def failed_command() -> click.Command:
 
 
 class _Watched:
-    """The exports in the ID files, and the API that knows them.
+    """The exports in the ID files, and the client of the API.
 
     Raises:
         StartError: no ID file can be read.
-        CredentialsError: there is no token or no URL to use.
+        CredentialsError: there is no usable token or URL.
     """
 
     def __init__(self, path: Path, values: dict[str, Any]) -> None:
@@ -181,10 +181,10 @@ class _Watched:
         return ask_all(self._tracker, timeout=self._timeout, clock=self._clock, pause=self._pause)
 
     def orders(self, ids: Sequence[str]) -> dict[str, Order]:
-        """Return what the exports were asked to do, as far as the API tells it.
+        """Return the orders of the exports, as far as the API returns them.
 
         Raises:
-            ApiError: there is no answer to use.
+            ApiError: there is no usable answer.
         """
         orders: dict[str, Order] = {}
         for begin in range(0, len(ids), MAX_IDS):
@@ -198,5 +198,5 @@ def _is_part(snapshot: Snapshot) -> bool:
 
 
 def _no_answer(error: Exception) -> int:
-    click.echo(f"{NAME}: the API gave no answer to use: {error}", err=True)
+    click.echo(f"{NAME}: no usable answer from the API: {error}", err=True)
     return _NO_ANSWER

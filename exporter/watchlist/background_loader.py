@@ -1,4 +1,4 @@
-"""Loading the watchlist in a thread of its own, so that no scrape waits for a file server."""
+"""Loading the watchlist in a background thread, so that no scrape waits for a file server."""
 
 import logging
 import threading
@@ -11,17 +11,17 @@ from exporter import background
 from exporter.watchlist.loader import WatchlistLoader
 from exporter.watchlist.watchlist import Watchlist
 
-#: A scrape waits no longer for the files, so that the process can end within its 5 s.
+#: Maximum wait of a scrape for the files, so that the process can exit within its 5 s.
 MAX_WAIT_SECONDS: Final = 3.0
 
 _log = logging.getLogger(__name__)
 
 
 class BackgroundLoader:
-    """Loads the watchlist, one reading at a time; may be called by several threads.
+    """Loads the watchlist, one load at a time; may be called by several threads.
 
     Args:
-        loader: Used by this object alone from now on.
+        loader: From now on used only by this object.
     """
 
     def __init__(self, loader: WatchlistLoader) -> None:
@@ -30,14 +30,14 @@ class BackgroundLoader:
         self._reading: futures.Future[None] | None = None
         self._afresh = False
         self._watchlist = Watchlist()
-        # The watchlist with the error that it is late, and the one that this was made of.
+        # The watchlist with the error about the delay, and the watchlist that it was made from.
         self._late: tuple[Watchlist, Watchlist] | None = None
 
     def load(self, seconds: float) -> Watchlist:
-        """Return the watchlist as the files are now; the same object when nothing changed.
+        """Return the current watchlist; the same object if nothing changed.
 
-        If reading them takes too long, the last known watchlist stays in effect, with an error. The
-        reading goes on, and a later call has its result.
+        If loading takes too long, the last known watchlist stays in effect, with an error. The load
+        continues, and a later call returns its result.
 
         Args:
             seconds: The time of the scrape. At most half of it is spent here; with none, the last
@@ -48,20 +48,20 @@ class BackgroundLoader:
         end = time.monotonic() + min(seconds / 2, MAX_WAIT_SECONDS)
         is_new = False
         while not is_new:
-            # What began before this call may have missed the latest change.
+            # A load that began before this call may have missed the latest change.
             reading, is_new = self._begin()
             if not futures.wait([reading], max(end - time.monotonic(), 0)).done:
                 return self._report_late()
         with self._lock:
             if self._late is not None:
-                _log.info("ID files are read in time again")
+                _log.info("ID files loaded in time again")
             self._late = None
             return self._watchlist
 
     def reload(self) -> "futures.Future[None]":
-        """Read every file again, even if it looks unchanged; return the future of the reading.
+        """Load every file again, even if it looks unchanged; return the future of the load.
 
-        If a reading is under way, the next one does so.
+        If a load is in flight, the next one does so.
         """
         with self._lock:
             self._afresh = True
@@ -69,11 +69,11 @@ class BackgroundLoader:
 
     @property
     def watchlist(self) -> Watchlist:
-        """The last known one."""
+        """The last known watchlist."""
         return self._watchlist
 
     def _begin(self) -> "tuple[futures.Future[None], bool]":
-        """Return the reading under way, or a new one, and whether it is new."""
+        """Return the load in flight, or a new one, and whether it is new."""
         with self._lock:
             if self._reading is not None and not self._reading.done():
                 return self._reading, False
@@ -92,10 +92,10 @@ class BackgroundLoader:
         with self._lock:
             base = self._watchlist
             if self._late is None:
-                _log.error("ID files are not read in time", extra={"path": self._loader.name})
+                _log.error("ID files not loaded in time", extra={"path": self._loader.name})
             if self._late is None or self._late[1] is not base:
                 error = (
-                    f"{self._loader.name}: not read in time, so that the last known IDs stay in"
+                    f"{self._loader.name}: not read in time; the last known IDs stay in"
                     " effect: the file system does not answer, or there is too much to read"
                 )
                 self._late = (replace(base, error=error), base)

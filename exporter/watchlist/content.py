@@ -1,4 +1,4 @@
-"""What one ID file says, whatever its form."""
+"""The content of one ID file, whatever its form."""
 
 import re
 import sys
@@ -10,7 +10,7 @@ from typing import Final
 from exporter.cavatica.export import is_export_id
 from exporter.text import NULL, TextError, excerpt
 
-# Of the platform's files; an export's ID has 32 letters and digits.
+# The form of file IDs on the platform; export IDs have 32 letters and digits.
 _FILE_ID: Final = re.compile(r"[0-9a-f]{24}")
 
 
@@ -19,8 +19,8 @@ class Rejected:
     """An entry that is not a valid export ID.
 
     Attributes:
-        text: How it begins in the file, printable.
-        line: From 1; None where it is not known.
+        text: The start of the entry, printable.
+        line: From 1; None if unknown.
     """
 
     text: str
@@ -29,17 +29,17 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class IdFile:
-    """What one ID file says.
+    """The content of one ID file.
 
     Attributes:
         batch: The batch of its IDs; None for a file that only acknowledges.
-        ids: Every valid ID as often as it is listed, in order.
-        acknowledged: IDs of failures that somebody has dealt with; not necessarily of this file.
+        ids: Every valid ID, in order, repeated as often as listed.
+        acknowledged: IDs of failures that were dealt with; not necessarily of this file.
         rejected: Entries that are not valid IDs.
         refused: Files that the API refused to export when the batch was started, by the API's error
             code; `""` where there is none.
-        refusals_acknowledged: Whether somebody has dealt with the refusals of its batch.
-        expected: How many exports its batch should have, as far as this file says.
+        refusals_acknowledged: Whether the refusals of its batch were dealt with.
+        expected: Number of exports that its batch should have, or None if the file does not say.
     """
 
     batch: str | None
@@ -75,15 +75,15 @@ class Collector:
         self.ids.append(export_id)
 
     def check(self, text: str, line: int | None) -> str | None:
-        """Return the ID; None, and note the entry as rejected, if it is not valid."""
+        """Return the ID; record an invalid entry as rejected and return None."""
         if is_export_id(text) and text not in NULL:
-            # Shared with the ID in the API's answers.
+            # The same object as in the API's answers.
             return sys.intern(str(text))
         self.rejected.append(Rejected(excerpt(text), line))
         return None
 
     def refuse_file_ids(self) -> None:
-        """Raise an error if every ID is that of a file.
+        """Raise an error if every ID is a file ID.
 
         Raises:
             TextError: with the line of the first one.

@@ -1,4 +1,4 @@
-"""What stands at the path of the ID files: one file, or a directory of them."""
+"""The path of the ID files: one file, or a directory."""
 
 import os
 import stat
@@ -12,7 +12,7 @@ from exporter.text import printable
 from exporter.watchlist.idfile import is_id_file
 from exporter.watchlist.watchlist import Ignored
 
-#: The link by which Kubernetes changes all files of a mounted ConfigMap or Secret at once.
+#: The symbolic link by which Kubernetes replaces all files of a ConfigMap or Secret at once.
 _TREE_LINK: Final = "..data"
 
 
@@ -22,8 +22,8 @@ class Listing:
 
     Attributes:
         files: By name, in order of names.
-        ignored: What else stands in the directory, but for hidden entries.
-        tree: Where `..data` leads, in a directory that Kubernetes mounted.
+        ignored: All other entries of the directory, except hidden ones.
+        tree: The target of `..data`, in a directory mounted by Kubernetes.
     """
 
     files: Mapping[str, "Path | os.DirEntry[str]"]
@@ -34,11 +34,11 @@ class Listing:
 class IdFileDirectory:
     """The path of the ID files.
 
-    Once it is known to be a directory it stays one: what takes its place for a moment must not end
-    the watch.
+    A path that was a directory once stays one: whatever replaces it for a moment must not end the
+    watch.
 
     Args:
-        path: Of the file or the directory.
+        path: The file or the directory.
     """
 
     def __init__(self, path: Path) -> None:
@@ -49,8 +49,8 @@ class IdFileDirectory:
         """Find the ID files.
 
         Args:
-            known: The names of those that were there before: whatever is in their place counts as
-                an ID file, so that its error is told.
+            known: The names found before: an entry with such a name counts as an ID file, so that
+                its error is reported.
 
         Raises:
             OSError: the path cannot be read.
@@ -74,7 +74,7 @@ class IdFileDirectory:
         return Listing(files, tuple(ignored), tree)
 
     def tree(self) -> str | None:
-        """Return where `..data` leads now; None where there is no such link."""
+        """Return the current target of `..data`; None if there is no such link."""
         if not self._is_directory:
             return None
         try:
@@ -83,10 +83,10 @@ class IdFileDirectory:
             return None
 
     def _entries(self, tree: str | None) -> "list[os.DirEntry[str]]":
-        """Return the entries in order of names.
+        """Return the entries sorted by name.
 
-        Those of a mounted ConfigMap are read from the directory where `..data` led at first: the
-        links beside it change one after the other.
+        Those of a mounted ConfigMap are read from the initial target of `..data`: the links beside
+        it change one after the other.
         """
         entries = list(_scan(self._path))
         if tree is not None:
@@ -104,7 +104,7 @@ def _leads_into_the_tree(entry: "os.DirEntry[str]") -> bool:
     try:
         return entry.is_symlink() and Path(entry.path).readlink().parts[0] == _TREE_LINK
     except OSError:
-        # It was removed meanwhile.
+        # It was removed in the meantime.
         return True
 
 
@@ -112,11 +112,11 @@ def _leads_to_a_directory(entry: "os.DirEntry[str]") -> bool:
     try:
         return entry.is_dir()
     except OSError:
-        # A link that leads nowhere or in a circle: reading it says so.
+        # A broken or circular link: reading it reports that.
         return False
 
 
 def _reason(entry: "os.DirEntry[str]") -> str:
     if _leads_to_a_directory(entry):
         return "it is a directory"
-    return "its name has another ending"
+    return "its name has another extension"

@@ -1,4 +1,4 @@
-"""The forms of an ID file that are YAML or JSON: a list, a mapping, an answer of the API."""
+"""The ID file formats in YAML or JSON: a list, a mapping, or an answer of the API."""
 
 import re
 from typing import Final
@@ -12,7 +12,7 @@ KEYS: Final = ("batch", "export_ids", "acknowledged", "refusals_acknowledged", "
 MAX_BATCH_CHARS: Final = 100
 
 _ITEMS: Final = "items"
-#: What every answer about one export has.
+#: Keys that every answer about one export has.
 _EXPORT_KEYS: Final = frozenset({"id", "state"})
 _FAILED_CALL_KEYS: Final = frozenset({"code", "message"})
 _IMPORTS: Final = "/storage/imports/"
@@ -25,14 +25,14 @@ _COUNT: Final = re.compile(r"[0-9]{1,9}")
 
 
 def parse_document(document: object, batch: str) -> IdFile:
-    """Return what a document says, as `read_yaml` or `read_json` returns it.
+    """Parse a document that `read_yaml` or `read_json` returned.
 
     Args:
-        document: With lines.
-        batch: The batch of its IDs, unless it names another.
+        document: The document, with lines.
+        batch: The batch of its IDs, unless the document names another.
 
     Raises:
-        TextError: it is of another form.
+        TextError: it has another form.
     """
     entries = Collector()
     if isinstance(document, list):
@@ -69,7 +69,7 @@ def _check_keys(document: dict[str, object]) -> None:
     if document.keys() >= _FAILED_CALL_KEYS:
         error = parse_error(document)
         code = f" (code {error.code})" if error and error.code else ""
-        raise _error(document, f"the API refused this call{code}, so that it started no export")
+        raise _error(document, f"is an API error{code}: the call started no export")
     for key in document:
         if key not in KEYS:
             hint = suggestion(key, (*KEYS, _ITEMS))
@@ -79,7 +79,7 @@ def _check_keys(document: dict[str, object]) -> None:
 
 
 def _batch(document: dict[str, object], default: str) -> str | None:
-    """Return the batch; None where there is nothing but acknowledged IDs."""
+    """Return the batch; None if there are only acknowledged IDs."""
     if "batch" not in document:
         return None if document.keys() == {"acknowledged"} else default
     value = document["batch"]
@@ -120,7 +120,7 @@ def _add_ids(value: object, what: str, entries: Collector) -> None:
         raise _error(value, f"{what} must be a list of export IDs")
     for element in value:
         if not isinstance(element, str):
-            raise _error(element, f"{what} must hold nothing but export IDs")
+            raise _error(element, f"{what} must hold export IDs only")
         entries.add(element, line_of(element))
 
 
@@ -136,12 +136,12 @@ def _add_items(document: dict[str, object], entries: Collector) -> None:
         raise _error(items, "items must be a list, as in an answer of the API")
     for item in items:
         if not isinstance(item, dict):
-            raise _error(item, "every one of items must be a mapping")
+            raise _error(item, "each of items must be a mapping")
         _add_item(item, entries)
 
 
 def _add_item(item: dict[str, object], entries: Collector) -> None:
-    """Add the export of an answer's item, or the refusal that stands in its place."""
+    """Add the export of an answer's item, or the refusal in its place."""
     resource = item.get("resource")
     export = resource if isinstance(resource, dict) else item
     href = export.get("href")

@@ -1,7 +1,7 @@
-"""The format of an ID file: its ending decides which form it has.
+"""The format of an ID file, which depends on its extension.
 
-Parsing is pure. A file of the wrong form is an error that says where; an entry that is not a valid
-export ID is skipped, and the rest of the file counts.
+Parsing has no side effects. A file in the wrong format is an error with a line; an entry that is
+not a valid export ID is skipped, and the rest of the file is used.
 """
 
 from typing import Final
@@ -19,22 +19,22 @@ ENDINGS: Final = (".yml", ".yaml", JSON_ENDING, LINES_ENDING, *SEPARATORS)
 
 
 class IdFileError(ValueError):
-    """The file is not valid; the text begins with its name and, where known, the line."""
+    """An invalid file; the text begins with its name and, if known, the line."""
 
 
 def is_id_file(name: str) -> bool:
-    """Return whether a file of a directory is an ID file by its name, in capitals or not."""
+    """Return whether the name is that of an ID file, ignoring case."""
     return name.lower().endswith(ENDINGS) and not name.startswith(".")
 
 
 def parse(data: bytes, name: str) -> IdFile:
-    """Parse the content of the file `name`, whose ending decides the form.
+    """Parse the content of the file `name`, whose extension decides the format.
 
     Raises:
-        IdFileError: it does not have that form.
+        IdFileError: it is not in that format.
     """
     stem, dot, ending = name.rpartition(".")
-    # A file given by its path may have no ending.
+    # A file that is named by a flag may have no extension.
     batch = printable(stem or name)
     ending = (dot + ending).lower()
     try:
@@ -57,6 +57,6 @@ def _read(text: str) -> object:
             try:
                 return read_json(text)
             except TextError:
-                # It is neither: what is wrong with the YAML is told.
+                # It is neither: report the YAML error.
                 pass
         raise

@@ -1,4 +1,4 @@
-"""Reading the ID files: what changed is parsed, and the last good content of a file is kept."""
+"""Loading the ID files: changed files are parsed, and a file's last valid content is kept."""
 
 import hashlib
 import logging
@@ -18,13 +18,13 @@ from exporter.watchlist.watchlist import FileStatus, Ignored, Watchlist
 if TYPE_CHECKING:
     import os
 
-# 100,000 IDs, each of them acknowledged as well, are 7 MB.
+# 100,000 IDs that are all acknowledged take 7 MB.
 MAX_FILE_BYTES: Final = 8 * 2**20
-# The clocks of some file systems tick this slowly: a file that changed just now may change again
-# without another signature.
+# Clock resolution of some file systems: a file changed just now may change again without a new
+# signature.
 _UNSETTLED_SECONDS = 2.0
 _MAX_LOGGED = 20
-# How often a mounted ConfigMap may be replaced while it is read, before what was read is taken.
+# How often a mounted ConfigMap may be replaced during a load before the result is used anyway.
 _MAX_READINGS = 3
 
 _log = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """What is known of a file: its signature when it was read, and what it said."""
+    """What is known of a file: its signature when it was read, and its content."""
 
     signature: tuple[int, ...] | None = field(default=None, compare=False)
     digest: bytes | None = field(default=None, compare=False)
@@ -42,17 +42,17 @@ class _Known:
 
     @property
     def matters(self) -> bool:
-        """Whether anything is watched or told because of the file."""
+        """Whether the file affects the watchlist or its errors."""
         content = self.content
         return content is not None and bool(content.ids or content.refused or content.acknowledged)
 
 
 class WatchlistLoader:
-    """Reads the ID file or the directory of ID files at `path`; used by one thread at a time.
+    """Loads the ID file, or the directory of ID files, at `path`; used by one thread at a time.
 
     Args:
         path: The file or the directory.
-        now: Unix time in seconds.
+        now: Returns Unix time in seconds.
     """
 
     def __init__(self, path: Path, now: Callable[[], float]) -> None:
@@ -65,13 +65,13 @@ class WatchlistLoader:
         self._loaded = False
 
     def load(self, *, afresh: bool = False) -> Watchlist:
-        """Return the watchlist as the files are now; the same object when nothing changed.
+        """Return the current watchlist; the same object if nothing changed.
 
-        Whatever goes wrong is an error of the watchlist, and what was known stays in effect.
+        All problems are errors of the watchlist, and the last known content stays in effect.
 
         Args:
-            afresh: Read every file again, whether it looks changed or not, and take off files that
-                are gone even if none is left.
+            afresh: Read every file again, even if it looks unchanged, and drop removed files even
+                if none is left.
         """
         known, ignored, error = self._known, self._ignored, None
         try:
@@ -84,7 +84,7 @@ class WatchlistLoader:
                 known = found
             else:
                 error = (
-                    f"{self.name}: holds no ID file any more, so that the last ones stay in effect;"
+                    f"{self.name}: no ID file is left; the last ones stay in effect;"
                     " to end the watch, write [] into a file or send SIGHUP"
                 )
         changed = known != self._known or error != self._watchlist.error or ignored != self._ignored
@@ -113,8 +113,8 @@ class WatchlistLoader:
             if not afresh and before.signature == signature(path.stat()):
                 return before
             data, status = read(path, MAX_FILE_BYTES)
-            # Both: only the second one cannot be set, only the first one is a file server's for
-            # sure.
+            # Both: the change time cannot be set, but only the modification time is surely the file
+            # server's.
             age = min(abs(self._now() - at) for at in (status.st_mtime, status.st_ctime))
             seen = signature(status) if age >= _UNSETTLED_SECONDS else None
             digest = hashlib.blake2b(data, digest_size=16).digest()
@@ -155,7 +155,7 @@ class WatchlistLoader:
     def _report(
         self, known: Mapping[str, _Known], ignored: tuple[Ignored, ...], error: str | None
     ) -> None:
-        """Log what is new, once."""
+        """Log news, once."""
         if error != self._watchlist.error:
             if error is not None:
                 _log.error(
@@ -198,5 +198,5 @@ def _report_ignored(ignored: list[Ignored]) -> None:
 
 
 def _reason(error: Exception) -> str:
-    """Return what is safe to show of an error: no content of a file."""
+    """Return the text of an error that is safe to show: no content of a file."""
     return (isinstance(error, OSError) and error.strerror) or type(error).__name__

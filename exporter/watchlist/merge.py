@@ -1,4 +1,4 @@
-"""Merging what the ID files say into one watchlist."""
+"""Merging the content of all ID files into one watchlist."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -8,7 +8,7 @@ from exporter.watchlist.watchlist import Refusals, Watchlist
 
 
 def merge(contents: Iterable[tuple[IdFile, float]]) -> Watchlist:
-    """Merge contents in the order of their files, each with the Unix time of its writing."""
+    """Merge contents in the order of their files, each with its Unix modification time."""
     batches: dict[str, dict[str, None]] = {}
     refusals: dict[str, Counter[str]] = {}
     written: dict[str, float] = {}

@@ -1,4 +1,4 @@
-"""The text forms of an ID file: a list with an ID on each line, and tables."""
+"""The text formats of an ID file: one ID per line, and tables."""
 
 import csv
 import io
@@ -10,23 +10,23 @@ from exporter.document import MAX_VALUES
 from exporter.text import NULL, TextError, excerpt
 from exporter.watchlist.content import Collector, IdFile
 
-#: What programs write in the place of an ID when an export was not started: pandas and R, too.
+#: What programs, such as pandas and R, write instead of an ID if an export was not started.
 REFUSED: Final = frozenset({*NULL, "invalid", "NA", "NaN", "nan", "None"})
 
 _ID_COLUMN: Final = "export_id"
 _OTHER_ID_COLUMN: Final = "id"
 _SEPARATORS: Final = {",": "commas", "\t": "tabs"}
-# Not those that str.strip knows beyond: a no-break space belongs to the entry, and is shown.
+# Not all that str.strip removes: a no-break space is a part of the entry, and is shown.
 _BLANKS: Final = " \t\n"
 
 _Row = tuple[int, list[str]]
 
 
 def parse_lines(text: str, batch: str) -> IdFile:
-    """Parse a list with an ID on each line; `#` begins a comment.
+    """Parse one ID per line; `#` begins a comment.
 
     Raises:
-        TextError: it has another form.
+        TextError: it is in another format.
     """
     entries = Collector()
     for number, line in enumerate(io.StringIO(text, newline=None), 1):
@@ -42,10 +42,10 @@ def parse_lines(text: str, batch: str) -> IdFile:
 
 
 def parse_table(text: str, separator: str, batch: str) -> IdFile:
-    """Parse a table whose header names the column with the IDs; one column needs no header.
+    """Parse a table whose header names the ID column; a single column needs no header.
 
     Raises:
-        TextError: it has another form.
+        TextError: it is in another format.
     """
     rows = _rows(text, separator)
     if (first := next(rows, None)) is None:
@@ -71,7 +71,7 @@ def parse_table(text: str, separator: str, batch: str) -> IdFile:
 
 def _rows(text: str, separator: str) -> Iterator[_Row]:
     """Yield the line number and the stripped cells of every row that is not blank."""
-    # Strict, because a quote without its end would swallow the rest of the file in silence.
+    # Strict, because an unclosed quote would silently swallow the rest of the file.
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     line = 1
     try:
@@ -86,13 +86,13 @@ def _rows(text: str, separator: str) -> Iterator[_Row]:
 
 
 def _find_column(first: _Row, separator: str) -> tuple[int, bool] | None:
-    """Find the column with the IDs by the header, if the first row is one.
+    """Find the ID column by the header, if the first row is one.
 
     Returns:
-        Its index, and whether every entry must be an ID for that; None without a header.
+        Its index, and whether every entry of it must be an ID; None without a header.
     """
     line, cells = first
-    # Many tables of this field begin with #.
+    # Many tables in this field begin with #.
     names = [cell.lower() for cell in (cells[0].lstrip("# "), *cells[1:])]
     for name in (_ID_COLUMN, _OTHER_ID_COLUMN):
         if names.count(name) > 1:

@@ -1,4 +1,4 @@
-"""The watchlist: which exports are watched, as the ID files say."""
+"""The watchlist: which exports are watched, according to the ID files."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,9 +11,9 @@ class FileStatus:
     """The state of one ID file.
 
     Attributes:
-        name: Its base name, printable.
-        mtime: Unix time in seconds of the content in effect; None if there never was one.
-        error: What is wrong with it now, or None.
+        name: Its name without directories, printable.
+        mtime: Unix modification time of the content in effect; None if it was never valid.
+        error: Its current error, or None.
         rejected: Entries of the content in effect that are not valid export IDs.
     """
 
@@ -28,9 +28,9 @@ class Refusals:
     """The files that the API refused to export when a batch was started.
 
     Attributes:
-        codes: How many, by the API's error code; `""` where there is none.
-        written: Unix time in seconds at which the newest ID file with refusals was written.
-        acknowledged: Whether somebody has dealt with them.
+        codes: Their number by the API's error code; `""` where there is none.
+        written: Unix modification time of the newest ID file with refusals.
+        acknowledged: Whether they were dealt with.
     """
 
     codes: Mapping[str, int]
@@ -39,7 +39,7 @@ class Refusals:
 
     @property
     def count(self) -> int:
-        """How many there are."""
+        """The number of refused files."""
         return sum(self.codes.values())
 
 
@@ -48,8 +48,8 @@ class Ignored:
     """An entry of the directory that is not an ID file.
 
     Attributes:
-        name: Its base name, printable.
-        reason: For people.
+        name: Its name without directories, printable.
+        reason: The reason, for people.
     """
 
     name: str
@@ -58,19 +58,19 @@ class Ignored:
 
 @dataclass(frozen=True, slots=True)
 class Watchlist:
-    """Everything that is watched. A new one is made only when something changed.
+    """Everything that is watched; replaced by a new one only when something changes.
 
     Attributes:
-        batches: The IDs of each batch, in the order of the files; every ID once in all.
-        acknowledged: IDs whose failure somebody has dealt with.
-        refused: By batch, for batches with any.
-        expected: How many exports a batch should have, for batches of which a file says so.
+        batches: The IDs of each batch, in the order of the files; every ID occurs once.
+        acknowledged: IDs whose failure was dealt with.
+        refused: Refusals by batch, for batches that have any.
+        expected: Expected number of exports by batch, for batches whose ID files state it.
         files: Every ID file, in order of names.
-        ignored: Every entry of the directory that was passed over, but for hidden ones.
-        error: Why the path itself cannot be read, or is not read yet; None if it is read.
-        duplicates: How many listings of an ID were skipped because it was listed before.
-        rejected: How many entries were skipped because they are not valid export IDs.
-        reloaded: Unix time in seconds of the last change that left no error; None if none did.
+        ignored: Every ignored entry of the directory, except hidden ones.
+        error: Why the path cannot be read or was not read yet; None if it was read.
+        duplicates: Number of repeated entries, which are skipped.
+        rejected: Number of invalid entries, which are skipped.
+        reloaded: Unix time of the last change without an error; None if there was none.
     """
 
     batches: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -86,6 +86,6 @@ class Watchlist:
 
     @property
     def errors(self) -> tuple[str, ...]:
-        """Everything that is wrong, for people."""
+        """All errors, for people."""
         files = tuple(file.error for file in self.files if file.error is not None)
         return files if self.error is None else (self.error, *files)

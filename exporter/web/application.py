@@ -1,4 +1,4 @@
-"""The WSGI application: its routes, and the time that a scrape may take."""
+"""The WSGI application: its routes, and the time limit of a scrape."""
 
 import math
 import threading
@@ -21,9 +21,9 @@ HEALTHY_PATH: Final = "/-/healthy"
 READY_PATH: Final = "/-/ready"
 RUNBOOKS_PATH: Final = "/runbooks"
 
-#: Paths that the metrics cannot have.
+#: Paths that are not available for the metrics.
 RESERVED_PATHS: Final = frozenset({"/", HEALTHY_PATH, READY_PATH, RUNBOOKS_PATH})
-#: The longest a scrape may take, whatever a flag or a scraper says: others wait for it.
+#: The longest a scrape may take, whatever a flag or a scraper asks for: others wait for it.
 MAX_TIMEOUT_SECONDS: Final = 120.0
 
 _PLAIN = "text/plain; charset=utf-8"
@@ -35,7 +35,7 @@ _PAGE_HEADERS = (
     ("Cache-Control", "no-store"),
     ("Vary", "Accept"),
 )
-# By a header, for checkers of accessibility refuse the element.
+# As a header, because accessibility checkers refuse the element.
 _REFRESH = ("Refresh", "60")
 
 
@@ -43,13 +43,13 @@ class Application:
     """The exporter's HTTP application; may be called by several threads at once.
 
     Args:
-        scrape: Makes a scrape by a deadline on the monotonic clock.
+        scrape: Runs a scrape by a deadline on the monotonic clock.
         exposition: Renders its result as metrics.
-        report: Makes a status of its result.
+        report: Makes a status of the result.
         page: Renders a status as HTML.
         telemetry_path: Path of the metrics.
-        timeout: Seconds for a scrape whose scraper sends no timeout.
-        timeout_offset: Seconds that are taken off the scraper's timeout.
+        timeout: Seconds for a scrape if the scraper sends no timeout.
+        timeout_offset: Seconds subtracted from the scraper's timeout.
         clock: The clock of deadlines, and of times on the status page.
     """
 
@@ -72,7 +72,7 @@ class Application:
         self._timeout = timeout
         self._timeout_offset = timeout_offset
         self._clock = clock
-        # The last scrape, and when it ended on the monotonic clock.
+        # The last scrape, and its end on the monotonic clock.
         self._last: tuple[Snapshot, float] | None = None
         self._routes: dict[str, Callable[[WSGIEnvironment, StartResponse], Iterable[bytes]]] = {
             "/": self._status,
@@ -93,14 +93,14 @@ class Application:
             return _answer(start_response, HTTPStatus.NOT_FOUND, b"Not found.\n")
         if environ["REQUEST_METHOD"] not in {"GET", "HEAD"}:
             allow = ("Allow", "GET, HEAD")
-            text = b"Only GET and HEAD are answered.\n"
+            text = b"Only GET and HEAD are supported.\n"
             return _answer(start_response, HTTPStatus.METHOD_NOT_ALLOWED, text, allow)
         return route(environ, start_response)
 
     def _status(
         self, environ: "WSGIEnvironment", start_response: "StartResponse"
     ) -> Iterable[bytes]:
-        """Answer from the last scrape: never asks the API, and waits for no scrape."""
+        """Answer from the last scrape; never calls the API or waits for a scrape."""
         last = self._last
         if last is None:
             status = NOT_SCRAPED
@@ -150,7 +150,7 @@ class Application:
         return body.chunks
 
     def _scrape_timeout(self, environ: "WSGIEnvironment") -> float:
-        """Return the seconds for a scrape: less than the scraper waits, but never nothing."""
+        """Return the seconds for a scrape: less than the scraper waits, but more than none."""
         try:
             told = float(environ.get("HTTP_X_PROMETHEUS_SCRAPE_TIMEOUT_SECONDS", ""))
         except ValueError:

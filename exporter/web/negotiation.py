@@ -4,7 +4,7 @@ from exporter.metrics.exposition import OPENMETRICS, TEXT
 
 
 def negotiate(accept: str) -> str:
-    """Return the content type of metrics that a scraper prefers; text where it names none."""
+    """Return the content type of metrics that a scraper prefers; text by default."""
     text = max(
         (quality for media, quality in _preferences(accept) if media in _TEXT_MEDIA), default=0.0
     )

@@ -1,7 +1,7 @@
 """The status page as HTML and as JSON.
 
-Jinja2 escapes whatever it shows. The policy allows one style sheet, by its hash, and nothing else:
-no script, no image, no form, no frame.
+Jinja2 escapes everything that it shows. The policy allows one style sheet, by its hash, and nothing
+else: no script, image, form or frame.
 """
 
 import base64
@@ -38,8 +38,8 @@ class StatusPage:
 
     Args:
         version: Of the exporter.
-        base_url: What links begin with: ``"./"``, or a URL that ends in a slash.
-        telemetry_path: Where the metrics are.
+        base_url: Prefix of links: ``"./"``, or a URL with a trailing slash.
+        telemetry_path: Path of the metrics.
     """
 
     def __init__(self, *, version: str, base_url: str, telemetry_path: str) -> None:
@@ -80,7 +80,7 @@ def to_json(status: Status) -> bytes:
 
 
 def format_time(time: float) -> str:
-    """Return a Unix time as ``2026-03-27 15:00 UTC``; one that is no date as a number."""
+    """Return a Unix time as ``2026-03-27 15:00 UTC``; an impossible date as a number."""
     try:
         moment = datetime.fromtimestamp(time, timezone.utc)
     except (ValueError, OverflowError, OSError):
@@ -89,7 +89,7 @@ def format_time(time: float) -> str:
 
 
 def format_age(seconds: float) -> str:
-    """Return how long ago something was, in its largest unit: ``3 h ago``."""
+    """Return an age in its largest unit: ``3 h ago``."""
     for size, unit in _UNITS:
         if seconds >= size:
             return f"{int(seconds // size):,} {unit} ago"

@@ -1,7 +1,7 @@
 """The report: a snapshot as the status page shows it.
 
-Exports stand in blocks that stay the same objects until one of their exports changes. So only new
-blocks are searched for exports that need somebody, and a page of 100,000 exports is cheap.
+Blocks of exports stay the same objects until one of their exports changes. So only new blocks are
+searched for exports that need attention, and a page of 100,000 exports is cheap.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -26,13 +26,13 @@ from exporter.web.status import (
     Verdict,
 )
 
-#: Rows that a table shows at most.
+#: Maximum rows of a table.
 MAX_ROWS: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
 class _Findings:
-    """The exports of one block that the page has a row for."""
+    """The exports of one block that have a row on the page."""
 
     attention: tuple[WatchedExport, ...] = ()
     unfinished: tuple[WatchedExport, ...] = ()
@@ -46,7 +46,7 @@ class StatusReport:
     """Makes the status of snapshots; may be used by several threads at once.
 
     Args:
-        max_age: Seconds after which the state of an unfinished export is no longer known.
+        max_age: Seconds after which the state of an unfinished export expires.
     """
 
     def __init__(self, max_age: float) -> None:
@@ -162,7 +162,7 @@ def _exports(
     pairs: list[tuple[str, WatchedExport]] = [
         (block.batch, export) for block, findings in found.items() for export in choose(findings)
     ]
-    # An unknown time comes last either way.
+    # Unknown times come last in either order.
     rows = (
         nlargest(MAX_ROWS, pairs, key=lambda pair: _time(pair[1]) or 0.0)
         if newest

@@ -1,4 +1,4 @@
-"""The values of the status page: the last scrape as a person needs it, without any format."""
+"""The values of the status page, independent of its format."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,13 +13,13 @@ class BatchRow:
 
     Attributes:
         name: The batch's name.
-        watched: How many exports are watched.
-        states: How many exports are in each state.
-        other: How many are in states that are not documented.
-        attention: How many have failed, or are in a state that is not documented, and nobody has
-            dealt with them.
-        refused: How many files the API refused to export when the batch was started.
-        expected: How many exports the batch should have, or None where no ID file says so.
+        watched: Number of watched exports.
+        states: Number of exports in each state.
+        other: Number of exports in undocumented states.
+        attention: Number of exports that failed, or are in an undocumented state, and were not
+            dealt with.
+        refused: Number of files that the API refused to export at the start of the batch.
+        expected: Number of exports expected in the batch, or None if no ID file states it.
         exported_bytes: Size of the COMPLETED exports' files.
         last_finished: Unix time in seconds at which the latest export finished, or None.
     """
@@ -36,7 +36,7 @@ class BatchRow:
 
     @property
     def missing(self) -> int:
-        """How many expected exports are neither watched nor refused."""
+        """Number of expected exports that are neither watched nor refused."""
         return max((self.expected or 0) - self.watched - self.refused, 0)
 
 
@@ -49,7 +49,7 @@ class ExportRow:
         id: Its ID.
         state: Its state.
         code: The platform's error code, or ``""``.
-        meaning: What that code means, or ``""``; never a text of an answer.
+        meaning: The meaning of that code, or ``""``; never text from an answer.
         time: Unix time in seconds at which it finished or, unfinished, started; None if unknown.
     """
 
@@ -63,14 +63,14 @@ class ExportRow:
 
 @dataclass(frozen=True, slots=True)
 class Exports:
-    """The first rows of a table of exports, and how many there are in all."""
+    """The first rows of a table of exports, and the total."""
 
     rows: tuple[ExportRow, ...] = ()
     total: int = 0
 
     @property
     def more(self) -> int:
-        """How many are not shown."""
+        """Number of rows that are not shown."""
         return self.total - len(self.rows)
 
 
@@ -81,8 +81,8 @@ class RefusalRow:
     Attributes:
         batch: The batch.
         code: The platform's error code, or ``""``.
-        meaning: What that code means, or ``""``.
-        count: How many files.
+        meaning: The meaning of that code, or ``""``.
+        count: Number of files.
         written: Unix time in seconds of the newest ID file with refusals of the batch.
     """
 
@@ -95,7 +95,7 @@ class RefusalRow:
 
 @dataclass(frozen=True, slots=True)
 class FileRow:
-    """One ID file: its name, the Unix time of its content, and what is wrong with it or None."""
+    """One ID file: its name, the Unix time of its content, and its error or None."""
 
     name: str
     mtime: float | None
@@ -104,16 +104,16 @@ class FileRow:
 
 @dataclass(frozen=True, slots=True)
 class ApiHealth:
-    """How the API fared.
+    """The state of the API.
 
     Attributes:
-        up: Whether every call of the last scrape was answered properly.
-        problem: What was wrong, or None.
+        up: Whether every call of the last scrape succeeded.
+        problem: The error, or None.
         last_success: Unix time in seconds of the last scrape that was `up`, or None.
         calls: HTTP requests of the last scrape.
         duration: Of the last scrape, in seconds.
-        limit: Calls that the account may make in a window, or None.
-        remaining: Calls that are left of them, or None.
+        limit: Calls allowed to the account in a window, or None.
+        remaining: Calls left in the window, or None.
         reset: Unix time in seconds at which the next window begins, or None.
     """
 
@@ -129,27 +129,27 @@ class ApiHealth:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """Everything that the page says.
+    """The content of the page.
 
     Attributes:
         verdict: The headline in a word.
         headline: Whether all is well, in one line.
         time: Unix time in seconds of the last scrape; None before the first.
-        outdated: Whether that scrape is so long ago that its unfinished exports are not known.
-        batches: Those that need somebody first, then by name.
-        batches_total: How many batches there are.
-        attention: Exports that failed and that nobody has dealt with, newest first.
+        outdated: Whether that scrape is too old to know the state of unfinished exports.
+        batches: Batches that need attention first, then by name.
+        batches_total: Number of batches.
+        attention: Exports that failed and were not dealt with, newest first.
         refused: Files that the API refused to export and nobody has dealt with, newest first.
-        refused_total: How many files these are, also where rows are not shown.
-        missing: How many expected exports are neither watched nor refused.
-        rejected: How many entries of the ID files are not valid export IDs.
-        unfinished: Exports that are waiting or running, oldest first.
-        lookup_errors: IDs for which the API answered an error.
+        refused_total: Number of these files, also of those without a row.
+        missing: Number of expected exports that are neither watched nor refused.
+        rejected: Number of ID file entries that are not valid export IDs.
+        unfinished: Pending and running exports, oldest first.
+        lookup_errors: IDs for which the API returned an error.
         api: The API's health; None before the first scrape.
         files: The ID files, those in error first.
-        files_total: How many ID files there are.
-        file_errors: What is wrong with them.
-        file_errors_total: How many errors there are.
+        files_total: Number of ID files.
+        file_errors: Their errors, as far as shown.
+        file_errors_total: Number of errors.
     """
 
     verdict: Verdict

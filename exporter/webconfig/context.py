@@ -86,7 +86,7 @@ def load_authorities(context: ssl.SSLContext, authorities: bytes | None) -> None
 
 
 def accept_any_certificate(context: ssl.SSLContext) -> None:
-    """Require a certificate of clients, and accept any, whoever issued it.
+    """Require a client certificate, and accept any, valid or not.
 
     Python's TLS verifies every certificate that it requests. So the presented certificate is made
     trusted before it is verified; the client's possession of its key is verified as usual. If

@@ -114,7 +114,7 @@ def test_the_architecture_page_has_every_module() -> None:
 
 @pytest.mark.parametrize("room", ["tracker", "metrics"])
 def test_a_room_without_network_loads_no_http_client(room: str) -> None:
-    """Whoever reads a snapshot or renders it does not pay for urllib3."""
+    """Check that reading or rendering a snapshot does not import urllib3."""
     modules = [name for name in sorted(NAMES) if name.startswith(f"exporter.{room}")]
     program = f"import sys, {', '.join(modules)}; sys.exit('urllib3' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -91,7 +91,7 @@ def test_no_secret_is_in_the_source_archive(archives: Archives) -> None:
 
 
 def test_the_source_archive_holds_every_file_of_the_project(archives: Archives) -> None:
-    """Whoever unpacks it can run the tests and build everything."""
+    """Check that everything can be tested and built from the archive."""
     tracked = {name for name in git("ls-files").split("\n") if name and (ROOT / name).is_file()}
     assert tracked - archives.names_in_sdist() == set()
 

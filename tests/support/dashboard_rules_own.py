@@ -172,7 +172,7 @@ def metrics_of_everybody_restricted(dashboard: Json) -> Iterator[str]:
 
 
 def links_keep_the_view(dashboard: Json) -> Iterator[str]:
-    """Whoever follows a link keeps data source, target, batch and time, or gets better ones."""
+    """Require links to keep data source, target, batch and time, or to set better ones."""
     for link in dashboard["links"]:
         if not (link["includeVars"] and link["keepTime"] and link["tags"] == ["cavatica"]):
             yield f"link {link['title']}"

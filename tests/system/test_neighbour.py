@@ -81,13 +81,13 @@ class Site:
         )
 
     def use_up(self) -> None:
-        """Let the neighbour make calls until the account has none left."""
+        """Make calls as the neighbour until the account has none left."""
         for _ in range(LIMIT):
             with contextlib.suppress(ApiError):
                 self.call()
 
     def call(self) -> None:
-        """Let the neighbour make a call."""
+        """Make a call as the neighbour."""
         self._neighbour.bulk_get(self._ids, self.clock.now + 10)
 
     def hour(self, interval: int, busy: int) -> list[int]:

@@ -96,7 +96,7 @@ def test_discovery_understands_its_command_line(tmp_path: Path) -> None:
 
 
 def test_the_suggested_variables_are_flags() -> None:
-    """Whoever takes a comment away has a variable that is read, with a value that is understood."""
+    """Check that a variable whose comment sign is removed is known and has a valid value."""
     text = DEFAULTS.read_text()
     variables = dict(re.findall(r"^#(CAVATICA_EXPORTER_\w+)=(.*)$", text, re.MULTILINE))
     command = make_command(lambda _: 0, "")

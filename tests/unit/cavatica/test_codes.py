@@ -39,7 +39,7 @@ def test_any_text_may_be_asked_about(code: str) -> None:
 
 @pytest.mark.parametrize("code", ["", "none", "9999", "7001", " 9005", "09005"])
 def test_an_unknown_code_has_no_meaning(code: str) -> None:
-    """Whoever shows it falls back to the number."""
+    """Return None, so that the number is shown instead."""
     assert explain(code) is None
 
 

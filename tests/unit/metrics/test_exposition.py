@@ -68,7 +68,7 @@ def snapshot_of(*batches: Batch) -> Snapshot:
             files=(FileStatus("a.yml", 1.5, None), FileStatus('"b\\".yml', None, "broken")),
             refused={"none": Refusals({"": 1, "9006": 2}, 1_700_000_000.0, acknowledged=True)},
             expected={"none": 3},
-            ignored=(Ignored("README.md", "its name has another ending"),),
+            ignored=(Ignored("README.md", "its name has another extension"),),
             duplicates=1,
         ),
         batches=batches,
@@ -130,7 +130,7 @@ EXAMPLE = snapshot_of(
     ("content_type", "name"), [(TEXT, "metrics.txt"), (OPENMETRICS, "metrics.om")]
 )
 def test_the_answer_is_the_golden_one(content_type: str, name: str) -> None:
-    """Whoever changes what is shown sees it here, line by line."""
+    """Compare the output with the golden files, line by line."""
     assert body(EXAMPLE, content_type) == (GOLDEN / name).read_text()
 
 

@@ -246,7 +246,7 @@ def test_details_that_are_missing(account: Account) -> None:
     account.simulator.fault = Fault(
         items=lambda _: [{"error": error}], when=lambda request: request.method == "POST"
     )
-    with pytest.raises(ApiError, match="no details yet"):
+    with pytest.raises(ApiError, match="details of a listed export are missing"):
         account.discover()
     error |= {"status": 404, "code": 9008}
     done = account.discover()
@@ -325,7 +325,7 @@ def test_a_file_that_is_not_discovers(account: Account, content: bytes) -> None:
     """It may hold IDs: it is an error with its name, and stays as it is."""
     path = account.directory / "discovered-mine.json"
     path.write_bytes(content)
-    with pytest.raises(LedgerError, match=r"discovered-mine\.json: not a file that discover wrote"):
+    with pytest.raises(LedgerError, match=r"discovered-mine\.json: not written by discover"):
         account.discover()
     assert path.read_bytes() == content
 
@@ -408,7 +408,7 @@ def test_two_at_once(account: Account, tmp_path: Path) -> None:
     errors: list[LedgerError] = []
 
     def again(_: Request) -> None:
-        with pytest.raises(LedgerError, match="another discover is at work there") as caught:
+        with pytest.raises(LedgerError, match="another discover is running there") as caught:
             account.discover()
         errors.append(caught.value)
         account.simulator.listing = Listing()

@@ -61,7 +61,7 @@ def test_without_an_answer(
     account.simulator.fault = Fault(status=401, code=90001)
     assert run("--metrics-file", str(metrics)) == 1
     assert capsys.readouterr().err == (
-        "cavatica-exports: the API gave no answer to use: HTTP 401, platform code 90001 (auth);"
+        "cavatica-exports: no usable answer from the API: HTTP 401, platform code 90001 (auth);"
         " nothing is written\n"
     )
     bad = metrics.read_text()

@@ -213,7 +213,7 @@ def test_no_answer(
     assert run(command, "--log.level", "error") == 1
     assert capsys.readouterr() == (
         "",
-        "cavatica-exports: the API gave no answer to use: auth: HTTP 401, platform code 90001\n",
+        "cavatica-exports: no usable answer from the API: auth: HTTP 401, platform code 90001\n",
     )
 
 
@@ -325,7 +325,7 @@ def test_failed_as_requests(mixed: Account, run: Run, capsys: pytest.CaptureFixt
     del mixed
     assert run("failed", "--format", "create") == 1
     captured = capsys.readouterr()
-    assert "of 1 exports: no request is made for them" in captured.err
+    assert "for 1 exports: no request is written for them" in captured.err
     [body] = map(json.loads, captured.out.splitlines())
     assert body["items"][0] == {
         "source": {"file": "file-locked"},

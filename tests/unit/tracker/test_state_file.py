@@ -327,7 +327,7 @@ def test_the_forged_record_would_be_read() -> None:
     ],
 )
 def test_a_record_of_another_shape_is_damage(record: object) -> None:
-    """Whoever made the checksum right: labels, numbers and IDs are checked."""
+    """Check labels, numbers and IDs even if the checksum is right."""
     with pytest.raises(StateFormatError, match="damaged"):
         decode(signed([record]))
 

@@ -925,7 +925,7 @@ def test_an_error_of_the_watchlist_does_not_wedge_the_tracker(scene: Scene) -> N
 
 
 def test_a_defect_while_asking_does_not_wedge_the_tracker(scene: Scene) -> None:
-    """Whoever shares the scrape gets the same error, and the next scrape asks everyone again."""
+    """Raise the same error in all scrapes that share one; the next scrape asks everyone again."""
     scene.watch({"b": ["x", "y"]})
     scene.api.say(completed("y"))
     scene.scrape()

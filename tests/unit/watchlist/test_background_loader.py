@@ -14,7 +14,7 @@ from exporter.watchlist.loader import WatchlistLoader
 from exporter.watchlist.watchlist import Watchlist
 
 LATE = (
-    "exports: not read in time, so that the last known IDs stay in effect: the file system does not"
+    "exports: not read in time; the last known IDs stay in effect: the file system does not"
     " answer, or there is too much to read"
 )
 
@@ -75,12 +75,12 @@ def test_a_file_server_that_hangs_costs_a_part_of_the_time(
     assert late.errors == (LATE,)
     assert loader.load(0.02) is late
     assert slow.readings == [False, False]
-    assert caplog.messages == ["ID files are not read in time"]
+    assert caplog.messages == ["ID files not loaded in time"]
     caplog.clear()
     slow.answers.set()
     assert loader.load(10) is slow.watched
     loader.load(10)
-    assert caplog.messages == ["ID files are read in time again"]
+    assert caplog.messages == ["ID files loaded in time again"]
 
 
 def test_a_reading_that_was_late_counts_in_the_end(

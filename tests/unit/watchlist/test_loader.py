@@ -132,8 +132,8 @@ def test_a_directory_is_its_id_files(directory: Path, loader: WatchlistLoader) -
     }
     assert set(errors(watchlist).values()) == {None}
     assert watchlist.ignored == (
-        Ignored("README.md", "its name has another ending"),
-        Ignored("old.yml.bak", "its name has another ending"),
+        Ignored("README.md", "its name has another extension"),
+        Ignored("old.yml.bak", "its name has another extension"),
         Ignored("sub.yml", "it is a directory"),
         Ignored("tmp", "it is a directory"),
     )
@@ -314,7 +314,7 @@ def test_an_ignored_file_is_told_once(
     (directory / "ids.ylm").write_text("- x\n")
     (directory / ".ids.yml.swp").write_text("")
     watchlist = loader.load()
-    reason = "its name has another ending"
+    reason = "its name has another extension"
     assert watchlist.ignored == (Ignored("ids.ylm", reason),)
     assert logged(caplog) == [("WARNING", "Ignoring file", {"file": "ids.ylm", "reason": reason})]
     assert loader.load() is watchlist
@@ -351,7 +351,7 @@ def test_a_directory_without_its_files_keeps_them(
     assert watchlist.acknowledged == before.acknowledged
     assert watchlist.refused == before.refused
     assert watchlist.error == (
-        f"{directory}: holds no ID file any more, so that the last ones stay in effect;"
+        f"{directory}: no ID file is left; the last ones stay in effect;"
         " to end the watch, write [] into a file or send SIGHUP"
     )
     assert loader.load() is watchlist
