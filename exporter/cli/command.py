@@ -75,9 +75,10 @@ def invoke(command: click.Command, arguments: Sequence[str] | None) -> NoReturn:
 
 def run(flags: Flags) -> int:
     """Run what the flags request, and return the exit status."""
-    # A check prints the errors itself.
     checks = flags.config_check or flags.config_check_api
-    logs.configure(flags.log_level, flags.log_format, errors=not checks)
+    # A check prints what the loader finds.
+    silent = WatchlistLoader.__module__ if checks else None
+    logs.configure(flags.log_level, flags.log_format, silent=silent)
     for name in unknown_variables(os.environ):
         _log.warning("Ignoring unknown environment variable", extra={"variable": name})
     with contextlib.ExitStack() as stack:
@@ -97,7 +98,7 @@ def run(flags: Flags) -> int:
 
 
 def _check(flags: Flags, demo: Demo | None, path: Path) -> int:
-    """Print what would be watched and how many calls it takes, or every error."""
+    """Print what would be watched and how many calls it takes, and every error."""
     watchlist = WatchlistLoader(path, time.time).load()
     lines = [*check.describe(watchlist, flags.api_quota_share)]
     errors = [*watchlist.errors, *check.rejected_ids(watchlist)]
@@ -118,6 +119,8 @@ def _check(flags: Flags, demo: Demo | None, path: Path) -> int:
         load_web_config(flags)
     except StartError as error:
         errors.append(str(error))
-    for line in errors or lines:
-        click.echo(line, err=bool(errors))
+    for line in lines:
+        click.echo(line)
+    for line in errors:
+        click.echo(line, err=True)
     return 1 if errors else 0

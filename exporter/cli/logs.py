@@ -27,18 +27,17 @@ _MAX_PART_CHARS: Final = 1000
 _OWN = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 
 
-def configure(level: str, style: Format, *, errors: bool = True) -> None:
+def configure(level: str, style: Format, *, silent: str | None = None) -> None:
     """Send the log to standard error.
 
     Args:
         level: The minimum level, one of `LEVELS`.
         style: The format of a line.
-        errors: Whether to log errors, too.
+        silent: Name of a logger to leave out, because the caller prints what it says.
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(Formatter(style))
-    if not errors:
-        handler.addFilter(lambda record: record.levelno < logging.ERROR)
+    handler.addFilter(lambda record: record.name != silent)
     minimum = _PYTHON_LEVELS[level]
     # Lines of other libraries below a warning are about their internals.
     logging.basicConfig(handlers=[handler], level=max(minimum, logging.WARNING), force=True)

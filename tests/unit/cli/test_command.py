@@ -313,18 +313,22 @@ def test_a_check_says_what_would_be_watched(
     assert lines[0] == f"API: {cavatica.url}, token: --api.token-file"
     assert lines[1] == "2 ID files, 6 export IDs in 2 batches"
     assert "  odd: 1, refused: 1 (by code: none: 1)" in lines
-    assert written.err.count("\n") == 1
-    assert "file=odd.csv batch=odd" in written.err
+    # Once: what the log would say of the files is printed.
+    assert written.err == ""
     assert not cavatica.simulator.requests
 
 
 def test_a_check_fails_for_ids_that_are_not_valid(
     cavatica: Cavatica, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """They would be skipped: whoever checks wants to know, with file and line."""
+    """They would be skipped: each is an error, told once, with file and line."""
     (cavatica.exports / "odd.yml").write_text("- fine\n- b\u00a0\n", encoding="utf-8")
-    assert run(*cavatica.flags, "--config.check", "--log.level=error") == 1
-    assert capsys.readouterr().err == "odd.yml:2: not a valid export ID: b\\xa0\n"
+    (cavatica.exports / "notes.md").touch()
+    assert run(*cavatica.flags, "--config.check") == 1
+    written = capsys.readouterr()
+    assert written.err == "odd.yml:2: not a valid export ID: b\\xa0\n"
+    # What is no error is told all the same.
+    assert "ignored files: 1" in written.out.splitlines()
 
 
 def test_a_check_lists_every_error(
@@ -336,10 +340,9 @@ def test_a_check_lists_every_error(
     cavatica.token_file.unlink()
     web = tmp_path / "web.yml"
     web.write_text("tls: {}", encoding="utf-8")
-    flags = ("--config.check", "--log.level=error", f"--web.config.file={web}")
-    assert run(*cavatica.flags, *flags) == 1
+    assert run(*cavatica.flags, "--config.check", f"--web.config.file={web}") == 1
     written = capsys.readouterr()
-    assert written.out == ""
+    assert written.out.startswith("3 ID files, 5 export IDs in 1 batch\n")
     begins = ["bad-1.yml:1: ", "bad-2.json:1: ", "--api.token-file ", "--web.config.file: "]
     for begin, line in zip(begins, written.err.splitlines(), strict=True):
         assert line.startswith(begin)
