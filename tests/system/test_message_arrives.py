@@ -15,6 +15,7 @@ from signal import SIGKILL
 from typing import Any
 
 import pytest
+import requests
 import yaml
 
 from exporter.simulator import Fault, Lifetimes, Simulator, serve
@@ -37,6 +38,8 @@ ALERT = "CavaticaExportFailed"
 RECORDED = "batch_export:cavatica_export_failed_timestamp_seconds:min"
 LOOK_BACK = shorten("[20m]", FACTOR)
 ENDLESS = Lifetimes(pending=(0, 0), running=(1e9, 1e9))
+PROGRAM = (sys.executable, "-c", "from exporter.tool.command import main; main()")
+MEANING = "the volume's settings do not allow this location"
 TOKEN = "made-up"
 
 PROMETHEUS_FLAGS = (
@@ -85,6 +88,29 @@ class Scene:
         file = self.directory / "ids" / f"{BATCH}.yml"
         file.write_text(yaml.safe_dump(content), encoding="utf-8")
 
+    def repeat_failed(self) -> list[str]:
+        """Start what `cavatica-exports failed` says has to be exported again; return the IDs."""
+        bodies = subprocess.run(
+            [
+                *(*PROGRAM, "failed", "--format=create"),
+                f"--exports.path={self.directory / 'ids'}",
+                f"--api.url={self.api}",
+            ],
+            env=os.environ | {"SB_AUTH_TOKEN": TOKEN},
+            stdout=subprocess.PIPE,
+            check=True,
+        ).stdout.splitlines()
+        answers = [
+            requests.post(
+                f"{self.api}/bulk/storage/exports/create",
+                data=body,
+                headers={"X-SBG-Auth-Token": TOKEN},
+                timeout=PATIENCE,
+            ).json()
+            for body in bodies
+        ]
+        return [item["resource"]["id"] for answer in answers for item in answer["items"]]
+
     def exporter(self, address: str = "127.0.0.1:0") -> AbstractContextManager[Running]:
         """Run an exporter."""
         return process(
@@ -114,7 +140,7 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
     (tmp_path / "ids").mkdir()
     rules = shorten(RULES_FILE.read_text(encoding="utf-8"), FACTOR)
     (tmp_path / "rules.yml").write_text(rules, encoding="utf-8")
-    simulator = Simulator(token=TOKEN)
+    simulator = Simulator(token=TOKEN, lifetimes=ENDLESS)
     with (
         serve(simulator) as api,
         open_inbox() as inbox,
@@ -169,13 +195,19 @@ def fail(simulator: Simulator, export_id: str) -> Json:
     )
     description = (
         f"Export {export_id} of batch {BATCH} failed at"
-        f" {time.strftime('%Y-%m-%d %H:%M:%S', now)} +0000 UTC with error code 9103."
+        f" {time.strftime('%Y-%m-%d %H:%M:%S', now)} +0000 UTC with error code 9103: {MEANING}."
     )
     return {
         "status": "firing",
         "group": {"batch": BATCH, "job": JOB},
         "alerts": [("firing", labels(export_id), description)],
     }
+
+
+def complete(simulator: Simulator, export_id: str) -> None:
+    """Let an export complete now."""
+    finished_on = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    simulator.put(simulator.export(export_id) | {"state": "COMPLETED", "finished_on": finished_on})
 
 
 @pytest.mark.servers
@@ -234,13 +266,53 @@ def test_a_failure_is_told_once(scene: Scene) -> None:
 
 
 @pytest.mark.servers
+def test_the_life_of_a_failure(scene: Scene) -> None:
+    """The message says why it failed; the repeat that completes ends it, without a message."""
+    alertmanager, simulator, inbox = scene.alertmanager, scene.simulator, scene.inbox
+    first, second = simulator.start(2, lifetimes=ENDLESS)
+    scene.watch(export_ids=[first, second])
+
+    with scene.exporter() as exporter, scene.prometheus(exporter) as prometheus:
+        find_alertmanager(prometheus)
+        expect(prometheus, 'count(cavatica_export_state{state="RUNNING"} == 1) == 2', "both run")
+        expected = [fail(simulator, first)]
+        wait_until(lambda: told(inbox), PATIENCE, "the failure is told")
+        assert told(inbox) == expected
+        wait_until(lambda: inbox.mails, PATIENCE, "the mail arrives")
+        body = inbox.mails[0].get_body(("plain",))
+        assert body is not None
+        assert MEANING in body.get_content()
+
+        [repeat] = scene.repeat_failed()
+        asked, again = simulator.export(first), simulator.export(repeat)
+        assert again["source"] == asked["source"]
+        assert again["destination"] == asked["destination"]
+        scene.watch(export_ids=[first, second, repeat])
+        expect(
+            prometheus,
+            f'cavatica_export_state{{export_id="{repeat}",state="RUNNING"}} == 1',
+            "it runs again",
+        )
+        assert alerts(prometheus)
+        complete(simulator, repeat)
+        expect(prometheus, f'cavatica_export_superseded{{export_id="{first}"}}', "the file arrived")
+        wait_until(lambda: not alerts(prometheus), PATIENCE, "the alert ends in Prometheus")
+        wait_until(lambda: not alerts(alertmanager), PATIENCE, "the alert ends in Alertmanager")
+        assert scene.repeat_failed() == []
+
+        # Whatever Alertmanager has to say about the first, it says by its group's next message.
+        expected.append(fail(simulator, second))
+        wait_until(lambda: len(told(inbox)) > 1, PATIENCE, "the second failure is told")
+        assert told(inbox) == expected
+
+
+@pytest.mark.servers
 def test_a_failure_that_was_discovered_is_told(scene: Scene) -> None:
     """An export is started and fails; nobody has touched a file, and the message arrives."""
     ids = scene.directory / "ids"
-    program = [sys.executable, "-c", "from exporter.tool.command import main; main()"]
     arguments = ["discover", f"--to={ids}", "--every=1s", f"--api.url={scene.api}"]
     with subprocess.Popen(
-        [*program, *arguments], env=os.environ | {"SB_AUTH_TOKEN": TOKEN}
+        [*PROGRAM, *arguments], env=os.environ | {"SB_AUTH_TOKEN": TOKEN}
     ) as discovery:
         wait_until(lambda: [*ids.glob("discovered-*.json")], PATIENCE, "a first round")
         with scene.exporter() as exporter, scene.prometheus(exporter) as prometheus:
