@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -66,12 +67,12 @@ def payload(alerts: list[Json]) -> Json:
     return {
         "status": "firing",
         "receiver": "data-team-failures",
-        "groupLabels": {"job": common["job"], "batch": common["batch"]},
+        "groupLabels": {key: common[key] for key in ("job", "batch") if key in common},
         "commonLabels": common,
         "commonAnnotations": {},
         "externalURL": "http://alertmanager.example",
         "alerts": [
-            {**each, "status": "firing", "startsAt": time_zero, "endsAt": time_zero}
+            {"status": "firing", **each, "startsAt": time_zero, "endsAt": time_zero}
             for each in alerts
         ],
     }
@@ -129,6 +130,35 @@ def test_slack_gets_no_markup_of_others(tmp_path: Path) -> None:
         text = render(template, alerts, tmp_path)
         assert "<!channel>" not in text
         assert "&lt;!channel&gt; &amp; co" in text
+
+
+@pytest.mark.parametrize("template", ["cavatica.text", "cavatica.slack"])
+@pytest.mark.parametrize(
+    ("identity", "place"),
+    [
+        ({}, None),
+        ({"cluster": "c&d"}, "From cluster c&d."),
+        ({"job": "a", "namespace": "n"}, "From job a, namespace n."),
+        ({"job": "a", "namespace": "n", "cluster": "c"}, "From job a, namespace n, cluster c."),
+    ],
+)
+def test_a_message_says_where_it_comes_from(
+    template: str, identity: dict[str, str], place: str | None, tmp_path: Path
+) -> None:
+    """As far as the alerts have it: CavaticaExporterAbsent has no job, and maybe no cluster."""
+    name = "CavaticaExporterAbsent"
+    notes = {key: ALERTS[name]["annotations"][key] for key in ("summary", "description")}
+    alert = {"labels": {"alertname": name, **identity}, "annotations": notes}
+    lines = unescape(render(template, [alert], tmp_path)).splitlines()
+    assert [line for line in lines if line.startswith("From")] == ([place] if place else [])
+
+
+@pytest.mark.parametrize("template", ["cavatica.text", "cavatica.slack"])
+def test_a_message_says_what_has_ended_beside_what_has_not(template: str, tmp_path: Path) -> None:
+    """Alertmanager never tells it again."""
+    ended = {**failure("b", 2), "status": "resolved"}
+    text = render(template, [failure("b", 1), ended], tmp_path)
+    assert "Over: 1 more." in text.splitlines()
 
 
 @dataclass(slots=True)
