@@ -8,7 +8,7 @@ import secrets
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -112,7 +112,11 @@ class Exporter:
         )
 
     def once(self) -> int:
-        """Print one scrape, or write it to a file; return the exit status."""
+        """Print one scrape, or write it to a file; return the exit status.
+
+        Raises:
+            StartError: there is nothing to watch because of errors, or the file cannot be written.
+        """
         self._load_first()
         snapshot = self._scrape(self._clock.monotonic() + self._timeout)
         if self._state_file:
@@ -122,8 +126,7 @@ class Exporter:
             for chunk in chunks:
                 click.echo(chunk, nl=False)
         else:
-            # Node exporter's textfile collector runs as another user.
-            replace_file(self._flags.once_output, chunks, mode=0o644)
+            _write_output(self._flags.once_output, chunks)
         return 0 if snapshot.up else 1
 
     def serve(self, signals: Signals) -> int:
@@ -184,7 +187,11 @@ class Exporter:
         end = time.monotonic() + _ANSWER_SECONDS
         hurry = threading.Timer(_SCRAPE_SECONDS, self._tracker.end)
         hurry.daemon = True
-        hurry.start()
+        try:
+            hurry.start()
+        except RuntimeError:
+            # The system has no thread left.
+            self._tracker.end()
         for server in servers:
             server.close(max(end - time.monotonic(), 0.0))
         if self._state_file:
@@ -203,6 +210,14 @@ class Exporter:
             raise StartError(
                 "--exports.path: no ID file can be read: " + "; ".join(watchlist.errors)
             )
+
+
+def _write_output(path: Path, chunks: Iterable[bytes]) -> None:
+    try:
+        # Node exporter's textfile collector runs as another user.
+        replace_file(path, chunks, mode=0o644)
+    except OSError as error:
+        raise StartError(f"--once.output {path}: cannot be written: {error.strerror}") from error
 
 
 def _attempt(reload: Callable[[], object]) -> None:

@@ -467,9 +467,11 @@ def test_a_file_that_cannot_be_written_is_one_line_and_status_2(
     cavatica: Cavatica, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A directory that is not there."""
-    flags = ("--once", f"--once.output={tmp_path}/none/exports.prom")
+    file = tmp_path / "none" / "exports.prom"
+    flags = ("--once", f"--once.output={file}")
     assert run(*cavatica.flags, *flags, "--log.level=error") == 2
-    assert capsys.readouterr().err == "cavatica-exporter: No such file or directory\n"
+    problem = f"--once.output {file}: cannot be written: No such file or directory"
+    assert capsys.readouterr().err == f"cavatica-exporter: {problem}\n"
 
 
 def test_process_metrics_can_be_left_out(
@@ -782,6 +784,27 @@ def test_a_scrape_under_way_is_answered_at_the_end(cavatica: Cavatica) -> None:
         assert exporter.stop() == 0
         scraper.join()
     assert pages == [1]
+
+
+def test_it_ends_well_where_the_system_has_no_thread(
+    cavatica: Cavatica, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one that would hurry a scrape under way is not needed."""
+
+    def refuse(_: threading.Timer) -> None:
+        raise RuntimeError("can't start new thread")
+
+    asked = threading.Event()
+    cavatica.simulator.fault = Fault(delay=PATIENCE, when=noting(asked))
+    with serving(*cavatica.flags, LOOPBACK) as exporter:
+        pages: list[float | None] = []
+        scraper = threading.Thread(target=lambda: pages.append(exporter.scrape()("cavatica_up")))
+        scraper.start()
+        assert asked.wait(PATIENCE)
+        monkeypatch.setattr(threading.Timer, "start", refuse)
+        assert exporter.stop() == 0
+        scraper.join()
+    assert pages == [0]
 
 
 def test_the_demo_says_what_to_open(capsys: pytest.CaptureFixture[str]) -> None:
