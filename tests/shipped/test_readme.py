@@ -17,7 +17,14 @@ from exporter.watchlist.documents import KEYS
 from tests.support.alert_files import RULES
 
 ROOT = Path(__file__).parents[2]
-PAGES = ("README.md", "docs/flags.md", "docs/metrics.md", "docs/failures.md")
+PAGES = (
+    "README.md",
+    "docs/alerts.md",
+    "docs/failures.md",
+    "docs/flags.md",
+    "docs/id-files.md",
+    "docs/metrics.md",
+)
 README = "\n".join((ROOT / page).read_text(encoding="utf-8") for page in PAGES)
 """What users read first, and the reference pages."""
 
@@ -127,3 +134,24 @@ def test_the_table_of_alerts_has_every_alert_with_its_severity() -> None:
         if "alert" in rule:
             severities.setdefault(rule["alert"], rule["labels"]["severity"])
     assert dict(rows) == severities
+
+
+def anchors(page: Path) -> set[str]:
+    """Return the anchors that GitHub gives to the headings of a page."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-") for each in headings}
+
+
+@pytest.mark.parametrize(
+    "page",
+    [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("deploy/**/*.md")],
+    ids=lambda page: str(page.relative_to(ROOT)),
+)
+def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
+    """A file or folder of the project, and a heading of the page where the link names one."""
+    for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        if "://" not in link:
+            name, _, anchor = link.partition("#")
+            target = page.parent / name if name else page
+            assert target.exists(), link
+            assert not anchor or anchor in anchors(target), link
