@@ -1,4 +1,4 @@
-"""The API calls of one scrape: side by side, as far as deadline and rate limit allow."""
+"""The API calls of one scrape: concurrent, within the deadline and the rate limit."""
 
 import functools
 import logging
@@ -98,9 +98,9 @@ class Caller:
         self._render_seconds = render_seconds
         self._clock = clock
         self._is_hopeless = False
-        # Done when no call is waited for any more.
+        # Completed by `end`: no call is waited for any more.
         self._ended: futures.Future[None] = futures.Future()
-        # A scrape may make a call beside another scrape.
+        # Two scrapes may make calls at the same time.
         self._lock = threading.Lock()
         self.rate_limiter = RateLimiter(quota_share, clock)
         #: Why the last calls failed, in words that are safe to show, or None.
@@ -111,7 +111,7 @@ class Caller:
         self._ended.set_result(None)
 
     def make(self, calls: ScrapeCalls) -> None:
-        """Make the calls, some side by side."""
+        """Make the calls, several at the same time."""
         in_flight: dict[futures.Future[BulkResponse], float] = {}
         while True:
             while self._may_ask(calls, len(in_flight)):
@@ -138,7 +138,7 @@ class Caller:
         try:
             return background.start(call, "scrape")
         except RuntimeError:
-            # The system has no thread left: make the call in this one, and let others wait.
+            # The system has no thread left: make the call in this thread.
             return background.run(call)
 
     def _may_ask(self, calls: ScrapeCalls, in_flight: int) -> bool:

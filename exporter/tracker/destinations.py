@@ -1,4 +1,4 @@
-"""Which FAILED exports were made good: their file arrived at the same place by a later one."""
+"""Which FAILED exports are superseded: a later export delivered the file to the same place."""
 
 from collections.abc import Iterable, Mapping
 
@@ -32,7 +32,7 @@ class Destinations:
             self._changed.add(new)
 
     def changes(self, states: Mapping[str, WatchedExport]) -> list[tuple[WatchedExport, bool]]:
-        """Return the FAILED exports that are superseded now, or are not any more."""
+        """Return the FAILED exports that became superseded, or no longer are."""
         changes = []
         for destination in self._changed:
             ids = self._finished.get(destination, {})

@@ -44,7 +44,7 @@ class RateLimiter:
 
     @property
     def rate_limit(self) -> RateLimit | None:
-        """The rate limit as last told by the API; None before that."""
+        """The rate limit as last reported by the API, or None."""
         return self._rate_limit
 
     @property
@@ -54,7 +54,7 @@ class RateLimiter:
 
     @property
     def window_seconds(self) -> float | None:
-        """Seconds until calls are counted anew; None before the API said anything of a limit."""
+        """Seconds until the window ends; None before the API reported a limit."""
         if self._rate_limit is None or self._rate_limit.limit is None:
             return None
         ends = max(self._window_ends, self._blocked_until)

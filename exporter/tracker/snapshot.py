@@ -110,8 +110,8 @@ class Snapshot:
         last_success: Unix time at the end of the last scrape that was `up`, or None.
         last_success_age: Seconds since then, on a clock that never jumps, or None.
         time: Unix time at the end of this scrape.
-        problem: Why the API's last calls failed, in words of ours that are safe to show, or None.
-        rate_limit: The rate limit as the API last told it, or None.
+        problem: Why the last API calls failed, without any text of an answer, or None.
+        rate_limit: The rate limit as last reported by the API, or None.
         rate_limit_window: Seconds until the rate limit's window ends; 0 after it, or None.
     """
 

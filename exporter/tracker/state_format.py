@@ -110,7 +110,7 @@ def _record(export: Export) -> _Record:
 def _restore(record: list[Any]) -> WatchedExport:
     """Return the export of a record, or raise ValueError or TypeError.
 
-    A start waits for it, a hundred thousand times: so it is one function.
+    One function for speed: a start calls it up to a hundred thousand times.
     """
     export_id, state, started, finished, size, volume, destination, error = record
     if (

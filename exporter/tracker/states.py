@@ -59,7 +59,7 @@ class ExportStates:
         self._known: dict[str, WatchedExport] = {}
         self._departed: dict[str, _Departed] = {}
         self._last_answers: dict[str, _Answer] = {}
-        # When the call began that was recorded last, for IDs that two calls may have asked at once.
+        # Start of the last recorded call, for IDs that two concurrent calls may have asked for.
         self._asked_at: dict[str, float] = {}
         self._queue = AskingQueue()
         self._retirement = Retirement(completed_retention)
@@ -101,7 +101,7 @@ class ExportStates:
         self._blocks.rebuild(self._known, watchlist.batches)
 
     def plan(self, size: int, *, overlaps: bool) -> list[list[str]]:
-        """Return whom to ask, in calls of up to `size` IDs; `requeue` must follow.
+        """Return the calls to make, of up to `size` IDs each; `requeue` must follow.
 
         Args:
             size: The most IDs in a call.

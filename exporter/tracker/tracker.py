@@ -69,7 +69,7 @@ class Tracker:
         self._lock = threading.Lock()
         self._in_flight_lock = threading.Lock()
         self._in_flight: _Scrape | None = None
-        # A scrape of one call, beside one that lasts longer than its scraper waits.
+        # A scrape of one call, for a scraper that cannot wait for the scrape in flight.
         self._short_in_flight: _Scrape | None = None
 
     def end(self) -> None:
@@ -145,8 +145,8 @@ class Tracker:
     def _scrape_beside(self, running: _Scrape, arrived: float, deadline: float) -> Snapshot:
         """Make one call beside `running`, and return what is known by then.
 
-        A scraper of little patience learns whether the API answers, whatever the call of another
-        one waits for. There is one such call at a time.
+        A scraper with a short timeout learns whether the API answers, even if another scrape's call
+        hangs. There is one such call at a time.
         """
         with self._in_flight_lock:
             other = self._short_in_flight

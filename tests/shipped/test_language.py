@@ -1,0 +1,115 @@
+"""The English of the sources, as far as a program can check it.
+
+ruff's D401 demands that docstrings are commands; these are the commands and the phrases that say
+less than they seem to.
+"""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FOLDERS = ("benchmarks", "dashboards", "exporter", "scripts", "tests")
+FILES = sorted(file for folder in FOLDERS for file in (ROOT / folder).rglob("*.py"))
+
+#: Write "Return", "Log", "Set", "Check"...
+OPENINGS = re.compile(r"(Give|Is told|Let|Say|Tell|Who|Whoever|Whether)\b")
+#: With the usual words for them.
+PHRASES = {
+    r"\bfor the books\b": "for the exporter's own metrics",
+    r"\bwhoever\b": "name the subject",
+    r"\bwho has time\b": "name the subject",
+    r"\bthat (is|are) none\b": "is not valid",
+    r"\bis none of\b": "is not one of",
+    r"\b(answer|token|URL) to use\b": "usable",
+    r"\bas good as none\b": "is ignored",
+    r"\bhas? had enough\b": "closes the connection",
+    r"\bnobody (says|said|tells|told)\b": "is not documented",
+    r"\bneeds? somebody\b": "needs attention",
+    r"\bin words of ours\b": "name the words",
+    r"\bside by side\b": "concurrently",
+}
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def functions(source: str) -> Iterator[tuple[Function, str]]:
+    """Yield every function that has a docstring, with the docstring."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, Function) and (text := ast.get_docstring(node)):
+            yield node, text
+
+
+def is_property(function: Function) -> bool:
+    """Return whether a function is read as a value."""
+    return any("property" in ast.unparse(each) for each in function.decorator_list)
+
+
+def bad_openings(source: str) -> list[str]:
+    """Return the first lines of docstrings with an opening that is not allowed."""
+    return [
+        f"{function.lineno}: {text.splitlines()[0]}"
+        for function, text in functions(source)
+        if (opening := OPENINGS.match(text))
+        and not (opening[0] == "Whether" and is_property(function))
+    ]
+
+
+def bad_phrases(source: str) -> list[str]:
+    """Return the phrases to replace, each with its line and its replacement."""
+    # A phrase may go on in the next line of a comment or docstring.
+    text = re.sub(r"\n[ \t]*(?:#:?[ \t]*)?", " ", source)
+    return [
+        f"{found[0]!r}: {instead}"
+        for phrase, instead in PHRASES.items()
+        for found in re.finditer(phrase, text, re.IGNORECASE)
+    ]
+
+
+def test_there_are_sources() -> None:
+    """Read every folder with sources."""
+    assert {file.relative_to(ROOT).parts[0] for file in FILES} == set(FOLDERS)
+
+
+def test_docstrings_of_functions_begin_with_a_plain_command() -> None:
+    """Fail for openings such as "Give"."""
+    bad = [f"{file.relative_to(ROOT)}:{at}" for file in FILES for at in bad_openings(text_of(file))]
+    assert bad == []
+
+
+def test_the_exporter_is_written_in_standard_terms() -> None:
+    """Fail for phrases that readers of the field would not search for."""
+    files = [file for file in FILES if file.is_relative_to(ROOT / "exporter")]
+    bad = [f"{file.relative_to(ROOT)}: {at}" for file in files for at in bad_phrases(text_of(file))]
+    assert bad == []
+
+
+@pytest.mark.parametrize(
+    ("source", "bad"),
+    [
+        ('def f():\n    """Give it."""', ["1: Give it."]),
+        ('async def f():\n    """Whether it is.\n\n    More.\n    """', ["1: Whether it is."]),
+        ('@property\ndef f():\n    """Whether it is."""', []),
+        ('@property\ndef f():\n    """Who it is."""', ["2: Who it is."]),
+        ('def f():\n    """Letter by letter."""', []),
+        ('class C:\n    """Whether it is."""', []),
+    ],
+)
+def test_openings_are_found(source: str, bad: list[str]) -> None:
+    """Find what the rule is about, and nothing else."""
+    assert bad_openings(source) == bad
+
+
+def test_phrases_are_found_across_lines() -> None:
+    """Join the lines of a comment before the search."""
+    assert bad_phrases("x = 1\n    # One request, for\n    # the books.\n") == [
+        "'for the books': for the exporter's own metrics"
+    ]
+
+
+def text_of(file: Path) -> str:
+    """Return the source in a file."""
+    return file.read_text(encoding="utf-8")
