@@ -170,14 +170,27 @@ def total_of(response: ListResponse) -> int:
     return response.total
 
 
-def get_details(api: PacedApi, found: Found, ids: Collection[str]) -> frozenset[str]:
-    """Fetch the details that exports among `ids` lack; return the IDs that the API refuses.
+@dataclass(slots=True)
+class Details:
+    """IDs of exports whose details were requested in vain.
+
+    Attributes:
+        refused: Those that the API refuses.
+        pending: Those whose details a later answer may have.
+    """
+
+    refused: set[str] = field(default_factory=set)
+    pending: set[str] = field(default_factory=set)
+
+
+def get_details(api: PacedApi, found: Found, ids: Collection[str]) -> Details:
+    """Fetch the details that exports among `ids` lack, and drop pending ones from `found`.
 
     Raises:
-        ApiError: there is no usable answer, or an export is missing in it.
+        ApiError: there is no usable answer.
     """
     wanted = sorted(found.without_details.intersection(ids))
-    refused = set()
+    details = Details()
     for begin in range(0, len(wanted), MAX_IDS):
         part = wanted[begin : begin + MAX_IDS]
         outcomes = api.bulk_get(part).outcomes
@@ -186,7 +199,8 @@ def get_details(api: PacedApi, found: Found, ids: Collection[str]) -> frozenset[
             if isinstance(outcome, Export):
                 found.exports[export_id] = outcome
             elif outcome is None or outcome.temporary:
-                raise ApiError("invalid_response", "details of a listed export are missing")
+                details.pending.add(export_id)
+                del found.exports[export_id]
             else:
-                refused.add(export_id)
-    return frozenset(refused)
+                details.refused.add(export_id)
+    return details

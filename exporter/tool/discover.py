@@ -37,6 +37,7 @@ class Round:
         dropped: Exports removed because they COMPLETED too long ago.
         older: New exports that ended before `--since`, or too long ago to keep.
         elsewhere: New exports to other volumes than requested.
+        pending: New exports left to a later round, because the API returned no details yet.
         without_details: New exports of which the API returns only the state.
         calls: Number of requests sent.
         warning: The problem of the state file, or None.
@@ -52,6 +53,7 @@ class Round:
     dropped: int
     older: int
     elsewhere: int
+    pending: int
     without_details: int
     calls: int
     warning: str | None
@@ -85,7 +87,7 @@ def discover(
         elif not quiet:
             search.find_new(found)
         new = {export_id for export_id in found.exports if not ledger.knows(export_id)}
-        refused = get_details(api, found, new)
+        details = get_details(api, found, new)
         added = older = elsewhere = 0
         for export_id, export in found.exports.items():
             if export_id in new:
@@ -102,14 +104,16 @@ def discover(
             if export.state == COMPLETED and export_id in ledger.places:
                 ledger.complete(export_id, export.finished, now)
         if found.whole:
-            ledger.account_for(found.total)
+            ledger.account_for(found.total - len(details.pending))
             if found.every:
                 ledger.verified = now
         dropped = ledger.expire(now)
         return Round(
-            whole=found.whole,
+            whole=found.whole and not details.pending,
             total=found.total,
-            missing=0 if found.whole else max(found.total - len(found.exports), 0),
+            missing=0
+            if found.whole
+            else max(found.total - len(found.exports) - len(details.pending), 0),
             changed=ledger.write(),
             exports=len(ledger.places),
             files=ledger.file_count,
@@ -117,7 +121,8 @@ def discover(
             dropped=dropped,
             older=older,
             elsewhere=elsewhere,
-            without_details=len(refused),
+            pending=len(details.pending),
+            without_details=len(details.refused),
             calls=api.calls - calls,
             warning=ledger.warning,
         )
@@ -127,7 +132,8 @@ def _is_check_due(ledger: Ledger, now: float, selection: Selection, *, quiet: bo
     if ledger.verified is None:
         return True
     longest = min(_QUIET_CHECK_SECONDS, selection.keep) if quiet else _CHECK_SECONDS
-    return now - ledger.verified > longest
+    # A clock that was ahead must not put off the check until then.
+    return not 0 <= now - ledger.verified <= longest
 
 
 def _is_old(export: Export, now: float, selection: Selection) -> bool:

@@ -203,7 +203,7 @@ class Ledger:
                 if export_id in self.places
             }
             verified, unlisted = float(state["verified"]), int(state["unlisted"])
-        except (KeyError, TypeError, ValueError, AttributeError):
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
             self.warning = f"{STATE_NAME}: not a valid state: reading the whole list again"
             return
         self._left_out, self._completed = left_out, completed
@@ -222,7 +222,8 @@ class Ledger:
             "left_out": "".join(sorted(self._left_out)),
         }
         # To the exporter, this is an answer without items, in a batch that exists anyway.
-        batch = min((file.batch for file in self._files.values()), default="discovered")
+        written = (file.batch for file in self._files.values() if file.ids or file.others)
+        batch = min(written, default="discovered")
         document = {"batch": batch, "items": [], "discover": state}
         return (json.dumps(document, indent=1) + "\n").encode()
 

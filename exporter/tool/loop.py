@@ -6,7 +6,7 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent import futures
 from pathlib import Path
 from typing import Final
@@ -72,25 +72,28 @@ class Loop:
         """Run a round; return its problem, or None."""
         before = self._calls()
         done: Round | None = None
-        problem: str | None = None
+        problems: list[str] = []
         try:
             done = self._one_round()
+        except StoppedError:
+            raise
         except ApiError as error:
-            problem = f"no usable answer from the API: {error} ({error.reason}); nothing is written"
+            problems = [
+                f"no usable answer from the API: {error} ({error.reason}); nothing is written"
+            ]
         except LedgerError as error:
-            problem = str(error)
+            problems = [str(error)]
+        except Exception as error:  # noqa: BLE001 # the next round may succeed
+            _log.debug("unexpected error", exc_info=True)
+            problems = [f"unexpected error: {type(error).__name__}"]
         if done is not None:
             self._report(done)
-            if not done.whole:
-                problem = (
-                    f"the list never showed {done.missing} of {done.total} exports; what it showed"
-                    " is written"
-                )
+            problems = [*_problems(done)]
         try:
             self._write_metrics(done, self._calls() - before)
         except OSError as error:
-            problem = f"{self._metrics_file}: cannot be written: {error.strerror}"
-        return problem
+            problems.append(f"{self._metrics_file}: cannot be written: {error.strerror}")
+        return "; ".join(problems) or None
 
     def every(self, seconds: float, signals: Signals) -> int:
         """Run rounds until a signal ends the loop."""
@@ -113,9 +116,6 @@ class Loop:
                 problem = self.once()
             except StoppedError:
                 return
-            except Exception as error:  # noqa: BLE001 # the next round may fare better
-                _log.debug("unexpected error", exc_info=True)
-                problem = f"unexpected error: {type(error).__name__}"
             if problem is not None:
                 _log.error("Discovery failed", extra={"err": problem})
             rest = began + seconds - self._clock.monotonic()
@@ -138,6 +138,20 @@ class Loop:
             if name in values
         ]
         files.replace_file(self._metrics_file, ["".join(lines).encode()], mode=0o644)
+
+
+def _problems(done: Round) -> Iterator[str]:
+    """Yield why a round does not count as a whole."""
+    if done.missing:
+        yield (
+            f"the list never showed {done.missing} of {done.total} exports; what it showed is"
+            " written"
+        )
+    if done.pending:
+        yield (
+            f"the API gave no details yet of {done.pending} of {done.total} exports; the others are"
+            " written"
+        )
 
 
 def _read_metrics(path: Path) -> dict[str, str]:

@@ -239,19 +239,53 @@ def test_items_without_an_id_are_no_reason_to_read_for_ever(account: Account) ->
 
 
 def test_details_that_are_missing(account: Account) -> None:
-    """An error that will pass ends the round; one that stays costs only the details."""
+    """An error that will pass delays the export; one that stays costs only the details."""
     account.simulator.listing = Listing(honors_fields=False)
-    [one] = account.simulator.start(1)
+    others = account.simulator.start(2)
+    account.discover()
+    one, new = account.simulator.start(2)
     error = {"status": 503, "code": 9000, "message": ""}
-    account.simulator.fault = Fault(
-        items=lambda _: [{"error": error}], when=lambda request: request.method == "POST"
-    )
-    with pytest.raises(ApiError, match="details of a listed export are missing"):
-        account.discover()
+
+    def items(items: list[object]) -> list[object]:
+        return [
+            {"error": error} if "resource" in item and item["resource"]["id"] == one else item
+            for item in items
+            if isinstance(item, dict)
+        ]
+
+    account.simulator.fault = Fault(items=items, when=lambda request: request.method == "POST")
+    for added in (1, 0):
+        done = account.discover()
+        assert (done.whole, done.added, done.pending, done.missing) == (False, added, 1, 0)
+        assert account.ids() == sorted([*others, new])
     error |= {"status": 404, "code": 9008}
     done = account.discover()
-    assert (done.without_details, account.ids()) == (1, [one])
-    assert [*account.batches()] == ["no volume 2023-11-14"]
+    assert (done.whole, done.without_details, done.pending) == (True, 1, 0)
+    assert account.ids() == sorted([*others, one, new])
+    assert account.batches()["no volume 2023-11-14"] == [one]
+    assert account.discover().calls == 1
+
+
+def test_a_clock_that_was_ahead_puts_off_no_check(account: Account) -> None:
+    """A day after it is right again at the latest, the whole list is read."""
+    account.simulator.start(150)
+    account.clock.unix += 3650 * DAY
+    account.discover()
+    account.clock.unix -= 3650 * DAY
+    assert account.discover().calls == 3
+    assert account.discover().calls == 1
+
+
+def test_the_state_names_no_batch_that_is_gone(account: Account) -> None:
+    """The exporter would show a batch without exports."""
+    account.simulator.start(1, volume="me/a", ago=2 * DAY, lifetimes=COMPLETED)
+    place = {"volume": "me/b", "location": "x"}
+    account.simulator.put({"id": "open", "state": "RUNNING", "destination": place})
+    account.discover(batch_by="volume")
+    account.clock.pass_by(31 * DAY)
+    account.discover(batch_by="volume")
+    watchlist = WatchlistLoader(account.directory, account.clock.time).load()
+    assert [*watchlist.batches] == ["me/b"]
 
 
 def test_the_share_of_the_rate_limit_is_kept(account: Account) -> None:
@@ -337,6 +371,10 @@ def test_a_file_that_is_not_discovers(account: Account, content: bytes) -> None:
         "{}",
         '{"items": [], "discover": {"version": 2}}',
         '{"items": [], "discover": {"version": 1, "selection": SELECTION}}',
+        (
+            '{"discover": {"version": 1, "selection": SELECTION, "left_out": "", "completed": {},'
+            ' "verified": 0, "unlisted": Infinity}}'
+        ),
     ],
 )
 def test_a_state_that_cannot_be_used(account: Account, state: str) -> None:

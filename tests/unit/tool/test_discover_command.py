@@ -89,11 +89,19 @@ def test_metrics_before_the_first_success(account: Account, run: Run, tmp_path: 
 
 
 def test_a_metrics_file_that_cannot_be_written(
-    run: Run, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    account: Account, run: Run, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     """Exit 1 and its name; the exports are found all the same."""
-    assert run("--metrics-file", str(tmp_path / "away" / "discover.prom")) == 1
-    assert "discover.prom: cannot be written: No such file or directory" in capsys.readouterr().err
+    metrics = tmp_path / "away" / "discover.prom"
+    assert run("--metrics-file", str(metrics)) == 1
+    problem = f"{metrics}: cannot be written: No such file or directory\n"
+    assert capsys.readouterr().err == f"cavatica-exports: {problem}"
+    # It does not take the place of what else went wrong.
+    account.simulator.fault = Fault(status=401)
+    assert run("--metrics-file", str(metrics)) == 1
+    told = capsys.readouterr().err
+    assert "HTTP 401" in told
+    assert told.endswith(f"; {problem}")
 
 
 def test_a_list_that_never_shows_all(
@@ -116,6 +124,24 @@ def test_metrics_of_a_list_that_never_shows_all(account: Account, run: Run, tmp_
     assert "cavatica_discover_exports 3\n" in text
     assert "cavatica_discover_up 0\n" in text
     assert "last_success" not in text
+
+
+def test_details_that_a_later_answer_may_have(
+    account: Account, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit 1, and how many exports are not written for that."""
+    account.simulator.start(3)
+    account.simulator.listing = Listing(honors_fields=False)
+    failure = {"error": {"status": 503, "code": 9000, "message": ""}}
+    account.simulator.fault = Fault(
+        items=lambda items: [failure, *items[1:]], when=lambda request: request.method == "POST"
+    )
+    assert run() == 1
+    captured = capsys.readouterr()
+    assert captured.out.startswith("2 of 3 exports")
+    assert captured.err == (
+        "cavatica-exports: the API gave no details yet of 1 of 3 exports; the others are written\n"
+    )
 
 
 def refuse_details(account: Account) -> None:

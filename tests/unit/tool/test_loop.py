@@ -5,6 +5,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -85,6 +86,17 @@ def test_a_round_that_hangs_does_not_keep_the_process(monkeypatch: pytest.Monkey
         assert rounds.stop.is_set()
     finally:
         released.set()
+
+
+def test_an_unexpected_error_is_in_the_metrics(tmp_path: Path) -> None:
+    """An alert on cavatica_discover_up must not miss it."""
+    metrics = tmp_path / "discover.prom"
+    metrics.write_text("cavatica_discover_up 1\n")
+    rounds = Rounds(ZeroDivisionError("oops"))
+    clock = SystemClock()
+    once = Loop(rounds.run, lambda: 0, metrics, clock=clock, report=print, stop=rounds.stop).once
+    assert once() == "unexpected error: ZeroDivisionError"
+    assert "cavatica_discover_up 0\n" in metrics.read_text()
 
 
 def test_a_pause_ends_with_the_work() -> None:
