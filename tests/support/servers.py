@@ -32,6 +32,8 @@ PROGRAMS: Mapping[str, Sequence[str]] = {
 
 START_SECONDS = 30.0
 STOP_SECONDS = 10.0
+TOOL_SECONDS = 600.0
+"""For promtool: the rules over a weekend take minutes of processor time on a busy machine."""
 
 T = TypeVar("T")
 
@@ -108,7 +110,7 @@ def _run(
         input=stdin,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=TOOL_SECONDS,
         check=False,
     )
 
