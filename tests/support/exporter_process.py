@@ -246,4 +246,9 @@ def process(
             yield running
         finally:
             popen.terminate()
-            popen.wait(PATIENCE)
+            try:
+                popen.wait(PATIENCE)
+            except subprocess.TimeoutExpired:
+                # Otherwise the end of the block would wait for it, for ever.
+                popen.kill()
+                raise

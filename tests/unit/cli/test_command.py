@@ -976,7 +976,7 @@ import os, sys, time
 from exporter.cli.command import main
 
 def scandir(path, real=os.scandir):
-    while os.path.exists({file!r}):
+    while os.fspath(path) == {directory!r} and os.path.exists({file!r}):
         time.sleep(0.05)
     return real(path)
 
@@ -991,7 +991,7 @@ def test_a_file_server_that_hangs_does_not_keep_the_process(
 ) -> None:
     """SIGTERM ends it within 5 s, also while it starts or reloads."""
     hanging = tmp_path / "hanging"
-    program = HANG.format(file=str(hanging))
+    program = HANG.format(file=str(hanging), directory=str(cavatica.exports))
     if when == "at the start":
         hanging.touch()
     ready = "msg=listening" if when == "at the start" else "msg=ready"
