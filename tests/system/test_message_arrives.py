@@ -205,7 +205,7 @@ def fail(simulator: Simulator, export_id: str) -> Json:
 
 
 def complete(simulator: Simulator, export_id: str) -> None:
-    """Let an export complete now."""
+    """Make an export complete now."""
     finished_on = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     simulator.put(simulator.export(export_id) | {"state": "COMPLETED", "finished_on": finished_on})
 
