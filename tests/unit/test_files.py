@@ -37,6 +37,31 @@ def test_what_is_no_regular_file_is_refused_at_once(
         read(tmp_path / "file", 3)
 
 
+def test_a_directory_is_no_file(tmp_path: Path) -> None:
+    """It can be opened, but not read."""
+    with pytest.raises(IsADirectoryError, match="Is a directory"):
+        read(tmp_path, 100)
+
+
+def test_a_file_that_changes_while_it_is_read_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half of it may be old, and half of it new."""
+    file = tmp_path / "file"
+    file.write_bytes(b"abc")
+    real = os.read
+
+    def read_and_append(descriptor: int, most: int) -> bytes:
+        chunk = real(descriptor, most)
+        if not chunk:
+            file.write_bytes(b"abcdef")
+        return chunk
+
+    monkeypatch.setattr(os, "read", read_and_append)
+    with pytest.raises(OSError, match="changed while it was read"):
+        read(file, 100)
+
+
 def test_the_signature_of_a_file_changes_with_it(tmp_path: Path) -> None:
     """It is the same whether the file is read or only its status is asked for."""
     file = tmp_path / "file"

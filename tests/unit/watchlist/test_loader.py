@@ -826,3 +826,11 @@ def test_a_link_to_a_directory_is_ignored(directory: Path, loader: WatchlistLoad
     (directory / "sub").mkdir()
     (directory / "a.yml").symlink_to("sub")
     assert loader.load().files == ()
+
+
+def test_a_link_that_leads_nowhere_is_no_directory(
+    directory: Path, loader: WatchlistLoader
+) -> None:
+    """One that leads to itself cannot be looked at; by its name it is no ID file."""
+    (directory / "loop.md").symlink_to("loop.md")
+    assert loader.load().ignored == (Ignored("loop.md", "its name has another extension"),)
