@@ -131,7 +131,7 @@ class StateFile:
             content = encode(self._blocks(batches), self._key)
             # A link stays a link.
             files.replace_file(Path(os.path.realpath(self._path)), [content], mode=0o600)
-        except (OSError, ValueError) as error:
+        except Exception as error:  # noqa: BLE001 # nobody waits for this thread's result
             self._fail("State file not written", _reason(error))
             return
         if self._problem is not None:
@@ -178,4 +178,4 @@ def _remove_stale(path: Path, now: float) -> None:
 def _reason(error: Exception) -> str:
     if isinstance(error, futures.TimeoutError):
         return "not read in time"
-    return (isinstance(error, OSError) and error.strerror) or str(error)
+    return (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__

@@ -78,8 +78,10 @@ def _rows(text: str, separator: str) -> Iterator[_Row]:
         for number, row in enumerate(reader, 1):
             if number > MAX_VALUES:
                 raise TextError(line, f"holds more than {MAX_VALUES} rows")
-            if row:
-                yield line, [cell.strip(_BLANKS) for cell in row]
+            cells = [cell.strip(_BLANKS) for cell in row]
+            # Spreadsheets write empty rows as separators alone.
+            if any(cells) or len(cells) == 1:
+                yield line, cells
             line = reader.line_num + 1
     except csv.Error as error:
         raise TextError(line, f"not a valid table: {excerpt(str(error))}") from None

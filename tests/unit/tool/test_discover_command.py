@@ -161,7 +161,7 @@ def test_what_else_is_told(account: Account, run: Run, capsys: pytest.CaptureFix
     assert run() == 0
     first, second = capsys.readouterr().err.splitlines()
     assert "discovered-state.json: not a valid state" in first
-    assert second == ("cavatica-exports: the API refuses details of 2 exports; they are written")
+    assert second == ("cavatica-exports: API refused details of 2 exports; they are written")
     assert len(account.ids()) == 2
 
 
@@ -177,7 +177,7 @@ def test_what_else_is_logged(account: Account, run: Run) -> None:
         process.terminate()
         assert process.stderr.read() == ""
     assert 'msg="State file ignored"' in lines[0]
-    assert 'msg="API refuses details of exports"' in lines[1]
+    assert 'msg="API refused details of exports"' in lines[1]
     assert "exports=2" in lines[1]
     assert 'msg="Exports discovered"' in lines[2]
 

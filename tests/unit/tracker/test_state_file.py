@@ -462,6 +462,21 @@ def test_a_write_that_fails_leaves_the_last_file(
     ]
 
 
+def test_an_unexpected_error_of_a_write_is_told(
+    file: StateFile, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Memory may run out for the thread that writes; nobody looks at its result."""
+
+    def fail(*_: object) -> bytes:
+        raise MemoryError
+
+    monkeypatch.setattr(state_file, "encode", fail)
+    file.save(snapshot(*EXPORTS))
+    file.close(PATIENCE)
+    assert file.status().error
+    assert [each.__dict__.get("err") for each in caplog.records] == ["MemoryError"]
+
+
 def test_a_directory_that_is_missing_is_told(
     tmp_path: Path, clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:

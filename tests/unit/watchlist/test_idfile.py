@@ -282,6 +282,10 @@ VALID = [
     pytest.param(".csv", f'""\n{B}\n', IdFile("tcga-7", (B,), refused={"": 1}),
         id="table of one column that begins with a refusal",
     ),
+    pytest.param(
+        ".csv", f",\nfile,export_id\na,{A}\n,\nb,\n , \n,\n",
+        IdFile("tcga-7", (A,), refused={"": 1}), id="table with empty rows",
+    ),
     pytest.param(".tsv", "\n\n", IdFile("tcga-7", ()), id="table of nothing"),
     pytest.param(".csv", "export_id\n", IdFile("tcga-7", ()), id="table with a header alone"),
     pytest.param(".yml", "[]", IdFile("tcga-7", (), frozenset(), ()), id="empty list"),
