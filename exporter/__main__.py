@@ -1,5 +1,20 @@
-"""`python -m exporter`."""
+"""The entry point of `cavatica-exporter` and of `python -m exporter`."""
 
-from exporter.cli.command import main
+import signal
+from typing import NoReturn
 
-main()
+
+def main() -> NoReturn:
+    """Hold back SIGHUP, then load and run the command.
+
+    Loading can take a second. A reload in that time would end the process, and systemd does not
+    restart one that SIGHUP ended.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    from exporter.cli import command  # noqa: PLC0415 # see above
+
+    command.main()
+
+
+if __name__ == "__main__":
+    main()

@@ -28,7 +28,7 @@ from exporter.cli.service import (
     load_web_config,
     make_client,
 )
-from exporter.cli.signals import Signals, end_at_once_by_sigterm
+from exporter.cli.signals import Signals, end_at_once
 from exporter.clock import SystemClock
 from exporter.watchlist.loader import WatchlistLoader
 
@@ -86,7 +86,7 @@ def run(flags: Flags) -> int:
         if serves:
             signals = stack.enter_context(contextlib.closing(Signals()))
         elif threading.current_thread() is threading.main_thread():
-            end_at_once_by_sigterm()
+            end_at_once()
         demo = stack.enter_context(run_demo()) if flags.demo else None
         path = demo.exports if demo else flags.exports_path
         if path is None:

@@ -51,6 +51,8 @@ class Signals:
             self._leave(0)
 
 
-def end_at_once_by_sigterm() -> None:
-    """End the process on SIGTERM even as PID 1, where Linux ignores it without a handler."""
+def end_at_once() -> None:
+    """End the process on SIGHUP, and on SIGTERM even as PID 1, which Linux protects from it."""
+    # The start holds it back.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
     signal.signal(signal.SIGTERM, lambda number, _: os._exit(128 + number))

@@ -19,7 +19,7 @@ from exporter.cli.options import (
     click_type,
     log_flags,
 )
-from exporter.cli.signals import Signals, end_at_once_by_sigterm
+from exporter.cli.signals import Signals, end_at_once
 from exporter.clock import SystemClock
 from exporter.tool.discover import BATCH_BY, BatchBy, Round, discover
 from exporter.tool.ledger import Selection
@@ -117,7 +117,7 @@ def discover_command() -> click.Command:
         if every is not None:
             with contextlib.closing(Signals()) as signals:
                 return loop.every(every, signals)
-        end_at_once_by_sigterm()
+        end_at_once()
         if (problem := loop.once()) is not None:
             click.echo(f"{NAME}: {problem}", err=True)
             return 1

@@ -14,7 +14,7 @@ from exporter.cavatica.order import Order
 from exporter.cli import logs
 from exporter.cli.options import PATH, ApiFlags, api_flags, flag
 from exporter.cli.service import StartError
-from exporter.cli.signals import end_at_once_by_sigterm
+from exporter.cli.signals import end_at_once
 from exporter.clock import SystemClock
 from exporter.tool.failed import FAILED_FORMATS, FailedFormat, Failures, failed_exports
 from exporter.tool.program import NAME, SETTINGS, connect, own_flag, pace, pause_until
@@ -150,7 +150,7 @@ class _Watched:
 
     def __init__(self, path: Path, values: dict[str, Any]) -> None:
         logs.configure(values.pop("log_level"), "logfmt")
-        end_at_once_by_sigterm()
+        end_at_once()
         flags = ApiFlags(**values)
         clock = SystemClock()
         loader = WatchlistLoader(path, clock.time)

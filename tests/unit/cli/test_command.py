@@ -22,7 +22,8 @@ import requests
 import trustme
 
 from exporter import __version__
-from exporter.cli import revision
+from exporter.__main__ import main as exporter_main
+from exporter.cli import command, revision
 from exporter.simulator import Fault, Request, Simulator, serve
 from tests.support.exporter_process import (
     LOOPBACK,
@@ -172,10 +173,29 @@ def test_it_runs_as_a_module(
 ) -> None:
     """`python -m exporter` is the command."""
     monkeypatch.setattr(sys, "argv", ["exporter", "--version"])
+    monkeypatch.delitem(sys.modules, "exporter.__main__")
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
     with pytest.raises(SystemExit) as end:
         runpy.run_module("exporter", run_name="__main__")
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
     assert end.value.code == 0
     assert capsys.readouterr().out.startswith("cavatica-exporter ")
+
+
+def test_a_reload_while_it_loads_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing that takes long is loaded before SIGHUP, which would end it, is held back."""
+    code = "import sys; import exporter.__main__; print({'click', 'exporter.cli'} & {*sys.modules})"
+    assert execute(["-c", code], command=[sys.executable]).stdout == "set()\n"
+    held: list[set[signal.Signals | int]] = []
+
+    def note() -> None:
+        held.append(signal.pthread_sigmask(signal.SIG_BLOCK, []))
+
+    monkeypatch.setattr(command, "main", note)
+    work = threading.Thread(target=exporter_main)
+    work.start()
+    work.join()
+    assert [signal.SIGHUP in signals for signals in held] == [True]
 
 
 def test_help_exits_0(capsys: pytest.CaptureFixture[str]) -> None:

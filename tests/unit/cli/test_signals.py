@@ -80,9 +80,11 @@ def test_sigterm_ends_a_single_run_with_the_status_of_shells(
     left: list[int] = []
     monkeypatch.setattr(os, "_exit", left.append)
     before = signal.getsignal(signal.SIGTERM)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     try:
-        signals.end_at_once_by_sigterm()
+        signals.end_at_once()
         signal.raise_signal(signal.SIGTERM)
     finally:
         signal.signal(signal.SIGTERM, before)
     assert left == [143]
+    assert signal.SIGHUP not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
