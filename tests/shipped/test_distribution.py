@@ -96,6 +96,17 @@ def test_the_source_archive_holds_every_file_of_the_project(archives: Archives) 
     assert tracked - archives.names_in_sdist() == set()
 
 
+def test_the_readme_on_a_package_index_has_absolute_links(archives: Archives) -> None:
+    """There is no checkout beside it: pages and headings lead to the repository, pictures too."""
+    with zipfile.ZipFile(archives.wheel) as wheel:
+        [name] = [each for each in wheel.namelist() if each.endswith(".dist-info/METADATA")]
+        links = re.findall(r"(!?)\[[^\]]*\]\(([^)]+)\)", wheel.read(name).decode())
+    assert [link for _, link in links if not link.startswith("https://")] == []
+    pictures = [link for picture, link in links if picture]
+    assert len(pictures) == 2
+    assert all("/raw/v" in link for link in pictures)
+
+
 def test_git_ignores_what_the_readme_tells_users_to_make() -> None:
     """No `git add .` takes a token along."""
     if not in_a_checkout():
