@@ -49,15 +49,14 @@ class Resolver:
         """Return the addresses of `host`, in the system's order of preference.
 
         Raises:
-            OSError: the name does not exist, or no name server answered in time.
+            OSError: the name does not exist, no name server answered in time, or the system has no
+                thread left.
         """
         name = host, port
         with self._lock:
             lookup = self._lookups.get(name)
             if lookup is None or lookup.done():
-                lookup = self._lookups[name] = background.start(
-                    partial(self._look_up, name), "resolver"
-                )
+                lookup = self._lookups[name] = self._start(name)
             known = self._last_addresses(name)
         try:
             return lookup.result(min(timeout, _FRESH_LOOKUP_SECONDS) if known else timeout)
@@ -68,6 +67,12 @@ class Resolver:
             if not known or error.errno != socket.EAI_AGAIN:
                 raise
         return known
+
+    def _start(self, name: tuple[str, int]) -> futures.Future[list[AddressInfo]]:
+        try:
+            return background.start(partial(self._look_up, name), "resolver")
+        except RuntimeError as error:
+            raise OSError(errno.EAGAIN, "the system has no thread for a lookup") from error
 
     def _last_addresses(self, name: tuple[str, int]) -> list[AddressInfo]:
         moment, addresses = self._known.get(name, (0.0, []))

@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
+from exporter import background
 from exporter.cavatica.dialing import AddressInfo, Resolver, connect
 from tests.support.raw_server import PATIENCE, wait_for
 
@@ -139,6 +140,17 @@ class TestResolver:
     def test_asks_the_system(self) -> None:
         """All addresses, in its order."""
         assert address(443) in Resolver().resolve("127.0.0.1", 443, PATIENCE)
+
+    def test_tells_that_the_system_has_no_thread(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """As an error of the system, not as one that nobody expected."""
+
+        def refuse(*_: object) -> None:
+            raise RuntimeError("can't start new thread")
+
+        monkeypatch.setattr(background, "start", refuse)
+        with pytest.raises(OSError, match="no thread") as raised:
+            Resolver().resolve("a.example", 443, PATIENCE)
+        assert raised.value.strerror == "the system has no thread for a lookup"
 
     def test_uses_a_late_answer_for_the_next_call(self, lookups: list[Resolve]) -> None:
         """With a dead first name server every lookup is late; the second call has an address."""
