@@ -186,7 +186,9 @@ class Connection(WSGIRequestHandler):
         scheme, separator, rest = self.path.partition("://")
         if separator and scheme.lower() in {"http", "https"}:
             self.path = "/" + rest.partition("/")[2]
-        return super().get_environ()
+        environ = super().get_environ()
+        environ["exporter.network"] = self.place.network if self.place else ""
+        return environ
 
     def handle_expect_100(self) -> bool:
         """Return True: requests are answered without reading their body."""

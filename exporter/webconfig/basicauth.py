@@ -33,8 +33,8 @@ _MAX_COST: Final = 18
 _MAX_REMEMBERED: Final = 256
 #: A check occupies a core: password guessing must not take the whole machine.
 _MAX_AT_ONCE: Final = 2
-#: Nor may one address occupy all checks.
-_MAX_OF_ONE_ADDRESS: Final = 8
+#: Nor may one client's network occupy all checks.
+_MAX_OF_ONE_NETWORK: Final = 8
 
 _HASH: Final = re.compile(
     # Version, cost, 16 bytes of salt (its last character has two bits), 23 bytes of hash.
@@ -90,7 +90,7 @@ class BasicAuth:
         self._users = users
         self._wait_seconds = wait_seconds
         self._turns = threading.BoundedSemaphore(_MAX_AT_ONCE)
-        # The number of requests per address whose password is being checked or waits for it.
+        # The number of requests per network whose password is being checked or waits for it.
         self._checked = Counter[str]()
         self._key = secrets.token_bytes(32)
         self._remembered: dict[bytes, None] = {}
@@ -105,15 +105,16 @@ class BasicAuth:
             return self._app(environ, start_response)
         credentials = _credentials(environ.get("HTTP_AUTHORIZATION", ""))
         try:
-            address = str(environ.get("REMOTE_ADDR", ""))
-            if credentials and self._allows(users, *credentials, address):
+            # The server sets it: a client with IPv6 has more addresses than anybody can count.
+            network = str(environ.get("exporter.network", ""))
+            if credentials and self._allows(users, *credentials, network):
                 return self._app(environ, start_response)
         except TimeoutError:
             return _refusal(start_response, "503 Service Unavailable", ("Retry-After", "1"))
         challenge = ("WWW-Authenticate", 'Basic realm="cavatica-exporter", charset="UTF-8"')
         return _refusal(start_response, "401 Unauthorized", challenge)
 
-    def _allows(self, users: Users, user: bytes, password: bytes, address: str) -> bool:
+    def _allows(self, users: Users, user: bytes, password: bytes, network: str) -> bool:
         """Return whether a user has this password.
 
         Raises:
@@ -123,7 +124,7 @@ class BasicAuth:
         digest = hmac.digest(self._key, repr((user, password, known)).encode(), "sha256")
         if digest in self._remembered:
             return True
-        with self._turn(address):
+        with self._turn(network):
             if not _is_right(users, known, password[:_PASSWORD_BYTES]):
                 return False
         with self._lock:
@@ -133,11 +134,11 @@ class BasicAuth:
         return True
 
     @contextmanager
-    def _turn(self, address: str) -> Iterator[None]:
+    def _turn(self, network: str) -> Iterator[None]:
         with self._lock:
-            if self._checked[address] >= _MAX_OF_ONE_ADDRESS:
+            if self._checked[network] >= _MAX_OF_ONE_NETWORK:
                 raise TimeoutError
-            self._checked[address] += 1
+            self._checked[network] += 1
         try:
             if not self._turns.acquire(timeout=self._wait_seconds):
                 raise TimeoutError
@@ -147,8 +148,8 @@ class BasicAuth:
                 self._turns.release()
         finally:
             with self._lock:
-                self._checked[address] -= 1
-                # Drop addresses with a count of zero.
+                self._checked[network] -= 1
+                # Drop networks with a count of zero.
                 self._checked += Counter()
 
 

@@ -275,11 +275,11 @@ def test_the_environment_tells_both_ends(serve: Serve) -> None:
 
     def show(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         start_response("200 OK", [])
-        keys = ["SERVER_NAME", "SERVER_PORT", "REMOTE_ADDR"]
+        keys = ["SERVER_NAME", "SERVER_PORT", "REMOTE_ADDR", "exporter.network"]
         return [" ".join(environ[key] for key in keys).encode()]
 
     server = serve(show)
-    assert body(ask(server)).decode() == f"127.0.0.1 {server.server_port} 127.0.0.1"
+    assert body(ask(server)).decode() == f"127.0.0.1 {server.server_port} 127.0.0.1 127.0.0.1"
 
 
 def test_a_generator_is_served(serve: Serve) -> None:

@@ -42,10 +42,10 @@ def ask(
     application: "WSGIApplication",
     authorization: str | None,
     path: str = "/metrics",
-    address: str = "127.0.0.1",
+    network: str = "127.0.0.1",
 ) -> Answer:
     """Return status, headers and body of the answer."""
-    environ: WSGIEnvironment = {"PATH_INFO": path, "REMOTE_ADDR": address}
+    environ: WSGIEnvironment = {"PATH_INFO": path, "exporter.network": network}
     if authorization is not None:
         environ["HTTP_AUTHORIZATION"] = authorization
     started: list[tuple[str, Mapping[str, str]]] = []
@@ -259,7 +259,7 @@ def test_guesses_wait_for_their_turn_and_give_up() -> None:
     assert passed == OK
 
 
-def test_one_address_may_wait_for_so_many_checks_and_no_more() -> None:
+def test_one_network_may_wait_for_so_many_checks_and_no_more() -> None:
     """Guesses of one client do not keep the scraper of another from being checked."""
     users = HeldUsers({b"alice": hashed(b"a")})
     asked: list[None] = []
