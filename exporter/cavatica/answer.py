@@ -153,6 +153,7 @@ class ApiError(Exception):
     Attributes:
         reason: One of `REASONS`.
         status: The HTTP status, or None if no answer began.
+        code: The platform's own error code, ``""`` if it gave none.
         rate_limit: From the headers, or None if no complete answer came.
         requests: Number of HTTP requests sent.
     """
@@ -163,12 +164,14 @@ class ApiError(Exception):
         text: str,
         *,
         status: int | None = None,
+        code: str = "",
         rate_limit: RateLimit | None = None,
         requests: int = 1,
     ) -> None:
         super().__init__(text)
         self.reason: Reason = reason
         self.status = status
+        self.code = code
         self.rate_limit = rate_limit
         self.requests = requests
 
@@ -178,9 +181,15 @@ class ApiError(Exception):
             self.reason,
             str(self),
             status=self.status,
+            code=self.code,
             rate_limit=self.rate_limit,
             requests=requests,
         )
+
+    @property
+    def blames_ids(self) -> bool:
+        """Whether the API refused the call for what it holds, which are IDs and nothing else."""
+        return self.reason == "client_error" and self.status == HTTPStatus.BAD_REQUEST
 
     @property
     def worth_a_retry(self) -> bool:

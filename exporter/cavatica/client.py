@@ -247,7 +247,7 @@ def _refusal(response: Response) -> ApiError:
     else:
         reason = "invalid_response"
     text = f"HTTP {status}" + (f", platform code {code}" if code else "")
-    return ApiError(reason, text, status=status, rate_limit=_rate_limit(response))
+    return ApiError(reason, text, status=status, code=code, rate_limit=_rate_limit(response))
 
 
 def _json(response: Response) -> object:

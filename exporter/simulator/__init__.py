@@ -11,10 +11,10 @@ behaviour are arguments. It needs only the standard library.
 """
 
 from exporter.simulator.app import Simulator
-from exporter.simulator.fault import Fault
+from exporter.simulator.fault import Fault, malformed_ids
 from exporter.simulator.life import Lifetimes
 from exporter.simulator.listing import Listing
 from exporter.simulator.request import Request
 from exporter.simulator.server import serve
 
-__all__ = ["Fault", "Lifetimes", "Listing", "Request", "Simulator", "serve"]
+__all__ = ["Fault", "Lifetimes", "Listing", "Request", "Simulator", "malformed_ids", "serve"]

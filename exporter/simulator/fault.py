@@ -1,11 +1,15 @@
 """Faults: what can go wrong with an answer over HTTP."""
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from exporter.simulator.answer import JSON, Answer, answer, error
 from exporter.simulator.request import Request
+
+# The form of the IDs in the platform's documentation.
+_ID = re.compile(r"[0-9A-Za-z]{32}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,3 +70,15 @@ class Fault:
             body = (self.rewrite(b"".join(spoilt.body)),)
             spoilt = Answer(spoilt.status, spoilt.headers, body)
         return spoilt
+
+
+def malformed_ids() -> Fault:
+    """Return the fault that refuses a whole bulk get for one ID of another form.
+
+    The platform documents neither this nor the opposite.
+    """
+
+    def has_malformed_id(request: Request) -> bool:
+        return not all(map(_ID.fullmatch, request.export_ids))
+
+    return Fault(status=400, code=9011, when=has_malformed_id)

@@ -11,6 +11,7 @@ from typing import Any, Final, Protocol
 
 from exporter import background
 from exporter.cavatica.answer import MAX_CALLS, ApiError, BulkResponse
+from exporter.cavatica.export import LookupFailure
 from exporter.clock import Clock
 from exporter.tracker.rate_limit import RateLimiter
 
@@ -18,6 +19,7 @@ from exporter.tracker.rate_limit import RateLimiter
 _HOPELESS: Final = frozenset({"auth", "rate_limited", "maintenance", "proxy"})
 
 _INCOMPLETE: Final = "invalid_response: the items do not account for every ID asked"
+_BAD_ID: Final = "the API refuses a call with this ID"
 _ON_HOLD: Final = "rate_limited: no call until the account has some left"
 
 _log = logging.getLogger(__name__)
@@ -38,7 +40,9 @@ class ScrapeCalls:
         pending: Calls that were not made yet.
         deadline: Monotonic time at which the answer to the scraper must be ready.
         asked: The IDs of the calls that were made.
-        failures: Failures of the calls.
+        answered: The IDs of each call that the API answered.
+        refused: The IDs of each call that it refused for what it holds, and the refusal.
+        failures: Other failures of the calls.
         complete: Whether the other answers accounted for every ID.
         hit_deadline: Whether the deadline prevented calls.
         requests: HTTP requests sent.
@@ -47,6 +51,8 @@ class ScrapeCalls:
     pending: deque[list[str]]
     deadline: float
     asked: list[str] = field(default_factory=list)
+    answered: list[list[str]] = field(default_factory=list)
+    refused: list[tuple[list[str], ApiError]] = field(default_factory=list)
     failures: list[ApiError] = field(default_factory=list)
     complete: bool = True
     hit_deadline: bool = False
@@ -63,9 +69,26 @@ class ScrapeCalls:
         return bool(self.pending) and not self.asked and not self.hit_deadline
 
     @property
+    def bad_ids(self) -> dict[str, LookupFailure]:
+        """The IDs that the API refused alone while it answered other calls."""
+        if not self.answered:
+            return {}
+        return {
+            ids[0]: LookupFailure(error.code, error.status, _BAD_ID)
+            for ids, error in self.refused
+            if len(ids) == 1
+        }
+
+    @property
+    def problems(self) -> list[ApiError]:
+        """The failures that are not the fault of a single ID."""
+        bad_ids = self.bad_ids
+        return self.failures + [error for ids, error in self.refused if ids[0] not in bad_ids]
+
+    @property
     def up(self) -> bool:
         """Whether all went well; calls postponed by the quota share do not count."""
-        return self.complete and not (self.failures or self.hit_deadline or self.rate_limited)
+        return self.complete and not (self.problems or self.hit_deadline or self.rate_limited)
 
     @property
     def out_of_time(self) -> bool:
@@ -112,13 +135,13 @@ class Caller:
 
     def make(self, calls: ScrapeCalls) -> None:
         """Make the calls, several at the same time."""
-        in_flight: dict[futures.Future[BulkResponse], float] = {}
+        in_flight: dict[futures.Future[BulkResponse], tuple[list[str], float]] = {}
         while True:
             while self._may_ask(calls, len(in_flight)):
                 ids = calls.pending.popleft()
                 calls.asked += ids
                 began = self._clock.monotonic()
-                in_flight[self._start(ids, self._end_of_calls(calls))] = began
+                in_flight[self._start(ids, self._end_of_calls(calls))] = ids, began
             if not in_flight:
                 break
             awaited: list[futures.Future[Any]] = [*in_flight, self._ended]
@@ -128,7 +151,7 @@ class Caller:
                 calls.hit_deadline = True
                 break
             for future in done:
-                self._take(calls, future, in_flight.pop(future))
+                self._take(calls, future, *in_flight.pop(future))
         if calls.asked or calls.rate_limited:
             self._report(calls)
 
@@ -142,7 +165,9 @@ class Caller:
             return background.run(call)
 
     def _may_ask(self, calls: ScrapeCalls, in_flight: int) -> bool:
-        if not calls.pending or in_flight == MAX_CALLS:
+        # An API that refuses every call is not asked by all of them.
+        unanswered = in_flight if calls.answered else in_flight + len(calls.refused)
+        if not calls.pending or unanswered >= MAX_CALLS:
             return False
         if calls.asked:
             limiter = self.rate_limiter
@@ -154,17 +179,25 @@ class Caller:
         return allowed and not calls.hit_deadline
 
     def _take(
-        self, calls: ScrapeCalls, future: "futures.Future[BulkResponse]", began: float
+        self,
+        calls: ScrapeCalls,
+        future: "futures.Future[BulkResponse]",
+        ids: list[str],
+        began: float,
     ) -> None:
         try:
             answer = future.result()
         except ApiError as error:
-            calls.failures.append(error)
+            if error.blames_ids:
+                calls.refused.append((ids, error))
+            else:
+                calls.failures.append(error)
             calls.requests += error.requests
             with self._lock:
                 self._is_hopeless |= error.reason in _HOPELESS
                 self.rate_limiter.update(error)
             return
+        calls.answered.append(ids)
         calls.requests += answer.requests
         calls.complete &= answer.complete
         with self._lock:
@@ -178,10 +211,11 @@ class Caller:
     def _report(self, calls: ScrapeCalls) -> None:
         """Log a failure when it begins or changes, and its end."""
         problem = None if calls.complete else _INCOMPLETE
+        problems = calls.problems
         if calls.rate_limited:
             problem = self.problem or _ON_HOLD
-        elif calls.failures:
-            problem = f"{calls.failures[0].reason}: {calls.failures[0]}"
+        elif problems:
+            problem = f"{problems[0].reason}: {problems[0]}"
         if problem is not None and problem != self.problem:
             _log.warning("API request failed", extra={"err": problem})
         if problem is None and self.problem is not None:

@@ -4,8 +4,10 @@ Only a change of the watchlist walks over all exports: a scrape costs what its u
 cost.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from http import HTTPStatus
+from itertools import chain
 from typing import Final
 
 from exporter.cavatica.export import FAILED, FINISHED, STATES, UNKNOWN, Export, LookupFailure
@@ -14,6 +16,7 @@ from exporter.tracker.destinations import Destinations
 from exporter.tracker.queue import AskingQueue
 from exporter.tracker.retirement import Retirement
 from exporter.tracker.snapshot import Batch, WatchedExport
+from exporter.tracker.suspects import Suspects
 from exporter.watchlist.watchlist import Watchlist
 
 #: Seconds for which an ID that left the watchlist is remembered: files are replaced and renamed.
@@ -62,6 +65,7 @@ class ExportStates:
         # Start of the last recorded call, for IDs that two concurrent calls may have asked for.
         self._asked_at: dict[str, float] = {}
         self._queue = AskingQueue()
+        self._suspects = Suspects()
         self._retirement = Retirement(completed_retention)
         self._destinations = Destinations()
         self._blocks = Blocks(self._known)
@@ -92,9 +96,15 @@ class ExportStates:
                 self._departed[export_id] = _Departed(watched, answer, monotonic)
         unfinished: list[str] = []
         finished: list[str] = []
+        bad: list[str] = []
         for export_id in arrivals:
-            is_unfinished = self._is_unfinished(export_id, monotonic)
-            (unfinished if is_unfinished else finished).append(export_id)
+            failure = self._known[export_id].failure
+            if failure is not None and failure.status == HTTPStatus.BAD_REQUEST:
+                bad.append(export_id)
+            else:
+                is_unfinished = self._is_unfinished(export_id, monotonic)
+                (unfinished if is_unfinished else finished).append(export_id)
+        self._suspects.update(self._known, bad)
         self._queue.update(self._known, unfinished, finished)
         self._retirement.rebuild(self._known.values())
         self._destinations.rebuild(self._known.values())
@@ -109,14 +119,38 @@ class ExportStates:
         """
         if not overlaps:
             self._asked_at.clear()
-        return self._queue.plan(size)
+        return self._suspects.plan(self._queue.plan(size), size)
 
-    def next_call(self, size: int) -> list[str]:
-        """Return the IDs of a single call beside a plan."""
-        return self._queue.next_call(size)
+    def next_call(self, size: int) -> list[list[str]]:
+        """Return a single call beside a plan, or none where there is nobody to ask."""
+        ids = self._queue.next_call(size)
+        return self._suspects.plan([ids] if ids else [], size)[:1]
 
-    def requeue(self, asked: Iterable[str], not_asked: Sequence[str], *, monotonic: float) -> None:
-        """Queue the IDs of a plan again."""
+    def requeue(
+        self,
+        asked: Sequence[str],
+        not_asked: Sequence[str],
+        *,
+        refused: Collection[Sequence[str]] = (),
+        answered: Collection[Sequence[str]] = (),
+        monotonic: float,
+    ) -> None:
+        """Queue the IDs of a plan again.
+
+        Args:
+            asked: Those of the calls that were made.
+            not_asked: The others.
+            refused: Those of each call that the API refused for what it holds.
+            answered: Those of each call that the API answered.
+            monotonic: Now.
+        """
+        acquitted = self._suspects.learn(len(asked), refused, answered)
+        suspects = set(self._suspects)
+        if suspects or acquitted:
+            kept_out = suspects.union(asked)
+            waiting = dict.fromkeys([*not_asked, *acquitted])
+            not_asked = [i for i in waiting if i not in kept_out]
+            asked = [i for i in asked if i not in suspects]
         self._queue.requeue(asked, not_asked, lambda i: self._is_unfinished(i, monotonic))
 
     def record(
@@ -160,7 +194,7 @@ class ExportStates:
             monotonic: Now.
             unix: Now.
         """
-        for export_id in self._queue:
+        for export_id in chain(self._queue, self._suspects):
             answer = self._last_answers.get(export_id)
             watched = self._known[export_id]
             if (
@@ -185,7 +219,7 @@ class ExportStates:
     def oldest_answers(self) -> dict[str, float]:
         """Return `Snapshot.oldest_answers`."""
         oldest: dict[str, float] = {}
-        for export_id in self._queue:
+        for export_id in chain(self._queue, self._suspects):
             if (answer := self._last_answers.get(export_id)) is not None:
                 name = self._blocks.batch_name(export_id)
                 oldest[name] = min(answer.unix, oldest.get(name, answer.unix))

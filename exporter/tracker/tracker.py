@@ -2,11 +2,12 @@
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent import futures
 from dataclasses import dataclass
 
 from exporter.cavatica.answer import MAX_IDS, BulkResponse
+from exporter.cavatica.export import Export, LookupFailure
 from exporter.clock import Clock
 from exporter.tracker.calls import BulkGet, Caller, ScrapeCalls
 from exporter.tracker.snapshot import Snapshot
@@ -57,7 +58,7 @@ class Tracker:
         self._clock = clock
         self._caller = Caller(
             bulk_get,
-            self._record,
+            self._record_answer,
             quota_share=quota_share,
             render_seconds=render_seconds,
             clock=clock,
@@ -134,9 +135,14 @@ class Tracker:
         finally:
             with self._lock:
                 self._states.requeue(
-                    calls.asked, calls.not_asked, monotonic=self._clock.monotonic()
+                    calls.asked,
+                    calls.not_asked,
+                    refused=[ids for ids, _ in calls.refused],
+                    answered=calls.answered,
+                    monotonic=self._clock.monotonic(),
                 )
         with self._lock:
+            self._record(calls.bad_ids, scrape.began)
             snapshot = self._publish(
                 scrape.began, up=calls.up, requests=calls.requests, since=scrape.began
             )
@@ -160,8 +166,8 @@ class Tracker:
             with self._lock:
                 return self._publish(arrived, up=up, requests=0, since=running.began)
         with self._lock:
-            ids = self._states.next_call(MAX_IDS)
-        calls = ScrapeCalls(deque([ids] if ids else []), deadline)
+            plan = self._states.next_call(MAX_IDS)
+        calls = ScrapeCalls(deque(plan), deadline)
         try:
             self._caller.make(calls)
             with self._lock:
@@ -184,15 +190,18 @@ class Tracker:
                 self._watchlist = watchlist
                 self._states.update_watchlist(watchlist, monotonic=self._clock.monotonic())
 
-    def _record(self, answer: BulkResponse, asked: float) -> None:
+    def _record_answer(self, answer: BulkResponse, asked: float) -> None:
         with self._lock:
-            self._states.record(
-                answer.outcomes,
-                asked=asked,
-                overlaps=None not in {self._in_flight, self._short_in_flight},
-                monotonic=self._clock.monotonic(),
-                unix=self._clock.time(),
-            )
+            self._record(answer.outcomes, asked)
+
+    def _record(self, outcomes: Mapping[str, Export | LookupFailure | None], asked: float) -> None:
+        self._states.record(
+            outcomes,
+            asked=asked,
+            overlaps=None not in {self._in_flight, self._short_in_flight},
+            monotonic=self._clock.monotonic(),
+            unix=self._clock.time(),
+        )
 
     def _publish(self, began: float, *, up: bool, requests: int, since: float) -> Snapshot:
         """Return a snapshot; answers since `since` are not too old."""

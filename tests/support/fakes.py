@@ -41,6 +41,7 @@ class FakeApi:
     Attributes:
         outcomes: What it says of an ID; of any other that it is RUNNING.
         silent: IDs that its answers pass over.
+        malformed: IDs for which it refuses the whole call.
         failure: What every call raises instead.
         rate_limit: What its headers say.
         calls: The IDs of every call so far.
@@ -49,6 +50,7 @@ class FakeApi:
     def __init__(self) -> None:
         self.outcomes: dict[str, Outcome] = {}
         self.silent: set[str] = set()
+        self.malformed: set[str] = set()
         self.failure: Exception | None = None
         self.rate_limit = NO_LIMIT
         self.calls: list[list[str]] = []
@@ -61,6 +63,8 @@ class FakeApi:
             self.calls.append(list(ids))
         if self.failure is not None:
             raise self.failure
+        if not self.malformed.isdisjoint(ids):
+            raise bad_request()
         outcomes = {i: self.outcomes.get(i, running(i)) for i in ids if i not in self.silent}
         complete = sum(outcome is not None for outcome in outcomes.values()) == len(ids)
         return BulkResponse(outcomes, complete, self.rate_limit, requests=1)
@@ -73,6 +77,11 @@ class FakeApi:
 def error(reason: Reason, rate_limit: RateLimit | None = None, requests: int = 1) -> ApiError:
     """Return the failure of a call."""
     return ApiError(reason, "as the test wants it", rate_limit=rate_limit, requests=requests)
+
+
+def bad_request(code: str = "9011") -> ApiError:
+    """Return the refusal of a call for what it holds."""
+    return ApiError("client_error", "HTTP 400, platform code 9011", status=400, code=code)
 
 
 def ids(count: int, prefix: str = "e") -> tuple[str, ...]:

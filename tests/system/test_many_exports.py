@@ -16,7 +16,7 @@ from exporter.metrics.export_families import export_families
 from exporter.metrics.exposition import OPENMETRICS, TEXT, Exposition
 from exporter.metrics.family import Family, Samples
 from exporter.metrics.self_metrics import SelfMetrics
-from exporter.simulator import Lifetimes, Simulator, serve
+from exporter.simulator import Lifetimes, Simulator, malformed_ids, serve
 from exporter.tracker.blocks import BLOCK_SIZE
 from exporter.tracker.snapshot import Snapshot, WatchedExport
 from exporter.tracker.states import ExportStates
@@ -139,6 +139,25 @@ def test_history_costs_no_calls(watch: Callable[[int, int], Line]) -> None:
     for _ in range(5):
         assert line.scrape().api_calls == 1
     assert len(line.simulator.requests) == 5
+
+
+def test_an_id_for_which_whole_calls_are_refused_costs_itself(
+    watch: Callable[[int, int], Line], tmp_path: Path
+) -> None:
+    """It is found, told as a lookup error, and costs a call of its own."""
+    line = watch(900, 90)
+    line.simulator.fault = malformed_ids()
+    line.scrape()
+    with (tmp_path / "batch.yml").open("a", encoding="utf-8") as file:
+        file.write("- of-another-form\n")
+    snapshots = []
+    for _ in range(12):
+        line.clock.now += WINDOW / 3
+        snapshots.append(line.scrape())
+    assert max(snapshot.api_calls for snapshot in snapshots) <= 1 + 4
+    assert [(snapshot.api_calls, snapshot.up) for snapshot in snapshots[-3:]] == [(2, True)] * 3
+    assert unknown(snapshots[-1]) == 1
+    assert snapshots[-1].batches[0].totals.lookup_errors == {"9011": 1}
 
 
 def test_what_does_not_change_is_not_rendered(watch: Callable[[int, int], Line]) -> None:

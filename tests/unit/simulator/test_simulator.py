@@ -17,7 +17,7 @@ import pytest
 import requests
 import sevenbridges
 
-from exporter.simulator import Fault, Lifetimes, Listing, Request, Simulator, serve
+from exporter.simulator import Fault, Lifetimes, Listing, Request, Simulator, malformed_ids, serve
 from exporter.simulator.__main__ import main
 
 TOKEN = "a-token"
@@ -657,6 +657,14 @@ class TestFault:
         simulator.fault = None
         assert simulator.fault is None
         assert client.bulk_get("x").status_code == 200
+
+    def test_malformed_ids(self, simulator: Simulator, client: Client) -> None:
+        """One ID of another form has the whole call refused; other calls are answered."""
+        [known] = simulator.start(1)
+        simulator.fault = malformed_ids()
+        refused = client.bulk_get(known, "x")
+        assert (refused.status_code, refused.json()["code"]) == (400, 9011)
+        assert client.bulk_get(known).status_code == 200
 
     def test_unknown_status(self, simulator: Simulator, client: Client) -> None:
         """A status that HTTP does not know can be sent too."""
