@@ -1,10 +1,12 @@
 """`make demo`: the exporter against a simulated CAVATICA, watched by Prometheus and Alertmanager.
 
 Where these two are at hand (`make servers`, or PATH) they run beside it with the bundled rules and
-routes, and nobody is sent anything. Without them the exporter runs alone, and that is said.
+routes, nobody is sent anything, and firing alerts are printed. Without them the exporter runs
+alone, and that is said.
 """
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -16,7 +18,9 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
+from http import HTTPStatus
 from pathlib import Path
+from typing import NoReturn
 
 import yaml
 
@@ -26,14 +30,16 @@ SERVERS = ROOT / ".servers/new/bin"
 
 _START_SECONDS = 20.0
 _STOP_SECONDS = 10.0
+_LOOK_SECONDS = 5.0
 
 _LINKS = """
-Status page    {exporter}/
-Alerts         {prometheus}/alerts
+Status page    {exporter}
+Alerts         {prometheus}
 Alertmanager   {alertmanager}
 
-Exports begin, finish and fail within minutes; the first alert is there within three. Ctrl-C ends
-everything.
+Exports begin, finish and fail within minutes. Firing alerts are printed below, the first failure
+within three minutes. Ctrl-C ends everything.
+
 """
 
 
@@ -83,9 +89,10 @@ def alertmanager_configuration() -> str:
 
 @contextlib.contextmanager
 def running(command: Sequence[str], directory: Path, log: Path | None) -> Iterator[None]:
-    """Run a program, and end it at the end."""
-    output = log.open("wb") if log else None
-    with subprocess.Popen(command, cwd=directory, stdout=output, stderr=output) as process:
+    """Run a program, and end it at the end; without a log only its errors are shown."""
+    output = log.open("wb") if log else subprocess.DEVNULL
+    errors = output if log else None
+    with subprocess.Popen(command, cwd=directory, stdout=output, stderr=errors) as process:
         try:
             yield
         finally:
@@ -96,23 +103,56 @@ def running(command: Sequence[str], directory: Path, log: Path | None) -> Iterat
                 process.kill()
 
 
-def answers(url: str) -> bool | None:
-    """Return whether a URL is answered with a page; None while nothing listens there."""
+def status_of(url: str) -> int | None:
+    """Return the status of the answer; None while there is no answer."""
     try:
-        with urllib.request.urlopen(url, timeout=5):  # noqa: S310 # our own server
-            return True
-    except urllib.error.HTTPError:
-        return False
+        with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310 # our own server
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
     except OSError:
         return None
 
 
-def page_of(url: str) -> str:
-    """Return where an Alertmanager shows its alerts: Debian's has no pages, only the API."""
+def page_of(page: str, instead: str) -> str:
+    """Wait until a server answers; return its page, or what it has instead (Debian's: an API)."""
     end = time.monotonic() + _START_SECONDS
-    while (answered := answers(url)) is None and time.monotonic() < end:
+    while (status := status_of(page)) in (None, HTTPStatus.SERVICE_UNAVAILABLE):
+        if time.monotonic() > end:
+            break
         time.sleep(0.1)
-    return f"{url}api/v2/alerts" if answered is False else url
+    return instead if status == HTTPStatus.NOT_FOUND else page
+
+
+def firing_alerts(api: str) -> dict[str, str]:
+    """Return the alerts that fire in Prometheus, by labels and time: a line for each."""
+    try:
+        with urllib.request.urlopen(api, timeout=5) as answer:  # noqa: S310 # our own server
+            alerts = json.load(answer)["data"]["alerts"]
+    except OSError:
+        return {}
+    return {
+        json.dumps([each["labels"], each["activeAt"]], sort_keys=True): "  ".join(
+            (
+                time.strftime("%H:%M:%S"),
+                each["labels"]["alertname"],
+                each["annotations"]["description"],
+            )
+        )
+        for each in alerts
+        if each["state"] == "firing"
+    }
+
+
+def print_alerts(api: str) -> NoReturn:
+    """Print each alert once, when it begins to fire."""
+    printed: set[str] = set()
+    while True:
+        firing = firing_alerts(api)
+        for key in firing.keys() - printed:
+            print(firing[key], flush=True)
+        printed |= firing.keys()
+        time.sleep(_LOOK_SECONDS)
 
 
 def main() -> None:
@@ -154,12 +194,14 @@ def main() -> None:
             log = None if command[0] == sys.executable else directory / f"{name}.log"
             # Debian's Alertmanager finds its own templates below the working directory.
             stack.enter_context(running(command, SERVERS.parent if log else ROOT, log))
-        sys.stdout.write(
-            _LINKS.format(exporter=urls[0], prometheus=urls[1], alertmanager=page_of(f"{urls[2]}/"))
+        alerts = f"{urls[1]}/api/v1/alerts"
+        links = _LINKS.format(
+            exporter=page_of(f"{urls[0]}/", f"{urls[0]}/"),
+            prometheus=page_of(f"{urls[1]}/alerts", alerts),
+            alertmanager=page_of(f"{urls[2]}/", f"{urls[2]}/api/v2/alerts"),
         )
-        sys.stdout.flush()
-        while True:
-            time.sleep(3600)
+        print(links, end="", flush=True)
+        print_alerts(alerts)
 
 
 if __name__ == "__main__":
