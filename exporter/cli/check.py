@@ -19,8 +19,7 @@ def describe(watchlist: Watchlist, quota_share: float) -> Iterator[str]:
     """Yield the lines."""
     ids = sum(len(batch) for batch in watchlist.batches.values())
     calls = math.ceil(ids / MAX_IDS)
-    # A scrape's first call is made whatever the share.
-    share = max(allowed_calls(quota_share, LIMIT), 1)
+    share = allowed_calls(quota_share, LIMIT)
     yield (
         f"{_count(len(watchlist.files), 'ID file')}, {_count(ids, 'export ID')} in"
         f" {_count(len(watchlist.batches), 'batch')}"

@@ -20,8 +20,9 @@ _ROUNDING = 1e-9
 
 
 def allowed_calls(share: float, limit: int) -> int:
-    """Return how many calls of a window `share` allows."""
-    return math.floor(share * limit + _ROUNDING)
+    """Return how many calls of a window `share` allows, which is at least one."""
+    # With none, discovery would wait for ever.
+    return max(math.floor(share * limit + _ROUNDING), 1)
 
 
 class RateLimiter:
