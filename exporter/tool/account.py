@@ -106,11 +106,14 @@ class Search:
         while fruitless < _FRUITLESS_PASSES:
             before = len(found.exports)
             found.unusable = offset = 0
+            ids: list[str] = []
             while offset < found.total:
                 response = self._page(found, offset, MAX_IDS)
                 found.unusable += response.unusable
-                items = len(found.add(response)) + response.unusable
-                if not items:
+                previous, ids = ids, found.add(response)
+                items = len(ids) + response.unusable
+                # The same page again: something on the way ignores the offset.
+                if not items or (ids and ids == previous):
                     break
                 offset += items
                 self._progress(len(found.exports), found.total)

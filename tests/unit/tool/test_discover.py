@@ -230,6 +230,21 @@ def test_a_list_that_never_shows_all(account: Account, listed: int) -> None:
     assert account.ids() == sorted(ids)
 
 
+def test_a_list_that_is_the_same_page_for_ever(account: Account) -> None:
+    """A cache that ignores the query does not use up the share of the rate limit every round."""
+    account.simulator.start(120)
+    first: list[object] = []
+
+    def items(items: list[object]) -> list[object]:
+        first.extend(items if len(items) == 100 and not first else [])
+        return first or items
+
+    account.simulator.fault = Fault(items=items, headers={"X-Total-Matching-Query": "9999"})
+    done = account.discover()
+    assert (done.whole, done.exports, done.missing) == (False, 100, 9899)
+    assert done.calls < 15
+
+
 def test_items_without_an_id_are_no_reason_to_read_for_ever(account: Account) -> None:
     """They count as seen."""
     account.simulator.start(3)
