@@ -343,6 +343,26 @@ def test_after_such_a_failure_a_scrape_asks_once_until_one_is_answered(scene: Sc
     assert len(scene.api.calls) == 10
 
 
+def test_such_a_failure_is_not_undone_by_another_one_beside_it(scene: Scene) -> None:
+    """Four calls that began together end with a wrong token and three timeouts: no fifth."""
+    scene.watch({"b": ids(950)})
+    scene.limit(remaining=999)
+    never = threading.Event()
+
+    def fail_after_one(ids: Sequence[str], deadline: float) -> BulkResponse:
+        answer = scene.api(ids, deadline)
+        if len(scene.api.calls) == 1:
+            return answer
+        if ids[0] == "e00100":
+            raise error("auth")
+        # The wrong token is noticed first.
+        never.wait(0.1)
+        raise error("timeout")
+
+    scene.track(scene.load, fail_after_one).scrape(scene.clock.monotonic() + 10)
+    assert len(scene.api.calls) <= 1 + MAX_CALLS
+
+
 def test_one_incomplete_answer_of_several_is_enough(scene: Scene) -> None:
     """That the others account for all their IDs does not make up for it."""
     everyone = ids(250)
@@ -1104,7 +1124,7 @@ class Life(RuleBasedStateMachine):
         """Make the API's calls fail, or succeed again."""
         self.scene.api.failure = None if reason is None else error(reason)
 
-    @rule(seconds=st.sampled_from([1, 60, 299, 301]), jump=st.sampled_from([0, -7200, 7200]))
+    @rule(seconds=st.sampled_from([1, 60, 299, 301, 3601]), jump=st.sampled_from([0, -7200, 7200]))
     def wait(self, seconds: float, jump: float) -> None:
         """Pass time, and set the wall clock."""
         self.scene.clock.pass_by(seconds)
