@@ -32,7 +32,7 @@ test: .venv/ready servers grafana
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
-# What to run while working: lint and the unit tests, in under 30 seconds.
+# What to run before a commit: lint and the unit tests, two minutes or more.
 .PHONY: check
 check: lint
 	$(BIN)/pytest -q tests/unit
