@@ -23,6 +23,7 @@ import trustme
 
 from exporter import __version__
 from exporter.__main__ import main as exporter_main
+from exporter.cavatica.credentials import Credentials
 from exporter.cli import command, revision
 from exporter.simulator import Fault, Request, Simulator, serve
 from tests.support.exporter_process import (
@@ -749,6 +750,29 @@ def test_sighup_does_not_take_a_token_to_another_url(
             logging.getLogger("exporter").removeHandler(caplog.handler)
         assert exporter.scrape()("cavatica_up") == 1
     assert cavatica.tokens == [TOKEN]
+
+
+def test_a_reload_that_fails_unexpectedly_changes_nothing(
+    cavatica: Cavatica, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The exporter goes on with what it has, and the log names the error's type."""
+
+    def fail(_: Credentials) -> None:
+        raise TypeError("a secret")
+
+    monkeypatch.setattr(Credentials, "reload", fail)
+    log = ""
+
+    def failed() -> bool:
+        nonlocal log
+        log += capsys.readouterr().err
+        return "err=TypeError" in log
+
+    with serving(*cavatica.flags, LOOPBACK) as exporter:
+        exporter.send(signal.SIGHUP)
+        wait_for(failed, "the reload fails")
+        assert exporter.scrape()("cavatica_up") == 1
+    assert "a secret" not in log
 
 
 def test_sighup_reads_id_files_again(cavatica: Cavatica) -> None:
