@@ -104,6 +104,7 @@ class Running:
         thread: Where it runs in this process.
         log_file: What its process writes its standard error to.
         status: Its exit status, once it has ended.
+        authority: The file of the authority that its certificate is of; None: the system's.
     """
 
     urls: list[str] = field(default_factory=list)
@@ -111,6 +112,7 @@ class Running:
     thread: threading.Thread | None = None
     log_file: Path | None = None
     status: int | None = None
+    authority: Path | None = None
 
     @property
     def log(self) -> str:
@@ -121,6 +123,7 @@ class Running:
         """GET a path of the first address."""
         with requests.Session() as session:
             session.trust_env = False
+            session.verify = str(self.authority) if self.authority else True
             return session.get(f"{self.urls[0]}{path}", headers=headers, timeout=PATIENCE)
 
     def scrape(self, **headers: str) -> Page:

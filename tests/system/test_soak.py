@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.soak.run import Plan, soak
+from tests.system.soak.dealer import Plan
+from tests.system.soak.run import soak
 
 pytestmark = pytest.mark.slow
 

@@ -7,7 +7,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.system.soak.run import Plan, soak
+from tests.system.soak.dealer import Plan
+from tests.system.soak.run import soak
 
 
 def main() -> None:

@@ -1,9 +1,12 @@
 """Who comes to the exporter's port: scrapers, and others."""
 
 import socket
+import ssl
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from random import Random
 from typing import Final
 
@@ -17,6 +20,7 @@ OPENMETRICS: Final = "application/openmetrics-text"
 # Beyond a scraper's own deadline, for a machine that is busy with other things as well.
 _LATE_SECONDS: Final = 0.25
 _PATIENCE: Final = 10.0
+_SILENCE_SECONDS: Final = 0.5
 # Pages that ask the API nothing.
 _PAGE_SECONDS: Final = 1.0
 _PATHS: Final = ("/", "/-/healthy", "/-/ready")
@@ -28,6 +32,7 @@ class Scraper:
 
     Attributes:
         url: Of the metrics.
+        authority: The file of the authority that the exporter's certificate is of.
         timeout: Seconds that it says it waits.
         openmetrics, gzip: What it asks for.
         judge: Knows what must hold.
@@ -36,6 +41,7 @@ class Scraper:
     """
 
     url: str
+    authority: Path
     timeout: float
     openmetrics: bool
     gzip: bool
@@ -48,6 +54,7 @@ class Scraper:
         began = Moment.now()
         answer = _get(
             self.url,
+            self.authority,
             {
                 "Accept": f"{OPENMETRICS};version=1.0.0" if self.openmetrics else "text/plain",
                 "Accept-Encoding": "gzip" if self.gzip else "identity",
@@ -76,11 +83,13 @@ class Visitor:
 
     Attributes:
         url: Of the exporter.
+        authority: The file of the authority that the exporter's certificate is of.
         random: Draws what it does.
         findings: Takes what is wrong.
     """
 
     url: str
+    authority: Path
     random: Random
     findings: Findings
 
@@ -91,7 +100,7 @@ class Visitor:
     def _look(self) -> None:
         began = time.monotonic()
         path = self.random.choice(_PATHS)
-        answer = _get(self.url + path, {})
+        answer = _get(self.url + path, self.authority, {})
         took = time.monotonic() - began
         self.findings.search(path, _all_of(answer))
         if answer.status_code != 200 or took > _PAGE_SECONDS:
@@ -110,27 +119,36 @@ class Visitor:
         )
         with self._connect() as client:
             client.sendall(begin + self.random.randbytes(self.random.randrange(200)))
-            client.shutdown(socket.SHUT_WR)
-            answer = b"".join(iter(lambda: client.recv(65536), b""))
+            # The exporter may wait for more: TLS has no half of a connection to close.
+            client.settimeout(_SILENCE_SECONDS)
+            answer = b""
+            with suppress(TimeoutError, ConnectionError):
+                while data := client.recv(65536):
+                    answer += data
         self.findings.search("an answer to random bytes", answer)
         if answer and answer[9:10] != b"4" and answer[9:12] != b"505" and answer[9:12] != b"200":
             self.findings.add(f"random bytes were answered: {answer!r}")
 
     def _hang(self) -> None:
         """Keep the exporter waiting for the rest of a request."""
-        with self._connect() as client:
+        with self.random.choice([self._connect, self._reach])() as client:
             client.sendall(b"GET /metrics HT")
             time.sleep(self.random.uniform(0, 1))
 
     def _connect(self) -> socket.socket:
-        host, port = self.url.removeprefix("http://").split(":")
+        context = ssl.create_default_context(cafile=self.authority)
+        return context.wrap_socket(self._reach(), server_hostname="127.0.0.1")
+
+    def _reach(self) -> socket.socket:
+        """Return a connection without TLS."""
+        host, port = self.url.removeprefix("https://").split(":")
         return socket.create_connection((host, int(port)), _PATIENCE)
 
 
-def _get(url: str, headers: Mapping[str, str]) -> requests.Response:
+def _get(url: str, authority: Path, headers: Mapping[str, str]) -> requests.Response:
     with requests.Session() as session:
         session.trust_env = False
-        return session.get(url, headers=headers, timeout=_PATIENCE)
+        return session.get(url, headers=headers, timeout=_PATIENCE, verify=str(authority))
 
 
 def _all_of(answer: requests.Response) -> bytes:

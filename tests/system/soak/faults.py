@@ -13,6 +13,9 @@ from tests.system.soak.line import INNER_TOKEN
 
 CUT: Final = "connections are cut"
 GONE: Final = "connection refused"
+KEPT: Final = "kept connections swallow everything"
+NEW: Final = "new connections swallow everything"
+HOLE: Final = "the first address is a black hole"
 
 _MEGABYTE = bytes(2**20)
 _BOMB = gzip.compress(_MEGABYTE * 50)
@@ -143,7 +146,7 @@ HOLDING: Final[Mapping[str, Callable[[Random], Fault]]] = {
     ),
 }
 
-NAMES: Final = (*FAULTS, CUT, GONE)
+NAMES: Final = (*FAULTS, CUT, GONE, KEPT, NEW, HOLE)
 
 
 def draw(name: str, random: Random) -> Fault:

@@ -5,13 +5,14 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
 from typing import Final
 
 from exporter.simulator import Simulator
+from tests.system.soak.ground import Ground
 
 Watched = Mapping[str, frozenset[str]]
 """The IDs of each batch."""
@@ -68,6 +69,8 @@ class Files:
         random: Draws the edits.
         settled_seconds: After so long an edit has been seen by a scrape.
         pause: Waits so many seconds.
+        ground: Has the file server that the directory is on.
+        hang_seconds: So long that hangs, at most.
         count: How often each kind of edit was made.
     """
 
@@ -76,6 +79,8 @@ class Files:
     random: Random
     settled_seconds: float
     pause: Callable[[float], object]
+    ground: Ground
+    hang_seconds: float
     count: Counter[str] = field(default_factory=Counter)
     _files: dict[str, _File] = field(default_factory=dict)
     _number: int = 0
@@ -90,6 +95,7 @@ class Files:
     def edit(self) -> None:
         """Make one edit."""
         edits = [self._add, self._grow, self._acknowledge, self._share, self._touch, self._away]
+        edits += [self._hang] * 2
         settled = [name for name, file in self._files.items() if self._is_settled(file)]
         if len(self._files) < _MIN_FILES:
             edits = [self._add]
@@ -134,7 +140,8 @@ class Files:
         self._since = time.monotonic()
 
     def _is_settled(self, file: _File) -> bool:
-        return not file.broken and time.monotonic() - file.at > self.settled_seconds
+        since = max(file.at, self.ground.answers_since())
+        return not file.broken and time.monotonic() - since > self.settled_seconds
 
     def _pick(self, *, broken: bool = False) -> str | None:
         names = [name for name, file in self._files.items() if file.broken == broken]
@@ -246,11 +253,19 @@ class Files:
     def _away(self) -> None:
         """Unmount the directory for a moment: the last loaded watchlist stays in effect."""
         elsewhere = self.directory.with_suffix(".away")
-        is_settled = self.watched(since=time.monotonic() - self.settled_seconds) is not None
-        # Who has not seen the last change cannot see it now.
-        with nullcontext() if is_settled else self._change():
+        with self._unread():
             self.directory.rename(elsewhere)
             try:
                 self.pause(self.random.uniform(0.1, 3))
             finally:
                 elsewhere.rename(self.directory)
+
+    def _hang(self) -> None:
+        """Hang the file server: the last loaded watchlist stays in effect."""
+        with self._unread(), self.ground.hanging():
+            self.pause(self.random.uniform(0.1, self.hang_seconds))
+
+    def _unread(self) -> AbstractContextManager[None]:
+        """During the block nothing can be read: who has not seen the last change does not then."""
+        is_settled = self.watched(since=time.monotonic() - self.settled_seconds) is not None
+        return nullcontext() if is_settled else self._change()

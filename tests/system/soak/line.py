@@ -10,7 +10,10 @@ from random import Random
 from typing import Any, Final
 
 from exporter.simulator import Simulator, serve
+from tests.system.soak.bootstrap import HOST
 from tests.system.soak.findings import TOKEN_BEGIN, Findings
+from tests.system.soak.ground import Ground, drop_connections
+from tests.system.soak.relay import Relay
 
 #: What the simulator knows; it never leaves this process.
 INNER_TOKEN: Final = "inner"
@@ -20,37 +23,45 @@ _ROTATION_SECONDS = 5.0
 
 
 class Line:
-    """The simulator on one port, which stays its own while it is away.
+    """The simulator behind a relay on one port, which stays its own while it is away.
 
     Args:
         simulator: With the token `INNER_TOKEN`.
         findings: Takes what is wrong with requests.
+        ground: Has the file server with the token's file.
 
     Attributes:
         token: The one that is good now.
         changed: Monotonic time from which on no other may be sent; None while nobody can say.
         seen: Whether it was sent.
         url: The API's.
+        relay: Of the connections now.
     """
 
-    def __init__(self, simulator: Simulator, findings: Findings) -> None:
+    def __init__(self, simulator: Simulator, findings: Findings, ground: Ground) -> None:
         self.token = ""
         self.changed: float | None = None
         self.seen = False
         self._simulator = simulator
         self._findings = findings
+        self._ground = ground
         # Bound and not listening: connections are refused, and the port is given to nobody else.
         self._holder = socket.socket()
         self._holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self._holder.bind(("127.0.0.1", 0))
+        self._address = self._holder.getsockname()
         self._stack = ExitStack()
-        self.url = self._listen()
+        served = self._stack.enter_context(serve(self))
+        self._target = int(served.removesuffix("/v2").rpartition(":")[2])
+        self._stack.enter_context(drop_connections(self._address[1]))
+        self.relay = Relay(self._address, self._target)
+        self.url = f"http://{HOST}:{self._address[1]}/v2"
 
     def __call__(
         self, environ: dict[str, Any], start_response: Callable[..., object]
     ) -> Iterable[bytes]:
         """Serve requests that carry the valid token (WSGI)."""
-        changed = self.changed
+        changed = self.changed and max(self.changed, self._ground.answers_since())
         if environ.get("HTTP_X_SBG_AUTH_TOKEN") == self.token:
             self.seen = True
             environ["HTTP_X_SBG_AUTH_TOKEN"] = INNER_TOKEN
@@ -64,19 +75,17 @@ class Line:
     @contextmanager
     def gone(self) -> Iterator[None]:
         """During the block all connections are cut and new ones refused."""
-        self._stack.close()
+        self.relay.close()
         try:
             yield
         finally:
-            self._listen()
+            self.relay = Relay(self._address, self._target)
 
     def close(self) -> None:
         """Release the port."""
+        self.relay.close()
         self._stack.close()
         self._holder.close()
-
-    def _listen(self) -> str:
-        return self._stack.enter_context(serve(self, port=self._holder.getsockname()[1]))
 
 
 @dataclass(slots=True)

@@ -1,0 +1,129 @@
+"""The exporter's process: its first life, its restart with a state file, and its end."""
+
+import contextlib
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from exporter.simulator import Fault, Simulator
+from tests.support.exporter_process import LOOPBACK, Running, process
+from tests.system.soak.findings import Findings
+from tests.system.soak.ground import Ground
+from tests.system.soak.line import Line
+from tests.system.soak.pages import Judge, Moment, read
+
+# What is promised for SIGTERM.
+_END_SECONDS: Final = 5.0
+# And for a start.
+_START_SECONDS: Final = 3.0
+
+
+class Lives:
+    """The lives of the exporter, one after the other on one port.
+
+    Args:
+        directory: Where each writes its log.
+        flags: Of the exporter, without its address.
+        authority: The file of the authority that its certificate is of.
+        ground: What it stands on.
+        findings: Takes what is wrong.
+
+    Attributes:
+        running: The one that lives.
+        logs: Of all.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        flags: Sequence[str],
+        authority: Path,
+        ground: Ground,
+        findings: Findings,
+    ) -> None:
+        self.logs: list[Path] = []
+        self._directory = directory
+        self._flags = flags
+        self._authority = authority
+        self._ground = ground
+        self._findings = findings
+        self._stack = contextlib.ExitStack()
+        self.running = self._begin(LOOPBACK)
+
+    @property
+    def url(self) -> str:
+        """The exporter's URL."""
+        return self.running.urls[0]
+
+    def close(self) -> None:
+        """End the process, however that goes."""
+        self._stack.close()
+
+    def restart(self, line: Line, judge: Judge) -> str:
+        """End it while the file server hangs, and start it while the API is away."""
+        with line.gone():
+            with self._ground.hanging():
+                took = self._stop()
+            began = Moment.now()
+            self.running = self._begin("--web.listen-address=" + self.url.removeprefix("https://"))
+            ready = time.monotonic() - began.monotonic
+            if ready > _START_SECONDS:
+                self._findings.add(f"a start took {ready:.1f} s")
+            began = Moment.now()
+            page = read(self.running.get().text, is_openmetrics=False)
+            for problem in judge.problems(page, began, Moment.now()):
+                self._findings.add(f"after the restart: {problem}")
+        known = sum(
+            value
+            for (name, labels), value in page.samples.items()
+            if name == "cavatica_exports" and dict(labels)["state"] in {"COMPLETED", "FAILED"}
+        )
+        if not known:
+            self._findings.add("after the restart: nothing is known of finished exports")
+        return (
+            f"ended in {took:.1f} s while the file server hung, ready again in {ready:.1f} s, and"
+            f" {known:g} finished exports known without the API"
+        )
+
+    def end(self, simulator: Simulator) -> str:
+        """SIGTERM finishes the running scrape, however long the API takes, and the process."""
+        answers: list[float] = []
+
+        def scrape() -> None:
+            timeout = {"X-Prometheus-Scrape-Timeout-Seconds": "20"}
+            read(self.running.get(**timeout).text, is_openmetrics=False)
+            answers.append(time.monotonic())
+
+        simulator.fault = Fault(delay=15.0)
+        scraper = threading.Thread(target=scrape)
+        scraper.start()
+        time.sleep(0.5)
+        began = time.monotonic()
+        took = self._stop()
+        scraper.join()
+        if not answers:
+            self._findings.add("SIGTERM: the running scrape was not answered")
+            return "the running scrape was not answered"
+        return f"SIGTERM answered in {answers[0] - began:.1f} s, exit in {took:.1f} s"
+
+    def _begin(self, address: str) -> Running:
+        self.logs.append(self._directory / f"log{len(self.logs)}")
+        running = self._stack.enter_context(
+            process(self.logs[-1], *self._flags, address, command=self._ground.command)
+        )
+        running.authority = self._authority
+        return running
+
+    def _stop(self) -> float:
+        """End it by SIGTERM; return the seconds that it took."""
+        began = time.monotonic()
+        status = self.running.stop()
+        took = time.monotonic() - began
+        if status != 0 or took > _END_SECONDS:
+            self._findings.add(f"SIGTERM: status {status} after {took:.2f} s")
+        assert self.running.process is not None
+        output, _ = self.running.process.communicate()
+        self._findings.search("standard output", output.encode())
+        return took

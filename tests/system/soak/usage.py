@@ -1,0 +1,60 @@
+"""What the exporter's process uses, and that it does not grow."""
+
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from tests.support.exporter_process import Running
+from tests.system.soak.findings import Findings
+
+# Connections that wait in the client's pool for the next call.
+_POOL: Final = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """What a process uses: bytes of resident memory, threads, file descriptors."""
+
+    resident: int
+    threads: int
+    descriptors: int
+
+    @classmethod
+    def of(cls, pid: int) -> "Use":
+        """Return the process's current use of resources."""
+        lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
+        status = dict(line.split(":\t") for line in lines if ":\t" in line)
+        descriptors = sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
+        return cls(int(status["VmRSS"].split()[0]) * 1024, int(status["Threads"]), descriptors)
+
+
+def rest(running: Running) -> Use:
+    """Return the process's minimum use of resources while it is idle."""
+    # The files are as somebody left them: what they say is known before they change again.
+    running.scrape()
+    assert running.process is not None
+    uses = []
+    for _ in range(20):
+        time.sleep(0.1)
+        uses.append(Use.of(running.process.pid))
+    return Use(
+        min(use.resident for use in uses),
+        min(use.threads for use in uses),
+        min(use.descriptors for use in uses),
+    )
+
+
+def compare(uses: Sequence[Use], growth: int, findings: Findings) -> None:
+    """Two fifths of the run warm up; of what is left the later half uses no more than the first."""
+    warm = uses[len(uses) * 2 // 5 :]
+    first, last = warm[: len(warm) // 2], warm[len(warm) // 2 :]
+    memory = [statistics.median(use.resident for use in half) for half in (first, last)]
+    if memory[1] > memory[0] + growth:
+        findings.add("the process's memory grows")
+    if max(use.threads for use in last) > max(use.threads for use in first):
+        findings.add("the process's threads grow")
+    if max(use.descriptors for use in last) > max(use.descriptors for use in first) + _POOL:
+        findings.add("the process's descriptors grow")
