@@ -13,7 +13,7 @@ help:
 	@echo 'make lint         ruff and mypy'
 	@echo 'make servers      Prometheus and Alertmanager for the tests, which make test gets by itself'
 	@echo 'make browser      what the tests of the status page need (Node; Chromium is the system'"'"'s)'
-	@echo 'make soak         ten minutes of faults, file edits and scrapers (MINUTES=10 SEED=1; Linux)'
+	@echo 'make soak         ten minutes of faults, edits and scrapers, and a restart (MINUTES=10 SEED=1; Linux)'
 	@echo 'make fuzz         many more examples of every property: anything at every door'
 	@echo 'make bench        how fast it is with up to 100,000 exports, beside a naive exporter (Linux)'
 	@echo 'make fmt          format the code, mend what can be mended'

@@ -19,11 +19,14 @@ def start(work: Callable[[], _Result], name: str) -> futures.Future[_Result]:
     return future
 
 
-def run(work: Callable[[], _Result]) -> futures.Future[_Result]:
-    """Run `work` in this thread and return the completed future of its result."""
-    future: futures.Future[_Result] = futures.Future()
-    _complete(future, work)
-    return future
+def start_or_run(work: Callable[[], _Result], name: str) -> futures.Future[_Result]:
+    """Run `work` in a daemon thread, or in this one if the system has none left."""
+    try:
+        return start(work, name)
+    except RuntimeError:
+        future: futures.Future[_Result] = futures.Future()
+        _complete(future, work)
+        return future
 
 
 def _complete(future: futures.Future[_Result], work: Callable[[], _Result]) -> None:

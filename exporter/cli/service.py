@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from exporter import __version__
+from exporter import __version__, background
 from exporter.cavatica.answer import RequestOutcome
 from exporter.cavatica.client import Client
 from exporter.cavatica.credentials import Api, Credentials, Token, find_api
@@ -163,7 +163,8 @@ class Exporter:
             if self._flags.demo:
                 click.echo(_DEMO.format(url=servers[0].url, path=self._flags.web_telemetry_path))
             while (received := signals.next()) == signal.SIGHUP:
-                self._reload(web_config)
+                # A file server that hangs must not keep SIGTERM waiting.
+                background.start_or_run(lambda: self._reload(web_config), "reload")
             _log.info("shutting down", extra={"signal": received.name})
             self._end(servers)
         return 0

@@ -157,12 +157,7 @@ class Caller:
 
     def _start(self, ids: Sequence[str], deadline: float) -> "futures.Future[BulkResponse]":
         """Make a call in a thread that the process does not wait for at its end."""
-        call = functools.partial(self._bulk_get, ids, deadline)
-        try:
-            return background.start(call, "scrape")
-        except RuntimeError:
-            # The system has no thread left: make the call in this thread.
-            return background.run(call)
+        return background.start_or_run(functools.partial(self._bulk_get, ids, deadline), "scrape")
 
     def _may_ask(self, calls: ScrapeCalls, in_flight: int) -> bool:
         # An API that refuses every call is not asked by all of them.

@@ -77,11 +77,7 @@ class BackgroundLoader:
         with self._lock:
             if self._reading is not None and not self._reading.done():
                 return self._reading, False
-            try:
-                self._reading = background.start(self._read, "ID files")
-            except RuntimeError:
-                # The system has no thread left.
-                self._reading = background.run(self._read)
+            self._reading = background.start_or_run(self._read, "ID files")
             return self._reading, True
 
     def _read(self) -> None:

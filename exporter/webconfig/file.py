@@ -5,12 +5,13 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Mapping
+from concurrent import futures
 from dataclasses import dataclass
 from operator import lt
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from exporter import files
+from exporter import background, files
 from exporter.document import line_of, read_yaml
 from exporter.text import TextError, decode
 from exporter.webconfig.basicauth import BasicAuth, Users, parse_users
@@ -29,6 +30,8 @@ HTTP_KEYS: Final = ("http2", "headers")
 _MAX_FILE_BYTES: Final = 2**20
 #: Errors can have causes that no file change reveals, such as too many open files.
 _RETRY_SECONDS: Final = 10.0
+#: A connection waits no longer for a file server: what was in effect stays so for it.
+_WAIT_SECONDS: Final = 0.5
 
 _log = logging.getLogger(__name__)
 
@@ -134,6 +137,14 @@ class WebConfigFile:
         # Another thread may be reloading, slowly on a remote file system: do not wait for it.
         if not self._reloading.acquire(blocking=force):
             return
+        if force:
+            self._reload(force=True)
+            return
+        reading = background.start_or_run(self._reload, "web configuration")
+        if futures.wait([reading], _WAIT_SECONDS).done:
+            reading.result()
+
+    def _reload(self, *, force: bool = False) -> None:
         try:
             if force or self._is_due():
                 self._read(force=force)

@@ -30,7 +30,7 @@ ALLOWED: dict[str, set[str]] = {
     "web": {"cavatica", "clock", "metrics", "tracker", "watchlist"},
     # Beside it.
     "server": set(),
-    "webconfig": {"document", "files", "text"},
+    "webconfig": {"background", "document", "files", "text"},
     "simulator": set(),
 }
 # The wiring: the only folder that knows the others.

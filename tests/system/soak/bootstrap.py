@@ -44,16 +44,18 @@ def move(control: mmap.mmap, root: str) -> None:
     def now(real: Callable[[], float] = time.time) -> float:
         return real() + state()[0]
 
-    def look_up(host: object, *rest: Any, real: Callable[..., Any] = socket.getaddrinfo) -> Any:  # noqa: ANN401 # as socket
+    find = socket.getaddrinfo
+
+    def look_up(host: Any, *rest: Any, **options: Any) -> Any:  # noqa: ANN401 # as socket
         if host != HOST:
-            return real(host, *rest)
-        hole = real(BLACK_HOLE, *rest) if state()[2] else []
-        return hole + real("127.0.0.1", *rest)
+            return find(host, *rest, **options)
+        hole = find(BLACK_HOLE, *rest, **options) if state()[2] else []
+        return hole + find("127.0.0.1", *rest, **options)
 
     for name in ("open", "stat", "scandir", "listdir", "replace", "rename"):
         setattr(os, name, hanging(getattr(os, name)))
     time.time = now
-    socket.getaddrinfo = look_up  # type: ignore[assignment] # it takes fewer arguments by name
+    socket.getaddrinfo = look_up
 
 
 def main() -> None:

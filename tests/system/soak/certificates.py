@@ -45,7 +45,8 @@ class Certificates:
             self.renew()
         else:
             path = self._random.choice([self._certificate, self._key, self.web_config])
-            path.write_bytes(self._random.choice([b"", b"-----BEGIN CERTIFICATE-----\n", b"{"]))
+            # An empty web configuration is one without TLS, which SIGHUP puts into effect.
+            path.write_bytes(self._random.choice([b"\0", b"-----BEGIN CERTIFICATE-----\n", b"{"]))
 
     def renew(self) -> None:
         """Write a new certificate and then its key: they do not match in between."""

@@ -38,8 +38,8 @@ class Plan:
 
     @classmethod
     def long(cls, minutes: float) -> "Plan":
-        """Return the plan of `make soak`: each part takes a minute."""
-        parts = max(2, round(minutes))
+        """Return the plan of `make soak`: each part takes a minute, or a quarter of the run."""
+        parts = max(4, round(minutes))
         return cls(60 * minutes, parts, 2.5, (1.0, 2.0, 3.0, 5.0), 10, 8.0, 4 * 2**20, patient=True)
 
     @classmethod

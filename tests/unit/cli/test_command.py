@@ -1024,7 +1024,12 @@ def scandir(path, real=os.scandir):
         time.sleep(0.05)
     return real(path)
 
-os.scandir = scandir
+def open(path, *arguments, real=os.open):
+    while os.fspath(path).endswith("token") and os.path.exists({file!r} + "-token"):
+        time.sleep(0.05)
+    return real(path, *arguments)
+
+os.scandir, os.open = scandir, open
 main()
 """
 
@@ -1053,6 +1058,31 @@ def test_a_file_server_that_hangs_does_not_keep_the_process(
         began = time.monotonic()
         assert exporter.stop() == 0
         assert time.monotonic() - began < 5
+
+
+def test_a_reload_that_hangs_does_not_keep_the_state_file_from_being_written(
+    cavatica: Cavatica, tmp_path: Path
+) -> None:
+    """SIGTERM comes while the token cannot be read: the end is as graceful as any."""
+    program = HANG.format(directory="", file=str(tmp_path / "hanging"))
+    state = tmp_path / "state"
+    with process(
+        tmp_path / "log",
+        *cavatica.flags,
+        LOOPBACK,
+        f"--exports.state-file={state}",
+        command=(sys.executable, "-c", program),
+    ) as exporter:
+        exporter.scrape()
+        wait_for(state.exists, "the first write")
+        state.unlink()
+        cavatica.write("more.yml", *cavatica.simulator.start(1, ago=1e6))
+        exporter.scrape()
+        (tmp_path / "hanging-token").touch()
+        exporter.send(signal.SIGHUP)
+        wait_for(lambda: "msg=reloading" in exporter.log, "it reloads")
+        assert exporter.stop() == 0
+    assert state.exists()
 
 
 def test_a_full_log_pipe_does_not_keep_the_process(cavatica: Cavatica) -> None:

@@ -7,6 +7,7 @@ import resource
 import shutil
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +24,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from exporter.webconfig import WebConfigError, WebConfigFile
+from tests.support.servers import wait_until
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -580,6 +582,32 @@ def test_files_that_change_all_the_time_never_end_a_reload(
         "Web configuration is not valid; the previous one stays in effect",
         "Web configuration reloaded",
     }
+
+
+def test_a_file_server_that_hangs_holds_up_no_connection(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was in effect stays so; the change is in effect once the files can be read."""
+    file = WebConfigFile(write(directory, TLS + USERS))
+    before = file.ssl_context()
+    write(directory, TLS + USERS.replace("alice", "bob"))
+    answers = threading.Event()
+    stat = Path.stat
+
+    def hang(path: Path, **options: bool) -> os.stat_result:
+        if path.is_relative_to(directory):
+            answers.wait(10)
+        return stat(path, **options)
+
+    monkeypatch.setattr(Path, "stat", hang)
+    try:
+        began = time.monotonic()
+        assert file.ssl_context() is before
+        assert b"alice" in file.users()
+        assert time.monotonic() - began < 0.9
+    finally:
+        answers.set()
+    wait_until(lambda: b"bob" in file.users(), 5, "the change is in effect")
 
 
 class Clock:
