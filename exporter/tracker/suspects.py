@@ -13,7 +13,7 @@ _PROBES: Final = 4
 class Suspects:
     """IDs of calls that the API refused, until each bad ID stands alone.
 
-    Nobody says which ID a refusal (HTTP 400) is about. Where the API answered another call of the
+    The API does not name the ID that it refuses (HTTP 400). Where it answered another call of the
     same scrape, the refusal is about the call's IDs: on the next scrapes the two halves of the call
     are asked by calls of their own. A half that is answered is free again, one that is refused is
     halved again, and an ID that is refused alone is the bad one.

@@ -228,7 +228,7 @@ def test_a_hundred_ids_are_one_call_as_documented(
             "content-length": str(len(request.body)),
             "accept": "*/*",
             "accept-encoding": "gzip",
-            "connection": "keep-alive",
+            "connection": "close",
             "user-agent": f"cavatica-export-exporter/{__version__}",
         }
 

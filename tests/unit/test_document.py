@@ -226,7 +226,7 @@ def test_without_libyaml_the_exporter_works(tmp_path: Path) -> None:
         [sys.executable, "-c", program, *arguments],
         env={"SB_AUTH_TOKEN": "x"}, capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert 'level=info msg="ID file loaded"' in process.stderr
+    assert "1 ID file, 1 export ID in 1 batch" in process.stdout
     assert "  kids: 1\n" in process.stdout
     assert process.returncode == 0
 
