@@ -102,6 +102,7 @@ class Running:
         urls: Where it listens, in the order of the flags.
         process: Its process, or None for one in this process.
         thread: Where it runs in this process.
+        signals: Its thread that waits for signals, in this process.
         log_file: What its process writes its standard error to.
         status: Its exit status, once it has ended.
         authority: The file of the authority that its certificate is of; None: the system's.
@@ -110,6 +111,7 @@ class Running:
     urls: list[str] = field(default_factory=list)
     process: "subprocess.Popen[str] | None" = None
     thread: threading.Thread | None = None
+    signals: threading.Thread | None = None
     log_file: Path | None = None
     status: int | None = None
     authority: Path | None = None
@@ -138,9 +140,9 @@ class Running:
             self.process.send_signal(number)
         elif self.thread and self.thread.ident:
             # To the thread that waits for it: the others are the tests' own.
-            [*_, waiting] = [each for each in threading.enumerate() if each.name == "signals"]
-            assert waiting.ident
-            signal.pthread_kill(waiting.ident, number)
+            assert self.signals
+            assert self.signals.ident
+            signal.pthread_kill(self.signals.ident, number)
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """End it by a signal; give its exit status."""
@@ -181,12 +183,18 @@ def serving(*arguments: str) -> Iterator[Running]:
         except SystemExit as end:
             running.status = int(end.code or 0)
 
+    before = set(threading.enumerate())
     running.thread = threading.Thread(target=work)
     with kept_logging():
         logger.addHandler(listening)
         running.thread.start()
         try:
             assert listening.ready.wait(PATIENCE), "it does not get ready"
+            [running.signals] = [
+                each
+                for each in threading.enumerate()
+                if each.name == "signals" and each not in before
+            ]
             yield running
         finally:
             if running.status is None:
