@@ -29,13 +29,16 @@ def read(path: "Path | os.DirEntry[str]", most: int) -> tuple[bytes, os.stat_res
             raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
         if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "not a regular file")
+        if status.st_size > most:
+            # Reading up to the limit again and again costs time, and memory that is not returned.
+            raise _too_large(most)
         data = bytearray()
         # A buffered reader would return None or a part of the content if the file would block
         # (/proc/kmsg); `os.read` raises.
         while chunk := os.read(descriptor, _CHUNK_BYTES):
             data += chunk
             if len(data) > most:
-                raise OSError(errno.EFBIG, f"larger than {most} bytes")
+                raise _too_large(most)
         after = os.fstat(descriptor)
     finally:
         os.close(descriptor)
@@ -43,6 +46,10 @@ def read(path: "Path | os.DirEntry[str]", most: int) -> tuple[bytes, os.stat_res
     if (status.st_size, status.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
         raise OSError(errno.ESTALE, "changed while it was read")
     return bytes(data), status
+
+
+def _too_large(most: int) -> OSError:
+    return OSError(errno.EFBIG, f"larger than {most} bytes")
 
 
 def signature(status: os.stat_result) -> tuple[int, ...]:

@@ -27,6 +27,27 @@ def test_a_file_whose_size_the_system_does_not_tell_is_read_whole() -> None:
     assert read(path, 65536)[0] == path.read_bytes()
 
 
+def test_a_file_that_is_too_large_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its size is enough, for it is asked for at every scrape."""
+    path = tmp_path / "file"
+    path.write_bytes(b"abc")
+
+    def refuse(*_: int) -> bytes:
+        pytest.fail("it is read")
+
+    monkeypatch.setattr(os, "read", refuse)
+    with pytest.raises(OSError, match="larger than 2 bytes"):
+        read(path, 2)
+
+
+def test_a_file_that_does_not_tell_its_size_is_read_up_to_the_limit() -> None:
+    """The system tells none for what it makes up."""
+    with pytest.raises(OSError, match="larger than 2 bytes"):
+        read(Path("/proc/self/status"), 2)
+
+
 @pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")])
 def test_what_is_no_regular_file_is_refused_at_once(
     make: Callable[[Path], None], tmp_path: Path

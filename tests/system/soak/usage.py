@@ -48,8 +48,8 @@ def rest(running: Running) -> Use:
 
 
 def compare(uses: Sequence[Use], growth: int, findings: Findings) -> None:
-    """Two fifths of the run warm up; of what is left the later half uses no more than the first."""
-    warm = uses[len(uses) * 2 // 5 :]
+    """A fifth of a life warms up; of what is left the later half uses no more than the first."""
+    warm = uses[len(uses) // 5 :]
     first, last = warm[: len(warm) // 2], warm[len(warm) // 2 :]
     memory = [statistics.median(use.resident for use in half) for half in (first, last)]
     if memory[1] > memory[0] + growth:
