@@ -52,7 +52,7 @@ class Ground:
 
     @contextmanager
     def black_hole(self) -> Iterator[None]:
-        """Let the API's name lead to an address that drops everything first."""
+        """Resolve the API's name to an address that drops everything first."""
         self._hole = True
         self._pack()
         try:

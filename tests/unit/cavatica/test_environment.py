@@ -135,7 +135,7 @@ class TestProxy:
 
 
 class TestAuthorities:
-    """Who is trusted."""
+    """Which authorities are trusted."""
 
     @pytest.fixture
     def bundle(self, tmp_path: Path) -> Path:
