@@ -44,14 +44,15 @@ class Certificates:
         if self._random.random() < 0.6:
             self.renew()
         else:
-            path = self._random.choice([self._certificate, self._key, self.web_config])
-            # An empty web configuration is one without TLS, which SIGHUP puts into effect.
-            path.write_bytes(self._random.choice([b"\0", b"-----BEGIN CERTIFICATE-----\n", b"{"]))
+            write = self._random.choice(
+                [self._certificate.write_bytes, self._key.write_bytes, self._replace_web_config]
+            )
+            write(self._random.choice([b"\0", b"-----BEGIN CERTIFICATE-----\n", b"{"]))
 
     def renew(self) -> None:
         """Write a new certificate and then its key: they do not match in between."""
         leaf = self._ca.issue_cert("127.0.0.1")
-        self.web_config.write_text(_WEB_CONFIG)
+        self._replace_web_config(_WEB_CONFIG.encode())
         leaf.cert_chain_pems[0].write_to_path(str(self._certificate))
         self._pause(self._random.uniform(0, 0.5))
         leaf.private_key_pem.write_to_path(str(self._key))
@@ -62,3 +63,9 @@ class Certificates:
         """Return whether new connections get the newest certificate."""
         host, port = url.removeprefix("https://").split(":")
         return ssl.get_server_certificate((host, int(port))).split() == self._newest.split()
+
+    def _replace_web_config(self, content: bytes) -> None:
+        """Replace it as a whole: SIGHUP puts an empty one, without TLS, into effect."""
+        new = self.web_config.with_suffix(".new")
+        new.write_bytes(content)
+        new.replace(self.web_config)
