@@ -6,7 +6,7 @@ from exporter.metrics.export_families import EXPORT_LABELS, export_families
 from exporter.metrics.families import BATCH_FAMILIES, BATCH_LABELS, FAMILIES
 from tests.grafana.world import MINUTE
 from tests.grafana.worlds import WORLDS
-from tests.shipped.test_dashboards import ANNOUNCED, metric_names
+from tests.shipped.test_dashboards import metric_names
 
 LABELS = {
     **{each.name: set(each.labels) for each in FAMILIES},
@@ -25,6 +25,6 @@ def test_a_world_has_only_metrics_of_the_exporter(world: str) -> None:
         own_labels = {
             name: set(labels) - set(replica.target) for name, labels, _ in replica.samples(MINUTE)
         }
-        assert set(own_labels) - metric_names() - ANNOUNCED == set()
+        assert set(own_labels) - metric_names() == set()
         known = own_labels.keys() & LABELS.keys()
         assert {name: own_labels[name] for name in known} == {name: LABELS[name] for name in known}

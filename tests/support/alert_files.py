@@ -18,17 +18,6 @@ ROUTES_FILE = ROOT / "alerts" / "alertmanager.example.yml"
 
 Yaml = dict[str, Any]
 
-ANNOUNCED = {
-    "cavatica_refused_exports",
-    "cavatica_refused_exports_timestamp_seconds",
-    "cavatica_acknowledged_refusals",
-    "cavatica_expected_exports",
-    "cavatica_superseded_exports",
-    "cavatica_export_superseded",
-    "cavatica_error_code_info",
-}
-"""Metrics that the rules read already; the exporter may not have them all yet."""
-
 
 def load(file: Path) -> Yaml:
     """Parse a YAML file whose top level is a mapping."""
@@ -64,4 +53,4 @@ def known_series() -> set[str]:
     counted = {
         f"{each.name}{end}" for each in own.collect() for end in endings.get(each.type, [""])
     }
-    return {*map(attrgetter("name"), FAMILIES), *counted, *RECORDED, *ANNOUNCED, "up"}
+    return {*map(attrgetter("name"), FAMILIES), *counted, *RECORDED, "up"}
