@@ -92,7 +92,8 @@ class StatusReport:
             file_errors=watchlist.errors[:MAX_ROWS],
             file_errors_total=len(watchlist.errors),
         )
-        verdict, headline = _judge(status, _total_states(batches))
+        explained = sum(sum(each.totals.lookup_errors.values()) for each in snapshot.batches)
+        verdict, headline = _judge(status, _total_states(batches), explained)
         return replace(status, verdict=verdict, headline=headline)
 
 
@@ -109,7 +110,9 @@ def _search(block: Block) -> _Findings:
             if (export.state == FAILED or export.state not in STATES) and not export.dealt_with
         ),
         unfinished=tuple(export for export in exports if export.state in UNFINISHED),
-        lookup_errors=tuple(export for export in exports if export.failure is not None),
+        lookup_errors=tuple(
+            export for export in exports if export.failure is not None and not export.acknowledged
+        ),
     )
 
 
@@ -211,11 +214,12 @@ def _total_states(batches: Iterable[BatchRow]) -> Mapping[str, int]:
     return totals
 
 
-def _judge(status: Status, states: Mapping[str, int]) -> tuple[Verdict, str]:
+def _judge(status: Status, states: Mapping[str, int], explained: int) -> tuple[Verdict, str]:
+    """Return the verdict; `explained` exports are UNKNOWN by an error of the API."""
     wrong = [*_wrong(status)]
-    unknown = [*_unknown(status, states[UNKNOWN] - status.lookup_errors.total)]
-    if wrong or unknown:
-        text = "; ".join([*wrong, *unknown])
+    not_known = [*_unknown(status, states[UNKNOWN] - explained)]
+    if wrong or not_known:
+        text = "; ".join([*wrong, *not_known])
         return ("attention" if wrong else "unknown"), f"{text[0].upper()}{text[1:]}."
     if not any(states.values()):
         return "unknown", "Nothing is watched: the ID files list no exports."

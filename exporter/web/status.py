@@ -144,7 +144,7 @@ class Status:
         missing: Number of expected exports that are neither watched nor refused.
         rejected: Number of ID file entries that are not valid export IDs.
         unfinished: Pending and running exports, oldest first.
-        lookup_errors: IDs for which the API returned an error.
+        lookup_errors: IDs for which the API returned an error, and nobody has dealt with them.
         api: The API's health; None before the first scrape.
         files: The ID files, those in error first.
         files_total: Number of ID files.

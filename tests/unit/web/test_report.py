@@ -26,10 +26,10 @@ def watched(
     return WatchedExport(export_id, state, export, acknowledged=acknowledged)
 
 
-def unknown(export_id: str, code: str = "") -> WatchedExport:
+def unknown(export_id: str, code: str = "", *, acknowledged: bool = False) -> WatchedExport:
     """Return an export that is not known, with the code of a lookup error where there is one."""
     failure = LookupFailure(code, 404, "patient-8.bam") if code else None
-    return WatchedExport(export_id, "UNKNOWN", failure=failure)
+    return WatchedExport(export_id, "UNKNOWN", failure=failure, acknowledged=acknowledged)
 
 
 def snapshot(
@@ -84,6 +84,11 @@ def status_of(taken: Snapshot, age: float = 0.0) -> Status:
         ),
         ([unknown("a")], "unknown", "1 export in a state that is not known."),
         ([unknown("a", "9008")], "attention", "1 ID the API does not know."),
+        (
+            [unknown("a", "9008", acknowledged=True), watched("b", "COMPLETED")],
+            "well",
+            "All is well: 1 export completed.",
+        ),
         (
             [watched("a", "FAILED"), watched("b", "FAILED"), unknown("c"), unknown("d", "9005")],
             "attention",
