@@ -129,7 +129,7 @@ _API_FLAGS: Final[tuple[_Flag, ...]] = (
         type=click_type(_timeout),
         metavar="DURATION",
         default="10s",
-        help="Deadline of a scrape's calls when the scraper sends none.",
+        help="Deadline of the API calls, unless a scraper sends its own.",
     ),
     flag(
         "--api.quota-share",

@@ -24,7 +24,8 @@ from exporter.tool.program import StoppedError
 #: Seconds to wait for a call in flight at the end.
 LAST_CALL_SECONDS: Final = 3.5
 
-_METRICS: Final = {
+#: HELP texts by the rest of the name, after `cavatica_discover_`.
+METRICS: Final = {
     "last_success_timestamp_seconds": "End time of the last round that found every export.",
     "exports": "Export IDs in the files of discover.",
     "calls": "API calls of the last round.",
@@ -134,7 +135,7 @@ class Loop:
         lines = [
             f"# HELP cavatica_discover_{name} {text}\n# TYPE cavatica_discover_{name} gauge\n"
             f"cavatica_discover_{name} {values[name]}\n"
-            for name, text in _METRICS.items()
+            for name, text in METRICS.items()
             if name in values
         ]
         files.replace_file(self._metrics_file, ["".join(lines).encode()], mode=0o644)
@@ -160,7 +161,7 @@ def _read_metrics(path: Path) -> dict[str, str]:
         text = files.read(path, _MAX_METRICS_BYTES)[0].decode()
     except (OSError, ValueError):
         return {}
-    return {name: value for name, value in _SAMPLE.findall(text) if name in _METRICS}
+    return {name: value for name, value in _SAMPLE.findall(text) if name in METRICS}
 
 
 class ProgressBar:

@@ -56,7 +56,9 @@ def status_command() -> click.Command:
         format: Format,  # noqa: A002 # the flag's name
         **values: Any,  # noqa: ANN401 # click has parsed them
     ) -> int:
-        """Print a line for each batch, then what needs attention, by code and meaning.
+        """Print a line for each batch, then what needs attention.
+
+        What needs attention is grouped by code and meaning.
 
         Exit status: 0 all done, 3 failures or refusals that nobody has dealt with, 4 not finished,
         1 no answer, an ID file in error or an entry that is no ID, 2 for a wrong flag, no token or
@@ -103,9 +105,10 @@ def failed_command() -> click.Command:
         output: Path | None,
         **values: Any,  # noqa: ANN401 # click has parsed them
     ) -> int:
-        """Print the exports to repeat: FAILED, neither acknowledged nor superseded.
+        """Print the exports to repeat.
 
-        The output contains file names. No export is started.
+        These are FAILED, and neither acknowledged nor superseded. The output contains file names.
+        No export is started.
 
         Exit status: 0 all is printed, 1 no answer for some, an ID file in error or an entry that is
         no ID, 2 for a wrong flag, no token or no ID file.

@@ -12,6 +12,7 @@ from exporter.cli.flags import Flags, make_command
 from exporter.metrics.export_families import EXPORT_LABELS, export_families
 from exporter.metrics.families import BATCH_FAMILIES, BATCH_LABELS, FAMILIES, SCRAPE_FAMILIES
 from exporter.metrics.self_metrics import SelfMetrics
+from exporter.tool.loop import METRICS
 from exporter.tracker.state_file import StateFileStatus
 from exporter.watchlist.documents import KEYS
 from tests.support.alert_files import RULES
@@ -118,6 +119,13 @@ def test_the_readme_has_the_labels_of_the_exporters_metrics(
 def test_the_readme_has_no_metric_that_is_not_there() -> None:
     """A row of a table is a promise."""
     assert ROWS.keys() == LABELS.keys() | names_of_telemetry().keys()
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_every_metric_of_discovery_is_on_its_page(name: str) -> None:
+    """They are in a file of their own, not in the exporter's tables."""
+    page = (ROOT / "docs/discovery.md").read_text(encoding="utf-8")
+    assert f"\n| `cavatica_discover_{name}` | " in page
 
 
 @pytest.mark.parametrize("key", KEYS)
