@@ -65,7 +65,7 @@ class NaiveExporter:
         self._info.labels(*labels, export.destination.volume).set(1)
         if export.state == "COMPLETED":
             # `export.result` would ask the API for the file, one call for each export.
-            self._size.labels(*labels).set(export._result["size"])  # noqa: SLF001
+            self._size.labels(*labels).set(export._result["size"])  # noqa: SLF001 # see above
         if export.state == "FAILED":
             self._error.labels(*labels, export.error.code, export.error.status).set(1)
 

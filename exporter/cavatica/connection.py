@@ -189,7 +189,7 @@ class _Abortable(urllib3.connection.HTTPConnection):
         """Open a tunnel as the base class does, but keep the reason of a refusal."""
         self._connection.phase = "waiting for the proxy"
         host = f"[{self._tunnel_host}]" if ":" in str(self._tunnel_host) else self._tunnel_host
-        fields = {"Host": f"{host}:{self._tunnel_port}", **self._tunnel_headers}  # type: ignore[attr-defined]
+        fields = {"Host": f"{host}:{self._tunnel_port}", **self._tunnel_headers}  # type: ignore[attr-defined] # http.client has it
         head = [f"CONNECT {host}:{self._tunnel_port} HTTP/1.1"]
         head += [f"{name}: {value}" for name, value in fields.items()]
         self.send("".join(f"{line}\r\n" for line in [*head, ""]).encode("ascii"))
@@ -197,7 +197,7 @@ class _Abortable(urllib3.connection.HTTPConnection):
         with contextlib.closing(response):
             response.begin()
         # RFC 9110, section 9.3.6: any 2xx.
-        if response.status // 100 != 2:  # noqa: PLR2004
+        if response.status // 100 != 2:  # noqa: PLR2004 # see above
             raise ProxyRefusalError(response.status)
         self._connection.phase = "in the TLS handshake"
 

@@ -192,8 +192,8 @@ class TestAnswer:
         fields = {"size": 36433, "volume": "rfranklin/input"}
         assert api.ask(IDS) == BulkResponse(
             outcomes={
-                first: Export(first, "COMPLETED", finished=1522162828.0, **fields),  # type: ignore[arg-type]
-                second: Export(second, "COMPLETED", finished=1522162831.0, **fields),  # type: ignore[arg-type]
+                first: Export(first, "COMPLETED", finished=1522162828.0, **fields),  # type: ignore[arg-type] # fields of several types
+                second: Export(second, "COMPLETED", finished=1522162831.0, **fields),  # type: ignore[arg-type] # fields of several types
             },
             complete=True,
             rate_limit=RateLimit(1000, 997, 1522163000.0),

@@ -500,7 +500,7 @@ def test_two_exporters_on_one_file_write_whole_files(path: Path, clock: FakeCloc
         for file, exports in zip(files, known, strict=True):
             file.save(snapshot(*exports))
         for file in files:
-            wait_for(lambda file=file: file.status().last_write == clock.time())  # type: ignore[misc]
+            wait_for(lambda file=file: file.status().last_write == clock.time())  # type: ignore[misc] # mypy does not infer it
         again, remembered = restart(path, clock)
         owner = known.index(tuple(export for export in remembered if export))
         assert again.key == files[owner].key

@@ -228,7 +228,7 @@ def test_beside_other_failures_nothing_is_learnt() -> None:
 
     scene.tracker = Tracker(
         lambda _: scene.watchlist,
-        fail,  # type: ignore[arg-type]
+        fail,  # type: ignore[arg-type] # names of its parameters
         states := ExportStates(600, 0),
         quota_share=0.5,
         clock=scene.clock,

@@ -66,7 +66,7 @@ def test_any_text_is_an_interval_or_an_error(text: str) -> None:
     try:
         parse(interval=text)
     except WebConfigError as error:
-        assert str(error).startswith("web.yml: interval")  # noqa: PT017
+        assert str(error).startswith("web.yml: interval")  # noqa: PT017 # both ends are right
 
 
 class Clock:
