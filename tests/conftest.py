@@ -1,5 +1,6 @@
 """What holds for every test: no network but loopback, nothing of the developer's own settings."""
 
+import gc
 import ipaddress
 import os
 import sys
@@ -34,6 +35,12 @@ def pytest_configure() -> None:
     sys.addaudithook(refuse_other_hosts)
     # The files of tests are the user's own, as a token should be.
     os.umask(0o077)
+
+
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector the thousands of tests themselves, which stay until the end."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

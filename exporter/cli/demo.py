@@ -5,7 +5,7 @@ import json
 import tempfile
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +21,7 @@ from exporter.tool.ledger import LedgerError, Selection
 _TOKEN = "demo"  # noqa: S105 # the simulator's
 _DAY_SECONDS = 86400.0
 _QUICK = Lifetimes(pending=(10, 120), running=(20, 300), failed_share=0.12)
+_FAILED = replace(_QUICK, failed_share=1.0)
 _SLOW = Lifetimes(pending=(30, 900), running=(300, 3600), failed_share=0.05)
 # Exports to this volume are in no ID file: discovery finds them.
 _DISCOVERED_VOLUME = "demo/discovered"
@@ -59,7 +60,9 @@ def run_demo() -> Iterator[Demo]:
 def _write_batches(simulator: Simulator, directory: Path) -> None:
     """Write one batch in each form that an ID file can have."""
     # A saved answer: some files were refused at the start, and have no ID.
-    quick = simulator.start(60, volume="demo/lung-results", lifetimes=_QUICK)
+    # Two have failed already: nobody waits long for an alert.
+    quick = simulator.start(2, volume="demo/lung-results", ago=600.0, lifetimes=_FAILED)
+    quick += simulator.start(58, volume="demo/lung-results", lifetimes=_QUICK)
     items: list[object] = [{"resource": simulator.export(export_id)} for export_id in quick]
     for file, code in _REFUSALS.items():
         simulator.refuse(file, code)
@@ -79,7 +82,9 @@ def _write_batches(simulator: Simulator, directory: Path) -> None:
     (directory / "trios.yml").write_text("".join(f"- {export_id}\n" for export_id in slow))
 
     # Finished long ago. One failure is acknowledged, and one export belongs to another account.
-    past = simulator.start(40, volume="demo/archive", ago=3 * _DAY_SECONDS, lifetimes=_QUICK)
+    days = 3 * _DAY_SECONDS
+    past = simulator.start(36, volume="demo/archive", ago=days, lifetimes=_QUICK)
+    past += simulator.start(4, volume="demo/archive", ago=days, lifetimes=_FAILED)
     failed = [i for i in past if simulator.export(i)["state"] == "FAILED"]
     lines = ["batch: archive-2024", "export_ids:", *(f"  - {export_id}" for export_id in past)]
     lines += [f"  - {simulator.start(1, of_others=True)[0]}", "acknowledged:"]

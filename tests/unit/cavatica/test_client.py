@@ -294,15 +294,17 @@ class TestAnswer:
         assert api.ask(["A", "B", "C"]).outcomes == {"A": Export("A", "RUNNING")}
 
     def test_of_far_more_items_than_ids_costs_little(self, api: Api) -> None:
-        """They are counted, and not looked at one by one."""
+        """They are counted, and not looked at one by one: little more than reading JSON."""
         ids = [f"{number:032}" for number in range(MAX_IDS)]
         count = (BYTES_AROUND + BYTES_PER_ID * MAX_IDS) // 13 - 10
         body = b'{"items": [' + b'{"error":{}},' * count + b"{}]}"
+        api.answer(body)
         began = time.process_time()
+        assert str(api.fail(ids=ids)) == f"the answer has {count + 1} items for 100 exports"
+        used = time.process_time() - began
         for _ in range(4):
-            api.answer(body)
-            assert str(api.fail(ids=ids)) == f"the answer has {count + 1} items for 100 exports"
-        assert time.process_time() - began < 2
+            json.loads(body)
+        assert used < time.process_time() - began - used
 
 
 class TestRefusal:

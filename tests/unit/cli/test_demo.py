@@ -28,7 +28,7 @@ def test_the_demo_has_three_batches_in_three_forms_and_a_discovered_one() -> Non
     assert batches == {"archive-2024": 41, "lung-cohort": 60, "trios": 80, discovered: 12}
     assert {"archive.yml", "lung-cohort.json", "trios.yml", "discovered-state.json"} < forms
     states = [item["resource"]["state"] for item in answer["items"] if item["resource"]]
-    assert states == ["PENDING"] * 60
+    assert states == ["FAILED"] * 2 + ["PENDING"] * 58
     refused = [item["error"]["code"] for item in answer["items"] if not item["resource"]]
     assert refused == [9006, 9006, 9027]
 
