@@ -24,13 +24,13 @@ def export_families(*, expose_error_messages: bool) -> tuple[Family[WatchedExpor
         ),
         Family(
             "cavatica_export_started_timestamp_seconds",
-            "Start time of the export.",
+            "Unix time in seconds at which the export started.",
             (),
             lambda watched: single(watched.export.started if watched.export else None),
         ),
         Family(
             "cavatica_export_finished_timestamp_seconds",
-            "Finish time of the export.",
+            "Unix time in seconds at which the export finished.",
             (),
             lambda watched: single(watched.export.finished if watched.export else None),
         ),
@@ -42,13 +42,14 @@ def export_families(*, expose_error_messages: bool) -> tuple[Family[WatchedExpor
         ),
         Family(
             "cavatica_export_acknowledged",
-            "Acknowledgement of the export in an ID file, always 1.",
+            "Export that is acknowledged in an ID file, always 1; absent for others.",
             (),
             lambda watched: single(1 if watched.acknowledged else None),
         ),
         Family(
             "cavatica_export_superseded",
-            "Arrival of the failed export's file at the same place by a later export, always 1.",
+            "FAILED export superseded by a later COMPLETED one to the same destination, always 1;"
+            " absent for others.",
             (),
             lambda watched: single(1 if watched.superseded else None),
         ),
@@ -60,7 +61,8 @@ def export_families(*, expose_error_messages: bool) -> tuple[Family[WatchedExpor
         ),
         Family(
             "cavatica_export_error_info",
-            "Error of a FAILED export or of an ID lookup, always 1.",
+            "Error of a FAILED export, or error that the API returned for the ID, always 1; absent"
+            " for others.",
             ("code", "status", "message") if expose_error_messages else ("code", "status"),
             lambda watched: _error_info(watched, with_message=expose_error_messages),
         ),

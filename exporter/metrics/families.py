@@ -18,37 +18,38 @@ BATCH_LABELS: Final = ("batch",)
 BATCH_FAMILIES: Final[tuple[Family[Batch], ...]] = (
     Family(
         "cavatica_watched_exports",
-        "Unique watched export IDs.",
+        "Number of watched export IDs, each counted once.",
         (),
         lambda batch: single(batch.totals.watched),
     ),
     Family(
         "cavatica_exports",
-        "Watched exports by state.",
+        "Number of watched exports by state.",
         ("state",),
         lambda batch: labelled(batch.totals.states.items()),
     ),
     Family(
         "cavatica_export_errors",
-        "FAILED exports by error code of the API.",
+        "Number of FAILED exports by the API's error code, or none without a code.",
         ("code",),
         lambda batch: labelled(sorted(batch.totals.errors.items())),
     ),
     Family(
         "cavatica_export_lookup_errors",
-        "Watched IDs without a finished state for which the API returned an error, by error code.",
+        "Number of export IDs for which the API returned an error instead of an export, by error"
+        " code; COMPLETED and FAILED exports are not counted.",
         ("code",),
         lambda batch: labelled(sorted(batch.totals.lookup_errors.items())),
     ),
     Family(
         "cavatica_acknowledged_exports",
-        "Acknowledged FAILED exports.",
+        "Number of FAILED exports that are acknowledged in an ID file.",
         (),
         lambda batch: single(batch.totals.acknowledged),
     ),
     Family(
         "cavatica_superseded_exports",
-        "FAILED exports whose file arrived at the same place by a later export.",
+        "Number of FAILED exports superseded by a later COMPLETED one to the same destination.",
         (),
         lambda batch: single(batch.totals.superseded),
     ),
@@ -60,13 +61,13 @@ BATCH_FAMILIES: Final[tuple[Family[Batch], ...]] = (
     ),
     Family(
         "cavatica_exports_last_finished_timestamp_seconds",
-        "Time of the latest finish among exports in this state.",
+        "Unix time in seconds of the latest finish among exports in this state.",
         ("state",),
         lambda batch: labelled(sorted(batch.totals.last_finished.items())),
     ),
     Family(
         "cavatica_exports_oldest_unfinished_timestamp_seconds",
-        "Start time of the oldest unfinished export in this state.",
+        "Unix time in seconds of the earliest start among exports in this state.",
         ("state",),
         lambda batch: labelled(sorted(batch.totals.oldest_unfinished.items())),
     ),
@@ -92,13 +93,14 @@ def _code_infos(snapshot: Snapshot) -> Samples:
 SCRAPE_FAMILIES: Final[tuple[Family[Snapshot], ...]] = (
     Family(
         "cavatica_exports_oldest_answer_timestamp_seconds",
-        "Time of the oldest API answer among unfinished exports.",
+        "Unix time in seconds of the oldest API answer among unfinished exports.",
         ("batch",),
         lambda snapshot: labelled(sorted(snapshot.oldest_answers.items())),
     ),
     Family(
         "cavatica_error_code_info",
-        "Meaning of an error code in the totals, and what helps: now, repair or never; always 1.",
+        "Meaning of an error code in the totals, and whether a retry helps (now, after a repair,"
+        " or never), always 1.",
         ("code", "meaning", "retry"),
         _code_infos,
     ),
@@ -116,43 +118,43 @@ SCRAPE_FAMILIES: Final[tuple[Family[Snapshot], ...]] = (
     ),
     Family(
         "cavatica_scrape_api_calls",
-        "API calls made by this scrape.",
+        "Number of API calls made by this scrape.",
         (),
         lambda snapshot: single(snapshot.api_calls),
     ),
     Family(
         "cavatica_last_success_timestamp_seconds",
-        "End time of the last scrape with cavatica_up 1.",
+        "Unix time in seconds at the end of the last scrape with cavatica_up 1.",
         (),
         lambda snapshot: single(snapshot.last_success),
     ),
     Family(
         "cavatica_last_success_age_seconds",
-        "Time since the last scrape with cavatica_up 1, independent of the system clock.",
+        "Seconds since the last scrape with cavatica_up 1 on a monotonic clock.",
         (),
         lambda snapshot: single(snapshot.last_success_age),
     ),
     Family(
         "cavatica_api_rate_limit_requests",
-        "API calls that the account may make in a rate-limit window.",
+        "Number of API calls that the account may make in a rate-limit window.",
         (),
         lambda snapshot: _rate_limit(snapshot, "limit"),
     ),
     Family(
         "cavatica_api_rate_limit_remaining_requests",
-        "API calls left to the account in the current rate-limit window.",
+        "Number of API calls left to the account in the current rate-limit window.",
         (),
         lambda snapshot: _rate_limit(snapshot, "remaining"),
     ),
     Family(
         "cavatica_api_rate_limit_reset_timestamp_seconds",
-        "Start time of the next rate-limit window.",
+        "Unix time in seconds at which the next rate-limit window begins, according to the API.",
         (),
         lambda snapshot: _rate_limit(snapshot, "reset"),
     ),
     Family(
         "cavatica_api_rate_limit_window_remaining_seconds",
-        "Time until the rate limit's window ends, as the exporter counts it; 0 after its end.",
+        "Seconds until the current rate-limit window ends on a monotonic clock; 0 after its end.",
         (),
         lambda snapshot: single(snapshot.rate_limit_window),
     ),

@@ -28,13 +28,13 @@ class SelfMetrics:
         self._registry = prometheus.CollectorRegistry()
         self._requests = prometheus.Counter(
             "cavatica_api_requests",
-            "HTTP requests sent to the API, by status; none stands for no response.",
+            "Number of HTTP requests sent to the API by HTTP status, or none without a response.",
             ["code"],
             registry=self._registry,
         )
         self._failures = prometheus.Counter(
             "cavatica_api_request_failures",
-            "HTTP requests to the API without a usable response, by reason.",
+            "Number of HTTP requests to the API without a usable response by reason.",
             ["reason"],
             registry=self._registry,
         )
@@ -48,7 +48,7 @@ class SelfMetrics:
         )
         prometheus.Gauge(
             "cavatica_exporter_build_info",
-            "Version of the exporter, always 1.",
+            "Version of the exporter, its commit, and the version of Python, always 1.",
             ["version", "revision", "python"],
             registry=self._registry,
         ).labels(version, revision, python).set(1)
@@ -86,11 +86,11 @@ class _StateFileCollector(Collector):
         status = self._status()
         yield GaugeMetricFamily(
             "cavatica_exporter_state_file_last_write_success_timestamp_seconds",
-            "Time of the last successful write of the state file.",
+            "Unix time in seconds of the last successful write of the state file.",
             value=status.last_write,
         )
         yield GaugeMetricFamily(
             "cavatica_exporter_state_file_error",
-            "Error of the state file: 1 if it was not read or written the last time, 0 otherwise.",
+            "Result of the last read or write of the state file: 1 if it failed, 0 otherwise.",
             value=status.error,
         )

@@ -18,13 +18,13 @@ def _refused(snapshot: Snapshot) -> Samples:
 WATCHLIST_FAMILIES: Final[tuple[Family[Snapshot], ...]] = (
     Family(
         "cavatica_refused_exports",
-        "Files that the API refused to export at the start of the batch, by error code.",
+        "Number of files that the API refused to export at the start of the batch, by error code.",
         ("batch", "code"),
         _refused,
     ),
     Family(
         "cavatica_refused_exports_timestamp_seconds",
-        "Modification time of the newest ID file of the batch with refused files.",
+        "Unix time in seconds at which the batch's newest ID file with refused files was modified.",
         ("batch",),
         lambda snapshot: labelled(
             (batch, refusals.written) for batch, refusals in snapshot.watchlist.refused.items()
@@ -32,7 +32,7 @@ WATCHLIST_FAMILIES: Final[tuple[Family[Snapshot], ...]] = (
     ),
     Family(
         "cavatica_acknowledged_refusals",
-        "Refused files of the batch that are acknowledged.",
+        "Number of refused files of the batch that are acknowledged in an ID file.",
         ("batch",),
         lambda snapshot: labelled(
             (batch, refusals.count if refusals.acknowledged else 0)
@@ -41,7 +41,7 @@ WATCHLIST_FAMILIES: Final[tuple[Family[Snapshot], ...]] = (
     ),
     Family(
         "cavatica_expected_exports",
-        "Exports that the batch should have, as its ID files say.",
+        "Number of exports that the batch should have, according to its ID files.",
         ("batch",),
         lambda snapshot: labelled(snapshot.watchlist.expected.items()),
     ),
@@ -53,13 +53,13 @@ WATCHLIST_FAMILIES: Final[tuple[Family[Snapshot], ...]] = (
     ),
     Family(
         "cavatica_exporter_watchlist_last_reload_success_timestamp_seconds",
-        "Time of the last change of the ID files that left no error.",
+        "Unix time in seconds of the last change of the ID files that left no error.",
         (),
         lambda snapshot: single(snapshot.watchlist.reloaded),
     ),
     Family(
         "cavatica_exporter_watchlist_file_error",
-        "Error of the ID file: 1 if it is invalid or unreadable, 0 otherwise.",
+        "Result of the last load of the ID file: 1 if it is invalid or unreadable, 0 otherwise.",
         ("file",),
         lambda snapshot: labelled(
             (file.name, file.error is not None) for file in snapshot.watchlist.files
@@ -67,7 +67,7 @@ WATCHLIST_FAMILIES: Final[tuple[Family[Snapshot], ...]] = (
     ),
     Family(
         "cavatica_exporter_watchlist_file_mtime_timestamp_seconds",
-        "Modification time of the ID file content in effect.",
+        "Unix modification time in seconds of the ID file content in effect.",
         ("file",),
         lambda snapshot: labelled(
             (file.name, file.mtime) for file in snapshot.watchlist.files if file.mtime is not None
@@ -75,19 +75,19 @@ WATCHLIST_FAMILIES: Final[tuple[Family[Snapshot], ...]] = (
     ),
     Family(
         "cavatica_exporter_watchlist_duplicate_ids",
-        "Repeated entries of export IDs.",
+        "Number of entries in the ID files that repeat an export ID.",
         (),
         lambda snapshot: single(snapshot.watchlist.duplicates),
     ),
     Family(
         "cavatica_exporter_watchlist_rejected_ids",
-        "Entries that are not valid export IDs.",
+        "Number of entries in the ID files that are not valid export IDs.",
         (),
         lambda snapshot: single(snapshot.watchlist.rejected),
     ),
     Family(
         "cavatica_exporter_watchlist_ignored_files",
-        "Entries of the directory that are not ID files.",
+        "Number of entries in the directory that are ignored because they are not ID files.",
         (),
         lambda snapshot: single(len(snapshot.watchlist.ignored)),
     ),

@@ -26,9 +26,11 @@ LAST_CALL_SECONDS: Final = 3.5
 
 #: HELP texts by the rest of the name, after `cavatica_discover_`.
 METRICS: Final = {
-    "last_success_timestamp_seconds": "End time of the last round that found every export.",
-    "exports": "Export IDs in the files of discover.",
-    "calls": "API calls of the last round.",
+    "last_success_timestamp_seconds": (
+        "Unix time in seconds at the end of the last round that found every export."
+    ),
+    "exports": "Number of export IDs in the files of discover.",
+    "calls": "Number of API calls made by the last round.",
     "up": "Result of the last round: 1 if every export is known, 0 otherwise.",
 }
 _SAMPLE = re.compile(r"^cavatica_discover_(\w+) (\S+)$", re.MULTILINE)
