@@ -132,7 +132,7 @@ class WebConfigFile:
         """Reload the file if anything changed, and log errors.
 
         Args:
-            force: Reload even if nothing changed, and accept weaker protection.
+            force: Reload even if nothing changed, and accept weaker protection, but not none.
         """
         # Another thread may be reloading, slowly on a remote file system: do not wait for it.
         if not self._reloading.acquire(blocking=force):
@@ -164,7 +164,9 @@ class WebConfigFile:
         reading = _Reading(self._path)
         active = self._active
         try:
-            self._active = self._activate(reading.config(None if force else active.config), active)
+            config = reading.config()
+            self._check(config, active.config, force=force)
+            self._active = self._activate(config, active)
         except (WebConfigError, OSError) as error:
             # If files are being replaced right now, the next reload reports what is wrong.
             is_final = not _have_changed(reading.signatures)
@@ -178,6 +180,20 @@ class WebConfigFile:
             self._failure = None
             _log.info("Web configuration reloaded", extra={"file": str(self._path)})
         self._signatures = reading.signatures
+
+    def _check(self, config: _Config, before: _Config, *, force: bool) -> None:
+        """Raise WebConfigError if `config` must not replace `before` without a restart or SIGHUP.
+
+        A file looks empty while an editor rewrites it, so not even SIGHUP puts that into effect.
+        """
+        now, was = config.protection(), before.protection()
+        if any(was) and not any(now):
+            problem = "empty or without any setting; if intended, restart"
+        elif not force and any(map(lt, now, was)):
+            problem = "protects less than before; if intended, send SIGHUP or restart"
+        else:
+            return
+        raise WebConfigError.at(str(self._path), None, problem)
 
     def _activate(self, config: _Config, before: _Active | None) -> _Active:
         tls, rate = config.tls, config.rate
@@ -207,11 +223,8 @@ class _Reading:
         self.signatures: dict[Path, tuple[int, ...] | None] = {}
         self._path = path
 
-    def config(self, before: _Config | None = None) -> _Config:
+    def config(self) -> _Config:
         """Return the parsed configuration.
-
-        Args:
-            before: The configuration in effect, which it must protect as well as.
 
         Raises:
             WebConfigError: It is not valid.
@@ -219,19 +232,12 @@ class _Reading:
         file = Section(self._content(), "the file", str(self._path), KEYS)
         http = file.section("http_server_config", HTTP_KEYS)
         tls = file.section("tls_server_config", TLS_KEYS)
-        config = _Config(
+        return _Config(
             tls=parse_tls(tls, self._read, http2=http.flag("http2")),
             users=parse_users(file.mapping("basic_auth_users"), str(self._path)),
             headers=parse_headers(http.section("headers", HEADER_KEYS)),
             rate=Rate.parse(file.section("rate_limit", RATE_KEYS)),
         )
-        if before and any(map(lt, config.protection(), before.protection())):
-            raise WebConfigError.at(
-                str(self._path),
-                None,
-                "protects less than before; if intended, send SIGHUP or restart",
-            )
-        return config
 
     def _content(self) -> Mapping[str, object]:
         try:

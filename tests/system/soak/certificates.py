@@ -44,15 +44,15 @@ class Certificates:
         if self._random.random() < 0.6:
             self.renew()
         else:
-            write = self._random.choice(
-                [self._certificate.write_bytes, self._key.write_bytes, self._replace_web_config]
+            path = self._random.choice([self._certificate, self._key, self.web_config])
+            path.write_bytes(
+                self._random.choice([b"", b"\0", b"-----BEGIN CERTIFICATE-----\n", b"{"])
             )
-            write(self._random.choice([b"\0", b"-----BEGIN CERTIFICATE-----\n", b"{"]))
 
     def renew(self) -> None:
         """Write a new certificate and then its key: they do not match in between."""
         leaf = self._ca.issue_cert("127.0.0.1")
-        self._replace_web_config(_WEB_CONFIG.encode())
+        self.web_config.write_text(_WEB_CONFIG)
         leaf.cert_chain_pems[0].write_to_path(str(self._certificate))
         self._pause(self._random.uniform(0, 0.5))
         leaf.private_key_pem.write_to_path(str(self._key))
@@ -63,9 +63,3 @@ class Certificates:
         """Return whether new connections get the newest certificate."""
         host, port = url.removeprefix("https://").split(":")
         return ssl.get_server_certificate((host, int(port))).split() == self._newest.split()
-
-    def _replace_web_config(self, content: bytes) -> None:
-        """Replace it as a whole: SIGHUP puts an empty one, without TLS, into effect."""
-        new = self.web_config.with_suffix(".new")
-        new.write_bytes(content)
-        new.replace(self.web_config)

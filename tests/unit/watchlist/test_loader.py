@@ -555,6 +555,33 @@ def test_a_broken_file_does_not_touch_the_others(directory: Path, loader: Watchl
     assert [name for name, error in errors(watchlist).items() if error] == ["bad.yml"]
 
 
+@pytest.mark.parametrize("afresh", [False, True])
+@pytest.mark.parametrize("empty", [b"", b" \n", b"\xef\xbb\xbf\r\n"])
+@pytest.mark.parametrize(
+    ("name", "none"), [("a.txt", "# none\n"), ("a.tsv", "export_id\n"), ("A.CSV", "export_id\n")]
+)
+def test_an_emptied_text_file_keeps_its_ids(
+    directory: Path, clock: Clock, name: str, none: str, empty: bytes, *, afresh: bool
+) -> None:
+    """It is just being rewritten in place; who means nothing to watch says so."""
+    path = directory / name
+    loader = WatchlistLoader(directory, clock)
+    path.write_bytes(empty)
+    assert (loader.load().batches, loader.load().errors) == ({name[0]: ()}, ())
+    path.write_text("x\n")
+    before = loader.load()
+    path.write_bytes(empty)
+    watchlist = loader.load(afresh=afresh)
+    assert watchlist.batches == before.batches == {name[0]: ("x",)}
+    assert watchlist.errors == (
+        f"{name}: is empty; for none write a comment (.txt) or a header (.tsv, .csv)",
+    )
+    path.write_text("x\n")
+    assert (loader.load().batches, loader.load().errors) == (before.batches, ())
+    path.write_text(none)
+    assert (loader.load().batches, loader.load().errors) == ({name[0]: ()}, ())
+
+
 def test_an_error_is_logged_once(
     directory: Path, loader: WatchlistLoader, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -470,7 +470,7 @@ RATE = "rate_limit: {interval: 1s, burst: 9}\n"
 @pytest.mark.parametrize(
     ("before", "after"),
     [
-        (USERS, ""),
+        (USERS, HEADERS),
         (USERS, TLS),
         (TLS, USERS),
         (TLS + USERS, TLS),
@@ -481,7 +481,7 @@ RATE = "rate_limit: {interval: 1s, burst: 9}\n"
         (CLIENTS.replace("}", ", client_allowed_sans: [a]}"), CLIENTS),
         (TLS.replace("}", ", min_version: TLS13}"), TLS),
         (HEADERS, HEADERS.replace(", X-XSS-Protection: 0", "")),
-        (RATE, ""),
+        (RATE, HEADERS),
     ],
 )
 def test_less_protection_takes_a_forced_reload(
@@ -500,6 +500,60 @@ def test_less_protection_takes_a_forced_reload(
     file.reload(force=True)
     assert (bool(file.ssl_context()), bool(file.users())) == ("tls_" in after, "users" in after)
     assert ("X-Frame-Options", "deny") in file.headers() or "headers" not in after
+
+
+@pytest.mark.parametrize("before", [TLS, USERS, HEADERS, RATE, TLS + USERS])
+@pytest.mark.parametrize(
+    "after", ["", "# nothing yet\n", "{}", "tls_server_config:\n", "http_server_config: {}\n"]
+)
+@pytest.mark.parametrize("force", [False, True])
+def test_an_emptied_file_has_no_effect(
+    directory: Path, caplog: pytest.LogCaptureFixture, before: str, after: str, *, force: bool
+) -> None:
+    """An editor that rewrites the file in place empties it first, and SIGHUP may come just then."""
+    path = write(directory, before)
+    file = WebConfigFile(path)
+    had_tls, had_users, had_headers = file.ssl_context(), file.users(), file.headers()
+    write(directory, after)
+    file.reload(force=force)
+    assert (file.ssl_context(), file.users(), file.headers()) == (had_tls, had_users, had_headers)
+    assert errors_in(caplog) == [f"{path}: empty or without any setting; if intended, restart"]
+    write(directory, TLS + USERS.replace("alice", "bob"))
+    file.reload(force=True)
+    assert file.ssl_context() not in {None, had_tls}
+    assert set(file.users()) == {b"bob"}
+
+
+@pytest.mark.parametrize("before", ["", "http_server_config: {http2: false}\n"])
+def test_a_file_that_set_nothing_may_be_emptied(
+    directory: Path, caplog: pytest.LogCaptureFixture, before: str
+) -> None:
+    """Nothing is lost."""
+    file = WebConfigFile(write(directory, before))
+    write(directory, "# nothing\n")
+    file.reload()
+    assert (file.ssl_context(), file.users(), errors_in(caplog)) == (None, {}, [])
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("server.crt", "is not PEM, or the key is encrypted"),
+        ("server.key", "is not PEM, or the key is encrypted"),
+        ("ca.crt", "has no certificate in PEM"),
+    ],
+)
+def test_an_emptied_file_that_it_names_has_no_effect(
+    directory: Path, caplog: pytest.LogCaptureFixture, name: str, problem: str
+) -> None:
+    """Not even with SIGHUP: no certificate is accepted or presented that was not there."""
+    file = WebConfigFile(write(directory, CLIENTS))
+    before = file.ssl_context()
+    (directory / name).write_bytes(b"")
+    file.reload(force=True)
+    assert file.ssl_context() is before
+    [error] = errors_in(caplog)
+    assert error.endswith(problem)
 
 
 @pytest.mark.parametrize(
