@@ -65,6 +65,8 @@ class Stream(io.RawIOBase):
         if self._unread <= 0:
             raise http.client.HTTPException("the request is too long")
         count = self._socket().recv_into(buffer)
+        if not count:
+            self._socket()  # raises if the end is that of an abort: the client has not ended
         self._unread -= count
         return count
 

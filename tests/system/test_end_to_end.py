@@ -520,7 +520,7 @@ scrape_configs: [{{job_name: cavatica, static_configs: [{{targets: ["{address}"]
             # The scraper waits for 1 s, the API is slower: the answer comes in time all the same.
             simulator.fault = Fault(delay=5)
             wait_until(lambda: prometheus.query("cavatica_up == 0"), PATIENCE, "a slow API is seen")
-            [target] = prometheus.targets()
+            [target] = wait_until(prometheus.targets, PATIENCE, "it lists its target")
             assert (target["health"], target["lastError"]) == ("up", "")
             assert prometheus.query('count(cavatica_exports{batch="over",state="COMPLETED"})')
             # Nothing was taken for something else: as many samples as were sent.

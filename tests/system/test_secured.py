@@ -119,7 +119,7 @@ def test_prometheus_scrapes_with_certificate_and_password(
     with Prometheus(job, directory) as prometheus:
         [sample] = wait_until(lambda: prometheus.query("cavatica_up"), 20, "it has scraped")
         assert sample.value == 1
-        [target] = prometheus.targets()
+        [target] = wait_until(prometheus.targets, 20, "it lists its target")
         assert target["lastError"] == ""
 
 
