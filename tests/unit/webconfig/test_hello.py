@@ -2,7 +2,6 @@
 
 import socket
 import ssl
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -12,10 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.webconfig.hello import parse_groups, peek_groups
-
-FROM_3_11 = pytest.mark.skipif(
-    sys.version_info < (3, 11), reason="Python 3.10 cannot choose this curve"
-)
+from tests.support.curves import needs_curve
 
 
 @pytest.fixture
@@ -47,7 +43,7 @@ def hello(curve: str | None = None) -> bytes:
         ("prime256v1", 23),
         ("secp384r1", 24),
         ("secp521r1", 25),
-        pytest.param("X25519", 29, marks=FROM_3_11),
+        pytest.param("X25519", 29, marks=needs_curve("X25519")),
     ],
 )
 def test_a_client_names_its_groups(curve: str, group: int) -> None:

@@ -4,7 +4,6 @@ import logging
 import re
 import socket
 import ssl
-import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
@@ -26,6 +25,7 @@ from exporter.webconfig.file import HTTP_KEYS, KEYS
 from exporter.webconfig.ratelimit import RATE_KEYS
 from exporter.webconfig.tls import TLS_KEYS
 from tests.support.certificates import self_signed
+from tests.support.curves import needs_curve
 from tests.support.raw_server import wait_for
 
 if TYPE_CHECKING:
@@ -36,10 +36,6 @@ DATA = ROOT / "tests" / "data" / "webconfig" / "toolkit"
 PAGE = (ROOT / "docs" / "web-configuration.md").read_text(encoding="utf-8")
 GOOD = sorted(path.name.removesuffix(".good.yml") for path in DATA.glob("*.good.yml"))
 AUTHORIZATION = "Authorization: Basic YWxpY2U6Y29ycmVjdC1ob3JzZQ==\r\n"
-
-FROM_3_11 = pytest.mark.skipif(
-    sys.version_info < (3, 11), reason="Python 3.10 cannot choose this curve"
-)
 
 Serve = Callable[[str], Server]
 
@@ -306,7 +302,7 @@ def test_any_message_with_a_certificate_is_taken(data: bytes, version: int) -> N
         ("prime256v1", ssl.TLSVersion.TLSv1_3),
         ("secp384r1", ssl.TLSVersion.TLSv1_3),
         ("secp521r1", ssl.TLSVersion.TLSv1_3),
-        pytest.param("X25519", ssl.TLSVersion.TLSv1_3, marks=FROM_3_11),
+        pytest.param("X25519", ssl.TLSVersion.TLSv1_3, marks=needs_curve("X25519")),
         # The curve of the server's certificate: the client must have that one, too.
         ("prime256v1", ssl.TLSVersion.TLSv1_2),
     ],
@@ -323,9 +319,9 @@ def test_each_listed_curve_is_spoken(
 @pytest.mark.parametrize(
     ("name", "curve", "is_spoken"),
     [
-        pytest.param("all-curves", "X448", False, marks=FROM_3_11),
+        pytest.param("all-curves", "X448", False, marks=needs_curve("X448")),
         ("one-curve", "secp384r1", False),
-        pytest.param("one-curve", "X25519", False, marks=FROM_3_11),
+        pytest.param("one-curve", "X25519", False, marks=needs_curve("X25519")),
         ("one-curve", "secp521r1", True),
     ],
 )
