@@ -1,5 +1,7 @@
 """Real Prometheus and Alertmanager servers, on loopback, for the tests marked `servers`."""
 
+import functools
+import re
 import shutil
 import socket
 import subprocess
@@ -30,6 +32,14 @@ PROGRAMS: Mapping[str, Sequence[str]] = {
 }
 """The programs that are needed, each with the names it may have on PATH."""
 
+PROMISED: Mapping[str, tuple[int, int]] = {
+    "prometheus": (2, 42),
+    "promtool": (2, 42),
+    "alertmanager": (0, 25),
+    "amtool": (0, 25),
+}
+"""The oldest versions that the README promises: what is older on PATH stands in for nothing."""
+
 START_SECONDS = 30.0
 STOP_SECONDS = 10.0
 TOOL_SECONDS = 600.0
@@ -43,14 +53,32 @@ def find_program(
 ) -> Path | None:
     """Return a program of `PROGRAMS`, or None.
 
-    Programs on PATH, of whatever version, stand in for old ones that are not in the directory.
+    Programs on PATH, if not older than promised, stand in for old ones that are not in the
+    directory.
     """
     if (own := directory / version / "bin" / name).exists():
         return own
     if version != "old":
         return None
+    found = _on_path(name, path)
+    return found if found and version_of(found) >= PROMISED[name] else None
+
+
+def _on_path(name: str, path: str | None) -> Path | None:
     found = (shutil.which(known, path=path) for known in PROGRAMS[name])
     return next((Path(each) for each in found if each), None)
+
+
+@functools.cache
+def version_of(file: Path) -> tuple[int, int]:
+    """Return the first two numbers of the version that a program prints."""
+    result = subprocess.run([file, "--version"], capture_output=True, text=True, check=True)
+    # Old ones print it as an error.
+    match = re.search(r"version (\d+)\.(\d+)", result.stdout + result.stderr)
+    if match is None:
+        message = f"{file} --version names no version: {result.stdout + result.stderr}"
+        raise ValueError(message)
+    return int(match[1]), int(match[2])
 
 
 def require_programs(
@@ -58,7 +86,9 @@ def require_programs(
 ) -> None:
     """Skip the running test if a program of the version is missing; under CI make it fail."""
     missing = [
-        name for name in PROGRAMS if not find_program(name, version, directory=directory, path=path)
+        name + _too_old(name, version, path)
+        for name in PROGRAMS
+        if not find_program(name, version, directory=directory, path=path)
     ]
     if not missing:
         return
@@ -69,6 +99,13 @@ def require_programs(
     if ci:
         pytest.fail(reason, pytrace=False)
     pytest.skip(reason)
+
+
+def _too_old(name: str, version: str, path: str | None) -> str:
+    if version != "old" or not (found := _on_path(name, path)):
+        return ""
+    has, needed = (".".join(map(str, each)) for each in (version_of(found), PROMISED[name]))
+    return f" ({found} is {has}, {needed} is needed)"
 
 
 _in_use: list[str] = []

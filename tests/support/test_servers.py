@@ -141,13 +141,34 @@ def test_without_programs_ci_fails(version: str, tmp_path: Path) -> None:
         require_programs(version, ci=True, directory=tmp_path, path="")
 
 
+def put_on_path(directory: Path, prometheus: str, alertmanager: str) -> None:
+    """Make programs that print a version, some where it belongs and some as an error."""
+    for name, version, to in (
+        ("prometheus", prometheus, 1),
+        ("promtool", prometheus, 2),
+        ("prometheus-alertmanager", alertmanager, 1),
+        ("amtool", alertmanager, 2),
+    ):
+        program = directory / name
+        program.write_text(f"#!/bin/sh\necho '{name}, version {version} (branch: x)' >&{to}\n")
+        program.chmod(0o755)
+
+
 def test_programs_on_path_stand_in_for_old_ones(tmp_path: Path) -> None:
-    """Programs that the system has, of whatever version, are no proof for recent ones."""
-    for name in ("prometheus", "promtool", "prometheus-alertmanager", "amtool"):
-        (tmp_path / name).touch(mode=0o755)
+    """Programs that the system has are no proof for recent ones."""
+    put_on_path(tmp_path, "2.42.0", "0.28.1")
     require_programs("old", ci=True, directory=tmp_path / "none", path=str(tmp_path))
     with pytest.raises(pytest.fail.Exception, match="new servers are not here"):
         require_programs("new", ci=True, directory=tmp_path / "none", path=str(tmp_path))
+
+
+def test_programs_on_path_may_be_too_old(tmp_path: Path) -> None:
+    """A version older than promised is named, and the test is skipped."""
+    put_on_path(tmp_path, "2.31.2", "1.0.0")
+    prometheus = rf"prometheus \({tmp_path}/prometheus is 2\.31, 2\.42 is needed\)"
+    reason = rf"here: {prometheus}, promtool \([^)]+\) \(`make"
+    with pytest.raises(pytest.skip.Exception, match=reason):
+        require_programs("old", ci=False, directory=tmp_path / "none", path=str(tmp_path))
 
 
 @pytest.mark.servers
