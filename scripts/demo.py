@@ -26,7 +26,7 @@ import yaml
 
 ROOT = Path(__file__).parents[1]
 ALERTS = ROOT / "alerts"
-SERVERS = ROOT / ".servers/new/bin"
+SERVERS = ROOT / ".servers"
 
 _START_SECONDS = 20.0
 _STOP_SECONDS = 10.0
@@ -51,9 +51,11 @@ def free_port() -> int:
 
 
 def find(program: str) -> str | None:
-    """Return the path of a server, of those that `make servers` unpacked or of PATH."""
-    unpacked = SERVERS / program
-    return str(unpacked) if unpacked.exists() else shutil.which(program)
+    """Return the path of a server: the newest that `make servers` unpacked, or that of PATH."""
+    for version in ("new", "old"):
+        if (unpacked := SERVERS / version / "bin" / program).exists():
+            return str(unpacked)
+    return shutil.which(program) or shutil.which(f"prometheus-{program}")  # as in Debian
 
 
 def prometheus_configuration(exporter: int, alertmanager: int) -> str:
@@ -192,8 +194,8 @@ def main() -> None:
         for command in commands:
             name = Path(command[0]).name
             log = None if command[0] == sys.executable else directory / f"{name}.log"
-            # Debian's Alertmanager finds its own templates below the working directory.
-            stack.enter_context(running(command, SERVERS.parent if log else ROOT, log))
+            # The unpacked Alertmanager finds its own templates below the working directory.
+            stack.enter_context(running(command, Path(command[0]).parents[1] if log else ROOT, log))
         alerts = f"{urls[1]}/api/v1/alerts"
         links = _LINKS.format(
             exporter=page_of(f"{urls[0]}/", f"{urls[0]}/"),

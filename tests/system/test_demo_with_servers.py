@@ -52,6 +52,18 @@ def test_an_alert_is_there_within_three_minutes(tmp_path: Path) -> None:
     assert [*directory.iterdir()] == []
 
 
+def test_the_newest_servers_are_taken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Of PATH, under Debian's name too, then the old ones, then the new ones."""
+    monkeypatch.setattr(demo, "SERVERS", tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert demo.find("alertmanager") is None
+    for place in ("prometheus-alertmanager", "old/bin/alertmanager", "new/bin/alertmanager"):
+        program = tmp_path / place
+        program.parent.mkdir(parents=True, exist_ok=True)
+        program.touch(mode=0o755)
+        assert demo.find("alertmanager") == str(program)
+
+
 def test_without_servers_the_exporter_runs_alone(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
