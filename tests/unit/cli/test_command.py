@@ -793,7 +793,7 @@ def test_sighup_reads_the_web_configuration_again(cavatica: Cavatica, tmp_path: 
     web.write_text(f"basic_auth_users:\n  me: {hashed}\n", encoding="utf-8")
     with serving(*cavatica.flags, LOOPBACK, f"--web.config.file={web}") as exporter:
         assert exporter.get("/metrics").status_code == 401
-        web.write_text("", encoding="utf-8")
+        web.write_text("rate_limit: {interval: 1s, burst: 1000}\n", encoding="utf-8")
         assert exporter.get("/metrics").status_code == 401
         exporter.send(signal.SIGHUP)
         wait_for(lambda: exporter.get("/metrics").status_code == 200, "it is read again")
