@@ -2,10 +2,8 @@
 
 import json
 import shutil
-import subprocess
-import urllib.request
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ import pytest
 
 from exporter import __version__
 from exporter.simulator import Fault, Lifetimes, Simulator, serve
+from tests.support.curl import curl
 from tests.support.exporter_process import LOOPBACK, PATIENCE, Page, Running, process, serving
 from tests.support.servers import Prometheus, promtool, wait_until
 
@@ -446,14 +445,8 @@ def test_curl_reads_it(options: list[str], ids: Directory, exporter: Running) ->
     """With and without compression, and without a word about formats."""
     url = f"{exporter.urls[0]}/metrics"
     ids.write("b.yml", [])
-    if curl := shutil.which("curl"):
-        command = [curl, "--silent", "--show-error", "--fail", *options, url]
-        text = subprocess.run(
-            command, capture_output=True, text=True, check=True, timeout=PATIENCE
-        ).stdout
-    else:
-        with closing(urllib.request.urlopen(url, timeout=PATIENCE)) as answer:  # noqa: S310 # loopback
-            text = answer.read().decode()
+    text, _, status = curl(url, *options).rpartition("\n")
+    assert status == "200"
     assert Page.of(text)("cavatica_up") == 1
 
 

@@ -1,9 +1,7 @@
 """The exporter's process behind TLS, client certificates and passwords, as others speak to it."""
 
-import shutil
 import socket
 import ssl
-import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -12,6 +10,7 @@ from pathlib import Path
 import pytest
 import trustme
 
+from tests.support.curl import curl
 from tests.support.exporter_process import LOOPBACK, Running, process
 from tests.support.servers import Prometheus, wait_until
 
@@ -72,22 +71,14 @@ def certificate(directory: Path) -> Iterator[Running]:
         yield running
 
 
-def curl(directory: Path, url: str, *arguments: str) -> str:
-    """Return curl's output: the body and, on the last line, the status; or curl's error."""
-    program = shutil.which("curl")
-    if program is None:
-        pytest.skip("curl is not here")
-    ended = subprocess.run(
-        [program, "--silent", "--show-error", "--cacert", "ca.crt", "--noproxy", "*",
-         "--write-out", "\n%{http_code}", *arguments, url],
-        cwd=directory, capture_output=True, text=True, timeout=20, check=False,
-    )  # fmt: skip
-    return ended.stdout + ended.stderr
+def ask(directory: Path, url: str, *arguments: str) -> str:
+    """Return what curl, which trusts the authority, says of a URL."""
+    return curl(url, "--cacert", "ca.crt", *arguments, directory=directory)
 
 
 def test_curl_scrapes_with_a_password(directory: Path, password: Running) -> None:
     """The CA's certificate and the password are all that it needs."""
-    page = curl(directory, f"{password.urls[0]}/metrics", "--user", PASSWORD, "--compressed")
+    page = ask(directory, f"{password.urls[0]}/metrics", "--user", PASSWORD, "--compressed")
     assert "\ncavatica_up 1.0\n" in page
     assert page.endswith("\n200")
 
@@ -99,15 +90,15 @@ def test_curl_is_refused_with_another_password_or_none(
     directory: Path, password: Running, arguments: Sequence[str]
 ) -> None:
     """The answer is 401, and says nothing of the exports."""
-    assert curl(directory, f"{password.urls[0]}/metrics", *arguments) == "Unauthorized\n\n401"
+    assert ask(directory, f"{password.urls[0]}/metrics", *arguments) == "Unauthorized\n\n401"
 
 
 def test_curl_scrapes_with_a_certificate(directory: Path, certificate: Running) -> None:
     """A certificate of the right authority is what lets it in, and nothing else does."""
     url = f"{certificate.urls[0]}/metrics"
     own = ("--cert", "client.crt", "--key", "client.key")
-    assert "\ncavatica_up 1.0\n" in curl(directory, url, "--user", PASSWORD, *own)
-    assert "\n000curl: (" in curl(directory, url, "--user", PASSWORD)
+    assert "\ncavatica_up 1.0\n" in ask(directory, url, "--user", PASSWORD, *own)
+    assert "\n000curl: (" in ask(directory, url, "--user", PASSWORD)
 
 
 @pytest.mark.servers
@@ -136,7 +127,7 @@ def test_200_idle_clients_do_not_keep_a_scrape_waiting(
             if shakes_hands:
                 stack.enter_context(trusting.wrap_socket(client, server_hostname=host))
         began = time.monotonic()
-        page = curl(directory, f"{password.urls[0]}/metrics", "--user", PASSWORD)
+        page = ask(directory, f"{password.urls[0]}/metrics", "--user", PASSWORD)
         assert time.monotonic() - began < 1
     assert page.endswith("\n200")
 
