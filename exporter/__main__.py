@@ -5,10 +5,10 @@ from typing import NoReturn
 
 
 def main() -> NoReturn:
-    """Hold back SIGHUP, then load and run the command.
+    """Block SIGHUP, then load and run the command.
 
-    Loading can take a second. A reload in that time would end the process, and systemd does not
-    restart one that SIGHUP ended.
+    Loading can take a second. SIGHUP in that time would end the process, and systemd does not
+    restart a process that SIGHUP ended.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     from exporter.cli import command  # noqa: PLC0415 # see above

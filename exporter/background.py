@@ -12,7 +12,7 @@ def start(work: Callable[[], _Result], name: str) -> futures.Future[_Result]:
     """Run `work` in a daemon thread and return the future of its result.
 
     Raises:
-        RuntimeError: the system has no thread left.
+        RuntimeError: no thread can be started.
     """
     future: futures.Future[_Result] = futures.Future()
     threading.Thread(target=_complete, args=(future, work), name=name, daemon=True).start()
@@ -20,7 +20,7 @@ def start(work: Callable[[], _Result], name: str) -> futures.Future[_Result]:
 
 
 def start_or_run(work: Callable[[], _Result], name: str) -> futures.Future[_Result]:
-    """Run `work` in a daemon thread, or in this one if the system has none left."""
+    """Run `work` in a daemon thread or, if none can be started, in the calling thread."""
     try:
         return start(work, name)
     except RuntimeError:

@@ -5,7 +5,7 @@ from typing import Final, Protocol
 
 
 class Clock(Protocol):
-    """Both kinds of time."""
+    """Wall-clock and monotonic time."""
 
     def time(self) -> float:
         """Return Unix time in seconds; it may jump."""

@@ -23,7 +23,7 @@ _HAS_LIBYAML = hasattr(yaml, "CBaseLoader")
 _YAML_READER = yaml.CBaseLoader if _HAS_LIBYAML else yaml.BaseLoader
 _MAX_CHARS_WITHOUT_LIBYAML = 2**20
 
-# Characters that YAML forbids, whatever a reader accepts.
+# Characters that YAML forbids, although readers may accept them.
 _FORBIDDEN = re.compile(r"[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 # A percent sign at the start of a line. YAML has five line breaks, and a byte order mark may
@@ -129,7 +129,7 @@ def read_yaml(text: str) -> object:
         raise _not_yaml(error) from None
     except (ValueError, OverflowError):
         # PyYAML's own reader fails on escapes beyond Unicode.
-        raise TextError(line, "not YAML: an escape stands for no character") from None
+        raise TextError(line, "not YAML: an escape sequence is not a valid character") from None
     return builder.document
 
 
@@ -142,12 +142,12 @@ def _check_yaml(text: str) -> None:
     if forbidden := _FORBIDDEN.search(text):
         line = text.count("\n", 0, forbidden.start()) + 1
         character = f"U+{ord(forbidden[0]):04X}"
-        raise TextError(line, f"not YAML: it forbids the character {character}")
+        raise TextError(line, f"not YAML: the character {character} is not allowed")
     if len(text) > _MAX_CHARS_WITHOUT_LIBYAML and not _HAS_LIBYAML:
         raise TextError(
             None,
-            f"larger than {_MAX_CHARS_WITHOUT_LIBYAML} characters, too slow to read as PyYAML is"
-            " installed here, without libyaml: save it as JSON",
+            f"larger than {_MAX_CHARS_WITHOUT_LIBYAML} characters, which takes too long to read:"
+            " PyYAML is installed without libyaml here; save it as JSON",
         )
 
 

@@ -18,8 +18,8 @@ def read(path: "Path | os.DirEntry[str]", most: int) -> tuple[bytes, os.stat_res
     """Read a regular file of at most `most` bytes; return its content and status.
 
     Raises:
-        OSError: also for anything but a regular file, for one that is too large, would block, or
-            changes meanwhile; see `strerror`.
+        OSError: also for anything but a regular file, and for one that is too large, would block,
+            or changes while it is read; see `strerror`.
         ValueError: the path contains a NUL.
     """
     descriptor = os.open(os.fspath(path), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)

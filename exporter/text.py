@@ -58,4 +58,4 @@ def suggestion(word: str, known: Iterable[str]) -> str:
     """Return a hint for a word that is not `known`: a similar known word, or all of them."""
     known = tuple(known)
     likely = difflib.get_close_matches(word[:_MAX_SHOWN_CHARS], known, n=1)
-    return f"did you mean {likely[0]}?" if likely else f"known are {', '.join(known)}"
+    return f"did you mean {likely[0]}?" if likely else f"use one of {', '.join(known)}"

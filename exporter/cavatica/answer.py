@@ -107,7 +107,7 @@ class ListResponse:
 
 @dataclass(frozen=True, slots=True)
 class UserResponse:
-    """The answer to the question which user the token belongs to.
+    """The answer to a call that asks for the token's user.
 
     Attributes:
         name: The user's name, escaped; ``""`` if the answer has none.
@@ -148,7 +148,7 @@ class OrdersResponse:
 class ApiError(Exception):
     """A call without a usable answer.
 
-    Its text never holds anything that the other side sent, except numbers.
+    Its text contains nothing that the API or a proxy sent, except numbers.
 
     Attributes:
         reason: One of `REASONS`.
@@ -188,7 +188,7 @@ class ApiError(Exception):
 
     @property
     def blames_ids(self) -> bool:
-        """Whether the API refused the call for what it holds, which are IDs and nothing else."""
+        """Whether the API refused the call because of its content, which is IDs only."""
         return self.reason == "client_error" and self.status == HTTPStatus.BAD_REQUEST
 
     @property

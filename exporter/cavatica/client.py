@@ -1,8 +1,8 @@
 """The client of the CAVATICA API.
 
 Every failure is an `ApiError` with a reason from a closed list, and every call ends by its
-deadline, whatever the other side does. The token leaves the process in one header, to the
-configured host only, and is removed from everything that comes back.
+deadline, whatever the server does. The token leaves the process in one header, to the configured
+host only, and is removed from everything that comes back.
 """
 
 import json

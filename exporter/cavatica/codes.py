@@ -1,7 +1,7 @@
 """What an error code of the platform means, and whether another attempt can help.
 
-The codes are those of the official clients' tables; the texts are this project's own. Never shown
-from here: a text of an answer.
+The codes are those of the official clients' tables; the texts are this project's own, never those
+of an answer.
 """
 
 from collections.abc import Iterator, Mapping

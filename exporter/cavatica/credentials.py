@@ -25,8 +25,8 @@ CREDENTIALS_FILE: Final = Path(".sevenbridges", "credentials")
 DEFAULT_PROFILE: Final = "default"
 
 _MAX_FILE_BYTES = 65536
-#: How long a call waits while another one reads the token file. Callers have given up by then: if
-#: the file server hangs, no more threads wait than calls begin in this time.
+#: How long a call waits while another one reads the token file. It bounds the number of threads
+#: that wait while a file server hangs; their callers have timed out by then.
 _WAIT_SECONDS = 10.0
 # The characters allowed in a header.
 _TOKEN = re.compile(r"[!-~]{1,4096}")
@@ -47,8 +47,8 @@ class Token:
 
     def __init__(self, text: str, origin: str) -> None:
         if _TOKEN.fullmatch(text) is None:
-            what = "no token" if not text else "something else"
-            raise CredentialsError(f"{origin}: must hold the token alone, but holds {what}")
+            what = "has other characters" if text else "is empty"
+            raise CredentialsError(f"{origin}: must be the token and nothing else, but {what}")
         self._text = text
 
     def __call__(self) -> str:
@@ -185,7 +185,7 @@ def find_api(
         fallback = profiles.find(DEFAULT_PROFILE)
         if "auth_token" not in fallback:
             raise CredentialsError(
-                "there is no token: put it into a file and name that with --api.token-file, or set"
+                "there is no token: write it to a file and pass --api.token-file FILE, or set"
                 f" {TOKEN_VARIABLE}, or write it into {profiles.path}; or try --demo, which needs"
                 " none"
             )

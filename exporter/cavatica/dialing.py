@@ -49,8 +49,8 @@ class Resolver:
         """Return the addresses of `host`, in the system's order of preference.
 
         Raises:
-            OSError: the name does not exist, no name server answered in time, or the system has no
-                thread left.
+            OSError: the name does not exist, no name server answered in time, or no thread can be
+                started.
         """
         name = host, port
         with self._lock:
@@ -72,7 +72,7 @@ class Resolver:
         try:
             return background.start(partial(self._look_up, name), "resolver")
         except RuntimeError as error:
-            raise OSError(errno.EAGAIN, "the system has no thread for a lookup") from error
+            raise OSError(errno.EAGAIN, "no thread can be started for the lookup") from error
 
     def _last_addresses(self, name: tuple[str, int]) -> list[AddressInfo]:
         moment, addresses = self._known.get(name, (0.0, []))

@@ -86,9 +86,10 @@ def find_proxy(host: str, port: int, environ: Mapping[str, str]) -> Proxy | None
 class Authorities:
     """The trusted certificate authorities; may be used by several threads at once.
 
-    They are those of a bundle's variable alone, if set; otherwise those of the system, of the
-    package `certifi` (for systems without any) and of ``SSL_CERT_FILE``. They are read once, as
-    that takes tenths of a second, and again when one of the files changes.
+    If ``REQUESTS_CA_BUNDLE`` or ``CURL_CA_BUNDLE`` is set, only its authorities are trusted.
+    Otherwise, those of the system, of the package `certifi` (some systems have none) and of
+    ``SSL_CERT_FILE`` are. Reading them takes tenths of a second, so they are cached until one of
+    the files changes.
     """
 
     def __init__(self) -> None:

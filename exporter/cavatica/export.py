@@ -39,7 +39,7 @@ _TIMESTAMP = re.compile(
     r" ?(?:[Zz]|([+-])([01][0-9]|2[0-3])(?::?([0-5][0-9]))?)?"
 )
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
-# The begin of the year 10000 in Unix seconds, which no `datetime` can hold.
+# The start of the year 10000 in Unix seconds, which no `datetime` can represent.
 _END_OF_DATES = 253_402_300_800.0
 # A float represents every integer up to here exactly; real sizes and codes are far smaller.
 _MAX_INTEGER = 2**53
@@ -133,9 +133,9 @@ def pair_items(
     order, as the public clients do, but only if there are as many of both.
 
     Returns:
-        The outcome by ID, and whether the items account for every ID and for nothing else. The
-        outcome is None if an error of the answer may belong to this ID, but need not. IDs that the
-        answer does not mention are missing.
+        The outcome by ID, and whether the items account for every ID and for nothing else. If it
+        is not clear which IDs the errors in the answer belong to, the outcome of every ID without
+        an export is None. Otherwise, IDs without an item are missing.
     """
     outcomes: dict[str, Export | LookupFailure | None] = {}
     contradicted: set[str] = set()

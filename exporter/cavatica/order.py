@@ -1,6 +1,6 @@
 """The request that created an export: the parts of an answer that name files.
 
-They are read only for a person who asks for them, never for metrics, logs or pages.
+They are parsed for `cavatica-exports failed` only, never for metrics, logs or pages.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Removal of the token from whatever the other side sends."""
+"""Removal of the token from everything that the server sends."""
 
 import re
 

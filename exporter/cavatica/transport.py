@@ -4,8 +4,8 @@ A socket's timeout applies to each operation, and the resolver has none: a serve
 never times out. So every request runs in its own thread; at the deadline its connection is aborted
 and the thread is abandoned.
 
-Every request opens a connection. Keeping one between scrapes gains little, and one that a firewall
-dropped silently would use up the whole time of a call.
+Every request opens a connection. Reusing one between scrapes gains little, and one that a firewall
+has silently dropped would use up the whole time of a call.
 """
 
 import functools
@@ -70,7 +70,7 @@ class Response:
 class TransportError(Exception):
     """No answer, or an unreadable one.
 
-    Its text never holds anything that the other side sent, except numbers.
+    Its text contains nothing that the API or a proxy sent, except numbers.
 
     Attributes:
         reason: Why it failed.
@@ -122,7 +122,7 @@ class Transport:
         try:
             future = background.start(exchange, "api-call")
         except RuntimeError as error:
-            raise TransportError("connection", "the system has no thread for a call") from error
+            raise TransportError("connection", "no thread can be started for the call") from error
         try:
             return future.result(max(timeout, 0))
         except futures.TimeoutError:
@@ -190,19 +190,19 @@ def _body(response: urllib3.HTTPResponse, max_bytes: int) -> bytes:
 def _refusal(error: ProxyRefusalError, _: str) -> str:
     text = f"the proxy refused the tunnel with HTTP {error.status}"
     if error.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
-        text += ": it wants a user and a password (HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT)"
+        text += ": it requires a user and a password (HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT)"
     return text
 
 
 def _distrust(error: ssl.SSLCertVerificationError, _: str) -> str:
     text = f"the certificate is not trusted: {error.verify_message}"
     if variable := named_authorities(os.environ):
-        return f"{text} (authorities are those of {variable})"
-    return f"{text} (SSL_CERT_FILE names the certificates of a private authority)"
+        return f"{text} ({variable} sets the trusted authorities)"
+    return f"{text} (set SSL_CERT_FILE to the certificates of a private authority)"
 
 
 def _breakage(error: Exception, phase: str) -> str:
-    # The operating system's texts hold nothing from the other side.
+    # The operating system's texts contain nothing that the server sent.
     why = getattr(error, "strerror", None)
     return f"failed {phase}: {why}" if why else f"failed {phase}"
 
@@ -234,5 +234,5 @@ def _classify(error: Exception, phase: str) -> tuple[Reason, str]:
     for kind, reason, describe in _FAILURES:
         if isinstance(error, kind):
             return reason, describe(error, phase)
-    # Nothing else is expected: its type tells where to look; its text may hold secrets.
+    # Not expected: the type shows where to look; the text may contain secrets.
     return "invalid_response", f"failed {phase}: unexpected {type(error).__name__}"

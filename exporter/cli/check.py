@@ -45,16 +45,16 @@ def describe(watchlist: Watchlist, quota_share: float) -> Iterator[str]:
         yield (
             f"  scraped every {interval} s: {_count(used, 'call')} in {_WINDOW},"
             f" {used / LIMIT:.1%} of the account's rate limit of {LIMIT}"
-            + (f"; held to {held} by --api.quota-share" if held < used else "")
+            + (f"; limited to {held} by --api.quota-share" if held < used else "")
         )
     if calls <= share:
-        yield "after a start, every ID is answered for in one scrape, if its timeout allows"
+        yield "after a start, one scrape gets an answer for every ID, if its timeout allows"
         return
     allowed = _count(share, "call")
     yield f"after a start, --api.quota-share {quota_share:g} allows {allowed} in {_WINDOW}"
     for interval in _INTERVALS:
         minutes = math.ceil(_start_seconds(calls, share, interval) / 60)
-        yield f"  scraped every {interval} s: every ID is answered for within {minutes} min"
+        yield f"  scraped every {interval} s: every ID has an answer within {minutes} min"
 
 
 def url_warning(url: str) -> str | None:

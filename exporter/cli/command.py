@@ -110,7 +110,7 @@ def _check(flags: Flags, demo: Demo | None, path: Path) -> int:
         if flags.config_check_api:
             deadline = SystemClock().monotonic() + flags.api_timeout
             name = make_client(flags, api.url, api.token).user(deadline).name
-            lines.insert(1, f"token accepted: it is that of {name or 'a user without a name'}")
+            lines.insert(1, f"token accepted: it belongs to {name or 'a user without a name'}")
     except CredentialsError as error:
         errors.append(str(error))
     except ApiError as error:

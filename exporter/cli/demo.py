@@ -60,7 +60,7 @@ def run_demo() -> Iterator[Demo]:
 def _write_batches(simulator: Simulator, directory: Path) -> None:
     """Write one batch in each form that an ID file can have."""
     # A saved answer: some files were refused at the start, and have no ID.
-    # Two have failed already: nobody waits long for an alert.
+    # Two have failed already, so that the first alert fires soon.
     quick = simulator.start(2, volume="demo/lung-results", ago=600.0, lifetimes=_FAILED)
     quick += simulator.start(58, volume="demo/lung-results", lifetimes=_QUICK)
     items: list[object] = [{"resource": simulator.export(export_id)} for export_id in quick]

@@ -140,12 +140,12 @@ def make_command(run: Callable[[Flags], int], version: str) -> click.Command:
         "--exports.state-file",
         type=PATH,
         metavar="FILE",
-        help="File that keeps what is known of finished exports across restarts.",
+        help="File that stores finished exports, so that a restart need not ask for them again.",
     )
     @flag(
         "--exports.expose-error-messages",
         is_flag=True,
-        help="Show the API's error texts. They can hold file names.",
+        help="Show the API's error texts in metrics. They can contain file names.",
     )
     @api_flags
     @flag(
@@ -154,33 +154,33 @@ def make_command(run: Callable[[Flags], int], version: str) -> click.Command:
         metavar="HOST:PORT",
         multiple=True,
         default=(":10036",),
-        help="Where to listen; repeatable. Port 0 picks a free one.",
+        help="Address to listen on; repeatable. Port 0 picks a free port.",
     )
     @flag(
         "--web.telemetry-path",
         type=click_type(_telemetry_path),
         metavar="PATH",
         default="/metrics",
-        help="Where the metrics are.",
+        help="Path of the metrics.",
     )
     @flag(
         "--web.external-url",
         type=click_type(_external_url),
         metavar="URL",
-        help="External URL of the exporter, for links; without it they are relative.",
+        help="External URL of the exporter, for links; by default, links are relative.",
     )
     @flag(
         "--web.config.file",
         type=PATH,
         metavar="FILE",
-        help="TLS and basic auth (exporter-toolkit).",
+        help="File with TLS and authentication settings, in exporter-toolkit's format.",
     )
     @flag(
         "--web.timeout-offset",
         type=DURATION,
         metavar="DURATION",
         default="500ms",
-        help="Seconds subtracted from the scraper's timeout.",
+        help="Time subtracted from the scraper's timeout.",
     )
     @flag(
         "--web.disable-exporter-metrics",
@@ -196,7 +196,7 @@ def make_command(run: Callable[[Flags], int], version: str) -> click.Command:
     @flag(
         "--config.check.api",
         is_flag=True,
-        help="Check everything, test the token with one API call, and exit.",
+        help="Like --config.check, but test the token with one API call, too.",
     )
     @flag("--once", is_flag=True, help="Print one scrape and exit.")
     @flag(

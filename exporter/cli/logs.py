@@ -64,7 +64,7 @@ class Formatter(logging.Formatter):
         }
         fields |= {k: v for k, v in vars(record).items() if k not in _OWN}
         if record.exc_info:
-            # An exception's message may hold everything that was read.
+            # An exception's message may quote a whole file or answer.
             parts = traceback.format_exception(*record.exc_info)
             fields["traceback"] = "".join(part[:_MAX_PART_CHARS] for part in parts)
         if self._log_format == "json":

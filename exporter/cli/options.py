@@ -32,7 +32,7 @@ class ApiFlags:
 
 
 def click_type(parse: Callable[[str], T]) -> Callable[[str], T]:
-    """Return a type for click that keeps the messages of errors."""
+    """Return a click type that keeps the messages of errors."""
 
     def parse_or_fail(text: str) -> T:
         try:
@@ -122,14 +122,14 @@ _API_FLAGS: Final[tuple[_Flag, ...]] = (
     flag(
         "--api.profile",
         metavar="NAME",
-        help="Section of ~/.sevenbridges/credentials for URL and token.",
+        help="Section of ~/.sevenbridges/credentials with URL and token.",
     ),
     flag(
         "--api.timeout",
         type=click_type(_timeout),
         metavar="DURATION",
         default="10s",
-        help="Deadline of the API calls, unless a scraper sends its own.",
+        help="Time limit of the API calls, unless a scraper sends its own.",
     ),
     flag(
         "--api.quota-share",

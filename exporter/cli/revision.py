@@ -9,7 +9,7 @@ _FILE = Path(__file__).parents[1] / "_revision"
 
 
 def find_revision() -> str:
-    """Return the commit recorded by pip (PEP 610) or by the build, or an empty text."""
+    """Return the commit recorded by pip (PEP 610) or by the build, or an empty string."""
     try:
         text = importlib.metadata.distribution("cavatica-export-exporter").read_text(
             "direct_url.json"

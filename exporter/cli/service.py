@@ -115,7 +115,7 @@ class Exporter:
         """Print one scrape, or write it to a file; return the exit status.
 
         Raises:
-            StartError: there is nothing to watch because of errors, or the file cannot be written.
+            StartError: no ID file can be read, or the output file cannot be written.
         """
         self._load_first()
         snapshot = self._scrape(self._clock.monotonic() + self._timeout)
@@ -202,7 +202,7 @@ class Exporter:
         """Load the ID files.
 
         Raises:
-            StartError: there is nothing to watch because of errors.
+            StartError: no ID file can be read.
         """
         self._loader.reload().result()
         watchlist = self._loader.watchlist
@@ -243,11 +243,11 @@ def make_client(
     """Return the client of the API at `url`.
 
     Args:
-        flags: Of the API.
-        url: Of the API.
+        flags: The API's flags.
+        url: The API's base URL.
         token: Returns the token.
         observe: Called after each HTTP request.
-        destination_key: Of an earlier process; without one, destinations have a key of their own.
+        destination_key: The key of a state file; by default a random one.
     """
     return Client(
         url,

@@ -53,6 +53,6 @@ class Signals:
 
 def end_at_once() -> None:
     """End the process on SIGHUP, and on SIGTERM even as PID 1, which Linux protects from it."""
-    # The start holds it back.
+    # `exporter.__main__` blocks it during the start.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
     signal.signal(signal.SIGTERM, lambda number, _: os._exit(128 + number))

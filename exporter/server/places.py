@@ -49,9 +49,10 @@ class Place:
 class Places:
     """A limited number of places.
 
-    When all are taken, a new connection evicts one that waits for its client: an idle one first,
-    else one that is slow to receive its answer. The victim's network is the one with the most
-    connections: more than the new client's, or the same network if the connection is idle.
+    When all are taken, a new connection evicts the oldest connection of the network with the most
+    connections. Only these can be evicted: idle connections of the new client's own network and of
+    networks with more connections; and if there are none, connections of such networks that are
+    slow to receive their answer. Without one, the new connection gets no place.
 
     Args:
         limit: Number of places.

@@ -52,7 +52,7 @@ def _options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m exporter.simulator",
         description="Simulates CAVATICA on a port of loopback, and prints its URL as first line. "
-        "It ends when its standard input does.",
+        "It exits when its standard input ends.",
     )
     add = parser.add_argument
     add("--port", type=int, default=0, help="0: a free one")

@@ -64,7 +64,7 @@ def answer(payload: object, status: int = 200) -> Answer:
     return Answer(status, {"Content-Type": JSON}, (json.dumps(payload).encode(),))
 
 
-class Refused(Exception):  # noqa: N818 - a call that is refused is no programming error
+class Refused(Exception):  # noqa: N818 - not a programming error
     """The refusal of a whole call.
 
     Attributes:

@@ -71,7 +71,7 @@ class Simulator:
         self._token = token
         self._clock = clock
         self._sleep = sleep
-        self._random = Random(seed)  # noqa: S311 - repeatable is what it must be
+        self._random = Random(seed)  # noqa: S311 - must be repeatable
         self._lifetimes = lifetimes or Lifetimes()
         self._quota = Quota(rate_limit, rate_window)
         self._exports: dict[str, Life | Mapping[str, Any]] = {}

@@ -11,8 +11,8 @@ from exporter.simulator.answer import error
 
 ID_ALPHABET = string.ascii_letters + string.digits
 
-# Status, code, message, weight. Real messages name buckets and files, and so do these: to show one
-# by mistake is to show a patient's identifier.
+# Status, code, message, weight. Like the platform's messages, these contain names of buckets and
+# files, which can hold patient identifiers: tests search the exporter's output for them.
 _FAILURES = (
     (503, 9100, "The storage service was unavailable while copying {name}.", 2),
     (403, 9101, "The volume {volume} is read-only; {location} was not written.", 2),

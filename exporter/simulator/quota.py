@@ -10,7 +10,7 @@ class Quota:
 
     Attributes:
         limit: calls in one window.
-        window: its length in seconds; it begins with the first call after the last one's end.
+        window: length of a window in seconds; it begins with the first call after the last window.
 
     """
 

@@ -75,7 +75,7 @@ class Search:
         self._progress = progress
 
     def probe(self) -> tuple[Found, bool]:
-        """Make one call; return what it found, and whether probably nothing is new."""
+        """Make one call; return what it found, and whether it shows no sign of new exports."""
         response = self._api.list_exports(offset=0, limit=1)
         found = Found(total_of(response))
         ids = found.add(response)
@@ -112,7 +112,7 @@ class Search:
                 found.unusable += response.unusable
                 previous, ids = ids, found.add(response)
                 items = len(ids) + response.unusable
-                # The same page again: something on the way ignores the offset.
+                # The same page again: the API, or a proxy, ignores the offset.
                 if not items or (ids and ids == previous):
                     break
                 offset += items
@@ -175,7 +175,7 @@ def total_of(response: ListResponse) -> int:
 
 @dataclass(slots=True)
 class Details:
-    """IDs of exports whose details were requested in vain.
+    """IDs of exports whose details the API did not return.
 
     Attributes:
         refused: Those that the API refuses.

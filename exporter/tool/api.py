@@ -44,7 +44,7 @@ class PacedApi:
         client: Makes the calls.
         quota_share: The maximum share of the account's rate limit to use.
         timeout: Seconds for one call.
-        clock: Both kinds of time.
+        clock: Wall clock and monotonic clock.
         pause: Waits for some seconds; may raise an error to stop the work.
 
     Attributes:

@@ -33,7 +33,7 @@ class BatchFile:
 
     @classmethod
     def parse(cls, data: bytes) -> "BatchFile | None":
-        """Return the content of the file, or None if it is not such a file."""
+        """Return the content of the file, or None if `discover` did not write it."""
         document = parse(data)
         batch, ids = document.pop("batch", None), document.pop("export_ids", None)
         if not isinstance(batch, str) or not isinstance(ids, list):

@@ -132,7 +132,7 @@ def _is_check_due(ledger: Ledger, now: float, selection: Selection, *, quiet: bo
     if ledger.verified is None:
         return True
     longest = min(_QUIET_CHECK_SECONDS, selection.keep) if quiet else _CHECK_SECONDS
-    # A clock that was ahead must not put off the check until then.
+    # If the clock was ahead at the last check, the next one must not wait until that time.
     return not 0 <= now - ledger.verified <= longest
 
 

@@ -43,7 +43,7 @@ def discover_command() -> click.Command:
         help="Directory for the ID files. Only its files discovered-*.json are written or removed.",
     )
     @own_flag(
-        "--every", type=DURATION, metavar="DURATION", help="Run a round this often, for ever."
+        "--every", type=DURATION, metavar="DURATION", help="Repeat at this interval until stopped."
     )
     @own_flag(
         "--volume",
@@ -76,7 +76,7 @@ def discover_command() -> click.Command:
         "--metrics-file",
         type=PATH,
         metavar="FILE",
-        help="Write metrics of the last round here, for node_exporter's textfile collector.",
+        help="Write metrics of the last round to this file, for the textfile collector.",
     )
     @api_flags
     @log_flags
@@ -144,7 +144,7 @@ def _print_round(done: Round) -> None:
         click.echo(f"{NAME}: {done.warning}", err=True)
     if done.without_details:
         click.echo(
-            f"{NAME}: API refused details of {done.without_details} exports; they are written",
+            f"{NAME}: API refused details of {done.without_details} exports; their IDs are written",
             err=True,
         )
     parts = [f"{done.added} new", f"{done.dropped} dropped"]

@@ -61,8 +61,8 @@ class Failures:
         return render([self._row(each) for each in self.exports], _COLUMNS, form)
 
     def _bodies(self) -> Iterator[dict[str, object]]:
-        # Where a repeat failed as well, the same export is requested once: a second one would find
-        # the file of the first at its place.
+        # If an export and its repetition failed, it is requested once: a second request would find
+        # the file of the first one at the destination.
         distinct: dict[tuple[str, str, str], Order] = {}
         for each in self.exports:
             if (order := self.orders.get(each.id)) is not None:

@@ -1,7 +1,7 @@
 """The files of `discover`: ID files `discovered-*.json`, and its state.
 
-The batch files are readable ID files. `discovered-state.json` has no IDs for the exporter but what
-a later round needs: which exports were left out, and when others completed.
+The batch files are readable ID files. `discovered-state.json` has no IDs for the exporter, only
+what later rounds need: which exports were left out, and when others completed.
 """
 
 import contextlib

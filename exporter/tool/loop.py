@@ -46,9 +46,9 @@ class Loop:
         one_round: Runs a round.
         calls: Returns the number of calls so far.
         metrics_file: Where the metrics of the last round go, or None.
-        clock: Both kinds of time.
+        clock: Wall clock and monotonic clock.
         report: Called with each completed round.
-        stop: Set when the loop shall end.
+        stop: Set to end the loop.
         leave: Ends the process at once; an argument for tests.
     """
 
@@ -144,7 +144,7 @@ class Loop:
 
 
 def _problems(done: Round) -> Iterator[str]:
-    """Yield why a round does not count as a whole."""
+    """Yield why a round did not find every export."""
     if done.missing:
         yield (
             f"the list never showed {done.missing} of {done.total} exports; what it showed is"
@@ -152,8 +152,8 @@ def _problems(done: Round) -> Iterator[str]:
         )
     if done.pending:
         yield (
-            f"the API gave no details yet of {done.pending} of {done.total} exports; the others are"
-            " written"
+            f"the API returned no details yet for {done.pending} of {done.total} exports; the"
+            " others are written"
         )
 
 

@@ -69,7 +69,7 @@ def make_status(snapshot: Snapshot) -> Status:
         batch.totals.states[PENDING] + batch.totals.states[RUNNING] + _missing(batch, snapshot)
         for batch in snapshot.batches
     )
-    # The API knows them, but does not say their state.
+    # Exports that the API returned without a valid state.
     unfinished += sum(each.state == UNKNOWN and each.failure is None for each in exports(snapshot))
     return Status(rows, attention, unfinished)
 

@@ -37,7 +37,7 @@ _path_flag = flag(
     required=True,
     help="File or directory with the export IDs.",
 )
-# Messages about loaded files do not matter to a command that ends at once.
+# A command that ends at once need not log which files were loaded.
 _log_flag = flag(
     "--log.level", type=click.Choice(logs.LEVELS), default="warn", help="Minimum log level."
 )
@@ -60,9 +60,9 @@ def status_command() -> click.Command:
 
         What needs attention is grouped by code and meaning.
 
-        Exit status: 0 all done, 3 failures or refusals that nobody has dealt with, 4 not finished,
-        1 no answer, an ID file in error or an entry that is no ID, 2 for a wrong flag, no token or
-        no ID file.
+        Exit status: 0 all done, 1 no answer, an ID file in error or an entry that is not a valid
+        ID, 2 for a wrong flag, no token or no ID file, 3 failures, refusals or lookup errors that
+        are not acknowledged, 4 not finished.
         """
         watched = _Watched(exports_path, values)
         try:
@@ -111,7 +111,7 @@ def failed_command() -> click.Command:
         No export is started.
 
         Exit status: 0 all is printed, 1 no answer for some, an ID file in error or an entry that is
-        no ID, 2 for a wrong flag, no token or no ID file.
+        not a valid ID, 2 for a wrong flag, no token or no ID file.
         """
         watched = _Watched(exports_path, values)
         try:
@@ -133,7 +133,7 @@ def failed_command() -> click.Command:
                 ) from error
         if format == "create" and failures.without_order:
             click.echo(
-                f"{NAME}: no file and location from the API for {failures.without_order} exports:"
+                f"{NAME}: API returned no file and location for {failures.without_order} exports;"
                 " no request is written for them",
                 err=True,
             )

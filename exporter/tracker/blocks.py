@@ -6,8 +6,8 @@ from zlib import crc32
 
 from exporter.tracker.snapshot import Batch, Block, WatchedExport
 
-#: The most exports in a block; the average is half of it. A change renders as many again, and
-#: every block costs memory.
+#: Maximum number of exports in a block; the average is half of it. A change renders its whole block
+#: again, and every block costs memory.
 BLOCK_SIZE: Final = 200
 
 

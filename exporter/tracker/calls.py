@@ -18,9 +18,9 @@ from exporter.tracker.rate_limit import RateLimiter
 # After these failures further calls are pointless until one succeeds.
 _HOPELESS: Final = frozenset({"auth", "rate_limited", "maintenance", "proxy"})
 
-_INCOMPLETE: Final = "invalid_response: the items do not account for every ID asked"
+_INCOMPLETE: Final = "invalid_response: the items do not account for every requested ID"
 _BAD_ID: Final = "the API refuses a call with this ID"
-_ON_HOLD: Final = "rate_limited: no call until the account has some left"
+_ON_HOLD: Final = "rate_limited: the account has no calls left in this window"
 
 _log = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ class ScrapeCalls:
         deadline: Monotonic time at which the answer to the scraper must be ready.
         asked: The IDs of the calls that were made.
         answered: The IDs of each call that the API answered.
-        refused: The IDs of each call that it refused for what it holds, and the refusal.
+        refused: The IDs of each call that it refused because of them, and the error.
         failures: Other failures of the calls.
         complete: Whether the other answers accounted for every ID.
         hit_deadline: Whether the deadline prevented calls.
@@ -121,16 +121,16 @@ class Caller:
         self._render_seconds = render_seconds
         self._clock = clock
         self._is_hopeless = False
-        # Completed by `end`: no call is waited for any more.
+        # Completed by `end`: calls are no longer waited for.
         self._ended: futures.Future[None] = futures.Future()
         # Two scrapes may make calls at the same time.
         self._lock = threading.Lock()
         self.rate_limiter = RateLimiter(quota_share, clock)
-        #: Why the last calls failed, in words that are safe to show, or None.
+        #: Why the last calls failed, as a text that is safe to show, or None.
         self.problem: str | None = None
 
     def end(self) -> None:
-        """Wait for no call any more, now or later; to be called once."""
+        """Stop waiting for calls, now and in later scrapes; to be called once."""
         self._ended.set_result(None)
 
     def make(self, calls: ScrapeCalls) -> None:
@@ -160,7 +160,8 @@ class Caller:
         return background.start_or_run(functools.partial(self._bulk_get, ids, deadline), "scrape")
 
     def _may_ask(self, calls: ScrapeCalls, in_flight: int) -> bool:
-        # An API that refuses every call is not asked by all of them.
+        # Until the API answers a call, refused ones count as unanswered: if it refuses all calls,
+        # only the first few are made.
         unanswered = in_flight if calls.answered else in_flight + len(calls.refused)
         if not calls.pending or unanswered >= MAX_CALLS:
             return False

@@ -1,4 +1,4 @@
-"""Which FAILED exports are superseded: a later export delivered the file to the same place."""
+"""Which FAILED exports are superseded by a later COMPLETED export to the same destination."""
 
 from collections.abc import Iterable, Mapping
 
@@ -16,7 +16,7 @@ class Destinations:
         self._changed: set[int] = set()
 
     def rebuild(self, exports: Iterable[WatchedExport]) -> None:
-        """Take over these exports and no others."""
+        """Replace all exports by these."""
         self._finished = {}
         self._changed.clear()
         for watched in exports:
@@ -51,7 +51,7 @@ class Destinations:
         if (destination := _destination(watched)) is None:
             return
         if watched.superseded:
-            # The export that made it good may be gone.
+            # The export that superseded it may be gone.
             self._changed.add(destination)
         others = self._finished.setdefault(destination, watched.id)
         if isinstance(others, str):

@@ -11,7 +11,7 @@ from exporter.clock import Clock
 LIMIT: Final = 1000
 WINDOW_SECONDS: Final = 300
 
-# The assumed length of a window whose reset is in the past or further away than possible.
+# The assumed length of a window whose reset is in the past or implausibly far away.
 _DEFAULT_WINDOW_SECONDS = 60.0
 _LONGEST_WINDOW_SECONDS = 3600.0
 _NO_HEADERS = RateLimit(None, None, None)
@@ -81,7 +81,7 @@ class RateLimiter:
         return left > known.limit - allowed_calls(self._share, known.limit)
 
     def update(self, call: BulkResponse | ListResponse | OrdersResponse | ApiError) -> None:
-        """Take over the headers of a call.
+        """Update the limits from the headers of a call.
 
         A failure without them comes from a proxy, or the call never reached the API: it says
         nothing about the account's limit. A good answer without them means that there is none.

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from exporter.cavatica.export import COMPLETED
 from exporter.tracker.snapshot import WatchedExport
 
-# Superseded entries that are worth keeping, rather than collecting them.
+# Number of outdated entries that are kept before a rebuild is worthwhile.
 _SLACK = 1000
 
 

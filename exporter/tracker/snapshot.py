@@ -1,7 +1,7 @@
 """The result of a scrape: an immutable value that is published by one assignment.
 
-Exports stand in blocks of one batch each. A change replaces the block and its batch; all others
-stay the same objects in the next snapshot, so that what is derived from them can be cached.
+Exports are grouped in blocks, each of one batch. A change replaces the block and its batch; all
+others stay the same objects in the next snapshot, so that what is derived from them can be cached.
 """
 
 from collections import Counter
@@ -20,7 +20,7 @@ from exporter.cavatica.export import (
 )
 from exporter.watchlist.watchlist import Watchlist
 
-#: Stands in totals for the code of an error that has none.
+#: In totals, the code of errors that have none.
 NO_CODE = "none"
 
 
@@ -33,8 +33,8 @@ class WatchedExport:
         state: The state to show: that of the last answer, unless it is too old or was an error.
         export: The export as last answered, or None before the first answer.
         failure: The error that the API last returned instead of an export, or None.
-        acknowledged: Whether an ID file says that somebody has dealt with its failure.
-        superseded: Whether it FAILED and its file arrived by a later export.
+        acknowledged: Whether an ID file acknowledges its failure.
+        superseded: Whether it FAILED and a later export to the same destination COMPLETED.
         retired: Whether it has been COMPLETED for so long that it has no series of its own.
     """
 
@@ -48,7 +48,7 @@ class WatchedExport:
 
     @property
     def dealt_with(self) -> bool:
-        """Whether nobody needs to act on its failure."""
+        """Whether its failure needs no action any more."""
         return self.acknowledged or self.superseded
 
 
@@ -141,11 +141,11 @@ class _Accumulator:
         self.oldest_unfinished: dict[str, float] = {}
 
     def finished(self, state: str, time: float) -> None:
-        """Add a time of finish."""
+        """Add a finish time."""
         self.last_finished[state] = max(time, self.last_finished.get(state, time))
 
     def started(self, state: str, time: float) -> None:
-        """Add a time of start."""
+        """Add a start time."""
         self.oldest_unfinished[state] = min(time, self.oldest_unfinished.get(state, time))
 
     def totals(self) -> Totals:

@@ -1,7 +1,7 @@
 """The state file: what is known of finished exports, kept across restarts.
 
-It is written beside and renamed, so a reader finds a whole file or the one before. A file that is
-not usable is ignored: then every export is asked for again.
+It is replaced atomically, so readers see the old content or the new one. An unusable file is
+ignored: then every export is asked for again.
 """
 
 import functools
@@ -28,7 +28,7 @@ INTERVAL_SECONDS: Final = 60.0
 _MAX_BYTES: Final = 2**27
 # A file server that hangs must not hold up the start.
 _LOAD_SECONDS: Final = 3.0
-# A temporary file of this age belongs to nobody any more.
+# A temporary file of this age was left behind by a process that was killed.
 _STALE_SECONDS: Final = 3600.0
 # Pause after each block, so that a scrape does not wait for the interpreter's lock.
 _PAUSE_SECONDS: Final = 0.0005
@@ -77,7 +77,7 @@ class StateFile:
         return self._key
 
     def status(self) -> StateFileStatus:
-        """Return what to show of the file."""
+        """Return the status of the file."""
         return StateFileStatus(self._last_write, self._problem is not None)
 
     def load(self) -> list[WatchedExport]:
@@ -91,7 +91,7 @@ class StateFile:
             self._is_ours = not error.is_foreign
             self._ignore(str(error))
         except (OSError, ValueError, RuntimeError, futures.TimeoutError) as error:
-            # What cannot be read may be anything.
+            # It may be the file of another program.
             self._is_ours = False
             self._ignore(_reason(error))
         return []
@@ -164,7 +164,7 @@ class StateFile:
 
 
 def _remove_stale(path: Path, now: float) -> None:
-    """Remove what an exporter that was killed left behind: `files.replace_file` names it."""
+    """Remove temporary files of `files.replace_file` that a killed exporter left behind."""
     path = Path(os.path.realpath(path))
     beside = re.compile(rf"\.{re.escape(path.name)}\.[a-z0-9_]{{8}}")
     with suppress(OSError):

@@ -93,8 +93,8 @@ def _records(block: Block) -> list[_Record]:
 
 
 def _record(export: Export) -> _Record:
-    # A time of finish is always there: `ExportStates` sees to it. Messages are not kept: they may
-    # hold file names.
+    # `ExportStates` gives every finished export a time. Messages are not kept: they may contain
+    # file names.
     return (
         export.id,
         export.state,

@@ -1,7 +1,7 @@
 """What is known of every watched ID: what an answer changes, and what is too old to be shown.
 
-Only a change of the watchlist walks over all exports: a scrape costs what its unfinished exports
-cost.
+Only a change of the watchlist iterates over all exports: the cost of a scrape depends on the
+unfinished ones.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -21,7 +21,7 @@ from exporter.watchlist.watchlist import Watchlist
 
 #: Seconds for which an ID that left the watchlist is remembered: files are replaced and renamed.
 REMEMBER_SECONDS: Final = 3600.0
-#: Seconds after which an undocumented state is taken for a final one: it does not change any more.
+#: Seconds without a change after which an undocumented state counts as final.
 SETTLE_SECONDS: Final = 7 * 86_400.0
 
 
@@ -122,7 +122,7 @@ class ExportStates:
         return self._suspects.plan(self._queue.plan(size), size)
 
     def next_call(self, size: int) -> list[list[str]]:
-        """Return a single call beside a plan, or none where there is nobody to ask."""
+        """Return at most one call, to be made beside a plan; none if nothing is watched."""
         ids = self._queue.next_call(size)
         return self._suspects.plan([ids] if ids else [], size)[:1]
 
@@ -140,7 +140,7 @@ class ExportStates:
         Args:
             asked: Those of the calls that were made.
             not_asked: The others.
-            refused: Those of each call that the API refused for what it holds.
+            refused: Those of each call that the API refused because of its IDs.
             answered: Those of each call that the API answered.
             monotonic: Now.
         """
@@ -162,11 +162,11 @@ class ExportStates:
         monotonic: float,
         unix: float,
     ) -> None:
-        """Take over an answer, as returned by `pair_items`.
+        """Record an answer, as returned by `pair_items`.
 
         Args:
             outcomes: The outcome for each ID.
-            asked: Monotonic time at which the call began; what a later call said stays.
+            asked: Monotonic time at which the call began; outcomes of later calls are kept.
             overlaps: Whether another scrape is in flight.
             monotonic: Now.
             unix: Now.
@@ -250,7 +250,7 @@ class ExportStates:
         else:
             self._last_answers.pop(export.id, None)
             if export.finished is None:
-                # The API need not say when; then it is when the exporter first saw it.
+                # Without a time from the API, use that of the first answer with this state.
                 seen = before.export.finished if before.export and was_finished else None
                 export = replace(export, finished=unix if seen is None else seen)
         after = replace(
@@ -259,7 +259,7 @@ class ExportStates:
             export=export,
             failure=None,
             retired=False,
-            # Only a destination is looked at again: without one nothing can have made it good.
+            # Exports without a destination cannot be superseded, and are not checked again.
             superseded=before.superseded
             and export.state == FAILED
             and export.destination is not None,

@@ -1,4 +1,4 @@
-"""Which IDs are suspected of having an API call refused, and in which calls they are asked."""
+"""Finding the IDs for which the API refuses whole calls, by bisection."""
 
 from collections.abc import Collection, Container, Iterable, Iterator, Sequence
 from itertools import chain, islice
@@ -6,20 +6,20 @@ from typing import Final
 
 # Calls of suspects that a scrape may always make: the halves of two refused calls.
 _CALLS: Final = 4
-# First calls of a scrape that are short after one in which the API refused every call.
+# Number of short calls at the start of a scrape, after one in which the API refused every call.
 _PROBES: Final = 4
 
 
 class Suspects:
-    """IDs of calls that the API refused, until each bad ID stands alone.
+    """The IDs of refused calls, which are halved until each bad ID is alone in its call.
 
-    The API does not name the ID that it refuses (HTTP 400). Where it answered another call of the
-    same scrape, the refusal is about the call's IDs: on the next scrapes the two halves of the call
-    are asked by calls of their own. A half that is answered is free again, one that is refused is
-    halved again, and an ID that is refused alone is the bad one.
+    The API does not name the ID that it refuses (HTTP 400). If it answered another call of the same
+    scrape, the refusal is about the call's IDs: the next scrapes make a separate call for each half
+    of them. IDs of an answered half are no longer suspected, a refused half is halved again, and an
+    ID that is refused alone is a bad one.
 
-    Where the API refused every call of a scrape, most likely nothing is wrong with the IDs, and
-    nobody is suspected. Should all calls hold a bad ID nevertheless, shorter first calls find out.
+    If the API refused every call of a scrape, most likely nothing is wrong with the IDs, and none
+    is suspected. In case every call does hold a bad ID, the next scrape begins with shorter calls.
     """
 
     def __init__(self) -> None:
@@ -41,7 +41,8 @@ class Suspects:
     def plan(self, calls: Sequence[list[str]], size: int) -> list[list[str]]:
         """Return the calls of a scrape: `calls`, those of suspects, and one of a bad ID.
 
-        At most four calls are those of suspects, or twice as many as if there were none.
+        Suspects have at most four calls or, if that is more, twice the calls that all IDs would
+        take if none were suspected.
 
         Args:
             calls: The calls of all other IDs.
@@ -61,7 +62,7 @@ class Suspects:
     def learn(
         self, asked: int, refused: Collection[Sequence[str]], answered: Collection[Sequence[str]]
     ) -> list[str]:
-        """Take over how the calls of a scrape ended.
+        """Record how the calls of a scrape ended.
 
         Args:
             asked: How many IDs the calls held.
@@ -69,7 +70,7 @@ class Suspects:
             answered: The IDs of each call that it answered.
 
         Returns:
-            Those that are suspected no more although they may not have been asked.
+            IDs that are no longer suspected, although they may not have been asked for.
         """
         for ids in answered:
             self._groups.pop(tuple(ids), None)
@@ -91,7 +92,7 @@ class Suspects:
     def _blame(self, ids: tuple[str, ...]) -> None:
         self._groups.pop(ids, None)
         if len(ids) == 1:
-            # Behind the other ones: one of them is asked on each scrape.
+            # At the end of the queue: each scrape asks for one bad ID.
             self._alone.pop(ids[0], None)
             self._alone[ids[0]] = None
         else:

@@ -22,7 +22,7 @@ class _Scrape:
     Attributes:
         began: Monotonic time of its start.
         deadline: Monotonic time of its end.
-        result: Its snapshot, and whether more time could have made it better.
+        result: Its snapshot, and whether more time could have completed it.
     """
 
     began: float
@@ -35,7 +35,7 @@ class Tracker:
 
     Args:
         load: Returns the watchlist; the same object while it is unchanged. Its argument is the
-            time of the scrape, in seconds; with none it returns what is known.
+            time of the scrape, in seconds; with 0 it returns the last known watchlist.
         bulk_get: Queries the API for up to `MAX_IDS` exports.
         states: Empty, and the tracker's own from now on.
         quota_share: The part of the account's rate limit that may be used, from 0 to 1.
@@ -78,7 +78,7 @@ class Tracker:
         self._caller.end()
 
     def preview(self) -> Snapshot:
-        """Load the watchlist and return what is known, without a call of the API."""
+        """Load the watchlist and return what is known, without an API call."""
         began = self._clock.monotonic()
         self._update_watchlist(0)
         with self._lock:
@@ -106,12 +106,12 @@ class Tracker:
                 snapshot, out_of_time = running.result.result(max(patience, 0))
             except futures.TimeoutError:
                 return self._scrape_beside(running, arrived, deadline)
-            # Of two that began with the same time, the second has next to nothing left.
+            # Of two scrapes with the same timeout, the second has almost no time left.
             if not out_of_time or self._clock.monotonic() > (arrived + deadline) / 2:
                 return snapshot
 
     def _run_shared(self, scrape: _Scrape) -> Snapshot:
-        """Run a scrape, and give its result to those who share it."""
+        """Run a scrape, and pass its result to the callers that share it."""
         try:
             snapshot, out_of_time = self._run(scrape)
         except BaseException as error:
@@ -119,7 +119,7 @@ class Tracker:
                 self._in_flight = None
             scrape.result.set_exception(error)
             raise
-        # First, or a waiter that queries again would find the same scrape.
+        # Before the result is set: a waiter that queries again must not find this scrape.
         with self._in_flight_lock:
             self._in_flight = None
         scrape.result.set_result((snapshot, out_of_time))

@@ -34,8 +34,8 @@ class Listing:
 class IdFileDirectory:
     """The path of the ID files.
 
-    A path that was a directory once stays one: whatever replaces it for a moment must not end the
-    watch.
+    Whether it is a directory is decided once: a file that replaces a directory for a moment must
+    not end the watch.
 
     Args:
         path: The file or the directory.
@@ -119,4 +119,4 @@ def _leads_to_a_directory(entry: "os.DirEntry[str]") -> bool:
 def _reason(entry: "os.DirEntry[str]") -> str:
     if _leads_to_a_directory(entry):
         return "it is a directory"
-    return "its name has another extension"
+    return "its extension is not that of an ID file"

@@ -115,8 +115,8 @@ class WatchlistLoader:
             if not afresh and before.signature == signature(path.stat()):
                 return before
             data, status = read(path, MAX_FILE_BYTES)
-            # Both: the change time cannot be set, but only the modification time is surely the file
-            # server's.
+            # Both times: programs can set the modification time, but not the change time; and only
+            # the modification time is certain to come from the file server's clock.
             age = min(abs(self._now() - at) for at in (status.st_mtime, status.st_ctime))
             seen = signature(status) if age >= _UNSETTLED_SECONDS else None
             digest = hashlib.blake2b(data, digest_size=16).digest()
@@ -161,23 +161,30 @@ class WatchlistLoader:
     def _report(
         self, known: Mapping[str, _Known], ignored: tuple[Ignored, ...], error: str | None
     ) -> None:
-        """Log news, once."""
+        """Log what changed, once."""
         if error != self._watchlist.error:
             if error is not None:
                 _log.error(
-                    "ID files cannot be read; last known ones in effect", extra={"err": error}
+                    "ID files cannot be read; the last known ones stay in effect",
+                    extra={"err": error},
                 )
             else:
                 _log.info("ID files can be read again")
         for name, file in known.items():
             before = self._known.get(name) or _Known()
             if file.error != before.error and file.error is not None:
-                kept = "none of its IDs" if file.content is None else "its last good content"
-                _log.error(f"ID file is not valid; {kept} in effect", extra={"err": file.error})
+                kept = (
+                    "none of its IDs is watched"
+                    if file.content is None
+                    else "its last good content stays in effect"
+                )
+                _log.error(f"ID file is not valid; {kept}", extra={"err": file.error})
             if file.content is not None and file.content is not before.content:
                 _report_content(printable(name), file.content)
         for name in self._known.keys() - known.keys():
-            _log.info("ID file removed; its IDs no longer watched", extra={"file": printable(name)})
+            _log.info(
+                "ID file removed; its IDs are no longer watched", extra={"file": printable(name)}
+            )
         _report_ignored([entry for entry in ignored if entry not in self._ignored])
 
 

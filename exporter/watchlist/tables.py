@@ -16,7 +16,7 @@ REFUSED: Final = frozenset({*NULL, "invalid", "NA", "NaN", "nan", "None"})
 _ID_COLUMN: Final = "export_id"
 _OTHER_ID_COLUMN: Final = "id"
 _SEPARATORS: Final = {",": "commas", "\t": "tabs"}
-# Not all that str.strip removes: a no-break space is a part of the entry, and is shown.
+# Fewer characters than `str.strip` removes: a no-break space is part of the entry, and is shown.
 _BLANKS: Final = " \t\n"
 
 _Row = tuple[int, list[str]]

@@ -23,7 +23,7 @@ RUNBOOKS_PATH: Final = "/runbooks"
 
 #: Paths that are not available for the metrics.
 RESERVED_PATHS: Final = frozenset({"/", HEALTHY_PATH, READY_PATH, RUNBOOKS_PATH})
-#: The longest a scrape may take, whatever a flag or a scraper asks for: others wait for it.
+#: Maximum duration of a scrape, even if a flag or a scraper allows more: other scrapes wait for it.
 MAX_TIMEOUT_SECONDS: Final = 120.0
 
 _PLAIN = "text/plain; charset=utf-8"
@@ -150,7 +150,7 @@ class Application:
         return body.chunks
 
     def _scrape_timeout(self, environ: "WSGIEnvironment") -> float:
-        """Return the seconds for a scrape: less than the scraper waits, but more than none."""
+        """Return the seconds for a scrape: positive, and less than the scraper waits."""
         try:
             told = float(environ.get("HTTP_X_PROMETHEUS_SCRAPE_TIMEOUT_SECONDS", ""))
         except ValueError:

@@ -37,7 +37,7 @@ class StatusPage:
     """Renders statuses; may be used by several threads at once.
 
     Args:
-        version: Of the exporter.
+        version: Version of the exporter.
         base_url: Prefix of links: ``"./"``, or a URL with a trailing slash.
         telemetry_path: Path of the metrics.
     """
@@ -75,7 +75,7 @@ class StatusPage:
 
 
 def to_json(status: Status) -> bytes:
-    """Return the same as JSON; times are Unix seconds."""
+    """Return a status as JSON; times are Unix seconds."""
     return json.dumps(asdict(status), allow_nan=False, indent=1).encode() + b"\n"
 
 

@@ -215,7 +215,7 @@ def _total_states(batches: Iterable[BatchRow]) -> Mapping[str, int]:
 
 
 def _judge(status: Status, states: Mapping[str, int], explained: int) -> tuple[Verdict, str]:
-    """Return the verdict; `explained` exports are UNKNOWN by an error of the API."""
+    """Return verdict and headline; `explained` exports are UNKNOWN because of a lookup error."""
     wrong = [*_wrong(status)]
     not_known = [*_unknown(status, states[UNKNOWN] - explained)]
     if wrong or not_known:

@@ -139,12 +139,12 @@ class Status:
         batches: Batches that need attention first, then by name.
         batches_total: Number of batches.
         attention: Exports that failed and were not dealt with, newest first.
-        refused: Files that the API refused to export and nobody has dealt with, newest first.
+        refused: Files that the API refused to export, not acknowledged, newest first.
         refused_total: Number of these files, also of those without a row.
         missing: Number of expected exports that are neither watched nor refused.
         rejected: Number of ID file entries that are not valid export IDs.
         unfinished: Pending and running exports, oldest first.
-        lookup_errors: IDs for which the API returned an error, and nobody has dealt with them.
+        lookup_errors: IDs for which the API returned an error, not acknowledged.
         api: The API's health; None before the first scrape.
         files: The ID files, those in error first.
         files_total: Number of ID files.

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 Users = Mapping[bytes, bytes]
 """User names and the bcrypt hashes of their passwords."""
 
-#: bcrypt uses at most so many bytes. Go's truncates longer passwords; Python's raises an error.
+#: bcrypt uses at most this many bytes. Go's truncates longer passwords; Python's raises an error.
 _PASSWORD_BYTES: Final = 72
 #: A check takes 2**cost steps: 60 ms for 10, 15 s for 18.
 _MAX_COST: Final = 18
@@ -56,8 +56,8 @@ def parse_users(names: Mapping[str, object], file: str) -> Users:
             raise WebConfigError.at(
                 file,
                 line_of(name),
-                "a name in basic_auth_users must have no colon: write one, and a space, between"
-                " name and hash",
+                "a name in basic_auth_users must not contain a colon (write NAME: HASH, with a"
+                " space after the colon)",
             )
         if not _HASH.fullmatch(section.text(name)):
             raise section.error(name, "must be a bcrypt hash, as `htpasswd -nBC 10 ''` makes it")
@@ -105,7 +105,7 @@ class BasicAuth:
             return self._app(environ, start_response)
         credentials = _credentials(environ.get("HTTP_AUTHORIZATION", ""))
         try:
-            # The server sets it: a client with IPv6 has more addresses than anybody can count.
+            # The server sets it. An IPv6 client has a whole network of addresses.
             network = str(environ.get("exporter.network", ""))
             if credentials and self._allows(users, *credentials, network):
                 return self._app(environ, start_response)

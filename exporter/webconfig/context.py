@@ -86,12 +86,12 @@ def load_authorities(context: ssl.SSLContext, authorities: bytes | None) -> None
 
 
 def accept_any_certificate(context: ssl.SSLContext) -> None:
-    """Require a client certificate, and accept any, valid or not.
+    """Require a client certificate, and trust whichever one the client presents.
 
-    Python's TLS verifies every certificate that it requests. So the presented certificate is made
-    trusted before it is verified; the client's possession of its key is verified as usual. If
-    Python drops this hook, every client is refused. Such a context must serve one connection only,
-    or trusted certificates would accumulate.
+    Python's TLS verifies every certificate that it requests. So the presented certificate is added
+    to the trusted ones before it is verified, and may have expired; that the client has its key is
+    verified as usual. If Python drops this hook, every client is refused. Such a context must serve
+    one connection only, or trusted certificates would accumulate.
     """
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN | _NO_CHECK_TIME
     context.verify_mode = ssl.CERT_REQUIRED

@@ -30,7 +30,7 @@ HTTP_KEYS: Final = ("http2", "headers")
 _MAX_FILE_BYTES: Final = 2**20
 #: Errors can have causes that no file change reveals, such as too many open files.
 _RETRY_SECONDS: Final = 10.0
-#: A connection waits no longer for a file server: what was in effect stays so for it.
+#: Maximum wait of a connection for a file server; it then uses the configuration in effect.
 _WAIT_SECONDS: Final = 0.5
 
 _log = logging.getLogger(__name__)
@@ -205,7 +205,7 @@ class WebConfigFile:
             bucket = TokenBucket(rate, self._monotonic) if rate else None
         if tls and tls.trusts_system_authorities:
             _log.warning(
-                "Clients with a certificate of any of the system's authorities may connect"
+                "Clients with a certificate from any of the system's authorities may connect"
             )
         if rate and not rate.burst:
             _log.warning("Every request is refused: rate_limit has no burst")

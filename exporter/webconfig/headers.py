@@ -8,7 +8,7 @@ from exporter.webconfig.section import Section
 Headers = tuple[tuple[str, str], ...]
 """Names and values."""
 
-#: All headers that exporter-toolkit sets, with their valid values; none: any.
+#: All headers that exporter-toolkit sets, with their valid values; empty: any value.
 _CHOICES: Final[dict[str, tuple[str, ...]]] = {
     "Strict-Transport-Security": (),
     "X-Content-Type-Options": ("nosniff",),

@@ -67,7 +67,7 @@ class Section:
         return value
 
     def flag(self, key: str) -> bool:
-        """Return whether the key is true; a missing key is."""
+        """Return whether the key is true, which is the default."""
         value = self.text(key)
         if value and value not in _TRUE and value not in _FALSE:
             raise self._not_among(key, value, ("true", "false"))

@@ -93,7 +93,10 @@ def parse_tls(section: Section, read: Callable[[str], bytes], *, http2: bool) ->
     ciphers = _ciphers(section)
     if ciphers is not None and not ciphers:
         if maximum < ssl.TLSVersion.TLSv1_3:
-            raise section.error("cipher_suites", "has no suite for TLS 1.2, the max_version")
+            raise section.error(
+                "cipher_suites",
+                "has only suites of TLS 1.3, but max_version is TLS12: add a suite of TLS 1.2",
+            )
         minimum = ssl.TLSVersion.TLSv1_3
     elif ciphers and http2 and minimum < ssl.TLSVersion.TLSv1_3:
         _check_http2(section, ciphers)
@@ -120,7 +123,7 @@ def _versions(section: Section) -> tuple[ssl.TLSVersion, ssl.TLSVersion]:
     minimum = _VERSIONS[section.choice("min_version", _VERSIONS) or "TLS12"]
     maximum = _VERSIONS[section.choice("max_version", _VERSIONS) or "TLS13"]
     if minimum > maximum:
-        raise section.error("max_version", "is below min_version")
+        raise section.error("max_version", "must not be lower than min_version")
     return minimum, maximum
 
 
@@ -143,7 +146,7 @@ def _curves(section: Section) -> tuple[tuple[str, int], ...]:
     available = [name for name in chosen if _is_available(_CURVES[name][0])]
     if chosen and not available:
         raise section.error(
-            "curve_preferences", "has no curve that Python's TLS can choose here: add CurveP256"
+            "curve_preferences", "has no curve that Python's TLS supports here: add CurveP256"
         )
     for name in chosen:
         if name not in available:
@@ -166,7 +169,7 @@ def _certificate(section: Section, read: Callable[[str], bytes]) -> tuple[bytes,
         load_certificate(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), certificate, key)
     except ssl.SSLError as error:
         if error.reason == "KEY_VALUES_MISMATCH":
-            problem = f"and {key_key} do not belong together"
+            problem = f"and {key_key} do not match"
         else:
             problem = f"or {key_key} is not PEM, or the key is encrypted"
         raise section.error(certificate_key, problem) from None

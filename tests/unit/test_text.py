@@ -29,8 +29,8 @@ def test_what_is_not_utf_8_is_an_error_with_its_line() -> None:
     ("word", "hint"),
     [
         ("export_id", "did you mean export_ids?"),
-        ("volume", "known are batch, export_ids"),
-        ("batch" + "x" * 10**6, "known are batch, export_ids"),
+        ("volume", "use one of batch, export_ids"),
+        ("batch" + "x" * 10**6, "use one of batch, export_ids"),
     ],
 )
 def test_a_misspelt_word_gets_a_suggestion(word: str, hint: str) -> None:

@@ -181,16 +181,20 @@ def test_without_a_token_it_is_said_how_to_give_one(tmp_path: Path) -> None:
         (PROFILES, "", "has no section [], which --api.profile names"),
         (PROFILES, "empty", "has no section [empty], which --api.profile names"),
         (None, "cgc", "has no section [cgc], which --api.profile names"),
-        ("[cgc]\napi_endpoint = x", "cgc", "section [cgc], auth_token: must hold the token alone"),
-        ("[cgc]\nauth_token = a-secret b", "cgc", "section [cgc], auth_token: must hold the token"),
+        (
+            "[cgc]\napi_endpoint = x",
+            "cgc",
+            "section [cgc], auth_token: must be the token and nothing else",
+        ),
+        ("[cgc]\nauth_token = a-secret b", "cgc", "section [cgc], auth_token: must be the token"),
         ("[cgc]\nauth_token: t\napi_endpoint: cgc", "cgc", "section [cgc], api_endpoint: must be"),
         ("auth_token = a-secret", None, "is not an INI file"),
         ("[default\na-secret\n", None, "is not an INI file"),
         ("[default]\na-secret\n", None, "there is no token"),
-        ("[default]\nauth_token\n", None, "section [default]: must hold the token alone, but hol"),
+        ("[default]\nauth_token\n", None, "section [default]: must be the token and nothing else"),
         ("[default]\nx = 1\nx = 2", None, "has a section or a key twice"),
         ("[default]\nauth_token\n  a-secret\n", None, "is not an INI file"),
-        ("[default]\nauth_token =", None, "section [default]: must hold the token alone, but hol"),
+        ("[default]\nauth_token =", None, "section [default]: must be the token and nothing else"),
     ],
 )
 def test_an_unusable_profile_is_an_error(
@@ -291,7 +295,7 @@ def test_no_url_makes_it_fail_in_another_way(scheme: str, rest: str) -> None:
 @pytest.mark.parametrize("text", ["", " ", "two words", "two\nlines", "tökén", "\0", "t" * 4097])
 def test_a_token_is_one_word_of_ascii(text: str) -> None:
     """Whatever cannot stand in a header is refused before it gets there, and not repeated."""
-    with pytest.raises(CredentialsError, match="must hold the token alone") as error:
+    with pytest.raises(CredentialsError, match="must be the token and nothing else") as error:
         Token(text.strip(" "), "here")
     assert not text.strip() or text not in str(error.value)
 
@@ -320,10 +324,10 @@ def test_white_space_around_a_token_does_not_matter(content: bytes, tmp_path: Pa
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        (b"", "must hold the token alone, but holds no token"),
-        (b"\n\n", "must hold the token alone, but holds no token"),
-        (b"token: a-secret\n", "must hold the token alone, but holds something else"),
-        (b"\xff\xfea\0-\0", "must hold the token alone, but holds something else"),
+        (b"", "must be the token and nothing else, but is empty"),
+        (b"\n\n", "must be the token and nothing else, but is empty"),
+        (b"token: a-secret\n", "must be the token and nothing else, but has other characters"),
+        (b"\xff\xfea\0-\0", "must be the token and nothing else, but has other characters"),
     ],
 )
 def test_a_file_with_anything_else_is_an_error(

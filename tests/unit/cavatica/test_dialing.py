@@ -150,7 +150,7 @@ class TestResolver:
         monkeypatch.setattr(background, "start", refuse)
         with pytest.raises(OSError, match="no thread") as raised:
             Resolver().resolve("a.example", 443, PATIENCE)
-        assert raised.value.strerror == "the system has no thread for a lookup"
+        assert raised.value.strerror == "no thread can be started for the lookup"
 
     def test_uses_a_late_answer_for_the_next_call(self, lookups: list[Resolve]) -> None:
         """With a dead first name server every lookup is late; the second call has an address."""

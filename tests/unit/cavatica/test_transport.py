@@ -701,7 +701,7 @@ class TestThreads:
         """It is a failure like others, and the next request is made again."""
         before = threading.stack_size(1 << 46)
         try:
-            assert failure(1) == ("connection", "the system has no thread for a call")
+            assert failure(1) == ("connection", "no thread can be started for the call")
         finally:
             threading.stack_size(before)
 
@@ -726,7 +726,7 @@ class TestTLS:
         assert reason == "tls"
         assert text == (
             "the certificate is not trusted: unable to get local issuer certificate"
-            " (SSL_CERT_FILE names the certificates of a private authority)"
+            " (set SSL_CERT_FILE to the certificates of a private authority)"
         )
         assert received == []
 
@@ -760,7 +760,7 @@ class TestTLS:
                 "tls",
                 (
                     "the certificate is not trusted: unable to get local issuer certificate"
-                    " (authorities are those of SSL_CERT_FILE)"
+                    " (SSL_CERT_FILE sets the trusted authorities)"
                 ),
             )
 
@@ -828,7 +828,7 @@ class TestProxy:
             (
                 b"HTTP/1.1 407 Who-are-you\r\nProxy-Authenticate: Basic\r\n",
                 (
-                    "the proxy refused the tunnel with HTTP 407: it wants a user and a password"
+                    "the proxy refused the tunnel with HTTP 407: it requires a user and a password"
                     " (HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT)"
                 ),
             ),

@@ -94,7 +94,7 @@ def test_it_says_what_a_scrape_costs(
         f"calls per scrape: {scrape}",
         f"  scraped every 60 s: {per_minute} of the account's rate limit of 1000",
         f"  scraped every 15 s: {per_quarter} of the account's rate limit of 1000",
-        "after a start, every ID is answered for in one scrape, if its timeout allows",
+        "after a start, one scrape gets an answer for every ID, if its timeout allows",
     ]
 
 
@@ -115,10 +115,10 @@ def test_it_says_where_the_quota_share_ends_it(
     """The exporter makes fewer calls then, and says how long it takes to know every export."""
     allowed, per_minute, per_quarter = start
     *_, minute, quarter, first, second, third = describe(watchlist(ids), share)
-    assert minute.endswith(f"; held to {held[0]} by --api.quota-share")
-    assert quarter.endswith(f"; held to {held[1]} by --api.quota-share")
+    assert minute.endswith(f"; limited to {held[0]} by --api.quota-share")
+    assert quarter.endswith(f"; limited to {held[1]} by --api.quota-share")
     assert (first, second, third) == (
         f"after a start, --api.quota-share {share:g} allows {allowed} in 5 minutes",
-        f"  scraped every 60 s: every ID is answered for within {per_minute} min",
-        f"  scraped every 15 s: every ID is answered for within {per_quarter} min",
+        f"  scraped every 60 s: every ID has an answer within {per_minute} min",
+        f"  scraped every 15 s: every ID has an answer within {per_quarter} min",
     )

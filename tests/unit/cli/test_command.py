@@ -210,7 +210,7 @@ def test_help_exits_0(capsys: pytest.CaptureFixture[str]) -> None:
     [
         (
             ["--exports.path=x"],
-            "there is no token: put it into a file and name that with",
+            "there is no token: write it to a file and pass",
         ),
         ([], "--exports.path is missing: name the file or directory with the IDs"),
         (["--exports.path="], "'--exports.path': must not be empty (use a path)"),
@@ -397,7 +397,7 @@ def test_a_check_can_ask_whose_token_it_is(
 ) -> None:
     """One call, for jobs belong to the account that started them."""
     assert run(*cavatica.flags, "--config.check.api") == 0
-    assert capsys.readouterr().out.splitlines()[1] == "token accepted: it is that of rfranklin"
+    assert capsys.readouterr().out.splitlines()[1] == "token accepted: it belongs to rfranklin"
     assert [request.path for request in cavatica.simulator.requests] == ["/v2/user"]
 
 

@@ -68,7 +68,7 @@ def snapshot_of(*batches: Batch) -> Snapshot:
             files=(FileStatus("a.yml", 1.5, None), FileStatus('"b\\".yml', None, "broken")),
             refused={"none": Refusals({"": 1, "9006": 2}, 1_700_000_000.0, acknowledged=True)},
             expected={"none": 3},
-            ignored=(Ignored("README.md", "its name has another extension"),),
+            ignored=(Ignored("README.md", "its extension is not that of an ID file"),),
             duplicates=1,
         ),
         batches=batches,

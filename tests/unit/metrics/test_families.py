@@ -291,7 +291,7 @@ def test_a_scrape_shows_what_it_found() -> None:
             "b": Refusals({"9006": 5}, 4.5, acknowledged=True),
         },
         expected={"a": 9},
-        ignored=(Ignored("README.md", "its name has another extension"),),
+        ignored=(Ignored("README.md", "its extension is not that of an ID file"),),
         duplicates=3,
         rejected=4,
         reloaded=6.5,

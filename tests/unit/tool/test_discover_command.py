@@ -140,7 +140,8 @@ def test_details_that_a_later_answer_may_have(
     captured = capsys.readouterr()
     assert captured.out.startswith("2 of 3 exports")
     assert captured.err == (
-        "cavatica-exports: the API gave no details yet of 1 of 3 exports; the others are written\n"
+        "cavatica-exports: the API returned no details yet for 1 of 3 exports; the others"
+        " are written\n"
     )
 
 
@@ -161,7 +162,7 @@ def test_what_else_is_told(account: Account, run: Run, capsys: pytest.CaptureFix
     assert run() == 0
     first, second = capsys.readouterr().err.splitlines()
     assert "discovered-state.json: not a valid state" in first
-    assert second == ("cavatica-exports: API refused details of 2 exports; they are written")
+    assert second == ("cavatica-exports: API refused details of 2 exports; their IDs are written")
     assert len(account.ids()) == 2
 
 

@@ -325,7 +325,7 @@ def test_failed_as_requests(mixed: Account, run: Run, capsys: pytest.CaptureFixt
     del mixed
     assert run("failed", "--format", "create") == 1
     captured = capsys.readouterr()
-    assert "for 1 exports: no request is written for them" in captured.err
+    assert "for 1 exports; no request is written for them" in captured.err
     [body] = map(json.loads, captured.out.splitlines())
     assert body["items"][0] == {
         "source": {"file": "file-locked"},

@@ -1026,7 +1026,7 @@ def test_a_hold_without_a_refusal_is_logged(scene: Scene, caplog: pytest.LogCapt
     for _ in range(3):
         scene.scrape()
     [record] = caplog.records
-    assert record.__dict__["err"] == "rate_limited: no call until the account has some left"
+    assert record.__dict__["err"] == "rate_limited: the account has no calls left in this window"
     scene.clock.pass_by(301)
     scene.scrape()
     assert caplog.records[-1].getMessage() == "API requests succeed again"
@@ -1039,7 +1039,7 @@ def test_an_answer_that_is_not_complete_is_logged(
     scene.api.silent = {"x"}
     scene.scrape()
     [record] = caplog.records
-    assert "account for every ID" in record.__dict__["err"]
+    assert "account for every requested ID" in record.__dict__["err"]
 
 
 # Everything at once.

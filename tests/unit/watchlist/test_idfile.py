@@ -32,7 +32,7 @@ NO_IDS = (
     " holds no export IDs: it must be a list of them, a mapping with export_ids,"
     " or an answer of the API with items; for none write []"
 )
-KNOWN = "known are batch, export_ids, acknowledged, refusals_acknowledged, expected, items"
+KNOWN = "use one of batch, export_ids, acknowledged, refusals_acknowledged, expected, items"
 
 FILE_IDS = (
     "holds IDs of files (24 hexadecimal digits), not of exports: an export's ID is in the answer"

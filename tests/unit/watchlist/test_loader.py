@@ -132,8 +132,8 @@ def test_a_directory_is_its_id_files(directory: Path, loader: WatchlistLoader) -
     }
     assert set(errors(watchlist).values()) == {None}
     assert watchlist.ignored == (
-        Ignored("README.md", "its name has another extension"),
-        Ignored("old.yml.bak", "its name has another extension"),
+        Ignored("README.md", "its extension is not that of an ID file"),
+        Ignored("old.yml.bak", "its extension is not that of an ID file"),
         Ignored("sub.yml", "it is a directory"),
         Ignored("tmp", "it is a directory"),
     )
@@ -314,7 +314,7 @@ def test_an_ignored_file_is_told_once(
     (directory / "ids.ylm").write_text("- x\n")
     (directory / ".ids.yml.swp").write_text("")
     watchlist = loader.load()
-    reason = "its name has another extension"
+    reason = "its extension is not that of an ID file"
     assert watchlist.ignored == (Ignored("ids.ylm", reason),)
     assert logged(caplog) == [("WARNING", "Ignoring file", {"file": "ids.ylm", "reason": reason})]
     assert loader.load() is watchlist
@@ -425,7 +425,7 @@ def test_a_missing_path_is_an_error(
     assert loader.load() == Watchlist(error=problem)
     assert loader.load().errors == (problem,)
     assert logged(caplog) == [
-        ("ERROR", "ID files cannot be read; last known ones in effect", {"err": problem})
+        ("ERROR", "ID files cannot be read; the last known ones stay in effect", {"err": problem})
     ]
     path.mkdir()
     (path / "a.yml").write_text("- x\n")
@@ -443,7 +443,7 @@ def test_a_file_that_never_was_good_is_known_and_has_no_mtime(
     assert watchlist.files == (FileStatus("a.yml", None, problem),)
     assert (watchlist.errors, watchlist.batches, watchlist.reloaded) == ((problem,), {}, None)
     assert logged(caplog) == [
-        ("ERROR", "ID file is not valid; none of its IDs in effect", {"err": problem})
+        ("ERROR", "ID file is not valid; none of its IDs is watched", {"err": problem})
     ]
 
 
@@ -526,7 +526,7 @@ def test_editing_breaking_and_repairing_a_file(
     assert broken.files == (FileStatus("a.yml", 2000.0, problem),)
     assert (broken.errors, broken.reloaded) == ((problem,), reloaded)
     assert logged(caplog) == [
-        ("ERROR", "ID file is not valid; its last good content in effect", {"err": problem})
+        ("ERROR", "ID file is not valid; its last good content stays in effect", {"err": problem})
     ]
 
     os.utime(file, (4000, 4000))
@@ -610,7 +610,7 @@ def test_adding_and_removing_files(
     (directory / "b.yml").unlink()
     watchlist = loader.load()
     assert (watchlist.batches, watchlist.errors) == ({"c": ()}, ())
-    message = "ID file removed; its IDs no longer watched"
+    message = "ID file removed; its IDs are no longer watched"
     assert sorted(str(line[2]["file"]) for line in logged(caplog) if line[1] == message) == [
         "a.yml",
         "b.yml",
@@ -860,4 +860,4 @@ def test_a_link_that_leads_nowhere_is_no_directory(
 ) -> None:
     """One that leads to itself cannot be looked at; by its name it is no ID file."""
     (directory / "loop.md").symlink_to("loop.md")
-    assert loader.load().ignored == (Ignored("loop.md", "its name has another extension"),)
+    assert loader.load().ignored == (Ignored("loop.md", "its extension is not that of an ID file"),)

@@ -207,18 +207,19 @@ INVALID = {
     ),
     "cipher-text": "4: cipher_suites in tls_server_config must be a list of texts",
     "cipher-version": (
-        "5: cipher_suites in tls_server_config has no suite for TLS 1.2, the max_version"
+        "5: cipher_suites in tls_server_config has only suites of TLS 1.3, but max_version is"
+        " TLS12: add a suite of TLS 1.2"
     ),
     "client-auth": (
         "4: client_auth_type in tls_server_config cannot be RequireAndVerifyClientCerts; did"
         " you mean RequireAndVerifyClientCert?"
     ),
     "colon": (
-        "2: a name in basic_auth_users must have no colon: write one, and a space, between"
-        " name and hash"
+        "2: a name in basic_auth_users must not contain a colon (write NAME: HASH, with"
+        " a space after the colon)"
     ),
     "curve-alone": (
-        "4: curve_preferences in tls_server_config has no curve that Python's TLS can choose"
+        "4: curve_preferences in tls_server_config has no curve that Python's TLS supports"
         " here: add CurveP256"
     ),
     "curves": (
@@ -235,10 +236,10 @@ INVALID = {
     "header-case": "3: X-Content-Type-Options in headers cannot be NoSniff; did you mean nosniff?",
     "header-lines": "3: Content-Security-Policy in headers must be one line of printable ASCII",
     "header-list": "2: headers in http_server_config must be a mapping",
-    "header-value": "3: X-Frame-Options in headers cannot be allow; known are deny, sameorigin",
+    "header-value": "3: X-Frame-Options in headers cannot be allow; use one of deny, sameorigin",
     "headers": "3: unknown key Content-Type in headers; did you mean X-Content-Type-Options?",
     "http-key": "2: unknown key http3 in http_server_config; did you mean http2?",
-    "http2": "2: http2 in http_server_config cannot be maybe; known are true, false",
+    "http2": "2: http2 in http_server_config cannot be maybe; use one of true, false",
     "http2-suites": (
         "4: cipher_suites in tls_server_config must have"
         " TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256 or TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256"
@@ -263,13 +264,13 @@ INVALID = {
     "old-version": (
         "4: min_version in tls_server_config must be TLS12 or TLS13: older versions are broken"
     ),
-    "other-key": "2: cert_file in tls_server_config and key_file do not belong together",
+    "other-key": "2: cert_file in tls_server_config and key_file do not match",
     "password": (
         "3: bob in basic_auth_users must be a bcrypt hash, as `htpasswd -nBC 10 ''` makes it"
     ),
     "password-list": "2: alice in basic_auth_users must be text",
     "prefer": (
-        "4: prefer_server_cipher_suites in tls_server_config cannot be perhaps; known are"
+        "4: prefer_server_cipher_suites in tls_server_config cannot be perhaps; use one of"
         " true, false"
     ),
     "rate-burst": "3: burst in rate_limit must be a whole number",
@@ -289,7 +290,7 @@ INVALID = {
         " RequireAndVerifyClientCert"
     ),
     "strange-key": (
-        "1: unknown key strange\\n in the file; known are tls_server_config,"
+        "1: unknown key strange\\n in the file; use one of tls_server_config,"
         " http_server_config, basic_auth_users, rate_limit"
     ),
     "text": (
@@ -301,7 +302,7 @@ INVALID = {
     "unknown-key": "2: unknown key tls_config in the file; did you mean tls_server_config?",
     "users-list": "1: basic_auth_users in the file must be a mapping",
     "version": "4: min_version in tls_server_config cannot be TLS1.2; did you mean TLS12?",
-    "version-order": "5: max_version in tls_server_config is below min_version",
+    "version-order": "5: max_version in tls_server_config must not be lower than min_version",
     "yaml": (
         "3: not YAML: did not find expected ',' or ']', while parsing a flow sequence that"
         " begins in line 2"
@@ -756,7 +757,7 @@ def test_a_system_has_authorities_in_a_file_or_a_directory(
     [
         (
             TLS.replace("}", f", {VERIFIED}}}"),
-            "Clients with a certificate of any of the system's authorities may connect",
+            "Clients with a certificate from any of the system's authorities may connect",
         ),
         (
             TLS.replace("}", ", curve_preferences: [X25519MLKEM768, CurveP256]}"),
