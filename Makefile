@@ -2,13 +2,14 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+PARALLEL := --numprocesses=auto --dist=worksteal
 
 .PHONY: help
 help:
 	@echo 'make demo         run the exporter against a simulated CAVATICA'
 	@echo 'make test         all tests, with coverage'
 	@echo 'make deploy-test  the tests of deploy/, each by the program that will read it'
-	@echo 'make check        lint and the unit tests: what to run while working'
+	@echo 'make check        lint and the unit tests but the slow ones: what to run while working'
 	@echo 'make test-lowest  the unit tests with the oldest versions of all dependencies'
 	@echo 'make lint         ruff and mypy'
 	@echo 'make servers      Prometheus and Alertmanager for the tests, which make test gets by itself'
@@ -28,14 +29,14 @@ demo: .venv/ready servers
 .PHONY: test
 test: .venv/ready servers grafana
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -m 'not deploy'
+	$(BIN)/coverage run -m pytest -m 'not deploy' $(PARALLEL)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
-# What to run before a commit: lint and the unit tests, two minutes or more.
+# What to run while working: half a minute.
 .PHONY: check
 check: lint
-	$(BIN)/pytest -q tests/unit
+	$(BIN)/pytest -q tests/unit -m 'not slow' --hypothesis-profile=check $(PARALLEL)
 
 # The oldest versions of all dependencies that pyproject.toml allows, found by uv.
 .PHONY: test-lowest
@@ -44,7 +45,7 @@ test-lowest:
 	.venv-lowest/bin/pip install --quiet --disable-pip-version-check uv
 	.venv-lowest/bin/uv pip compile --quiet --resolution lowest-direct pyproject.toml -o .venv-lowest/lowest.txt
 	VIRTUAL_ENV=.venv-lowest .venv-lowest/bin/uv pip install --quiet -r .venv-lowest/lowest.txt -e '.[dev]'
-	.venv-lowest/bin/python -m pytest -q tests/unit
+	.venv-lowest/bin/python -m pytest -q tests/unit $(PARALLEL)
 
 .PHONY: lint
 lint: .venv/ready

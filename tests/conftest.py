@@ -15,6 +15,7 @@ from tests.support.servers import VERSIONS, programs_of, require_programs
 # Shared machines pause; a property that holds slowly still holds. Under CI examples are the same
 # in every run, so that a change is never blamed for an old bug.
 settings.register_profile("exporter", deadline=None, derandomize=os.environ.get("CI") == "true")
+settings.register_profile("check", deadline=None, max_examples=10)
 settings.register_profile("fuzz", deadline=None, max_examples=5000)
 settings.load_profile("exporter")
 
@@ -35,6 +36,12 @@ def pytest_configure() -> None:
     sys.addaudithook(refuse_other_hosts)
     # The files of tests are the user's own, as a token should be.
     os.umask(0o077)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Run twice as many tests at once as there are processors: most of them wait half the time."""
+    return 2 * (os.cpu_count() or 1)
 
 
 def pytest_collection_finish() -> None:

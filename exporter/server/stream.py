@@ -59,14 +59,14 @@ class Stream(io.RawIOBase):
         """Read what has arrived.
 
         Raises:
-            OSError: The connection broke, or the deadline passed.
+            OSError: The connection broke or ended, or the deadline passed.
             HTTPException: The request is too long.
         """
         if self._unread <= 0:
             raise http.client.HTTPException("the request is too long")
         count = self._socket().recv_into(buffer)
         if not count:
-            self._socket()  # raises if the end is that of an abort: the client has not ended
+            raise ConnectionAbortedError("the connection ended within the request")
         self._unread -= count
         return count
 

@@ -159,6 +159,7 @@ def test_keys_containers_and_texts_all_count_as_values(
     assert error.value.line == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("read", [read_yaml, read_json])
 def test_a_quarter_of_a_million_values_are_the_most(read: Callable[[str], object]) -> None:
     """That many are read within a scrape; millions would hold it up."""

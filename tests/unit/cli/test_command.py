@@ -902,6 +902,7 @@ def test_the_command_is_installed() -> None:
     assert ended.stdout.startswith(f"cavatica-exporter {__version__} (revision: ")
 
 
+@pytest.mark.slow
 def test_a_reader_that_goes_away_is_no_error(cavatica: Cavatica) -> None:
     """`--once | head` ends without a traceback."""
     reader, writer = os.pipe()
@@ -913,6 +914,7 @@ def test_a_reader_that_goes_away_is_no_error(cavatica: Cavatica) -> None:
     assert "Exception" not in ended.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flag", ["--once", "--config.check", "--version"])
 def test_a_full_disk_is_one_line_and_status_2(cavatica: Cavatica, flag: str) -> None:
     """A page that could not be written, or not to its end, is not taken for one."""
@@ -932,6 +934,7 @@ def test_ctrl_c_ends_a_single_scrape(cavatica: Cavatica, tmp_path: Path) -> None
         assert "Traceback" not in exporter.log
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_process_is_gone_within_5_s(
     number: signal.Signals, cavatica: Cavatica, tmp_path: Path
@@ -954,6 +957,7 @@ def test_a_process_is_gone_within_5_s(
     assert ups == [0]
 
 
+@pytest.mark.slow
 def test_a_scrape_is_in_time_while_the_file_server_hangs(
     cavatica: Cavatica, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -1034,6 +1038,7 @@ main()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("when", ["at the start", "at a reload"])
 def test_a_file_server_that_hangs_does_not_keep_the_process(
     when: str, cavatica: Cavatica, tmp_path: Path
@@ -1060,6 +1065,7 @@ def test_a_file_server_that_hangs_does_not_keep_the_process(
         assert time.monotonic() - began < 5
 
 
+@pytest.mark.slow
 def test_a_reload_that_hangs_does_not_keep_the_state_file_from_being_written(
     cavatica: Cavatica, tmp_path: Path
 ) -> None:
@@ -1085,6 +1091,7 @@ def test_a_reload_that_hangs_does_not_keep_the_state_file_from_being_written(
     assert state.exists()
 
 
+@pytest.mark.slow
 def test_a_full_log_pipe_does_not_keep_the_process(cavatica: Cavatica) -> None:
     """Nobody reads its log any more; SIGTERM ends it within 5 s."""
     reading, writing = os.pipe()
@@ -1110,6 +1117,7 @@ def test_a_full_log_pipe_does_not_keep_the_process(cavatica: Cavatica) -> None:
             os.close(writing)
 
 
+@pytest.mark.slow
 def test_two_exporters_on_one_port_are_an_error(cavatica: Cavatica, tmp_path: Path) -> None:
     """The second one says so and ends with status 2; the first one goes on."""
     with process(tmp_path / "log", *cavatica.flags, LOOPBACK) as exporter:
@@ -1123,6 +1131,7 @@ def test_two_exporters_on_one_port_are_an_error(cavatica: Cavatica, tmp_path: Pa
         assert exporter.scrape()("cavatica_up") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_the_demo_leaves_nothing_behind(number: signal.Signals, tmp_path: Path) -> None:
     """Its files are gone when it has ended, by whatever signal."""

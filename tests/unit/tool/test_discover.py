@@ -65,6 +65,7 @@ def test_every_export_is_found_whatever_the_list_is_like(
     assert account.ids() == sorted(ids)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", ["oldest", "newest"])
 def test_what_it_costs(account: Account, order: Order) -> None:
     """A first round reads the list, a quiet one makes a call, one with news two or three."""

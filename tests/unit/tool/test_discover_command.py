@@ -228,6 +228,7 @@ def test_the_variables_are_those_of_the_exporter(
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("hangs", [False, True])
 def test_again_and_again_until_a_signal(
@@ -258,6 +259,7 @@ def test_again_and_again_until_a_signal(
     assert "level=debug" in lines[1]
 
 
+@pytest.mark.slow
 def test_a_failed_round_is_not_the_last_one(account: Account, run: Run) -> None:
     """With `--every` it is logged, and the next one follows."""
     del run

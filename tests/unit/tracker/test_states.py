@@ -566,6 +566,7 @@ def test_an_export_that_is_no_longer_watched_does_not_retire() -> None:
     assert line.states() == {"x": "UNKNOWN", "y": "UNKNOWN"}
 
 
+@pytest.mark.slow
 def test_thousands_of_scrapes_leave_nothing_behind() -> None:
     """Re-checks, ageing, retirement and a clock that goes back need no more memory with time."""
     line = Line(max_age=0, retention=DAY)
@@ -595,6 +596,7 @@ def test_thousands_of_scrapes_leave_nothing_behind() -> None:
     assert after - before < 4096
 
 
+@pytest.mark.slow
 def test_times_that_change_with_every_answer_take_no_memory() -> None:
     """An API that names another time of finish on each scrape does not fill the memory."""
     line = Line(retention=DAY)

@@ -292,6 +292,7 @@ def test_many_bad_ones_are_sought_side_by_side() -> None:
     assert costs(snapshots[-1:]) == [(31, True)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(12))
 def test_whoever_is_bad_is_found_and_whoever_is_not_is_known(seed: int) -> None:
     """Wherever up to eight bad ones stand, as long as at least one ID is good."""

@@ -301,6 +301,7 @@ def test_a_scraper_that_says_nothing_has_the_flags_timeout() -> None:
     assert client.scrapes.deadlines == [1010.0]
 
 
+@pytest.mark.slow
 @given(told=st.text(st.characters(max_codepoint=255)) | st.floats().map(str))
 def test_no_header_makes_a_scrape_endless(told: str) -> None:
     """Whatever is told, the deadline is not past, and within two minutes."""
