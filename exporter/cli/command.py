@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import gc
 import logging
 import os
 import platform
@@ -18,16 +19,11 @@ from exporter import __version__
 from exporter.cavatica.answer import ApiError
 from exporter.cavatica.credentials import CredentialsError
 from exporter.cli import check, logs
+from exporter.cli.api import find_credentials, make_client
 from exporter.cli.demo import Demo, run_demo
 from exporter.cli.flags import Flags, describe, make_command, unknown_variables
 from exporter.cli.revision import find_revision
-from exporter.cli.service import (
-    Exporter,
-    StartError,
-    find_credentials,
-    load_web_config,
-    make_client,
-)
+from exporter.cli.service import Exporter, StartError, load_web_config
 from exporter.cli.signals import Signals, end_at_once
 from exporter.clock import SystemClock
 from exporter.watchlist.loader import WatchlistLoader
@@ -93,6 +89,10 @@ def run(flags: Flags) -> int:
             raise StartError("--exports.path is missing: name the file or directory with the IDs")
         if checks:
             return _check(flags, demo, path)
+        # A start creates next to no garbage, and collections would visit all exports many times.
+        gc.disable()
+        stack.callback(gc.unfreeze)
+        stack.callback(gc.enable)
         exporter = Exporter(flags, demo, path)
         return exporter.serve(signals) if serves else exporter.once()
 

@@ -1,10 +1,9 @@
 """The wiring: constructs the objects and connects them as the flags say."""
 
 import contextlib
+import gc
 import logging
-import os
 import platform
-import secrets
 import signal
 import threading
 import time
@@ -15,12 +14,10 @@ from typing import TYPE_CHECKING
 import click
 
 from exporter import __version__, background
-from exporter.cavatica.answer import RequestOutcome
-from exporter.cavatica.client import Client
-from exporter.cavatica.credentials import Api, Credentials, Token, find_api
+from exporter.cavatica.credentials import Credentials
+from exporter.cli.api import find_credentials, make_client
 from exporter.cli.demo import Demo
 from exporter.cli.flags import Flags
-from exporter.cli.options import ApiFlags
 from exporter.cli.revision import find_revision
 from exporter.cli.signals import Signals
 from exporter.clock import SystemClock
@@ -31,7 +28,6 @@ from exporter.metrics.self_metrics import SelfMetrics
 from exporter.server import Address, Server
 from exporter.tracker.snapshot import Snapshot
 from exporter.tracker.state_file import StateFile
-from exporter.tracker.state_format import KEY_BYTES
 from exporter.tracker.states import ExportStates
 from exporter.tracker.tracker import Tracker
 from exporter.watchlist.background_loader import BackgroundLoader
@@ -157,6 +153,9 @@ class Exporter:
             self._load_first()
             # Rendering now keeps the first scrape of many exports short.
             self._exposition.render(self._tracker.preview(), TEXT, compress=False)
+            # Collections were off. From now on they skip what the start created: most of it stays.
+            gc.freeze()
+            gc.enable()
             application.ready.set()
             api = self._credentials.api
             _log.info("ready", extra={"version": __version__, "api": api.url, "token": api.origin})
@@ -232,34 +231,6 @@ def _attempt(reload: Callable[[], object]) -> None:
         )
 
 
-def make_client(
-    flags: ApiFlags,
-    url: str,
-    token: Callable[[], str],
-    *,
-    observe: Callable[[RequestOutcome], None] = lambda _: None,
-    destination_key: bytes | None = None,
-) -> Client:
-    """Return the client of the API at `url`.
-
-    Args:
-        flags: The API's flags.
-        url: The API's base URL.
-        token: Returns the token.
-        observe: Called after each HTTP request.
-        destination_key: The key of a state file; by default a random one.
-    """
-    return Client(
-        url,
-        token,
-        user_agent=f"cavatica-export-exporter/{__version__}",
-        advance_access=flags.api_advance_access,
-        observe=observe,
-        destination_key=destination_key or secrets.token_bytes(KEY_BYTES),
-        monotonic=SystemClock().monotonic,
-    )
-
-
 def _listen(app: "WSGIApplication", address: Address, web_config: WebConfigFile | None) -> Server:
     try:
         if web_config is None:
@@ -267,23 +238,6 @@ def _listen(app: "WSGIApplication", address: Address, web_config: WebConfigFile 
         return Server(app, address, tls=web_config.ssl_context, extra_headers=web_config.headers)
     except OSError as error:
         raise StartError(f"--web.listen-address: {error.strerror}") from error
-
-
-def find_credentials(flags: ApiFlags, demo: Demo | None) -> Api:
-    """Return the API that the flags and the environment name.
-
-    Raises:
-        CredentialsError: there is no usable token or URL.
-    """
-    if demo:
-        return Api(demo.url, Token(demo.token, "the demo"), "the demo")
-    return find_api(
-        url=flags.api_url,
-        token_file=flags.api_token_file,
-        profile=flags.api_profile,
-        environ=os.environ,
-        home=Path(os.path.expanduser("~")),  # noqa: PTH111 # Path.home() raises where there is none
-    )
 
 
 def load_web_config(flags: Flags) -> WebConfigFile | None:

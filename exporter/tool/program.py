@@ -7,8 +7,8 @@ from typing import Final
 
 from exporter.cavatica.client import Client
 from exporter.cavatica.credentials import Credentials
+from exporter.cli.api import find_credentials, make_client
 from exporter.cli.options import ENVIRONMENT_PREFIX, ApiFlags, flag
-from exporter.cli.service import find_credentials, make_client
 from exporter.clock import Clock
 from exporter.tool.api import PacedApi
 

@@ -42,7 +42,7 @@ class StateFileStatus:
 
     Attributes:
         last_write: Unix time of the last successful write, or None.
-        error: Whether the last read or write failed.
+        error: Whether the last read or write failed, or a write takes longer than their interval.
     """
 
     last_write: float | None
@@ -101,6 +101,8 @@ class StateFile:
         with self._lock:
             self._latest = snapshot.batches
             if self._clock.monotonic() - self._began >= INTERVAL_SECONDS:
+                if self._is_writing():
+                    self._fail("State file not written", "the last write takes too long")
                 self._start()
 
     def close(self, seconds: float) -> None:
@@ -115,10 +117,11 @@ class StateFile:
             if writing is not None:
                 futures.wait([writing], max(deadline - self._clock.monotonic(), 0))
 
+    def _is_writing(self) -> bool:
+        return self._writing is not None and not self._writing.done()
+
     def _start(self) -> None:
-        if self._writing is not None and not self._writing.done():
-            return
-        if not self._is_ours or self._latest == self._written:
+        if self._is_writing() or not self._is_ours or self._latest == self._written:
             return
         self._began = self._clock.monotonic()
         with suppress(RuntimeError):
@@ -128,9 +131,9 @@ class StateFile:
 
     def _write(self, batches: tuple[Batch, ...]) -> None:
         try:
-            content = encode(self._blocks(batches), self._key)
+            lines = encode(self._blocks(batches), self._key)
             # A link stays a link.
-            files.replace_file(Path(os.path.realpath(self._path)), [content], mode=0o600)
+            files.replace_file(Path(os.path.realpath(self._path)), lines, mode=0o600)
         except Exception as error:  # noqa: BLE001 # nobody waits for this thread's result
             self._fail("State file not written", _reason(error))
             return

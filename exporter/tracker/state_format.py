@@ -4,6 +4,7 @@ The first line is a JSON object with the format's name, version, key and checksu
 is a JSON list of exports.
 """
 
+import io
 import json
 import re
 import sys
@@ -26,8 +27,6 @@ KEY_BYTES: Final = 16
 _VERSION: Final = 1
 _MAGIC: Final = b'{"format":"cavatica-exporter-state",'
 _NUMBER: Final = frozenset({int, float})
-_NUMBER_OR_NONE: Final = _NUMBER | {type(None)}
-_INTEGER_OR_NONE: Final = frozenset({int, type(None)})
 # No number of an export is as large; a float can hold all that are smaller.
 _TOO_LARGE: Final = 2**64
 _CODE: Final = re.compile(r"[0-9]{0,16}")
@@ -49,13 +48,16 @@ class StateFormatError(ValueError):
         self.is_foreign = is_foreign
 
 
-def encode(blocks: Iterable[Block], key: bytes) -> bytes:
-    """Return the content of a state file with the finished exports of `blocks`."""
-    body = "".join(
-        json.dumps(records, separators=(",", ":")) + "\n" for records in map(_records, blocks)
-    ).encode()
-    header = f'"version":{_VERSION},"key":"{key.hex()}","checksum":"{checksum(body, key)}"}}\n'
-    return _MAGIC + header.encode() + body
+def encode(blocks: Iterable[Block], key: bytes) -> list[bytes]:
+    """Return the lines of a state file with the finished exports of `blocks`."""
+    lines = [
+        (json.dumps(records, separators=(",", ":")) + "\n").encode()
+        for records in map(_records, blocks)
+    ]
+    header = (
+        f'"version":{_VERSION},"key":"{key.hex()}","checksum":"{checksum(lines, key)}"}}\n'.encode()
+    )
+    return [_MAGIC + header, *lines]
 
 
 def decode(data: bytes) -> tuple[bytes, list[WatchedExport]]:
@@ -66,14 +68,17 @@ def decode(data: bytes) -> tuple[bytes, list[WatchedExport]]:
     """
     if not data.startswith(_MAGIC[: len(data)]):
         raise StateFormatError("not a state file of this exporter", is_foreign=True)
-    first, _, body = data.partition(b"\n")
+    # Without a copy: there can be megabytes.
+    lines = io.BytesIO(data)
+    first = lines.readline()
+    body = memoryview(data)[len(first) :]
     try:
         header = json.loads(first)
         version, key = header["version"], bytes.fromhex(header["key"])
-        is_whole = len(key) == KEY_BYTES and header["checksum"] == checksum(body, key)
+        is_whole = len(key) == KEY_BYTES and header["checksum"] == checksum([body], key)
         exports = []
         if is_whole and version == _VERSION:
-            for line in body.splitlines():
+            for line in lines:
                 exports += [_restore(record) for record in json.loads(line)]
     except (ValueError, TypeError, KeyError, RecursionError):
         raise StateFormatError("damaged: not in the form of a state file") from None
@@ -122,15 +127,15 @@ def _restore(record: list[Any]) -> WatchedExport:
         or len(volume) > MAX_VOLUME_CHARS
     ):
         raise ValueError
-    for value, types in (
-        (started, _NUMBER_OR_NONE),
-        (finished, _NUMBER),
-        (size, _INTEGER_OR_NONE),
-        (destination, _INTEGER_OR_NONE),
+    # The comparisons are false for NaN; a bool is of another type.
+    if not (
+        type(finished) in _NUMBER
+        and 0 <= finished < _TOO_LARGE
+        and (started is None or (type(started) in _NUMBER and 0 <= started < _TOO_LARGE))
+        and (size is None or (type(size) is int and 0 <= size < _TOO_LARGE))
+        and (destination is None or (type(destination) is int and 0 <= destination < _TOO_LARGE))
     ):
-        # The comparison is false for NaN; a bool is of another type.
-        if type(value) not in types or not (value is None or 0 <= value < _TOO_LARGE):
-            raise ValueError
+        raise ValueError
     if error is not None:
         error = _error(*error)
     state = sys.intern(state)
@@ -155,6 +160,9 @@ def _error(code: object, status: object) -> ErrorDetail:
     return ErrorDetail(code, status, message="")
 
 
-def checksum(body: bytes, key: bytes) -> str:
+def checksum(parts: Iterable[bytes | memoryview], key: bytes) -> str:
     """Return the checksum of all lines but the first."""
-    return blake2b(body, key=key, digest_size=16).hexdigest()
+    digest = blake2b(key=key, digest_size=16)
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()

@@ -1,6 +1,7 @@
 """The command: exit statuses, what it prints, signals, and what is read again."""
 
 import contextlib
+import gc
 import http.client
 import json
 import logging
@@ -25,6 +26,7 @@ from exporter import __version__
 from exporter.__main__ import main as exporter_main
 from exporter.cavatica.credentials import Credentials
 from exporter.cli import command, revision
+from exporter.cli.service import StartError
 from exporter.simulator import Fault, Request, Simulator, serve
 from tests.support.exporter_process import (
     LOOPBACK,
@@ -566,6 +568,26 @@ def test_it_serves_until_a_signal_ends_it(
             exporter.get("/")
 
 
+def test_garbage_is_not_collected_during_the_start(
+    cavatica: Cavatica, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A start with many exports is faster; later collections skip them."""
+    with serving(*cavatica.flags):
+        assert gc.isenabled()
+        assert gc.get_freeze_count()
+    assert not gc.get_freeze_count()
+    is_on = []
+
+    def fail(*_: object) -> None:
+        is_on.append(gc.isenabled())
+        raise StartError
+
+    monkeypatch.setattr(command, "Exporter", fail)
+    assert run(*cavatica.flags, LOOPBACK) == 2
+    assert is_on == [False]
+    assert gc.isenabled()
+
+
 def test_it_listens_on_several_addresses(cavatica: Cavatica) -> None:
     """Every one of them answers the same."""
     flags = ("--web.listen-address=127.0.0.1:0", "--web.listen-address=[::1]:0")
@@ -1029,11 +1051,16 @@ def scandir(path, real=os.scandir):
     return real(path)
 
 def open(path, *arguments, real=os.open):
-    while os.fspath(path).endswith("token") and os.path.exists({file!r} + "-token"):
+    while os.path.exists({file!r} + "-" + os.path.basename(path)):
         time.sleep(0.05)
     return real(path, *arguments)
 
-os.scandir, os.open = scandir, open
+def replace(source, target, real=os.replace):
+    while os.path.exists({file!r} + "-replace"):
+        time.sleep(0.05)
+    return real(source, target)
+
+os.scandir, os.open, os.replace = scandir, open, replace
 main()
 """
 
@@ -1089,6 +1116,34 @@ def test_a_reload_that_hangs_does_not_keep_the_state_file_from_being_written(
         wait_for(lambda: "msg=reloading" in exporter.log, "it reloads")
         assert exporter.stop() == 0
     assert state.exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("when", ["at the start", "while it runs"])
+def test_a_state_file_on_a_file_server_that_hangs_keeps_nobody_waiting(
+    when: str, cavatica: Cavatica, tmp_path: Path
+) -> None:
+    """Scrapes go on, SIGTERM ends the process within 5 s, and the file stays what it was."""
+    state = tmp_path / "state"
+    hanging = tmp_path / "hanging"
+    flags = (*cavatica.flags, LOOPBACK, f"--exports.state-file={state}")
+    with process(tmp_path / "log", *flags) as exporter:
+        exporter.scrape()
+        assert exporter.stop() == 0
+    content = state.read_bytes()
+    program = HANG.format(directory="", file=str(hanging))
+    (tmp_path / f"hanging-{'state' if when == 'at the start' else 'replace'}").touch()
+    with process(tmp_path / "log", *flags, command=(sys.executable, "-c", program)) as exporter:
+        cavatica.write("more.yml", *cavatica.simulator.start(1, ago=1e6))
+        began = time.monotonic()
+        pages = [exporter.scrape(), exporter.scrape()]
+        assert time.monotonic() - began < 5
+        assert all(page("cavatica_up") == 1 for page in pages)
+        assert pages[0]("cavatica_exporter_state_file_error") == (when == "at the start")
+        began = time.monotonic()
+        assert exporter.stop() == 0
+        assert time.monotonic() - began < 5
+    assert state.read_bytes() == content
 
 
 @pytest.mark.slow

@@ -54,7 +54,7 @@ def snapshot(*exports: Export) -> Snapshot:
 
 def content(*exports: Export) -> bytes:
     """Return the content of a file with these exports."""
-    return encode(snapshot(*exports).batches[0].blocks, KEY)
+    return b"".join(encode(snapshot(*exports).batches[0].blocks, KEY))
 
 
 @pytest.fixture
@@ -215,6 +215,28 @@ def test_a_disk_that_hangs_holds_up_nobody(
     assert writes.count == 1
 
 
+def test_a_disk_that_hangs_is_told(
+    file: StateFile, clock: FakeClock, writes: Writes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A write that lasts until the next one is due is an error until it ends."""
+    writes.go.clear()
+    file.save(snapshot(EXPORTS[0]))
+    assert writes.began.acquire(timeout=PATIENCE)
+    clock.pass_by(INTERVAL_SECONDS - 1)
+    file.save(snapshot(EXPORTS[1]))
+    assert not file.status().error
+    for _ in range(2):
+        clock.pass_by(1)
+        file.save(snapshot(EXPORTS[1]))
+        assert file.status().error
+    assert [(r.getMessage(), vars(r)["err"]) for r in caplog.records] == [
+        ("State file not written", "the last write takes too long")
+    ]
+    writes.go.set()
+    file.close(PATIENCE)
+    assert not file.status().error
+
+
 def test_the_end_writes_what_a_write_in_flight_does_not_have(
     path: Path, file: StateFile, clock: FakeClock, writes: Writes
 ) -> None:
@@ -287,7 +309,7 @@ def test_any_content_is_refused_in_one_way(data: bytes) -> None:
 def signed(body: object, **header: object) -> bytes:
     """Return a file with a right checksum."""
     text = json.dumps(body).encode() + b"\n"
-    fields = {"version": 1, "key": KEY.hex(), "checksum": checksum(text, KEY)} | header
+    fields = {"version": 1, "key": KEY.hex(), "checksum": checksum([text], KEY)} | header
     rest = json.dumps(fields, separators=(",", ":")).encode()[1:]
     return b'{"format":"cavatica-exporter-state",' + rest + b"\n" + text
 
