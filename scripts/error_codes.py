@@ -20,7 +20,7 @@ volume was connected or tested.
 **Retry**: *now*: the same request may work. *repair*: it works after a change at the bucket, the
 volume, the project or the token. *never*: another request is needed.
 
-The HTTP statuses of 9xxx codes are inferred, but for 9002 and 9006. A code that is not here is
+The HTTP statuses of 9xxx codes are inferred, except for 9002 and 9006. A code that is not here is
 shown as its number; `none` stands for an error without a code.
 
 | code | HTTP | meaning | where | retry | what to do |
