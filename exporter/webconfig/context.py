@@ -16,6 +16,8 @@ _MESSAGE_HEAD_BYTES: Final = 4
 _LENGTH_BYTES: Final = 3
 #: OpenSSL's X509_V_FLAG_NO_CHECK_TIME, which has no name in Python.
 _NO_CHECK_TIME: Final = 0x200000
+#: OpenSSL's SSL_OP_NO_RX_CERTIFICATE_COMPRESSION, which has no name in Python.
+_NO_COMPRESSED_CERTIFICATE: Final = 1 << 33
 
 
 class _ServerSocket(ssl.SSLSocket):
@@ -95,6 +97,8 @@ def accept_any_certificate(context: ssl.SSLContext) -> None:
     """
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN | _NO_CHECK_TIME
     context.verify_mode = ssl.CERT_REQUIRED
+    # OpenSSL 3.2 and later ask for a message that is not the one below (RFC 8879).
+    context.options |= _NO_COMPRESSED_CERTIFICATE
     context._msg_callback = trust_presented  # type: ignore[attr-defined] # noqa: SLF001 # above
 
 

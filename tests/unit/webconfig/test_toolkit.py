@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from exporter.server import Server
 from exporter.webconfig import WebConfigFile
-from exporter.webconfig.context import trust_presented
+from exporter.webconfig.context import accept_any_certificate, trust_presented
 from exporter.webconfig.file import HTTP_KEYS, KEYS
 from exporter.webconfig.ratelimit import RATE_KEYS
 from exporter.webconfig.tls import TLS_KEYS
@@ -217,6 +217,13 @@ def test_any_certificate_may_be_self_signed(
     client.load_cert_chain(tmp_path / "own.pem")
     for _ in range(3):
         assert ask(server, client).status == 200
+
+
+def test_any_certificate_is_not_compressed() -> None:
+    """Newer versions of OpenSSL ask for a compressed one, in which nothing is found to trust."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    accept_any_certificate(context)
+    assert context.options & 1 << 33
 
 
 def test_without_python_s_hook_no_certificate_is_accepted(
