@@ -186,6 +186,9 @@ class Connection(WSGIRequestHandler):
         scheme, separator, rest = self.path.partition("://")
         if separator and scheme.lower() in {"http", "https"}:
             self.path = "/" + rest.partition("/")[2]
+        # As Python itself does from 3.10.6 on: what begins with two slashes could be a host's name.
+        if self.path.startswith("//"):
+            self.path = "/" + self.path.lstrip("/")
         environ = super().get_environ()
         environ["exporter.network"] = self.place.network if self.place else ""
         return environ

@@ -533,6 +533,7 @@ def test_nobody_is_told_to_continue(serve: Serve, expect: bytes) -> None:
         (b"ftp://localhost/a", "ftp://localhost/a "),
         (b"*", "* "),
         (b"//a//b", "/a//b "),
+        (b"http://localhost//a", "/a "),
         (b"http://[::1]example", "/ "),
     ],
 )
