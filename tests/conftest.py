@@ -1,4 +1,4 @@
-"""What holds for every test: no network but loopback, nothing of the developer's own settings."""
+"""Fixtures for all tests: no network but loopback, none of the developer's own settings."""
 
 import gc
 import ipaddress
@@ -45,7 +45,7 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_collection_finish() -> None:
-    """Spare the garbage collector the thousands of tests themselves, which stay until the end."""
+    """Freeze the collected tests, which stay until the end, for the garbage collector."""
     gc.collect()
     gc.freeze()
 

@@ -1,1 +1,1 @@
-"""What Grafana's own code makes of the dashboards."""
+"""How Grafana's own code renders the dashboards."""

@@ -1,4 +1,4 @@
-"""What readers see: every cell that the oldest and the newest Grafana make of worlds.
+"""Every cell of a panel, as the oldest and the newest Grafana render it for made-up worlds.
 
 Prometheus is real, Grafana's part is `@grafana/data`; see `shared.mjs` for what is ours.
 """
@@ -210,7 +210,7 @@ def cells(line: str) -> list[str]:
 
 
 def faults(panel: Panel) -> Iterator[str]:
-    """Yield what a reader must never see in a panel."""
+    """Yield texts that must never appear in a panel."""
     values = panel.get("values", [])
     rows = [cell for row in panel.get("rows", []) for cell in row]
     texts = [text for each in values for text in (each["text"], each.get("name"))]
@@ -234,7 +234,7 @@ def faults(panel: Panel) -> Iterator[str]:
 
 @pytest.mark.parametrize("view", VIEWS)
 def test_nothing_broken_is_shown(rendered: dict[str, list[Panel]], view: str) -> None:
-    """No cell, name or link shows what only a program could want to see."""
+    """No cell, name or link shows a raw value, such as NaN or a template variable."""
     found = {panel["title"]: list(faults(panel)) for panel in rendered[view]}
     assert {title: found for title, found in found.items() if found} == {}
 
@@ -254,7 +254,7 @@ def test_nothing_broken_is_shown(rendered: dict[str, list[Panel]], view: str) ->
     ],
 )
 def test_a_fault_is_found(panel: Panel) -> None:
-    """Each kind of fault is found when it is there."""
+    """Each kind of forbidden text is found."""
     assert list(faults(panel))
 
 
@@ -282,7 +282,7 @@ def test_a_table_says(rendered: dict[str, list[Panel]], world: str, title: str) 
 def test_states_never_stack_higher_than_what_is_watched(
     rendered: dict[str, list[Panel]],
 ) -> None:
-    """A replica that was just restarted adds nothing to the states over time."""
+    """A replica that was just restarted does not change the states over time."""
     panel = find(rendered["two replicas"], "States over time")
     unknown = next(each for each in panel["series"] if each["name"] == "UNKNOWN")
     assert unknown["texts"] == ["0"]
@@ -291,7 +291,7 @@ def test_states_never_stack_higher_than_what_is_watched(
 def test_an_undocumented_state_has_a_colour_of_its_own(
     rendered: dict[str, list[Panel]],
 ) -> None:
-    """It is not taken for one that is documented."""
+    """An undocumented state is not shown as a documented one."""
     panel = find(rendered["odd"], "States over time")
     colours = {each["name"]: each["colour"] for each in panel["series"]}
     assert colours.pop("ABORTED") == "orange"

@@ -1,4 +1,4 @@
-"""Worlds show what the exporter shows."""
+"""Worlds have the metrics and labels of the exporter."""
 
 import pytest
 

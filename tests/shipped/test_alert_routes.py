@@ -1,4 +1,4 @@
-"""The example of routes: alerts reach their receivers, and of a cause only the cause is told."""
+"""The example of routes: every alert has a receiver, and causes inhibit their consequences."""
 
 import re
 import subprocess
@@ -108,7 +108,7 @@ def test_amlint_has_nothing_to_say_about_the_routes() -> None:
 
 
 def test_failures_are_grouped_by_batch_and_never_called_resolved() -> None:
-    """One message tells of a batch, then one an hour; the end of 24 hours is not a repair."""
+    """A batch has one message, then one an hour; the end of the 24 hours sends none."""
     failures, others = (
         each for each in ROUTES["route"]["routes"] if each["receiver"] == "data-team-failures"
     )
@@ -143,7 +143,7 @@ def test_every_group_has_the_identity() -> None:
 
 
 def test_inhibitions() -> None:
-    """Of a cause and its consequences only the cause is told; a failure is never silenced."""
+    """A cause inhibits its consequences; no alert inhibits a failure."""
     unsure = {*DATA_TEAM, *API_CAUSES, "CavaticaBatchGone", "CavaticaDataStale"}
     inhibitions = [
         (

@@ -1,4 +1,4 @@
-"""The alerts: they fire when they should, are said alike, and ask for series that exist."""
+"""The alerts: they fire when they should, have uniform texts, and use existing series."""
 
 import re
 from pathlib import Path
@@ -64,7 +64,7 @@ def test_promtool_rule_tests(file: Path) -> None:
 
 @pytest.mark.servers
 def test_500_old_failures_loaded_at_once_tell_nobody(tmp_path: Path) -> None:
-    """With a new one among them that one is told, and that many failed; the others are counted."""
+    """Only the new failure among old ones is reported; the others are counted."""
     labels = 'job="cavatica", instance="a:10036", batch="archive"'
     finished = {"NEW": 0, **{f"OLD{number}": -90_000 - number for number in range(500)}}
     series = {
@@ -113,7 +113,7 @@ def test_500_old_failures_loaded_at_once_tell_nobody(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("alert", ALERTS)
 def test_every_alert_is_tested_silent_firing_and_ended(alert: str) -> None:
-    """Some test expects silence first, then the alert, then its way out."""
+    """For each alert a test expects silence, then the alert, then its end."""
     orders = []
     for test in (test for file in TEST_FILES for test in load(file)["tests"]):
         fires = [
@@ -176,7 +176,7 @@ OWN = {"state", "code", "reason", "meaning", "file"}
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.get("alert") or rule["record"])
 def test_labels_are_chosen_never_left_out(rule: Yaml) -> None:
-    """No label that somebody gives a target changes what matches, or makes a second alert."""
+    """A label that is added to a target changes no match, and starts no second alert."""
     assert not re.search(r"\b(without|ignoring)\b", rule["expr"])
     chosen = re.findall(r"\b(?:by|on) \(([^)]*)\)", rule["expr"])
     assert {label for each in chosen for label in each.split(", ")} <= IDENTITY | OWN
@@ -196,7 +196,7 @@ def test_no_rule_needs_the_alerts_of_its_own_prometheus() -> None:
 
 
 def test_the_rules_load_in_prometheus_2_42() -> None:
-    """Nothing is used that only later versions know."""
+    """The rules use no function of later versions."""
     text = RULES_FILE.read_text(encoding="utf-8")
     assert not re.search(r"keep_firing_for|urlQueryEscape|toDuration|query_offset", text)
 

@@ -55,7 +55,7 @@ NAMES = {module_name(file) for file in FILES}
 
 
 def imported_names(file: Path) -> Iterator[str]:
-    """Every dotted name that a file imports, wherever the statement stands."""
+    """Return every dotted name that a file imports, anywhere in the file."""
     name = module_name(file)
     package = name if file.name == "__init__.py" else name.rpartition(".")[0]
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
@@ -128,12 +128,12 @@ def test_imports_make_no_circle() -> None:
 
 @pytest.mark.parametrize("file", FILES, ids=module_name)
 def test_only_the_client_speaks_to_the_network(file: Path) -> None:
-    """There is one seam to the network: what replaces it in a test replaces all of it."""
+    """Only the client uses an HTTP library, so replacing it in a test replaces all calls."""
     clients = HTTP_CLIENTS.intersection(imported_names(file))
     assert module_name(file) in CLIENT or not clients
 
 
 @pytest.mark.parametrize("file", FILES, ids=module_name)
 def test_a_module_is_short(file: Path) -> None:
-    """A module that outgrows its noun is cut."""
+    """No module has more than 300 lines."""
     assert len(file.read_text(encoding="utf-8").splitlines()) <= MAXIMUM_LINES

@@ -247,14 +247,14 @@ def test_a_panel_says_nothing_without_an_exporter(scene: Scene, target: Json) ->
 
 @pytest.mark.parametrize("target", QUERIES)
 def test_every_part_of_a_query_finds_something(scene: Scene, target: Json) -> None:
-    """No part of a query is empty always, hidden by another part: labels have such values."""
+    """No part of a query is always empty, hidden by another part: its labels have such values."""
     for selector in parts(target["expr"].replace('="$export_id"', '=~".+"')):
         assert scene.ask(selector), selector
 
 
 @pytest.mark.parametrize("query", VARIABLES)
 def test_a_variable_has_values(scene: Scene, query: str) -> None:
-    """There is something to choose from for every variable."""
+    """Every variable has values to choose from."""
     match re.fullmatch(r"label_values\((.+), (\w+)\)", query):
         case re.Match() as found:
             assert {sample.labels[found[2]] for sample in scene.ask(found[1])}
@@ -264,13 +264,13 @@ def test_a_variable_has_values(scene: Scene, query: str) -> None:
 
 @pytest.mark.parametrize("alert", ALERTS)
 def test_an_alert_can_fire(scene: Scene, alert: str) -> None:
-    """An alert's expression has an answer when what it is about happens."""
+    """An alert's expression has a result when its condition holds."""
     assert bool(scene.ask(ALERTS[alert])) == (alert not in EMPTY)
 
 
 @pytest.mark.parametrize("rule", EXPRESSIONS)
 def test_every_part_of_a_rule_finds_something(scene: Scene, rule: str) -> None:
-    """No part of a rule's expression is empty always: its metrics and labels exist."""
+    """No part of a rule's expression is always empty: its metrics and labels exist."""
     for selector in parts(EXPRESSIONS[rule]):
         name = selector.partition("{")[0]
         # What is recorded is a rule's own; `exported_` labels come from labels of other targets.
@@ -293,7 +293,7 @@ def test_two_replicas_count_once(scene: Scene) -> None:
 
 
 def test_the_table_lists_what_is_open_once(scene: Scene) -> None:
-    """A row for every unfinished export and every failure that nobody has dealt with."""
+    """The table has a row for every unfinished export and every failure to act on."""
     rows = scene.ask(
         panel_query("cavatica-exports", "Unfinished and failed exports A"), job="cavatica"
     )

@@ -1,4 +1,4 @@
-"""The dashboards: generated, up to date, by all the rules, and of metrics that exist."""
+"""The dashboards: up to date, without violations of the rules, and with existing metrics."""
 
 import copy
 import json
@@ -195,18 +195,18 @@ def test_a_dashboard_keeps_every_rule(uid: str, rule: str) -> None:
 
 @pytest.mark.parametrize("rule", RULES)
 def test_a_good_dashboard_breaks_no_rule(rule: str) -> None:
-    """What the mutations below start from keeps every rule."""
+    """The dashboard that the mutations below start from violates no rule."""
     assert list(RULES[rule](good_dashboard())) == []
 
 
 @pytest.mark.parametrize(("rule", "path", "value"), MUTATIONS)
 def test_a_rule_finds_what_it_is_for(rule: str, path: str, value: object) -> None:
-    """One wrong place in a good dashboard is found by the rule that is about it."""
+    """Each mutation is reported by the rule for it."""
     assert list(RULES[rule](changed(good_dashboard(), path, value)))
 
 
 def test_every_rule_was_seen_to_fail() -> None:
-    """There is no rule that nothing can break."""
+    """Every rule is violated by some mutation."""
     assert {rule for rule, _, _ in MUTATIONS} == set(RULES)
 
 
@@ -246,7 +246,7 @@ def test_every_metric_in_a_query_exists(uid: str) -> None:
 
 
 def test_an_example_of_provisioning_is_there() -> None:
-    """The example has Grafana load the files of a directory, and nobody edit them."""
+    """The example makes Grafana load the directory's files, read-only."""
     text = (DIRECTORY / "provisioning.example.yml").read_text(encoding="utf-8")
     match yaml.safe_load(text):
         case {"apiVersion": 1, "providers": [{"type": "file", **provider}]}:

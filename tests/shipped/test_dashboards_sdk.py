@@ -42,7 +42,7 @@ def through_the_sdk(dashboard: Json) -> Json:
 
 @pytest.mark.parametrize("uid", DASHBOARDS)
 def test_grafana_knows_every_key(uid: str) -> None:
-    """Nothing is lost on the way through Grafana's model: no key is misspelt or misplaced."""
+    """Grafana's model keeps every key: none is misspelt or misplaced."""
     assert lost(DASHBOARDS[uid], through_the_sdk(DASHBOARDS[uid])) == []
 
 
@@ -60,7 +60,7 @@ def test_grafana_knows_every_key(uid: str) -> None:
     ],
 )
 def test_a_misspelt_key_is_lost_on_the_way(path: str, value: object) -> None:
-    """A key that Grafana does not know is found by the way through its model."""
+    """The round trip finds a key that Grafana does not know."""
     misspelt = changed(good_dashboard(), path, value)
     assert lost(misspelt, through_the_sdk(misspelt)) == [f".{path}"]
 

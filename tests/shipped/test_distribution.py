@@ -97,7 +97,7 @@ def test_the_source_archive_holds_every_file_of_the_project(archives: Archives) 
 
 
 def test_the_readme_on_a_package_index_has_absolute_links(archives: Archives) -> None:
-    """There is no checkout beside it: pages and headings lead to the repository, pictures too."""
+    """Links in the published README lead to the repository, pictures included."""
     with zipfile.ZipFile(archives.wheel) as wheel:
         [name] = [each for each in wheel.namelist() if each.endswith(".dist-info/METADATA")]
         links = re.findall(r"(!?)\[[^\]]*\]\(([^)]+)\)", wheel.read(name).decode())
@@ -108,7 +108,7 @@ def test_the_readme_on_a_package_index_has_absolute_links(archives: Archives) ->
 
 
 def test_git_ignores_what_the_readme_tells_users_to_make() -> None:
-    """No `git add .` takes a token along."""
+    """Git ignores tokens and ID files."""
     if not in_a_checkout():
         pytest.skip("not a git checkout")
     done = subprocess.run(
@@ -134,14 +134,14 @@ def try_wheel(wheel: Path, directory: Path, *options: str) -> subprocess.Complet
 
 
 def test_the_wheel_works_in_an_empty_environment(archives: Archives, tmp_path: Path) -> None:
-    """Its version, a scrape of the demo, dashboards and alerts where the README says."""
+    """The installed wheel prints its version, scrapes the demo, and has dashboards and alerts."""
     done = try_wheel(archives.wheel, tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.endswith(" works\n")
 
 
 def test_the_archives_name_their_commit(tmp_path: Path) -> None:
-    """From a checkout it is git's; a wheel takes over that of the source archive."""
+    """The revision comes from git; a wheel has that of its source archive."""
     if not in_a_checkout():
         pytest.skip("not a git checkout")
     git("clone", "--quiet", "--shared", str(ROOT), str(tmp_path / "clone"))
@@ -157,7 +157,7 @@ def test_the_archives_name_their_commit(tmp_path: Path) -> None:
 
 
 def test_a_wheel_without_alerts_is_found_out(archives: Archives, tmp_path: Path) -> None:
-    """The script that guards releases can fail."""
+    """The release check fails for a broken wheel."""
     broken = tmp_path / archives.wheel.name
     with zipfile.ZipFile(archives.wheel) as source, zipfile.ZipFile(broken, "w") as target:
         for each in source.infolist():
@@ -172,7 +172,7 @@ def test_a_wheel_without_alerts_is_found_out(archives: Archives, tmp_path: Path)
 
 
 def test_the_projects_address_is_set_everywhere(tmp_path: Path) -> None:
-    """One command moves the project, and moves it again."""
+    """One command sets the project's URL, repeatedly."""
     if not in_a_checkout():
         pytest.skip("not a git checkout")
     copy_sources(tmp_path)
@@ -193,7 +193,7 @@ def test_the_projects_address_is_set_everywhere(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("url", ["http://git.example/x", "https://git.example/x/", "git.example"])
 def test_an_unusable_address_is_refused(url: str, tmp_path: Path) -> None:
-    """The message says how it must be."""
+    """An invalid URL is refused with a hint."""
     copy_sources(tmp_path)
     done = subprocess.run(
         [tmp_path / "scripts/set-project-url", url], capture_output=True, text=True, check=False

@@ -1,4 +1,4 @@
-"""The page on networks and machines: each of its lines is true, or has the test that it names."""
+"""The page on networks and machines: each line is tested here or names its test."""
 
 import re
 import subprocess
@@ -78,31 +78,31 @@ def scrape_once(prelude: str, directory: Path, **variables: str) -> tuple[str, s
 
 @pytest.mark.parametrize(("file", "name"), TESTS, ids=lambda text: text)
 def test_every_line_has_its_test(file: str, name: str) -> None:
-    """The test that a line names is there."""
+    """Every test that the page names exists."""
     [path] = (ROOT / "tests").rglob(file)
     assert f"def {name.rpartition(':')[2]}(" in path.read_text(encoding="utf-8")
 
 
 def test_the_page_has_tests() -> None:
-    """There is something to look for."""
+    """The page names tests."""
     assert len(TESTS) > 20
 
 
 def test_a_scrape_writes_no_file(tmp_path: Path) -> None:
-    """So the root may be read-only, and there need be no place for temporary files."""
+    """A scrape writes no file, so the root may be read-only and without a /tmp."""
     output, log = scrape_once(WATCHED, tmp_path)
     assert "\ncavatica_up 1" in output, log
     assert "WRITES" not in log
 
 
 def test_a_user_without_a_name_and_a_home_will_do(tmp_path: Path) -> None:
-    """OpenShift runs containers as an ID that nobody knows."""
+    """An unknown user ID without a home works, as in OpenShift."""
     output, log = scrape_once(NAMELESS, tmp_path)
     assert "\ncavatica_up 1" in output, log
 
 
 def test_the_variables_of_a_kubernetes_service_are_no_flags(tmp_path: Path) -> None:
-    """A Service of the exporter's own name changes nothing."""
+    """Variables of a Service with the exporter's name set no flags."""
     command = make_command(lambda _: 0, "")
     flags = {f"{ENVIRONMENT_PREFIX}_{str(each.name).upper()}" for each in command.params}
     assert not flags & set(SERVICE_VARIABLES)

@@ -1,4 +1,4 @@
-"""The README and the reference pages cannot go stale: what users set, write and see is there."""
+"""The README and the reference pages match the programs."""
 
 import re
 from operator import attrgetter
@@ -49,7 +49,7 @@ LABELS: dict[str, tuple[str, ...]] = (
 
 
 def run(flags: Flags) -> int:
-    """Stand in for the exporter: the flags are all that is looked at."""
+    """Stand in for the exporter; only the flags are used."""
     raise NotImplementedError
 
 
@@ -74,14 +74,14 @@ def names_of_telemetry() -> dict[str, tuple[str, ...]]:
 
 @pytest.mark.parametrize("name", [name for option in options() for name in option.opts])
 def test_every_flag_is_in_the_readme(name: str) -> None:
-    """In backticks, with or without its value."""
+    """Every flag is on the page in backticks, with or without its value."""
     if name.startswith("--"):
         assert re.search(rf"`{re.escape(name)}[` ]", README)
 
 
 @pytest.mark.parametrize("option", options(), ids=lambda option: option.opts[0])
 def test_the_defaults_in_the_readme_are_those_of_the_flags(option: click.Option) -> None:
-    """The table says what holds where a flag is not given."""
+    """The table has the default of every flag."""
     row = re.search(rf"^\| `{re.escape(option.opts[0])}[^|]*\| ([^|]*)\|", README, re.MULTILINE)
     if isinstance(option.default, str | tuple):
         [default] = [option.default] if isinstance(option.default, str) else option.default
@@ -91,18 +91,18 @@ def test_the_defaults_in_the_readme_are_those_of_the_flags(option: click.Option)
 
 @pytest.mark.parametrize("name", [*map(attrgetter("name"), FAMILIES), *names_of_telemetry()])
 def test_every_metric_is_in_the_readme(name: str) -> None:
-    """A row of a table, and what it means."""
+    """Every metric has a row with a meaning."""
     assert ROWS[name][1].strip()
 
 
 @pytest.mark.parametrize(("name", "labels"), LABELS.items(), ids=LABELS)
 def test_the_readme_has_the_labels_of_every_family(name: str, labels: tuple[str, ...]) -> None:
-    """In the order in which the series have them."""
+    """The labels of a row are in the order of the series."""
     assert re.findall(r"\w+", ROWS[name][0]) == [*labels]
 
 
 def test_the_readme_has_the_label_of_error_messages() -> None:
-    """Where it is asked for, the family of errors has one more."""
+    """With the flag, the error family has one more label."""
     families = export_families(expose_error_messages=True)
     [name] = [family.name for family in families if "message" in family.labels]
     assert "`message`" in ROWS[name][1]
@@ -112,30 +112,30 @@ def test_the_readme_has_the_label_of_error_messages() -> None:
 def test_the_readme_has_the_labels_of_the_exporters_metrics(
     name: str, labels: tuple[str, ...]
 ) -> None:
-    """In any order."""
+    """The labels of a row are complete, in any order."""
     assert set(labels) == {*re.findall(r"\w+", ROWS[name][0])}
 
 
 def test_the_readme_has_no_metric_that_is_not_there() -> None:
-    """A row of a table is a promise."""
+    """Every metric of the page exists."""
     assert ROWS.keys() == LABELS.keys() | names_of_telemetry().keys()
 
 
 @pytest.mark.parametrize("name", METRICS)
 def test_every_metric_of_discovery_is_on_its_page(name: str) -> None:
-    """They are in a file of their own, not in the exporter's tables."""
+    """The metrics of discovery are on their own page."""
     page = (ROOT / "docs/discovery.md").read_text(encoding="utf-8")
     assert f"\n| `cavatica_discover_{name}` | " in page
 
 
 @pytest.mark.parametrize("key", KEYS)
 def test_every_key_of_an_id_file_is_in_the_readme(key: str) -> None:
-    """An example shows it at the beginning of a line."""
+    """Every key of an ID file is in an example."""
     assert re.search(rf"^{key}:", README, re.MULTILINE)
 
 
 def test_the_table_of_alerts_has_every_alert_with_its_severity() -> None:
-    """In the order of the rules; of two rules of one name the first counts."""
+    """Every alert is listed in the order of the rules, with its first severity."""
     rows = re.findall(r"^\| `(Cavatica\w+)` \| (\w+) \|", README, re.MULTILINE)
     severities: dict[str, str] = {}
     for rule in RULES:
@@ -156,7 +156,7 @@ def anchors(page: Path) -> set[str]:
     ids=lambda page: str(page.relative_to(ROOT)),
 )
 def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
-    """A file or folder of the project, and a heading of the page where the link names one."""
+    """Every link leads to an existing file and heading."""
     for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
         if "://" not in link:
             name, _, anchor = link.partition("#")

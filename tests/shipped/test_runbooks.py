@@ -1,4 +1,4 @@
-"""The runbooks: one for every alert, with commands that can be used."""
+"""The runbooks: one for every alert, with commands that work."""
 
 import re
 import shutil
@@ -43,7 +43,7 @@ def test_links_within_the_runbooks_lead_somewhere() -> None:
 
 
 def test_queries_in_runbooks_use_series_that_exist() -> None:
-    """Every query that a runbook tells the reader to run is right, and about existing series."""
+    """Every query in a runbook is valid and uses existing series."""
     queries = re.findall(r"promtool query instant \$PROMETHEUS '([^'…]+)'", RUNBOOKS)
     assert len(queries) == RUNBOOKS.count("promtool query instant") - 1  # one only shows the form
     for query in queries:
@@ -51,7 +51,7 @@ def test_queries_in_runbooks_use_series_that_exist() -> None:
 
 
 def test_one_command_sets_where_runbooks_are(tmp_path: Path) -> None:
-    """Every link in copies of the rules and their tests leads there, however often it is set."""
+    """Every link in copies of the rules leads there, also if it is set repeatedly."""
     names = [RULES_FILE, *(ROOT / "alerts" / "tests").glob("*.yml")]
     files = [Path(shutil.copy(each, tmp_path)) for each in names]
     for base in ("http://localhost:10036/runbooks", "https://wiki.example/x?y=1"):
@@ -63,7 +63,7 @@ def test_one_command_sets_where_runbooks_are(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("base", ["", "ftp://x.example/", "https://x.example/#", "https://a b"])
 def test_an_address_that_cannot_be_one_changes_nothing(base: str, tmp_path: Path) -> None:
-    """The command says what is wrong and exits with 2."""
+    """An invalid URL is an error with status 2."""
     file = Path(shutil.copy(RULES_FILE, tmp_path))
     done = subprocess.run(
         [ROOT / "scripts" / "set-runbook-url", base, file],

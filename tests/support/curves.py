@@ -1,4 +1,4 @@
-"""Which curves a client of Python can be told to use: more in newer versions of Python."""
+"""Curves that Python's TLS can select: newer versions of Python support more."""
 
 import ssl
 

@@ -15,7 +15,7 @@ Outcome = Export | LookupFailure | None
 
 
 class FakeClock:
-    """A clock that only moves when it is told to."""
+    """A clock that is set by the test."""
 
     def __init__(self) -> None:
         self.unix = 1_700_000_000.0
@@ -36,7 +36,7 @@ class FakeClock:
 
 
 class FakeApi:
-    """Answers at once what it was told to.
+    """Answers calls at once, as the test configures it.
 
     Attributes:
         outcomes: What it says of an ID; of any other that it is RUNNING.
@@ -80,7 +80,7 @@ def error(reason: Reason, rate_limit: RateLimit | None = None, requests: int = 1
 
 
 def bad_request(code: str = "9011") -> ApiError:
-    """Return the refusal of a call for what it holds."""
+    """Return the refusal of a call because of its IDs."""
     return ApiError("client_error", "HTTP 400, platform code 9011", status=400, code=code)
 
 
@@ -98,17 +98,17 @@ def watch(batches: Mapping[str, Sequence[str]], acknowledged: Sequence[str] = ()
 
 
 def pending(export_id: str) -> Export:
-    """Return an export that waits."""
+    """Return a PENDING export."""
     return Export(export_id, "PENDING", started=1_699_990_000.0, volume="rfranklin/output")
 
 
 def running(export_id: str) -> Export:
-    """Return an export that runs."""
+    """Return a RUNNING export."""
     return Export(export_id, "RUNNING", started=1_699_990_000.0, volume="rfranklin/output")
 
 
 def completed(export_id: str, finished: float | None = 1_699_999_000.0) -> Export:
-    """Return an export that went well."""
+    """Return a COMPLETED export."""
     return Export(
         export_id,
         "COMPLETED",
@@ -120,7 +120,7 @@ def completed(export_id: str, finished: float | None = 1_699_999_000.0) -> Expor
 
 
 def failed(export_id: str, finished: float | None = 1_699_999_500.0) -> Export:
-    """Return an export that did not."""
+    """Return a FAILED export."""
     return Export(
         export_id,
         "FAILED",

@@ -1,4 +1,4 @@
-"""How many examples a property is tried with, when each of them takes long."""
+"""The number of examples for slow properties."""
 
 from hypothesis import settings
 

@@ -1,4 +1,4 @@
-"""A server on loopback that says, byte by byte, what a test tells it to."""
+"""A server on loopback that sends exactly the bytes that a test gives it."""
 
 import socket
 import ssl
@@ -40,7 +40,7 @@ class Peer:
         self.sock.sendall(data)
 
     def drip(self, data: bytes) -> None:
-        """Send a byte every 20 ms, until the other side has had enough."""
+        """Send a byte every 20 ms, until the client closes the connection."""
         for byte in data:
             self.sock.sendall(bytes((byte,)))
             time.sleep(0.02)
@@ -51,7 +51,7 @@ class Peer:
             self._read()
 
     def splice(self, other: socket.socket) -> None:
-        """Send on what either side sends, until one of them has had enough."""
+        """Relay bytes in both directions, until one side closes its connection."""
         self.sock.settimeout(0.05)
         other.settimeout(0.05)
         while True:
@@ -117,7 +117,7 @@ def listen(talk: Callable[[Peer], object], *, tls: ssl.SSLContext | None = None)
 
 
 def open_descriptors() -> int:
-    """How many files and sockets this process has open."""
+    """Return the number of open files and sockets of this process."""
     return sum(1 for _ in Path("/dev/fd").iterdir())
 
 

@@ -188,7 +188,7 @@ class Series:
 
 
 class _Server:
-    """A server as a context manager: ready inside the block, gone behind it.
+    """A server as a context manager: ready inside the block, ended after it.
 
     Its configuration, data and log are in `directory`; paths in the configuration may be relative
     to it. Entering the same object again is a restart with the old data. If the block fails, the

@@ -136,7 +136,7 @@ def test_without_programs_a_test_is_skipped(version: str, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_without_programs_ci_fails(version: str, tmp_path: Path) -> None:
-    """Under CI a test that cannot run is no passed test."""
+    """Under CI a test without its programs fails."""
     with pytest.raises(pytest.fail.Exception, match="make servers"):
         require_programs(version, ci=True, directory=tmp_path, path="")
 
@@ -155,7 +155,7 @@ def put_on_path(directory: Path, prometheus: str, alertmanager: str) -> None:
 
 
 def test_programs_on_path_stand_in_for_old_ones(tmp_path: Path) -> None:
-    """Programs that the system has are no proof for recent ones."""
+    """Programs on PATH do not stand in for recent versions."""
     put_on_path(tmp_path, "2.42.0", "0.28.1")
     require_programs("old", ci=True, directory=tmp_path / "none", path=str(tmp_path))
     with pytest.raises(pytest.fail.Exception, match="new servers are not here"):

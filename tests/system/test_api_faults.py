@@ -1,4 +1,4 @@
-"""Faults of the API: each with its reason, and what the scrape still shows.
+"""Faults of the API: each with its reason, and the states that a scrape shows.
 
 In every case four exports are watched, and known from one good scrape. Then they go on, but the
 API has its fault; what the scrape shows at once, and after `--exports.max-age`, is in the table.
@@ -157,21 +157,21 @@ def refuses(status: str, body: object = ERROR, *headers: str) -> Api:
 
 
 def silent(peer: Peer, *, after: bytes = b"") -> None:
-    """Read the request, say this, and nothing more."""
+    """Read the request, send these bytes, and nothing more."""
     peer.receive()
     peer.send(after)
     peer.hang()
 
 
 def dripping(peer: Peer, *, after: bytes = b"") -> None:
-    """Read the request, say this, and go on byte by byte."""
+    """Read the request, send these bytes, then others one by one."""
     peer.receive()
     peer.send(after)
     peer.drip(b" " * 999)
 
 
 def garbled(peer: Peer) -> None:
-    """Answer well, but for a line among the headers that is none."""
+    """Answer well, except for an invalid line among the headers."""
     body = as_json(good(ids_of(peer.receive())))
     peer.send(HEAD + f"{TOKEN} {FILE_NAME}\r\n\r\n".encode() + body)
 
@@ -564,7 +564,7 @@ def failures(page: Page) -> dict[str, float]:
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 def test_a_fault_ends_in_a_right_scrape(fault: Fault, exporter: Exporter) -> None:
-    """In time, for its reason, with nothing lost and nothing guessed; and it leaves nothing."""
+    """The scrape is in time, with the right reason and states, and later scrapes recover."""
     assert shown(exporter.scrape(HEALTHY_BEFORE)) == BEFORE
     page = exporter.scrape(fault.api, fault.seconds)
     assert shown(page) == fault.now
@@ -587,7 +587,7 @@ def test_every_reason_is_the_end_of_a_fault(reason: Reason) -> None:
 
 
 def test_no_call_is_made_while_the_account_is_on_hold(exporter: Exporter) -> None:
-    """After a 429 nobody is asked until the limit is reset; then all is right again."""
+    """After a 429 no call is made until the limit is reset; then all states are current again."""
     exporter.scrape(HEALTHY_BEFORE)
     exporter.scrape(refuses("429", ERROR, "X-RateLimit-Remaining: 0", SOON))
     page = exporter.scrape(HEALTHY)
@@ -599,7 +599,7 @@ def test_no_call_is_made_while_the_account_is_on_hold(exporter: Exporter) -> Non
 
 @pytest.mark.parametrize("wrong_by", [-86400.0, -1e9, 1e9])
 def test_a_clock_that_jumps_changes_no_state(exporter: Exporter, wrong_by: float) -> None:
-    """How old an answer is does not depend on the time of day."""
+    """The age of an answer does not depend on the wall clock."""
     exporter.scrape(HEALTHY_BEFORE)
     exporter.clock.wrong_by = wrong_by
     assert shown(exporter.scrape(refuses("500"))) == KEPT
@@ -609,7 +609,7 @@ def test_a_clock_that_jumps_changes_no_state(exporter: Exporter, wrong_by: float
 
 
 def test_of_several_calls_one_fails(exporter: Exporter) -> None:
-    """The others' answers count; the IDs of the failed one keep what is known of them."""
+    """The answers of the other calls count; the IDs of the failed call keep their state."""
     ids = [f"{number:03}" for number in range(250)]
     exporter.watch(ids)
 

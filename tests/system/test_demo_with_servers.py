@@ -53,7 +53,7 @@ def test_an_alert_is_there_within_three_minutes(tmp_path: Path) -> None:
 
 
 def test_the_newest_servers_are_taken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Of PATH, under Debian's name too, then the old ones, then the new ones."""
+    """Programs come from PATH, also under Debian's name, then the old ones, then the new ones."""
     monkeypatch.setattr(demo, "SERVERS", tmp_path)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert demo.find("alertmanager") is None

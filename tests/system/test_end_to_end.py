@@ -1,4 +1,4 @@
-"""The whole line: ID files, the simulated CAVATICA, the exporter, and who scrapes it."""
+"""End to end: ID files, the simulated CAVATICA, the exporter, and scrapers."""
 
 import json
 import shutil
@@ -118,7 +118,7 @@ def test_the_api_pages_own_example_is_shown(
 def test_the_saved_example_is_an_id_file(
     simulator: Simulator, ids: Directory, exporter: Running
 ) -> None:
-    """To save the API's answer in the directory is all it takes to watch a batch."""
+    """Saving the API's answer in the directory is enough to watch a batch."""
     shutil.copy(EXAMPLE, ids.path)
     simulator.fault = Fault(body=EXAMPLE.read_bytes())
     assert exporter.scrape().states("bulk-get-completed") == {"COMPLETED": 2}
@@ -168,7 +168,7 @@ def test_an_export_is_right_in_every_scrape_of_its_life(
 def test_what_is_finished_outlives_the_api(
     simulator: Simulator, ids: Directory, tmp_path: Path
 ) -> None:
-    """When it goes away FAILED stays; unfinished exports are UNKNOWN once they are too old."""
+    """While the API is down, FAILED stays; unfinished exports become UNKNOWN after max-age."""
     put(simulator, "failed", "FAILED", finished_on="2026-01-02T03:05:06Z")
     put(simulator, "running", "RUNNING", started_on="2026-01-02T03:04:05Z")
     ids.write("b.yml", ["failed", "running"])
@@ -297,7 +297,7 @@ def test_id_files_come_and_go(simulator: Simulator, ids: Directory, exporter: Ru
 def test_a_broken_file_keeps_its_last_good_content(
     simulator: Simulator, ids: Directory, exporter: Running
 ) -> None:
-    """It is shown to be in error until it is repaired; no other file is touched."""
+    """A broken file is shown as in error until it is repaired; other files are not affected."""
     exports = simulator.start(3)
     good = "cavatica_exporter_watchlist_last_reload_successful"
     when = "cavatica_exporter_watchlist_last_reload_success_timestamp_seconds"
@@ -335,7 +335,7 @@ def test_a_new_file_that_is_broken_has_nothing_to_keep(ids: Directory, exporter:
 def test_everything_stays_while_the_directory_is_away(
     simulator: Simulator, ids: Directory, exporter: Running
 ) -> None:
-    """A file system that is not there for a moment does not end the watch."""
+    """A file system that is unavailable for a moment does not end the watch."""
     ids.write("b.yml", simulator.start(2))
     assert exporter.scrape().states("b") == {"PENDING": 2}
     moved = ids.path.rename(ids.path.with_name("away"))
@@ -350,7 +350,7 @@ def test_everything_stays_while_the_directory_is_away(
 def test_duplicates_and_what_is_no_id_are_counted(
     simulator: Simulator, ids: Directory, exporter: Running
 ) -> None:
-    """An ID is watched once, in the first file that lists it; a bad one costs only itself."""
+    """An ID is watched once, in the first file that lists it; an invalid one is skipped."""
     exports = simulator.start(2)
     ids.write("a.yml", exports)
     ids.write("b.yml", [exports[0], "no ID at all", exports[1]])
@@ -368,7 +368,7 @@ def test_duplicates_and_what_is_no_id_are_counted(
 def test_failures_can_be_acknowledged(
     simulator: Simulator, ids: Directory, exporter: Running
 ) -> None:
-    """In any file, and from the next scrape on."""
+    """An acknowledgement counts in any file, from the next scrape on."""
     put(simulator, "failed", "FAILED")
     ids.write("b.yml", ["failed"])
     page = exporter.scrape()

@@ -61,7 +61,7 @@ def written(content: bytes | str) -> Callable[[Path], None]:
 
 
 def replaced(make: Callable[[Path], object]) -> Callable[[Path], None]:
-    """Put something else in the victim's place."""
+    """Replace the victim by something else."""
 
     def do(path: Path) -> None:
         path.unlink()
@@ -230,7 +230,7 @@ def start(directory: Path, fault: Fault) -> tuple[WatchlistLoader, Path]:
 
 @by_name
 def test_a_fault_has_its_error_and_costs_no_more_than_it_must(tmp_path: Path, fault: Fault) -> None:
-    """The last good IDs are watched on, the other file's anyway; after the repair the new ones."""
+    """The last good IDs of the victim stay watched, other files load; a repair takes effect."""
     loader, victim = start(tmp_path, fault)
     assert loader.load().errors == ()
 
@@ -276,7 +276,7 @@ def test_a_fault_from_the_start_leaves_the_other_files_alone(tmp_path: Path, fau
 def test_while_the_directory_cannot_be_read_everything_stays(
     tmp_path: Path, become: Callable[[Path], object], problem: str
 ) -> None:
-    """A volume that is away for a moment does not end the watch; it goes on when it is back."""
+    """A volume that is unavailable for a moment does not end the watch; it reloads afterwards."""
     directory = tmp_path / "exports"
     directory.mkdir()
     loader, victim = start(directory, FAULTS[0])
@@ -298,7 +298,7 @@ def test_while_the_directory_cannot_be_read_everything_stays(
 
 @pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault.name == "gone"])
 def test_a_single_file_that_is_gone_stays_watched(tmp_path: Path, fault: Fault) -> None:
-    """Nobody takes the only file away to end the watch: it is an error until it is back."""
+    """A single file that was removed is an error; its IDs stay watched until it is back."""
     _, victim = start(tmp_path, fault)
     loader = WatchlistLoader(victim, now_is(victim))
     loader.load()
@@ -382,7 +382,7 @@ def test_a_file_that_is_always_being_replaced_is_whole_in_every_load(tmp_path: P
 
 @pytest.mark.parametrize("fault", [fault for fault in FAULTS if str(fault.error)[:2] == ": "])
 def test_a_file_that_cannot_be_read_is_not_left_open(tmp_path: Path, fault: Fault) -> None:
-    """However often it is tried, its descriptor is given back; a directory's as well."""
+    """Every failed read closes its descriptor, also that of a directory."""
     loader, victim = start(tmp_path, fault)
     single = WatchlistLoader(victim, now_is(victim))
     single.load()
@@ -403,7 +403,7 @@ def test_a_hundred_thousand_ids_are_watched(tmp_path: Path) -> None:
 
 
 def test_thousands_of_files_are_watched(tmp_path: Path) -> None:
-    """Each is a batch, and all can be gone in the next scrape."""
+    """Each of thousands of files is a batch, and all can be removed at once."""
     directory = tmp_path / "exports"
     directory.mkdir()
     (directory / "0.yml").write_text("- new\n")

@@ -1,4 +1,4 @@
-"""Anything at every door of a running exporter; `make fuzz` tries more of it.
+"""Arbitrary input to every interface of a running exporter; `make fuzz` tries more.
 
 Answers of the API, ID files, the web configuration file and raw bytes on the port all go to one
 process, which neither ends nor answers 500 nor writes a traceback, and works on as if nothing were.
@@ -162,7 +162,7 @@ HEADERS = st.dictionaries(
 def test_any_answer_of_the_api_makes_a_page(
     doors: Doors, body: bytes, status: int, headers: dict[str, str]
 ) -> None:
-    """It is a page whose sums are right; the next proper answer makes it the truth again."""
+    """Any answer leads to a page with right sums; the next valid answer corrects the states."""
     doors.simulator.fault = Fault(body=body, status=status, headers=headers)
     try:
         doors.scrape()
@@ -179,7 +179,7 @@ def test_any_answer_of_the_api_makes_a_page(
 def test_an_answer_that_says_something_else_of_what_was_asked_makes_a_page(
     doors: Doors, changes: dict[int, dict[str, object]]
 ) -> None:
-    """Whatever stands in the fields of an export costs no other export anything."""
+    """Arbitrary fields of an export affect no other export."""
     change = {doors.ids[number]: fields for number, fields in changes.items()}
 
     def items(true: list[object]) -> object:
@@ -204,7 +204,7 @@ def test_an_answer_that_says_something_else_of_what_was_asked_makes_a_page(
 )
 @example(b"batch: good\nexport_ids: [x]\n", ".yml")
 def test_any_id_file_leaves_the_others_alone(doors: Doors, content: bytes, ending: str) -> None:
-    """What it holds is watched or told as an error, beside what is watched already."""
+    """An arbitrary file is watched or reported as an error; other files are not affected."""
     file = doors.exports / f"any{ending}"
     file.write_bytes(content)
     try:
@@ -276,7 +276,7 @@ REQUESTS = st.builds(
 def test_any_bytes_on_the_port_are_answered_or_not_but_never_with_500(
     doors: Doors, data: bytes
 ) -> None:
-    """It is an answer, an error of the client's, or silence; the next client is served."""
+    """Arbitrary bytes get an answer, a client error, or silence; the next client is served."""
     answer = doors.send(data)
     # What is wrong with a request of HTTP/0.9 is told without a head, as was the custom.
     assert (

@@ -1,4 +1,4 @@
-"""Many exports: a scrape costs what those that can still change cost; counted, not timed."""
+"""Many exports: the cost of a scrape, counted, depends on the unfinished ones."""
 
 import logging
 import re
@@ -132,7 +132,7 @@ def unknown(snapshot: Snapshot) -> int:
 
 
 def test_history_costs_no_calls(watch: Callable[[int, int], Line]) -> None:
-    """With up to 100 unfinished exports a scrape makes one call, however many are finished."""
+    """With up to 100 unfinished exports a scrape makes one call for any number of finished ones."""
     line = watch(900, 100)
     assert unknown(line.scrape()) == 0
     line.simulator.requests.clear()
@@ -144,7 +144,7 @@ def test_history_costs_no_calls(watch: Callable[[int, int], Line]) -> None:
 def test_an_id_for_which_whole_calls_are_refused_costs_itself(
     watch: Callable[[int, int], Line], tmp_path: Path
 ) -> None:
-    """It is found, told as a lookup error, and costs a call of its own."""
+    """A refused ID is found, counted as a lookup error, and costs one more call."""
     line = watch(900, 90)
     line.simulator.fault = malformed_ids()
     line.scrape()
@@ -194,7 +194,7 @@ def test_a_start_keeps_to_the_share(watch: Callable[[int, int], Line]) -> None:
 
 
 def test_a_start_is_right_in_the_meantime(watch: Callable[[int, int], Line]) -> None:
-    """While a start goes on, the totals say how many are known, and sum to those watched."""
+    """During a start, the totals say how many states are known, and sum to the watched IDs."""
     line = watch(1500, 0)
     [batch] = line.scrape().batches
     assert batch.totals.watched == 1500 == sum(batch.totals.states.values())

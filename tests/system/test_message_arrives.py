@@ -53,7 +53,7 @@ Json = dict[str, Any]
 
 
 def told(inbox: Inbox) -> list[Json]:
-    """Return what the data team was told of failures, without what differs from run to run."""
+    """Return the data team's messages about failures, without what differs from run to run."""
     return [
         {
             "status": message["status"],
@@ -155,7 +155,7 @@ def static(url: str) -> list[Json]:
 
 
 def find_alertmanager(prometheus: Prometheus) -> None:
-    """Wait until Prometheus sends its alerts to somebody: it forgets what it could not send."""
+    """Wait until Prometheus has found the Alertmanager: earlier alerts would be lost."""
     wait_until(
         lambda: prometheus.get("/api/v1/alertmanagers").json()["data"]["activeAlertmanagers"],
         PATIENCE,
@@ -212,7 +212,7 @@ def complete(simulator: Simulator, export_id: str) -> None:
 
 @pytest.mark.servers
 def test_a_failure_is_told_once(scene: Scene) -> None:
-    """A failure is one message, whatever is away or restarts, and its acknowledgement is none."""
+    """A failure sends one message in spite of restarts and outages; acknowledging sends none."""
     alertmanager, simulator, inbox = scene.alertmanager, scene.simulator, scene.inbox
     first, second = simulator.start(2, lifetimes=ENDLESS)
     scene.watch(export_ids=[first, second])
@@ -308,7 +308,7 @@ def test_the_life_of_a_failure(scene: Scene) -> None:
 
 @pytest.mark.servers
 def test_a_failure_that_was_discovered_is_told(scene: Scene) -> None:
-    """An export is started and fails; nobody has touched a file, and the message arrives."""
+    """An export that discovery found fails, and the message arrives."""
     ids = scene.directory / "ids"
     arguments = ["discover", f"--to={ids}", "--every=1s", f"--api.url={scene.api}"]
     with subprocess.Popen(

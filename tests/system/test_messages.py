@@ -105,7 +105,7 @@ def test_a_message_about_one_failure(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("template", ["cavatica.text", "cavatica.slack"])
 def test_of_1000_failures_the_newest_20_are_named(template: str, tmp_path: Path) -> None:
-    """Newest first, whatever the order of their IDs, and how many there are."""
+    """The newest 20 failures are named in order, and the total is stated."""
     # The number of minutes after the start is not in the order of the numbers.
     alerts = [failure("b", number, at=60 * (number * 7 % 1000)) for number in range(1000)]
     text = render(template, alerts, tmp_path)
@@ -124,7 +124,7 @@ def test_failures_of_one_second_are_all_named(tmp_path: Path) -> None:
 
 
 def test_slack_gets_no_markup_of_others(tmp_path: Path) -> None:
-    """A batch's name pings nobody and links nowhere."""
+    """A batch's name becomes neither a mention nor a link."""
     alerts = [failure("<!channel> & co", 1)]
     for template in ("cavatica.slack", "cavatica.slack.title"):
         text = render(template, alerts, tmp_path)
@@ -155,7 +155,7 @@ def test_a_message_says_where_it_comes_from(
 
 @pytest.mark.parametrize("template", ["cavatica.text", "cavatica.slack"])
 def test_a_message_says_what_has_ended_beside_what_has_not(template: str, tmp_path: Path) -> None:
-    """Alertmanager never tells it again."""
+    """Messages list ended alerts separately: Alertmanager never sends those again."""
     ended = {**failure("b", 2), "status": "resolved"}
     text = render(template, [failure("b", 1), ended], tmp_path)
     assert "Over: 1 more." in text.splitlines()

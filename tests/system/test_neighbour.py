@@ -40,7 +40,7 @@ class Clock:
 
 
 def default_max_age() -> float:
-    """Return what `--exports.max-age` is where nobody sets it."""
+    """Return the default of `--exports.max-age`."""
 
     def run(flags: Flags) -> int:
         raise NotImplementedError

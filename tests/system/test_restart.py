@@ -53,7 +53,7 @@ def end(exporter: Running) -> None:
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:
-    """Yield a site with 1,000 finished exports, 3 that run, and a failure that was made good."""
+    """Yield a site with 1,000 finished exports, 3 running ones, and a superseded failure."""
     simulator = Simulator(token=TOKEN, rate_limit=10_000)
     ids = simulator.start(1000, ago=1e6) + simulator.start(3, ago=1e6, lifetimes=YEARS)
     for name, state, finished in (
@@ -100,7 +100,7 @@ def facts(page: Page) -> dict[object, float]:
 
 
 def test_a_restart_knows_everything_with_one_call(site: Site) -> None:
-    """States, times, sizes, codes, and what was made good; also the times that only it knows."""
+    """A restart keeps states, times, sizes, codes and superseded failures, and the own times."""
     first, before = site.life()
     assert first("cavatica_scrape_api_calls") == 11
     assert before("cavatica_superseded_exports", batch=BATCH) == 1
@@ -116,7 +116,7 @@ def test_a_restart_knows_everything_with_one_call(site: Site) -> None:
 
 
 def test_a_repeat_is_known_to_make_good_a_failure_of_before_the_restart(site: Site) -> None:
-    """The hash of places is the same in both lives."""
+    """The hash of a destination is the same in both lives."""
     late = site.simulator.export("new") | {"state": "RUNNING"}
     done = site.simulator.export("new")
     site.simulator.put(late)
@@ -144,7 +144,7 @@ def cut_off(file: Path) -> None:
 
 
 def another_file(file: Path) -> None:
-    """Put somebody's file in its place."""
+    """Put the file of another program in its place."""
     file.write_text("something of somebody's")
 
 
@@ -170,7 +170,7 @@ def no_directory(file: Path) -> None:
 def test_without_a_usable_file_it_works_as_without_one(
     site: Site, damage: Callable[[Path], None]
 ) -> None:
-    """The log tells it, and nothing else is different; the end is not held up."""
+    """An unusable file is logged, and changes nothing else; the end is not delayed."""
     site.life()
     damage(site.state_file)
     first, second = site.life()

@@ -1,4 +1,4 @@
-"""The exporter's process behind TLS, client certificates and passwords, as others speak to it."""
+"""The exporter's process behind TLS, client certificates and passwords."""
 
 import socket
 import ssl

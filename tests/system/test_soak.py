@@ -11,6 +11,6 @@ pytestmark = pytest.mark.slow
 
 
 def test_nothing_is_wrong_whatever_happens(tmp_path: Path) -> None:
-    """Each scrape is in time and right, nothing grows, no secret shows; `make soak` goes on."""
+    """Each scrape is in time and right, nothing grows, and no secret is shown."""
     report, problems = soak(Plan.short(), 1, tmp_path)
     assert problems == [], report

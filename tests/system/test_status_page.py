@@ -1,4 +1,4 @@
-"""The status page in a real browser: what a person sees, and what a screen reader is told."""
+"""The status page in a real browser, as people see it and screen readers read it."""
 
 import os
 import random
@@ -74,7 +74,7 @@ def healthy(now: float) -> Snapshot:
 
 
 def burning(now: float) -> Snapshot:
-    """Return a world in which everything that can need somebody does."""
+    """Return a world in which everything needs attention."""
     failed = [export(number, "FAILED", now) for number in range(240)]
     done = [export(number, "COMPLETED", now) for number in range(240, 900)]
     odd = [export(1000, "ABORTED", now)]
@@ -86,7 +86,7 @@ def burning(now: float) -> Snapshot:
 
 
 def hostile(now: float) -> Snapshot:
-    """Return a world of names that would like to be a program."""
+    """Return a world whose names look like scripts."""
     export_id = HOSTILE[:40]
     error = ErrorDetail(HOSTILE, 403, HOSTILE)
     bad = Export(export_id, "FAILED", finished=now - 9, error=error, volume=HOSTILE)

@@ -147,7 +147,7 @@ def test_prometheus_scrapes(prometheus: Prometheus, name: str) -> None:
     ],
 )
 def test_prometheus_is_told_why_not(prometheus: Prometheus, name: str, error: str) -> None:
-    """What is missing stands on the page of its targets."""
+    """The page of targets names the cause."""
     target = target_of(prometheus, name)
     assert target["health"] == "down"
     assert error in target["lastError"]

@@ -30,13 +30,13 @@ def run(work: Callable[[], int]) -> Future[int]:
 
 @pytest.mark.parametrize("begin", [start, run])
 def test_the_future_has_the_result(begin: Callable[[Callable[[], int]], Future[int]]) -> None:
-    """Whichever thread the work ran in."""
+    """The future has the result, with or without a new thread."""
     assert begin(lambda: 7).result(5) == 7
 
 
 @pytest.mark.parametrize("begin", [start, run])
 def test_the_future_has_the_exception(begin: Callable[[Callable[[], int]], Future[int]]) -> None:
-    """Whatever the work raised is raised again where the result is asked for."""
+    """The future raises the exception of the work."""
     with pytest.raises(SystemExit):
         begin(fail).result(5)
 

@@ -1,4 +1,4 @@
-"""The clock that everything reckons with outside of tests."""
+"""The system's clock."""
 
 import sys
 import time

@@ -58,7 +58,7 @@ DOCUMENTS = st.recursive(
 @pytest.mark.parametrize("read", READERS)
 @pytest.mark.parametrize("scalar", ["1e32", "0123", "123", "-1.50", "true", "null", "NaN"])
 def test_every_scalar_is_text(read: Callable[[str], object], scalar: str) -> None:
-    """A scalar stays what stands in the file, whatever it would mean elsewhere."""
+    """Every scalar is read as its text, even where other readers convert it."""
     text = "[" + (scalar if read is not read_json or scalar != "0123" else '"0123"') + "]"
     assert read(text) == [scalar]
 
@@ -134,7 +134,7 @@ def test_an_empty_text_is_an_empty_yaml_document(read: Callable[[str], object]) 
 def test_what_neither_format_may_hold(
     read: Callable[[str], object], text: str, line: int, problem: str
 ) -> None:
-    """What could be misread or used against us is refused, and the error tells the line."""
+    """Ambiguous and dangerous constructs are errors with a line."""
     with pytest.raises(TextError) as error:
         read(text)
     assert (error.value.line, str(error.value)) == (line, problem)
@@ -150,7 +150,7 @@ def test_nesting_up_to_the_limit_is_fine(read: Callable[[str], object]) -> None:
 def test_keys_containers_and_texts_all_count_as_values(
     read: Callable[[str], object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first one too many is an error, and the error tells its line."""
+    """The first value beyond the limit is an error with its line."""
     monkeypatch.setattr(document, "MAX_VALUES", 5)
     monkeypatch.setattr(SLOW, "MAX_VALUES", 5)
     assert read('{"a": 1, "b": []}')
@@ -188,7 +188,7 @@ def test_far_too_many_values_of_json_are_not_decoded(text: str) -> None:
     ],
 )
 def test_what_is_not_yaml(text: str, line: int, problem: str) -> None:
-    """The error tells the line, what is missing, and where an unfinished thing began."""
+    """The error names the line, the problem, and the start of an unfinished construct."""
     with pytest.raises(TextError) as error:
         read_yaml(text)
     assert error.value.line == line
@@ -268,7 +268,7 @@ def test_a_directive_is_found_wherever_libyaml_takes_one(before: str) -> None:
 
 @pytest.mark.parametrize("read", YAML_READERS)
 def test_a_percent_sign_within_a_line_is_text(read: Callable[[str], object]) -> None:
-    """Only what stands first in a line is a directive."""
+    """A percent sign is a directive only at the start of a line."""
     assert read("- 100%\n- '%'\n#%\n") == ["100%", "%"]
 
 
@@ -297,7 +297,7 @@ def test_an_error_of_yaml_does_not_show_what_stands_there(
     ],
 )
 def test_what_is_not_json(text: str, line: int, problem: str) -> None:
-    """The error tells the line and what the parser of the standard library misses there."""
+    """The error names the line and the message of the standard library's parser."""
     with pytest.raises(TextError) as error:
         read_json(text)
     assert (error.value.line, str(error.value)) == (line, f"not JSON: {problem}")
@@ -323,7 +323,7 @@ def test_both_formats_read_what_was_written(value: object) -> None:
 def test_no_text_raises_anything_but_a_document_error(
     read: Callable[[str], object], text: str
 ) -> None:
-    """Whatever a file holds, it is a document or an error that can be shown."""
+    """Any text is a document or an error that can be shown."""
     try:
         read(text)
     except TextError as error:

@@ -1,4 +1,4 @@
-"""Small files: what is read, what is refused, and what tells that one changed."""
+"""Small files: reading, refusals, and signatures."""
 
 import errno
 import os
@@ -12,7 +12,7 @@ from exporter.files import read, replace_file, signature, signature_at
 
 
 def test_a_file_is_read_up_to_the_limit(tmp_path: Path) -> None:
-    """A byte more is an error, whatever the byte is."""
+    """One byte beyond the limit is an error."""
     file = tmp_path / "file"
     file.write_bytes(b"abc")
     assert read(file, 3)[0] == b"abc"
@@ -43,7 +43,7 @@ def test_a_file_that_is_too_large_is_not_read(
 
 
 def test_a_file_that_does_not_tell_its_size_is_read_up_to_the_limit() -> None:
-    """The system tells none for what it makes up."""
+    """Files in /proc report no size, and are read up to the limit."""
     with pytest.raises(OSError, match="larger than 2 bytes"):
         read(Path("/proc/self/status"), 2)
 
@@ -119,7 +119,7 @@ def test_a_change_that_only_the_ctime_tells_is_a_change(tmp_path: Path) -> None:
 
 
 def test_a_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
-    """With the mode that is asked for, whatever the umask is."""
+    """A file is replaced with the given mode, for any umask."""
     file = tmp_path / "f"
     file.write_bytes(b"old")
     replace_file(file, [b"n", b"ew"], mode=0o600)

@@ -34,7 +34,7 @@ def test_what_is_not_utf_8_is_an_error_with_its_line() -> None:
     ],
 )
 def test_a_misspelt_word_gets_a_suggestion(word: str, hint: str) -> None:
-    """The likely word if there is one, else all; however long the word is."""
+    """A misspelt word gets the likely word or all words as a hint, for any length."""
     assert suggestion(word, ["batch", "export_ids"]) == hint
 
 
@@ -67,7 +67,7 @@ def test_printable_texts_are_printable_and_stay_different(one: str, other: str) 
 
 @given(st.text(CHARACTERS))
 def test_printable_can_be_undone(text: str) -> None:
-    """What was escaped can be told from what was there: no two texts can meet."""
+    """Escaping is reversible, so different texts stay different."""
     escapes = printable(text).encode("ascii", "backslashreplace").decode("ascii")
     assert escapes.encode().decode("unicode_escape") == text
 

@@ -1,1 +1,1 @@
-"""Everything in deploy/, read by the program that will read it at a user's."""
+"""The files in deploy/, checked with the programs that read them in use."""

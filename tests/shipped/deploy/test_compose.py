@@ -58,7 +58,7 @@ def flags(server: type[Prometheus | Alertmanager]) -> list[str]:
 @pytest.mark.deploy
 @pytest.mark.parametrize("path", [FILE, DEMO], ids=lambda path: path.name)
 def test_the_files_follow_the_schema(path: Path, tmp_path: Path) -> None:
-    """Compose knows every key and every form."""
+    """Compose's schema accepts every key and value."""
     # The schema is about JSON, which has no tags.
     (tmp_path / "compose.yaml").write_text(re.sub(r"!reset ", "", path.read_text()))
     check(run_tool("check-jsonschema", *SCHEMA, tmp_path / "compose.yaml"))
@@ -89,7 +89,7 @@ def test_every_service_is_hardened_and_pinned(name: str) -> None:
 
 @pytest.mark.parametrize("name", SERVICES)
 def test_everything_that_is_mounted_is_there(name: str) -> None:
-    """Docker would make an empty directory of a name that is wrong."""
+    """Every mounted path exists; Docker would create a missing one as an empty directory."""
     assert all(source.exists() for source in mounts(name))
 
 
@@ -124,7 +124,7 @@ def test_the_exporter_understands_its_environment(*, demo: bool) -> None:
 
 
 def test_discovery_understands_its_arguments(tmp_path: Path) -> None:
-    """It writes, again and again, where the exporter reads."""
+    """Discovery runs repeatedly and writes to the directory that the exporter reads."""
     service = SERVICES["discover"]
     assert service["entrypoint"] == ["cavatica-exports"]
     assert parse_discover(service["command"], "/exports", tmp_path)["every"] == 300

@@ -93,7 +93,7 @@ def start(image: Image, *arguments: str) -> list[str]:
 
 
 def test_its_programs_are_the_ones_of_the_project(image: Image) -> None:
-    """Both are found by their names, as an engine does."""
+    """Both programs are found by name, as an engine looks them up."""
     assert image.config["Entrypoint"] == ["cavatica-exporter"]
     for program in ("cavatica-exporter", "cavatica-exports"):
         shown = check(run(start(image, program, "--version")))
@@ -102,7 +102,7 @@ def test_its_programs_are_the_ones_of_the_project(image: Image) -> None:
 
 
 def test_the_demo_is_served_as_its_user_on_a_read_only_root(image: Image) -> None:
-    """It needs no root, no writable file system and no capability; its health check says so."""
+    """The image needs no root, writable file system or capability; its health check passes."""
     port = free_port()
     arguments = ["--demo", f"--web.listen-address=127.0.0.1:{port}"]
     with subprocess.Popen(start(image, *image.config["Entrypoint"], *arguments)) as process:
@@ -124,7 +124,7 @@ def test_the_demo_is_served_as_its_user_on_a_read_only_root(image: Image) -> Non
 
 
 def answers(url: str) -> bool:
-    """Return whether somebody answers 200."""
+    """Return whether the URL answers 200."""
     try:
         return requests.get(url, timeout=5).ok
     except requests.RequestException:
@@ -132,7 +132,7 @@ def answers(url: str) -> bool:
 
 
 def test_volumes_belong_to_its_user(image: Image) -> None:
-    """A new volume takes over the owner: discovery can write, the state can be kept."""
+    """A new volume has the image's user as owner, so discovery can write and state can be kept."""
     for name in ("exports", "state"):
         found = (image.root / name).stat()
         assert (found.st_uid, found.st_gid) == (USER, USER)

@@ -1,4 +1,4 @@
-"""What people meet first: workflows, forms and editors' settings, each by its own program."""
+"""Workflows, forms and editor settings, each checked by its own program."""
 
 import re
 from pathlib import Path
@@ -23,7 +23,7 @@ WORKFLOWS = sorted((GITHUB / "workflows").glob("*.yml"))
     ],
 )
 def test_files_for_github_follow_their_schema(schema: str, files: list[Path]) -> None:
-    """Forms and workflows are read as they are meant."""
+    """Forms and workflows are valid."""
     check(run_tool("check-jsonschema", "--builtin-schema", f"vendor.{schema}", *files))
 
 
@@ -62,7 +62,7 @@ def test_nothing_is_misspelt() -> None:
 
 
 def test_hooks_and_tests_use_the_same_versions() -> None:
-    """What a hook lets through, the tests do not refuse."""
+    """The hooks run the same versions of tools as the tests."""
     hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
     pinned = {each for hook in hooks for each in hook.get("additional_dependencies", [])}
     assert len(pinned) == 2

@@ -132,7 +132,7 @@ def test_a_wrong_field_is_found_out(right: str, wrong: str, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("values", VARIANTS.values(), ids=VARIANTS)
 def test_the_pod_is_restricted(values: dict[str, str]) -> None:
-    """It meets the strictest of Kubernetes' pod security standards."""
+    """The pod meets the strictest of Kubernetes' pod security standards."""
     found = pod(values)
     context = found["securityContext"]
     assert context["runAsNonRoot"] is True
@@ -169,7 +169,7 @@ def test_what_is_mounted_and_named_is_there(values: dict[str, str]) -> None:
 
 @pytest.mark.parametrize("values", VARIANTS.values(), ids=VARIANTS)
 def test_the_exporter_understands_its_arguments(values: dict[str, str]) -> None:
-    """Its flags and variables are known, and its token is mounted where it looks."""
+    """Flags and variables of the container are valid, and its token is mounted where it is read."""
     exporter = pod(values)["containers"][0]
     variables = {each["name"]: each["value"] for each in exporter["env"]}
     command = make_command(lambda _: 0, "")
@@ -182,7 +182,7 @@ def test_the_exporter_understands_its_arguments(values: dict[str, str]) -> None:
 
 
 def test_discovery_understands_its_arguments(tmp_path: Path) -> None:
-    """It writes, again and again, where the exporter reads."""
+    """Discovery runs repeatedly and writes to the directory that the exporter reads."""
     values = {**VARIANTS["everything"], "discovery.arguments[0]": "--volume=research/genomes"}
     discovery = pod(values)["containers"][1]
     assert discovery["command"] == ["cavatica-exports"]
@@ -246,7 +246,7 @@ def test_the_version_is_the_exporters() -> None:
     ],
 )
 def test_wrong_values_are_refused(values: dict[str, str], message: str) -> None:
-    """The message names the value."""
+    """The error names the invalid value."""
     done = run_tool(
         "helm", "template", "release", CHART, f"--kube-version={NEWEST}", *settings(values)
     )

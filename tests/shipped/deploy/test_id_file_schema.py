@@ -106,17 +106,17 @@ EXAMPLES = re.findall(
 
 @pytest.mark.parametrize("text", EXAMPLES)
 def test_the_examples_of_the_page_are_valid(text: str) -> None:
-    """An editor has nothing to say about them."""
+    """The examples of the documentation are valid."""
     assert [error.message for error in VALIDATOR.iter_errors(yaml.safe_load(text))] == []
 
 
 def test_the_schema_is_one() -> None:
-    """Its own keywords are used rightly."""
+    """The schema itself is valid."""
     jsonschema.Draft7Validator.check_schema(SCHEMA)
 
 
 def test_a_wrong_key_is_found_out() -> None:
-    """A schema with a misspelt key does not agree any more."""
+    """The comparison fails for a schema with a misspelt key."""
     wrong = json.loads(json.dumps(SCHEMA).replace('"acknowledged"', '"acknowleged"'))
     document = {"acknowledged": ["a"]}
     assert accepted(document)

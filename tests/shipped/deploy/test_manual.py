@@ -38,7 +38,7 @@ def test_mandoc_has_nothing_to_say(command: click.Command) -> None:
 @pytest.mark.deploy
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
 def test_a_page_shows_every_flag(command: click.Command) -> None:
-    """With its help, as mandoc prints it."""
+    """Every flag is on the page, with its help text."""
     printed = re.sub(r".\x08", "", check(mandoc(page(command), "-T", "ascii", "-O", "width=1000")))
     commands = command.commands.values() if isinstance(command, click.Group) else [command]
     for parameter in (each for child in commands for each in child.params):
@@ -49,13 +49,13 @@ def test_a_page_shows_every_flag(command: click.Command) -> None:
 
 @pytest.mark.deploy
 def test_a_wrong_macro_is_found_out() -> None:
-    """The same check says something about a macro that does not exist."""
+    """The same check fails for a macro that does not exist."""
     done = mandoc(page(COMMANDS[0]).replace(".TP", ".TPX"), "-T", "lint")
     assert "unknown macro" in done.stdout
 
 
 def type_in_bash(program: str, keys: str, expected: str, directory: Path) -> str:
-    """Return what bash shows after somebody typed, until it is as expected; a tab completes."""
+    """Return what bash shows after keys are typed, once it is as expected; a tab completes."""
     variable = f"_{program.upper().replace('-', '_')}_COMPLETE"
     script = run(["env", f"{variable}=bash_source", BIN / program])
     (directory / "completion").write_text(check(script))

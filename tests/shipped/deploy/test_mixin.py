@@ -37,7 +37,7 @@ def test_rendered_alerts_are_the_shipped_ones() -> None:
 
 
 def test_rendered_dashboards_are_the_shipped_ones() -> None:
-    """All of them, under their names."""
+    """Every dashboard is rendered under its file name."""
     assert render("grafanaDashboards") == {
         path.name: json.loads(path.read_text()) for path in (ROOT / "dashboards").glob("*.json")
     }
@@ -56,7 +56,7 @@ def selectors(node: Any) -> Iterator[promql_parser.VectorSelector]:  # noqa: ANN
 
 @pytest.mark.servers
 def test_a_selector_is_in_every_series_of_the_exporter(tmp_path: Path) -> None:
-    """And in nothing that is recorded; Prometheus accepts the result."""
+    """The selector is in every series of the exporter, in no recorded one; the result is valid."""
     alerts = render("prometheusAlerts", "{ selector: 'cluster=\"research\"' }")
     (tmp_path / "rules.yml").write_text(yaml.safe_dump(alerts))
     done = promtool("check", "rules", tmp_path / "rules.yml")
@@ -76,7 +76,7 @@ def test_a_selector_is_in_every_series_of_the_exporter(tmp_path: Path) -> None:
 
 
 def test_severities_thresholds_and_runbooks_can_be_set() -> None:
-    """What is set changes, and nothing else."""
+    """Only configured values change."""
     config = """{
       runbookUrl: 'https://wiki.example.org/runbooks',
       severities+: { warning: 'ticket' },

@@ -35,7 +35,7 @@ class Root:
         shutil.copy("/etc/resolv.conf", path / "etc/resolv.conf")
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
-        """Run a command inside, whatever its exit code."""
+        """Run a command inside; any exit code is allowed."""
         return run(["chroot", self.path, *command])
 
 
@@ -62,7 +62,7 @@ def package(packages: Path, ending: str) -> Path:
 
 
 def test_the_deb_is_installed_runs_and_is_removed(packages: Path, tmp_path: Path) -> None:
-    """On a Debian that has nothing of the build, and it leaves nothing behind."""
+    """The package installs, runs and is removed on another Debian, and leaves nothing behind."""
     root = Root(tmp_path / "root")
     before = files(root.path)
     shutil.copy(package(packages, "deb"), root.path / "package.deb")
@@ -103,7 +103,7 @@ def test_the_deb_asks_for_the_python_it_was_built_with(packages: Path) -> None:
 
 
 def test_rpm_reads_the_rpm(packages: Path) -> None:
-    """It has the same files, and asks for the same Python in rpm's words."""
+    """The rpm has the same files and requires the same Python."""
     if not shutil.which("rpm"):
         pytest.skip("not here: rpm (apt-get install rpm)")
     rpm = package(packages, "rpm")

@@ -1,4 +1,4 @@
-"""The units: read by systemd, locked up, and with flags that the programs understand."""
+"""The units: valid, sandboxed, and with flags that the programs accept."""
 
 import re
 import shlex
@@ -21,7 +21,7 @@ EXPOSURE = "15"
 
 
 def systemd_analyze() -> str:
-    """Return systemd's own checker; skip the running test where there is none."""
+    """Return systemd's own checker; skip the running test without it."""
     found = shutil.which("systemd-analyze")
     if not found:
         pytest.skip("not here: systemd-analyze")
@@ -41,7 +41,7 @@ def test_systemd_has_nothing_to_say_about_the_units(tmp_path: Path) -> None:
 
 @pytest.mark.deploy
 def test_a_wrong_key_is_found_out(tmp_path: Path) -> None:
-    """The same check says something about a key that is misspelt."""
+    """The same check fails for a misspelt key."""
     text = SERVICES[0].read_text().replace("/usr/bin/cavatica-exports", "/bin/true")
     (tmp_path / "wrong.service").write_text(text.replace("UMask=", "Umask="))
     done = run([systemd_analyze(), "verify", tmp_path / "wrong.service"])
@@ -107,7 +107,7 @@ def test_the_suggested_variables_are_flags() -> None:
 
 
 def test_both_services_are_locked_up_alike() -> None:
-    """What one must not do, the other must not do."""
+    """Both services have the same sandbox."""
     sections = []
     for unit in SERVICES:
         text = unit.read_text()

@@ -1,4 +1,4 @@
-"""Threads that do something again and again, but for the rests in which all of them stand still."""
+"""Threads that act repeatedly, with pauses in which all of them stop."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -48,7 +48,7 @@ class Actors:
 
     @contextmanager
     def resting(self) -> Iterator[None]:
-        """Nobody acts during the block."""
+        """Pause all actors during the block."""
         with self._turn:
             self._resting = True
             self._turn.wait_for(lambda: not self._busy)
@@ -60,7 +60,7 @@ class Actors:
                 self._turn.notify_all()
 
     def end(self) -> None:
-        """Wait for what is being done, and no more."""
+        """Wait for the action in progress, and end."""
         self.over.set()
         for thread in self._threads:
             thread.join()

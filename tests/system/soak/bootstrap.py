@@ -59,7 +59,7 @@ def move(control: mmap.mmap, root: str) -> None:
 
 
 def main() -> None:
-    """Move what can be moved, then be the exporter."""
+    """Install the replacements, then run the exporter."""
     _, control, root, *flags = sys.argv
     with Path(control).open("rb") as file:
         move(mmap.mmap(file.fileno(), CONTROL.size, access=mmap.ACCESS_READ), root)

@@ -1,4 +1,4 @@
-"""The exporter's certificate while somebody renews it, or spoils its files."""
+"""The exporter's certificate while it is renewed, and while its files are damaged."""
 
 import ssl
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Who comes to the exporter's port: scrapers, and others."""
+"""Clients of the exporter's port: scrapers, and others."""
 
 import socket
 import ssl

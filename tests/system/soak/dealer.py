@@ -1,4 +1,4 @@
-"""How hard a run is, and who deals its faults."""
+"""The length and load of a run, and the choice of its faults."""
 
 import time
 from collections import Counter

@@ -128,7 +128,7 @@ class Files:
 
     @contextmanager
     def _change(self) -> Iterator[None]:
-        """While the block lasts nobody can tell whether the old or the new is watched."""
+        """Mark, during the block, that either the old or the new content may be watched."""
         self._since = None
         yield
         seen: set[str] = set()

@@ -34,7 +34,7 @@ class Findings:
             self.problems.append(f"{time.strftime('%H:%M:%S')} {problem}")
 
     def search(self, what: str, data: bytes) -> None:
-        """Note if a secret stands there."""
+        """Report a secret in the data."""
         self.searched += len(data)
         if found := _SECRET.search(data):
             around = data[max(0, found.start() - 80) : found.end() + 80]

@@ -1,4 +1,4 @@
-"""What the exporter stands on: its file server, its wall clock and its resolver, all movable."""
+"""The exporter's surroundings: file server, wall clock and resolver, all controllable."""
 
 import mmap
 import socket
@@ -111,7 +111,7 @@ class Clock:
 
 @contextmanager
 def drop_connections(port: int) -> Iterator[None]:
-    """Drop, without a word, whoever connects to this port of `BLACK_HOLE`."""
+    """Silently drop connections to this port of `BLACK_HOLE`."""
     with ExitStack() as stack:
         listener = stack.enter_context(socket.socket())
         listener.bind((BLACK_HOLE, port))

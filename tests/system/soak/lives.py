@@ -59,7 +59,7 @@ class Lives:
         return self.running.urls[0]
 
     def close(self) -> None:
-        """End the process, however that goes."""
+        """End the process, by force if necessary."""
         self._stack.close()
 
     def restart(self, line: Line, judge: Judge) -> str:
@@ -91,7 +91,7 @@ class Lives:
         )
 
     def end(self, simulator: Simulator) -> str:
-        """SIGTERM finishes the running scrape, however long the API takes, and the process."""
+        """SIGTERM finishes a running scrape of any length, then the process."""
         answers: list[float] = []
 
         def scrape() -> None:

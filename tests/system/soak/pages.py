@@ -1,4 +1,4 @@
-"""What must hold for every page of metrics, beside the truth and beside the pages before it."""
+"""Checks of every page of metrics, against the truth and against earlier pages."""
 
 import threading
 import time

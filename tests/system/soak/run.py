@@ -1,4 +1,4 @@
-"""One run: the simulator, the exporter's process, all who act on them, and the report."""
+"""One run: the simulator, the exporter's process, all actors, and the report."""
 
 import contextlib
 import signal

@@ -1,4 +1,4 @@
-"""A call of the API: what is sent, what comes back, and every way in which it can fail."""
+"""A call of the API: the request, the answer, and every failure."""
 
 import gzip
 import json
@@ -36,7 +36,7 @@ TRUNCATED = b"HTTP/1.1 500 Oops\r\nContent-Length: 9\r\n\r\n{}"
 
 
 class Clock:
-    """A clock that goes on by a step whenever somebody looks at it."""
+    """A clock that advances with every reading."""
 
     def __init__(self, step: float = 0.0) -> None:
         """Start somewhere, as monotonic clocks do."""
@@ -242,7 +242,7 @@ class TestAnswer:
         "size", ["NaN", "Infinity", "-Infinity", "1e999", "9" * 400, "9" * 5000, "-" + "9" * 5000]
     )
     def test_may_hold_numbers_that_are_none(self, api: Api, size: str) -> None:
-        """A number that nobody can use costs its own field, not the answer."""
+        """An unusable number costs its own field, not the answer."""
         item = '{"resource": {"id": "A", "state": "RUNNING", "result": {"size": %s}}}'
         api.answer(('{"items": [' + item % size + "]}").encode())
         assert api.ask().outcomes == {"A": Export("A", "RUNNING")}
@@ -338,7 +338,7 @@ class TestRefusal:
         ],
     )
     def test_has_its_reason(self, api: Api, status: int, code: object, reason: Reason) -> None:
-        """Each is told once, with what the headers say, and not asked again."""
+        """Each refusal has its reason and the headers' values, and is not retried."""
         api.answer(
             {"status": status, "code": code, "message": "patient-1.bam", "more_info": TOKEN},
             status=status,
@@ -385,7 +385,7 @@ class TestConnection:
         assert api.statuses == [(None, "connection"), (200, None)]
 
     def test_that_breaks_twice_is_a_failure(self, api: Api) -> None:
-        """Nobody is asked a third time."""
+        """There is no third attempt."""
         api.say(hang_up)
         api.say(hang_up)
         error = api.fail()
@@ -408,20 +408,20 @@ class TestConnection:
     def test_is_not_made_again_after(
         self, api: Api, talk: Callable[[Peer], object], status: int | None, reason: Reason
     ) -> None:
-        """What a second request would not mend is told at once."""
+        """A failure that a retry cannot solve is reported at once."""
         api.say(talk)
         error = api.fail(seconds=0.5)
         assert (error.reason, error.status, error.requests) == (reason, status, 1)
 
     def test_is_not_made_again_after_the_deadline(self, api: Api) -> None:
-        """A retry needs time that is left."""
+        """A retry is made only before the deadline."""
         api.clock.step = 4.0
         api.say(hang_up)
         # The clock is looked at when the request begins, when it is over, and before a retry.
         assert api.fail(seconds=8.0).requests == 1
 
     def test_is_made_again_just_before_the_deadline(self, api: Api) -> None:
-        """Any time that is left will do."""
+        """Any remaining time is enough for a retry."""
         api.clock.step = 4.0
         api.say(hang_up)
         api.answer(found())
@@ -436,7 +436,7 @@ class TestConnection:
         assert [each.seconds for each in api.outcomes] == [2.0, 2.0]
 
     def test_that_breaks_within_an_answer_is_counted_with_its_status(self) -> None:
-        """Only where there was no answer at all is there none."""
+        """Only requests without an answer have no status."""
 
         def talk(peer: Peer) -> None:
             peer.receive()
@@ -583,7 +583,7 @@ class TestSecrets:
         ],
     )
     def test_are_cut_out_of_what_the_other_side_sends(self, api: Api, echo: str) -> None:
-        """A proxy or an API that repeats the request shows its token to nobody."""
+        """A token in an answer that repeats the request is removed."""
         failed = (
             '{"resource": {"id": "A", "state": "FAILED", "destination": {"volume": "%s"},'
             ' "error": {"code": 9103, "message": "Denied: %s"}}}'
@@ -613,7 +613,7 @@ class TestSecrets:
 
 
 class TestAnything:
-    """Answers that nobody would expect."""
+    """Arbitrary answers."""
 
     @given(
         status=st.integers(200, 599),
@@ -629,7 +629,7 @@ class TestAnything:
     def test_are_an_answer_or_an_api_error(
         self, status: int, body: bytes, headers: dict[str, str], server: Api
     ) -> None:
-        """Whatever the other side says, the client raises nothing else."""
+        """Any answer is a result or an `ApiError`."""
         server.answer(body, status=status, headers=headers)
         # A gateway's refusal is asked again.
         server.answer(body, status=status, headers=headers)

@@ -132,7 +132,7 @@ def test_a_key_may_have_no_value(tmp_path: Path) -> None:
 
 
 def test_the_second_file_of_the_official_client_is_not_read(tmp_path: Path) -> None:
-    """Whatever it holds: proxies come from the environment."""
+    """The official client's second file is not read: proxies come from the environment."""
     second = tmp_path / ".sevenbridges" / "sevenbridges-python"
     second.mkdir(parents=True)
     (second / "config").write_text("neither INI\nnor anything", encoding="utf-8")
@@ -273,7 +273,7 @@ def test_the_scheme_of_a_url_has_no_case(tmp_path: Path) -> None:
     ],
 )
 def test_no_token_is_sent_to_any_other_url(url: str, problem: str, tmp_path: Path) -> None:
-    """The error names where it stands, and repeats nothing that may be a secret."""
+    """The error names the source of the URL, and shows nothing that may be secret."""
     with pytest.raises(CredentialsError) as error:
         find(home(tmp_path), {"SB_AUTH_TOKEN": "t", "SB_API_ENDPOINT": url})
     assert str(error.value).startswith(f"SB_API_ENDPOINT: {problem}")
@@ -294,7 +294,7 @@ def test_no_url_makes_it_fail_in_another_way(scheme: str, rest: str) -> None:
 
 @pytest.mark.parametrize("text", ["", " ", "two words", "two\nlines", "tökén", "\0", "t" * 4097])
 def test_a_token_is_one_word_of_ascii(text: str) -> None:
-    """Whatever cannot stand in a header is refused before it gets there, and not repeated."""
+    """A token that is not valid in a header is refused, and not shown."""
     with pytest.raises(CredentialsError, match="must be the token and nothing else") as error:
         Token(text.strip(" "), "here")
     assert not text.strip() or text not in str(error.value)
@@ -403,7 +403,7 @@ def test_a_token_file_that_vanished_is_told_with_its_flag(
 def test_calls_side_by_side_have_the_same_token(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """While one reads the new token the others wait, and none goes on with the old one."""
+    """While one call reads the new token the others wait, and none uses the old one."""
     caplog.set_level(logging.INFO)
     file = tmp_path / "token"
     file.write_text("t-1", encoding="utf-8")

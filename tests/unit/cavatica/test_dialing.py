@@ -1,4 +1,4 @@
-"""From a host name to a socket, whatever some of the addresses and name servers do."""
+"""From a host name to a socket, in spite of faulty addresses and name servers."""
 
 import errno
 import socket
@@ -50,7 +50,7 @@ class TestConnect:
     def test_is_reached_behind_addresses_that_swallow_packets(
         self, holes: int, timeout: float
     ) -> None:
-        """The next one is tried in time, however little time there is."""
+        """The next address is tried in time, even if there is little."""
         with black_hole() as hole, socket.create_server(("127.0.0.1", 0)) as listener:
             port = listener.getsockname()[1]
             began = time.monotonic()
@@ -142,7 +142,7 @@ class TestResolver:
         assert address(443) in Resolver().resolve("127.0.0.1", 443, PATIENCE)
 
     def test_tells_that_the_system_has_no_thread(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """As an error of the system, not as one that nobody expected."""
+        """A missing thread is an `OSError`."""
 
         def refuse(*_: object) -> None:
             raise RuntimeError("can't start new thread")
@@ -221,7 +221,7 @@ class TestResolver:
     def test_does_not_use_addresses_of_the_day_before(
         self, lookups: list[Resolve], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Old ones may be somebody else's."""
+        """Addresses of the day before are not used: they may belong to another host."""
 
         def fail(*_: object) -> list[AddressInfo]:
             raise socket.gaierror(socket.EAI_AGAIN, "as the test wants it")

@@ -1,4 +1,4 @@
-"""What the environment says of proxies and of authorities."""
+"""Proxies and certificate authorities from the environment."""
 
 import base64
 import ssl
@@ -126,7 +126,7 @@ class TestProxy:
 
     @given(st.text(max_size=30), st.text(max_size=30))
     def test_any_text_is_a_proxy_or_an_error(self, url: str, no_proxy: str) -> None:
-        """Nothing in a variable ends a call in another way."""
+        """No value of a variable raises any other error."""
         try:
             found = find_proxy("api.example", 443, {"HTTPS_PROXY": url, "NO_PROXY": no_proxy})
         except ProxySettingsError:

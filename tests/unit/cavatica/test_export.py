@@ -1,4 +1,4 @@
-"""One export, and whose item is whose: the parsing of a bulk answer."""
+"""The parsing of a bulk answer: exports, and the assignment of items to IDs."""
 
 import json
 import math
@@ -164,7 +164,7 @@ class TestIds:
 
     @pytest.mark.parametrize("text", ["", "a b", "a\n", "ä", "a/b", "1" * 65, "a\x00", "\uff13"])
     def test_not_of_an_export(self, text: str) -> None:
-        """Everything else, however near."""
+        """Similar texts are not IDs."""
         assert not is_export_id(text)
 
 
@@ -340,7 +340,7 @@ class TestTimestamps:
         ],
     )
     def test_nonsense_is_no_time(self, value: object) -> None:
-        """Whatever else stands there is left out, and never 0."""
+        """Any other value is dropped, and never 0."""
         assert parse_timestamp(value) is None
 
     @given(st.datetimes(timezones=st.builds(timezone, offsets)))
@@ -375,7 +375,7 @@ class TestErrors:
         ("value", "code"), [(0, "0"), (9002, "9002"), (9e3, "9000"), ("9002", "9002"), ("0", "0")]
     )
     def test_a_code_is_a_number(self, value: object, code: str) -> None:
-        """The platform's codes are numbers, be it as a text."""
+        """A code is a number, or a text of digits."""
         assert parse_error({"code": value}) == ErrorDetail(code, None, "")
 
     @pytest.mark.parametrize(
@@ -383,7 +383,7 @@ class TestErrors:
         ["patient-1.bam", "a-secret", "", " 1", "1\n", "\uff13", "1" * 17, -1, 1.5, None, True, []],
     )
     def test_what_is_no_number_is_no_code(self, value: object) -> None:
-        """Codes become labels: no text of the other side does."""
+        """Codes become labels, so a text that is not a number is dropped."""
         assert parse_error({"code": value}) == ErrorDetail("", None, "")
 
     def test_a_message_is_made_printable_and_short(self) -> None:
@@ -457,7 +457,7 @@ class TestPairing:
     """Which item answers for which ID."""
 
     def test_exports_say_whose_they_are(self) -> None:
-        """An export counts for its ID, wherever it stands."""
+        """An export is assigned to its ID at any position."""
         assert pair_items(["A", "B"], [resource("B"), resource("A")]) == (
             {"A": running("A"), "B": running("B")},
             True,
@@ -465,7 +465,7 @@ class TestPairing:
 
     @pytest.mark.parametrize("order", list(permutations(range(4))))
     def test_errors_are_paired_by_order(self, order: tuple[int, ...]) -> None:
-        """Errors stand in the order of the IDs that are left, wherever the exports stand."""
+        """Errors are assigned, in order, to the IDs without an export."""
         items = [resource("A"), failure(NOT_FOUND), resource("C"), failure(BUSY)]
         shuffled = [items[place] for place in order]
         first, second = [NOT_FOUND, BUSY] if order.index(1) < order.index(3) else [BUSY, NOT_FOUND]
@@ -494,7 +494,7 @@ class TestPairing:
         assert pair_items(["A"], [failure(NOT_FOUND), failure(BUSY)]) == ({"A": None}, False)
 
     def test_an_id_that_is_passed_over_is_missing(self) -> None:
-        """Silence is no error: what is known of such an ID stays."""
+        """IDs without an item have no outcome: their state stays."""
         assert pair_items(["A", "B"], [resource("A")]) == ({"A": running("A")}, False)
         assert pair_items(["A", "B"], []) == ({}, False)
 
@@ -505,7 +505,7 @@ class TestPairing:
         assert pair_items(["A", "B"], [resource("B"), item]) == ({"B": running("B")}, False)
 
     def test_items_for_nobody_make_no_error(self) -> None:
-        """However many there are: what is known of the IDs passed over stays."""
+        """Any number of unrelated items leaves the missing IDs without an outcome."""
         items = [resource("A"), resource("X"), resource("Y"), None]
         assert pair_items(["A", "B"], items) == ({"A": running("A")}, False)
 
@@ -541,7 +541,7 @@ class TestPairing:
 
     @given(st.lists(st.sampled_from("ABCDEFGH"), unique=True), st.data())
     def test_of_a_true_answer_is_complete(self, ids: list[str], data: st.DataObject) -> None:
-        """Whatever mixture of exports and errors, in the order asked: everyone has their own."""
+        """Any mixture of exports and errors in the requested order is assigned correctly."""
         truth: dict[str, Export | LookupFailure] = {
             export_id: data.draw(st.sampled_from([running(export_id), NOT_FOUND, BUSY]))
             for export_id in ids

@@ -1,4 +1,4 @@
-"""One HTTP request that ends by its deadline, whatever the other side does, and leaves nothing."""
+"""One HTTP request that ends by its deadline in all cases, and leaves nothing behind."""
 
 import base64
 import gc
@@ -41,7 +41,7 @@ KEPT_BYTES = 32 * 2**20
 
 @pytest.fixture(scope="module")
 def authority() -> trustme.CA:
-    """Somebody who issues certificates."""
+    """Return a certificate authority."""
     return trustme.CA()
 
 
@@ -93,7 +93,7 @@ def post(
 
 
 def say(*answer: bytes) -> Callable[[Peer], None]:
-    """Answer one request, and hang up."""
+    """Answer one request, and close the connection."""
 
     def talk(peer: Peer) -> None:
         peer.receive()
@@ -181,7 +181,7 @@ class TestRequest:
         assert received[0].count(TOKEN.encode()) == 1
 
     def test_uses_the_token_of_its_moment(self) -> None:
-        """A token that was changed counts from the next request on."""
+        """A changed token is used from the next request on."""
         received = []
 
         def talk(peer: Peer) -> None:
@@ -213,7 +213,7 @@ class TestRequest:
         assert len(connections) == 4
 
     def test_sends_no_cookies_back(self) -> None:
-        """What a server wants remembered is forgotten."""
+        """Cookies are not kept."""
         received = []
 
         def talk(peer: Peer) -> None:
@@ -266,7 +266,7 @@ class TestRedirect:
 
     @pytest.mark.parametrize("place", [b"http://[", b"\xff\xfe", b"//", b"http://a b/", b"?"])
     def test_to_a_place_that_is_none_is_an_answer_too(self, place: bytes) -> None:
-        """Nobody looks at the place."""
+        """The location of a redirect is not used."""
         answer = b"HTTP/1.1 302 Found\r\nLocation: " + place + b"\r\nContent-Length: 0\r\n\r\n"
         with listen(say(answer)) as port:
             assert post(port).status == 302
@@ -310,7 +310,7 @@ class TestReply:
             assert len(post(port).body) == MAX_ANSWER_BYTES
 
     def test_of_everybody_is_their_own(self) -> None:
-        """Requests side by side do not mix."""
+        """Concurrent requests do not mix."""
 
         def talk(peer: Peer) -> None:
             body = peer.receive().partition(b"\r\n\r\n")[2]
@@ -423,7 +423,7 @@ class TestDeadline:
     def test_holds_against(
         self, talk: Callable[[Peer], object], scheme: str, tls: ssl.SSLContext
     ) -> None:
-        """However often a few bytes arrive, a request is late when its time is over."""
+        """A request times out even if bytes keep arriving."""
         with listen(talk, tls=tls if scheme == "https" else None) as port:
             assert failure(port, scheme=scheme, timeout=DEADLINE)[0] == "timeout"
 
@@ -435,7 +435,7 @@ class TestDeadline:
             assert failure(port, scheme="https", timeout=DEADLINE)[0] == "timeout"
 
     def test_holds_against_a_silent_tls_handshake(self, tls: ssl.SSLContext) -> None:
-        """Somebody listens, and says nothing."""
+        """The server accepts, and never answers the handshake."""
         del tls  # the environment's CA bundle
         with listen(Peer.hang) as port:
             assert failure(port, scheme="https", timeout=DEADLINE)[0] == "timeout"
@@ -481,7 +481,7 @@ class TestDeadline:
 
     @pytest.mark.parametrize("timeout", [0, -1])
     def test_that_is_over_is_over(self, timeout: float) -> None:
-        """With no time left there is no answer."""
+        """Without time left, the request times out at once."""
         with listen(Peer.hang) as port:
             assert failure(port, timeout=timeout)[0] == "timeout"
 
@@ -577,7 +577,7 @@ class TestConnection:
     """A connection that is not made, or does not hold."""
 
     def test_is_refused(self) -> None:
-        """Nobody listens."""
+        """The port is closed."""
         with socket.create_server(("127.0.0.1", 0)) as listener:
             port = listener.getsockname()[1]
         assert failure(port) == (
@@ -599,7 +599,7 @@ class TestConnection:
 
     @pytest.mark.parametrize("host", ["a..b", "x" * 64 + ".invalid", ".invalid"])
     def test_has_a_name_that_is_none(self, host: str) -> None:
-        """What is no host's name leads nowhere, by whichever error."""
+        """An invalid host name is a connection failure."""
         assert failure_of(host, PATIENCE)[0] == "connection"
 
     @pytest.mark.parametrize(
@@ -680,7 +680,7 @@ class TestStatus:
 
 
 class TestUnexpected:
-    """Errors that nobody thought of."""
+    """Unexpected errors."""
 
     def test_is_a_failure_with_a_reason(self) -> None:
         """Its type says where to look; its text might say too much."""
@@ -715,7 +715,7 @@ class TestTLS:
             assert post(port, scheme="https").status == 200
 
     def test_needs_a_certificate_that_somebody_vouches_for(self, authority: trustme.CA) -> None:
-        """A certificate of nobody known ends it before the token is sent."""
+        """A certificate of an unknown authority ends the request before the token is sent."""
         received = []
 
         def talk(peer: Peer) -> None:
@@ -733,7 +733,7 @@ class TestTLS:
     def test_needs_the_certificate_of_the_host(
         self, authority: trustme.CA, tls: ssl.SSLContext
     ) -> None:
-        """Another host's certificate is none."""
+        """The certificate of another host is refused."""
         del tls  # the environment's CA bundle
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         authority.issue_cert("api.example").configure_cert(context)
@@ -853,7 +853,7 @@ class TestProxy:
     def test_that_speaks_something_else_is_a_broken_connection(
         self, answer: bytes, tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """It is told where it broke."""
+        """The error names the step that failed."""
         del tls  # the environment's CA bundle
         with listen(say(answer)) as proxy:
             monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy}")
@@ -894,7 +894,7 @@ class TestProxy:
     def test_that_does_not_exist_is_told_as_the_proxy(
         self, tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Nobody looks for the fault at the API."""
+        """The error names the proxy, not the API."""
         del tls  # the environment's CA bundle
         with socket.create_server(("127.0.0.1", 0)) as listener:
             port = listener.getsockname()[1]
@@ -919,7 +919,7 @@ class TestSize:
 
     @pytest.fixture(autouse=True)
     def _little_is_kept(self) -> Iterator[None]:
-        """Whatever is sent, little is held in memory."""
+        """Check that little memory is used for an answer."""
         tracemalloc.start()
         yield
         peak = tracemalloc.get_traced_memory()[1]
@@ -959,14 +959,14 @@ class TestSize:
         ],
     )
     def test_of_broken_compression_is_none(self, encoding: bytes, body: bytes) -> None:
-        """What cannot be decompressed is no answer."""
+        """A body that cannot be decompressed is an error."""
         head = HEAD + b"Content-Encoding: %s\r\nContent-Length: %d\r\n\r\n" % (encoding, len(body))
         with listen(say(head, body)) as port:
             assert failure(port) == ("invalid_response", "the answer's compression is broken")
 
     @pytest.mark.filterwarnings(LEFT_TO_THE_COLLECTOR)
     def test_that_says_two_things_is_none(self) -> None:
-        """Two lengths that contradict each other are no length."""
+        """Two contradicting lengths are an error."""
         with listen(say(HEAD + b"Content-Length: 2, 3\r\n\r\n{}")) as port:
             assert failure(port) == ("invalid_response", "the answer's length is not a number")
 
@@ -1023,7 +1023,7 @@ def scripted_port(answers: deque[bytes]) -> Iterator[int]:
 
 @pytest.mark.filterwarnings(LEFT_TO_THE_COLLECTOR)
 class TestAnything:
-    """Bytes that nobody would expect."""
+    """Arbitrary bytes."""
 
     @given(script=st.lists(http_like, min_size=1, max_size=2))
     def test_is_an_answer_or_a_failure_with_a_reason(

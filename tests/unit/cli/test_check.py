@@ -21,7 +21,7 @@ def watchlist(*sizes: int) -> Watchlist:
 
 
 def test_it_says_what_is_told_beside_the_ids() -> None:
-    """Refusals with their codes, what is expected, and files that were passed over."""
+    """Refusals with their codes, expected numbers, and ignored files are printed."""
     refusals = {
         "b0": Refusals({"": 1, "9006": 2}, 1.0, acknowledged=False),
         "b1": Refusals({"9006": 1}, 1.0, acknowledged=True),
@@ -43,7 +43,7 @@ def test_it_says_what_is_told_beside_the_ids() -> None:
 
 
 def test_one_is_not_many() -> None:
-    """Words agree with their numbers."""
+    """Nouns are singular or plural as their number requires."""
     assert next(describe(watchlist(1), 0.5)) == "1 ID file, 1 export ID in 1 batch"
 
 

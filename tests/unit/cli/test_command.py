@@ -1,4 +1,4 @@
-"""The command: exit statuses, what it prints, signals, and what is read again."""
+"""The command: exit statuses, output, signals and reloads."""
 
 import contextlib
 import gc
@@ -344,7 +344,7 @@ def test_a_check_says_what_would_be_watched(
 def test_a_check_fails_for_ids_that_are_not_valid(
     cavatica: Cavatica, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """They would be skipped: each is an error, told once, with file and line."""
+    """Each invalid ID is an error of the check, printed once with file and line."""
     (cavatica.exports / "odd.yml").write_text("- fine\n- b\u00a0\n", encoding="utf-8")
     (cavatica.exports / "notes.md").touch()
     assert run(*cavatica.flags, "--config.check") == 1
@@ -424,7 +424,7 @@ def test_a_check_warns_of_a_url_that_is_not_the_apis(
 def test_an_unknown_variable_is_warned_of(
     cavatica: Cavatica, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What it was meant to set keeps its default, and somebody is told."""
+    """An unknown variable is ignored, with a warning."""
     monkeypatch.setenv("CAVATICA_EXPORTER_API_TIMOUT", "5s")
     assert run(*cavatica.flags, "--config.check") == 0
     assert (
@@ -650,7 +650,7 @@ def test_the_probes_never_ask_the_api(cavatica: Cavatica) -> None:
 
 
 def test_the_answer_is_200_whatever_the_api_does(cavatica: Cavatica) -> None:
-    """`cavatica_up` tells."""
+    """The answer is 200 also without the API; `cavatica_up` is 0."""
     with serving(*cavatica.flags, LOOPBACK) as exporter:
         for status in (401, 500, 503):
             cavatica.simulator.fault = Fault(status=status)
@@ -658,7 +658,7 @@ def test_the_answer_is_200_whatever_the_api_does(cavatica: Cavatica) -> None:
 
 
 def test_a_scrape_ends_before_its_scraper_gives_up(cavatica: Cavatica) -> None:
-    """What is known by then is answered; nonsense is as good as nothing said."""
+    """A scrape answers before its scraper times out; an invalid timeout is ignored."""
     timeout = {"X-Prometheus-Scrape-Timeout-Seconds": "0.2"}
     nonsense = {"X-Prometheus-Scrape-Timeout-Seconds": "soon"}
     with serving(*cavatica.flags, LOOPBACK, "--api.timeout=100ms") as exporter:
@@ -1148,7 +1148,7 @@ def test_a_state_file_on_a_file_server_that_hangs_keeps_nobody_waiting(
 
 @pytest.mark.slow
 def test_a_full_log_pipe_does_not_keep_the_process(cavatica: Cavatica) -> None:
-    """Nobody reads its log any more; SIGTERM ends it within 5 s."""
+    """A full log pipe does not keep SIGTERM from ending the process within 5 s."""
     reading, writing = os.pipe()
     with subprocess.Popen(
         [*MODULE, *cavatica.flags, LOOPBACK], stderr=writing, env=environment()

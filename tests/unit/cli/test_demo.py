@@ -63,7 +63,7 @@ def test_the_demo_has_something_of_everything() -> None:
 
 
 def test_what_is_started_in_the_demo_is_discovered(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every now and then there is one more export, which nobody wrote into a file."""
+    """Discovery finds the exports that the demo starts from time to time."""
     monkeypatch.setattr(demo_module, "DISCOVERY_SECONDS", 0.05)
     with run_demo() as demo:
         loader = WatchlistLoader(demo.exports, time.time)

@@ -72,7 +72,7 @@ def test_units_add_up(counts: dict[str, int]) -> None:
 
 @given(text=st.text())
 def test_no_text_makes_it_fail_in_another_way(text: str) -> None:
-    """It gives seconds, or a ValueError, for whatever somebody writes."""
+    """Any text is a duration in seconds or raises ValueError."""
     try:
         assert parse_duration(text) >= 0
     except ValueError as error:

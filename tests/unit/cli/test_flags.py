@@ -134,7 +134,7 @@ def test_every_flag_has_an_environment_variable(flag: str, monkeypatch: pytest.M
 def test_every_switch_has_an_environment_variable(
     flag: str, text: str, *, expected: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is on or off as the value says; an empty one is as good as none."""
+    """A switch is on or off as the variable says; an empty one is ignored."""
     monkeypatch.setenv(variable(flag), text)
     assert parse() == ({field(flag): True} if expected else {})
 
@@ -148,7 +148,7 @@ def test_an_empty_variable_is_none(flag: str, monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.parametrize("flag", VALUES)
 def test_a_flag_beats_its_variable(flag: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever the variable says, be it nonsense."""
+    """A flag takes precedence over any value of its variable, even an invalid one."""
     text, value = VALUES[flag]
     monkeypatch.setenv(variable(flag), "no such thing")
     assert parse(flag, text) == {field(flag): value}
@@ -268,7 +268,7 @@ def test_variables_that_no_flag_has_are_found() -> None:
 
 @given(flag=st.sampled_from([*VALUES]), text=st.text(max_size=20))
 def test_no_value_makes_it_fail_in_another_way(flag: str, text: str) -> None:
-    """It is taken, or refused in words, whatever somebody writes."""
+    """Any value is accepted or refused with an error."""
     try:
         parse(f"{flag}={text}")
     except click.ClickException as error:

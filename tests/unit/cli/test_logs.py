@@ -1,4 +1,4 @@
-"""The log: one line an event, which a machine can read whatever is in it."""
+"""The log: one machine-readable line for each event."""
 
 import json
 import logging
@@ -83,7 +83,7 @@ def test_hostile_values_stay_in_their_field(style: Format, value: str) -> None:
 
 @given(style=st.sampled_from(FORMATS), value=st.text())
 def test_every_text_can_be_read_back(style: Format, value: str) -> None:
-    """No text makes a line that says something else."""
+    """No text can forge a field or a line."""
     line = Formatter(style).format(record("text", value=value))
     assert line.isprintable()
     assert parse(style, line)["value"] == value
@@ -105,7 +105,7 @@ def test_a_traceback_is_a_field(style: Format) -> None:
 
 
 def test_a_traceback_is_as_long_as_its_frames() -> None:
-    """Whatever an exception quotes of a request or an answer does not fill the log."""
+    """Each frame and the message of a traceback have a maximum length."""
     try:
         int("a" * 100_000)
     except ValueError:

@@ -220,7 +220,7 @@ plain_texts = st.text('aé☃\\"\nn{},=#', max_size=8)
 
 @st.composite
 def snapshots(draw: st.DrawFn, texts: st.SearchStrategy[str]) -> Snapshot:
-    """Draw a snapshot of any states and texts, however divided into blocks."""
+    """Draw a snapshot with any states, texts and blocks."""
     names = draw(st.lists(texts, max_size=3, unique=True))
     batches = []
     for number, name in enumerate(names):
@@ -267,7 +267,7 @@ def watched_exports(
 @examples(15)
 @given(snapshots(texts), st.sampled_from(FORMATS))
 def test_the_lines_are_those_of_prometheus_client(snapshot: Snapshot, content_type: str) -> None:
-    """Byte for byte, whatever the labels hold, where it keeps the order of the labels."""
+    """The lines equal prometheus_client's for any labels, where it keeps their order."""
     assert in_one_order(body(snapshot, content_type)) == in_one_order(
         oracle(snapshot, content_type)
     )
@@ -310,11 +310,11 @@ class Watched:
         return [export_id for batch in self.batches.values() for export_id in batch]
 
     def first_block(self) -> list[str]:
-        """Return the IDs that stand in the first block."""
+        """Return the IDs in the first block."""
         return [watched.id for watched in self.states.batches()[0].blocks[0].exports]
 
     def edit(self) -> None:
-        """Take over the watchlist."""
+        """Update the watchlist."""
         watchlist = watch(self.batches, sorted(self.acknowledged))
         self.states.update_watchlist(watchlist, monotonic=self.clock.monotonic())
 

@@ -111,7 +111,7 @@ def test_a_message_is_a_label_only_when_asked_for() -> None:
 
 
 def test_the_whole_table_has_every_family_once() -> None:
-    """What documentation is checked against is everything that is shown."""
+    """The table for documentation tests has every family once."""
     names = [family.name for family in FAMILIES]
     assert names == [*OF_A_BATCH, *OF_AN_EXPORT, *OF_A_SCRAPE]
 
@@ -340,7 +340,7 @@ def test_a_path_that_cannot_be_read_is_no_successful_reload() -> None:
 
 
 def test_codes_in_the_totals_are_explained() -> None:
-    """Once each, whoever has them; a code that is in no table is left to speak for itself."""
+    """Each code of the totals has one sample; a code that is not in the table has none."""
     exports = (
         seen(failed("a")),
         seen(replace(failed("b"), error=ErrorDetail("77", None, "a file name"))),

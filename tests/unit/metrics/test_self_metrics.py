@@ -39,7 +39,7 @@ def test_every_reason_of_failure_is_there_from_the_start(self_metrics: SelfMetri
 def test_a_request_is_counted_by_status_and_reason(
     self_metrics: SelfMetrics, status: int | None, code: str, reason: Reason | None
 ) -> None:
-    """A request without an answer has the status `none`, one that went well no reason."""
+    """A request without an answer has the status `none`; a successful one has no reason."""
     self_metrics.observe(RequestOutcome(status, 0.2, reason))
     after = samples(self_metrics)
     assert after["cavatica_api_requests_total", (code,)] == 1

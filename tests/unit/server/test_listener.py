@@ -42,7 +42,7 @@ def app(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable
 
 
 class Held:
-    """An application that answers when it is told to."""
+    """An application that answers when the test allows it."""
 
     def __init__(self) -> None:
         self.called = threading.Event()
@@ -201,7 +201,7 @@ def test_every_address_means_ipv4_and_ipv6(serve: Serve, host: str) -> None:
 
 
 def test_one_ipv6_address(serve: Serve) -> None:
-    """An IPv6 address stands in brackets in the URL."""
+    """An IPv6 address is in brackets in the URL."""
     server = serve(address=("::1", 0))
     assert server.url == f"http://[::1]:{server.server_port}"
     with socket.create_connection(("::1", server.server_port), timeout=5) as client:
@@ -309,7 +309,7 @@ def test_the_application_may_tell_the_length(serve: Serve) -> None:
 
 
 def test_many_small_chunks_and_large_ones_are_one_body(serve: Serve) -> None:
-    """However the body is cut, it arrives as it is."""
+    """A body arrives unchanged, in chunks of any size."""
     chunks = [b"a" * 100] * 2000 + [b"b" * 3_000_000] + [b"c"]
 
     def cut(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
@@ -361,7 +361,7 @@ def test_twenty_answers_take_no_pause(serve: Serve) -> None:
 
 
 def test_a_body_of_the_client_does_not_hide_the_answer(serve: Serve) -> None:
-    """A request with a body is answered, although nobody reads the body."""
+    """A request with a body is answered without reading the body."""
     answer = ask(
         serve(), b"POST / HTTP/1.1\r\nContent-Length: 20000000\r\n\r\n" + b"a" * 20_000_000
     )
@@ -427,7 +427,7 @@ def test_extra_headers_are_in_every_answer(serve: Serve) -> None:
 
 
 def test_the_process_s_environment_is_not_in_that_of_a_request(serve: Serve) -> None:
-    """The token may stand there."""
+    """The process's environment, which may hold the token, is not in the request's."""
     assert "PATH" in os.environ
 
     def show(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
@@ -480,7 +480,7 @@ def test_a_long_path_is_cut_in_the_log(serve: Serve, caplog: pytest.LogCaptureFi
     ],
 )
 def test_nonsense_is_answered_at_once(serve: Serve, data: bytes, expected: bytes) -> None:
-    """The status tells what is wrong, without waiting for the rest."""
+    """An invalid request is answered with its status at once."""
     begin = time.monotonic()
     assert status(ask(serve(), data))[:3] == expected
     assert time.monotonic() - begin < 0.5
@@ -499,7 +499,7 @@ def test_nonsense_is_answered_at_once(serve: Serve, data: bytes, expected: bytes
 def test_a_head_is_not_parsed_as_mail(
     serve: Serve, caplog: pytest.LogCaptureFixture, name: bytes, value: bytes
 ) -> None:
-    """Whatever a header says of a body, it costs no time and raises no error."""
+    """No header about the body costs time or raises an error."""
     server = serve()
     used = time.process_time()
     assert status(ask(server, GET[:-2] + name + b": " + value + b"\r\n\r\n")) == b"200 OK"
@@ -648,7 +648,7 @@ def test_a_reader_that_stops_is_cut_off(serve: Serve, seconds: float) -> None:
 
 
 def test_a_client_that_stays_after_its_answer_is_left_alone(serve: Serve) -> None:
-    """A client that has its answer and does not hang up costs a thread for a moment only."""
+    """A client that does not close the connection after its answer blocks a thread only briefly."""
     server = serve()
     threads = threading.active_count()
     with connect(server) as client:
@@ -713,7 +713,7 @@ def test_the_context_is_asked_for_each_connection(
 
 
 def test_plain_http_to_a_tls_port_is_told(serve: Serve, tls: ssl.SSLContext) -> None:
-    """A client that forgot the `s` of `https` is told so."""
+    """A client that uses http instead of https gets an error that says so."""
     answer = ask(serve(tls=lambda: tls))
     assert answer.startswith(b"HTTP/1.0 400 Bad Request\r\n\r\n")
     assert body(answer) == b"Client sent an HTTP request to an HTTPS server.\n"
@@ -830,7 +830,7 @@ def test_a_silent_connection_gives_way_to_a_new_one(
 
 
 def test_six_hundred_silent_connections_do_not_keep_scrapers_out(serve: Serve) -> None:
-    """An address that takes more places than there are gets in nobody's way."""
+    """An address that takes all places does not keep others out."""
     server = serve()
     with idle(server, 600):
         for _ in range(20):
@@ -886,7 +886,7 @@ def test_a_refusal_over_tls_is_one_too(
 
 
 def test_refusals_leave_room_for_further_ones(serve: Serve) -> None:
-    """However many connections were refused, the next is told so as well."""
+    """After many refusals, the next connection still receives 503."""
     with working(serve, 1, max_connections=1) as server:
         for _ in range(70):
             assert status(ask(server)) == b"503 Service Unavailable"
@@ -907,7 +907,7 @@ def test_a_refused_client_is_waited_for_a_moment_only(serve: Serve) -> None:
 
 
 def test_a_flood_beyond_the_refusals_is_cut_off(serve: Serve) -> None:
-    """Only so many refusals are told at the same time; further connections are closed."""
+    """Only some connections beyond the limit receive 503 at a time; others are closed."""
     with working(serve, 1, max_connections=1) as server:
 
         def ask_in_the_flood() -> bytes:
@@ -969,7 +969,7 @@ def ask_or_reset(server: Server) -> bytes:
 
 
 def test_closing_waits_for_answers_under_way(serve: Serve) -> None:
-    """A scrape that runs when the server is told to end is answered; idle clients do not count."""
+    """A scrape in flight at the end is answered; idle clients are not waited for."""
     held = Held()
     server = serve(held)
     answers = []

@@ -1,4 +1,4 @@
-"""Log lines whose number others could drive up."""
+"""Rate-limited log lines."""
 
 import logging
 import sys
@@ -35,7 +35,7 @@ def occasional(clock: Clock) -> OccasionalLog:
 def test_an_event_is_logged_once_a_minute(
     occasional: OccasionalLog, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The next line tells how many were left out."""
+    """The next line has the number of omitted ones."""
     for _ in range(3):
         occasional.warning("Event", err="1")
     clock.now += 59

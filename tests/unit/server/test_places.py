@@ -1,4 +1,4 @@
-"""Places for connections: which of them gives way to which."""
+"""Places for connections: which connections are evicted."""
 
 from collections.abc import Callable
 
@@ -70,7 +70,7 @@ def test_silent_connections_give_way_before_slow_readers() -> None:
 
 
 def test_a_connection_that_has_its_answer_gives_way() -> None:
-    """Waiting for the client to hang up is as idle as waiting for its request."""
+    """A connection that waits for its client to close counts as idle."""
     arrivals = Arrivals(4)
     [ended, working, _, _] = arrivals.take("10.0.0.1", Stage.ENDING, count=4)
     assert ended

@@ -1,4 +1,4 @@
-"""The simulated CAVATICA: what it answers, how its exports live, and how its answers are spoilt."""
+"""The simulated CAVATICA: its answers, its exports, and its faults."""
 
 import io
 import json
@@ -237,7 +237,7 @@ class TestBulkGet:
     """The call that the exporter lives on."""
 
     def test_order(self, simulator: Simulator, client: Client) -> None:
-        """Items come in the order asked; an ID nobody knows gets an error item without an ID."""
+        """Items come in the requested order; an unknown ID gets an error item without an ID."""
         first, second = simulator.start(2)
         items = client.items("nobody", second, "no-one", first)
 
@@ -368,7 +368,7 @@ class TestList:
     """The list of exports, and the page of one."""
 
     def test_last_page(self, simulator: Simulator, client: Client) -> None:
-        """The last page has no link to a next one, and every page tells the total."""
+        """The last page has no link to a next one, and every page has the total."""
         simulator.start(4)
         page = client.list(offset=2, limit=2)
         assert page.json()["links"] == []
@@ -456,7 +456,7 @@ class TestList:
         "parameters", [{"limit": 101}, {"limit": 0}, {"limit": "x"}, {"offset": -1}]
     )
     def test_bad_parameters(self, client: Client, parameters: dict[str, object]) -> None:
-        """A limit over 100 and numbers that are none are refused."""
+        """A limit over 100 and invalid numbers are refused."""
         assert client.list(**parameters).status_code == 400
 
     def test_exports_of_others(self, simulator: Simulator, client: Client) -> None:
@@ -470,7 +470,7 @@ class TestList:
         assert (single.status_code, single.json()) == (403, error)
 
     def test_unknown_export(self, client: Client) -> None:
-        """The page of an export nobody knows is the platform's 404."""
+        """The page of an unknown export is the platform's 404."""
         answer = client.call("GET", "/storage/exports/nobody")
         assert (answer.status_code, answer.json()) == (404, UNKNOWN)
 
@@ -685,7 +685,7 @@ class TestFault:
         assert (spoilt.status_code, len(spoilt.content)) == (200, 50 * 65536)
 
     def test_headers(self, simulator: Simulator, client: Client) -> None:
-        """Headers are replaced and taken away; without a length the connection tells the end."""
+        """Headers are replaced and removed; without a length the connection ends the body."""
         simulator.fault = Fault(headers={"X-RateLimit-Reset": "soon", "Content-Length": None})
         spoilt = client.bulk_get("x")
         assert spoilt.headers["X-RateLimit-Reset"] == "soon"
@@ -701,7 +701,7 @@ class TestFault:
         assert client.bulk_get("x").status_code == 200
 
     def test_items(self, simulator: Simulator, client: Client) -> None:
-        """The list of items is reversed, cut or replaced by whatever a test likes."""
+        """The list of items is changed by a function of the test."""
         ids = simulator.start(3)
         simulator.fault = Fault(items=lambda items: items[::-1])
         assert ids[::-1] == [item["resource"]["id"] for item in client.items(*ids)]
@@ -768,7 +768,7 @@ class TestServe:
                 assert session.get(f"{url}/rate_limit", timeout=5).status_code == 401
 
     def test_many_at_once(self, client: Client) -> None:
-        """Calls side by side are all answered, and each counts once."""
+        """Concurrent calls are all answered, and each counts once."""
         with ThreadPoolExecutor(8) as pool:
             answers = list(pool.map(client.bulk_get, ["x"] * 40))
         left = sorted(int(answer.headers["X-RateLimit-Remaining"]) for answer in answers)
@@ -826,7 +826,7 @@ class TestProcess:
         assert sorted(file.name for file in tmp_path.iterdir()) == names
 
     def test_ends_with_its_input(self) -> None:
-        """As a module it prints its URL and ends when nobody holds its standard input any more."""
+        """As a module it prints its URL and exits when its standard input ends."""
         command = [sys.executable, "-m", "exporter.simulator"]
         ended = subprocess.run(command, input="", capture_output=True, text=True, check=True)
         assert ended.stdout.startswith("http://127.0.0.1:")

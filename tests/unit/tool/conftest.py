@@ -73,7 +73,7 @@ class Account:
         return [path for path in paths if path.name != STATE_NAME]
 
     def signatures(self) -> dict[str, tuple[int, bytes]]:
-        """Return what tells whether any file was written: its inode and its content."""
+        """Return inodes and contents, which show whether any file was written."""
         return {
             path.name: (path.stat().st_ino, path.read_bytes()) for path in self.directory.iterdir()
         }

@@ -1,4 +1,4 @@
-"""Discovery: every export of the account ends up in an ID file, whatever the list is like."""
+"""Discovery: every export of the account ends up in an ID file, for lists of any kind."""
 
 import errno
 import fcntl
@@ -68,7 +68,7 @@ def test_every_export_is_found_whatever_the_list_is_like(
 @pytest.mark.slow
 @pytest.mark.parametrize("order", ["oldest", "newest"])
 def test_what_it_costs(account: Account, order: Order) -> None:
-    """A first round reads the list, a quiet one makes a call, one with news two or three."""
+    """A first round reads the list, a quiet one makes one call, others make two or three."""
     account.simulator.listing = Listing(order=order)
     for volume in ("me/a", "me/b", "me/c"):
         account.simulator.start(833, volume=volume, ago=DAY, lifetimes=FINISHED)
@@ -162,7 +162,7 @@ def test_what_ended_long_ago_is_left_out(account: Account) -> None:
 
 
 def test_a_completed_export_is_dropped_after_its_time(account: Account) -> None:
-    """Not before, not where it failed, and its file goes with its last export."""
+    """An export is dropped after `--keep`, unless it failed; an empty file is removed."""
     failed = account.simulator.start(1, volume="me/a", lifetimes=FAILED)
     account.simulator.start(2, volume="me/b", lifetimes=COMPLETED)
     assert account.discover().exports == 3
@@ -394,7 +394,7 @@ def test_a_file_that_is_not_discovers(account: Account, content: bytes) -> None:
     ],
 )
 def test_a_state_that_cannot_be_used(account: Account, state: str) -> None:
-    """It is told, and the whole list is read again: nothing is lost."""
+    """An unusable state file is reported, and the whole list is read again."""
     ids = account.simulator.start(150, ago=DAY)
     account.discover()
     path = account.directory / STATE_NAME
@@ -473,7 +473,7 @@ def test_two_at_once(account: Account, tmp_path: Path) -> None:
 
 
 def test_a_disk_that_is_full(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An error that names the file; the files are as before, and the next round makes it good."""
+    """A full disk is an error that names the file; the next round writes what is missing."""
     ids = account.simulator.start(5)
     account.discover()
     before = account.signatures()
@@ -520,7 +520,7 @@ def test_a_file_that_cannot_be_read(account: Account) -> None:
 
 
 def test_an_id_in_two_files_stays_in_the_first(account: Account) -> None:
-    """Somebody copied a file: each ID is in one of them after the next change."""
+    """An ID in two files, such as a copy, is kept in one of them."""
     ids = account.simulator.start(2)
     account.discover()
     [path] = account.files()
@@ -545,7 +545,7 @@ def test_a_removal_that_was_interrupted_is_completed(account: Account) -> None:
 
 
 def test_a_file_system_that_cannot_lock(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is no reason not to work there."""
+    """A file system without locks can be used."""
 
     def refuse(*_: object) -> None:
         raise OSError(errno.ENOLCK, "no locks")

@@ -146,7 +146,7 @@ def test_details_that_a_later_answer_may_have(
 
 
 def refuse_details(account: Account) -> None:
-    """Have two exports of which the API tells no more than the state."""
+    """Have two exports of which the API returns only the state."""
     account.simulator.start(2)
     account.simulator.listing = Listing(honors_fields=False)
     refusal = {"error": {"status": 404, "code": 9008, "message": ""}}
@@ -234,7 +234,7 @@ def test_the_variables_are_those_of_the_exporter(
 def test_again_and_again_until_a_signal(
     account: Account, run: Run, number: signal.Signals, *, hangs: bool
 ) -> None:
-    """With `--every` a round follows the other; a signal ends it in time, whatever hangs."""
+    """With `--every` rounds repeat until a signal ends them in time, even if a call hangs."""
     del run
     account.simulator.start(1)
     arguments = ["discover", "--to", str(account.directory), "--every", "100ms"]

@@ -36,7 +36,7 @@ def arrivals(random: Random) -> Iterator[int]:
 def test_every_export_is_watched_in_the_end(
     account: Account, listing: Listing, usual: int, most: int
 ) -> None:
-    """Whatever the order is; a round costs a call while nothing is started."""
+    """Every export is found for any order of the list; a quiet round costs one call."""
     random = Random(11)  # noqa: S311 # no secret
     account.simulator.listing = listing
     ids = account.simulator.start(300, ago=DAY, lifetimes=LIVES)

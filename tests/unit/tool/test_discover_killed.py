@@ -60,7 +60,7 @@ def discovered(directory: Path) -> set[str]:
 def test_killed_at_every_step(
     simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Files are added to, written anew and removed; whichever step is the last, nothing is lost."""
+    """A round that is killed at any step loses nothing and leaves no partial file."""
     old = simulator.start(3, volume="me/old", ago=6 * DAY, lifetimes=COMPLETED)
     kept = simulator.start(120, volume="me/a", ago=DAY, lifetimes=COMPLETED)
     directory, before = tmp_path / "ids", tmp_path / "before"

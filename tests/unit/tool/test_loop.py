@@ -1,4 +1,4 @@
-"""The loop of rounds: what ends one, what ends all, and what is shown meanwhile."""
+"""The loop of rounds: errors, signals, metrics and progress."""
 
 import logging
 import signal
@@ -61,7 +61,7 @@ class Received(Signals):
 
 
 def test_no_error_ends_the_rounds_but_a_signal(caplog: pytest.LogCaptureFixture) -> None:
-    """What was not expected is told like every other problem; SIGHUP changes nothing."""
+    """An unexpected error is logged like others, and rounds go on; SIGHUP changes nothing."""
     rounds = Rounds(LedgerError("no space"), ZeroDivisionError("oops"), StoppedError())
     with caplog.at_level(logging.ERROR):
         assert rounds.loop().every(0.0, Received(rounds, 1, 15)) == 0

@@ -1,4 +1,4 @@
-"""`cavatica-exports status` and `failed`: what became of the exports in the ID files."""
+"""`cavatica-exports status` and `failed`."""
 
 import json
 import stat
@@ -80,7 +80,7 @@ def mixed(account: Account) -> Account:
 
 
 def test_status_as_text(mixed: Account, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    """A line a batch, then what needs somebody by code and meaning; failures come first: 3."""
+    """Status prints a line for each batch, then what needs attention; with failures it exits 3."""
     del mixed
     assert run("status") == 3
     lines = [line.split(maxsplit=10) for line in capsys.readouterr().out.splitlines()]
@@ -153,7 +153,7 @@ def test_exit_status(account: Account, run: Run, state: str, status: int) -> Non
 def test_refused_and_missing(
     account: Account, run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What was refused needs somebody; what is expected and not there is unfinished."""
+    """Refusals need attention; missing exports count as unfinished."""
     put(account, "one", "COMPLETED")
     refused = {"error": {"status": 403, "code": 9006}, "resource": None}
     items = [{"resource": {"id": "one"}}, refused, refused]
@@ -234,7 +234,7 @@ def test_an_id_file_in_error(
 def test_an_entry_that_is_no_id(
     account: Account, run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Nobody knows what became of that export: not all is done."""
+    """An invalid entry may hide an export: the exit status is 1."""
     put(account, "one", "COMPLETED")
     watch(account, "b", export_ids=["one", "two\u00a0"])
     assert [run("status"), run("failed")] == [1, 1]
@@ -259,7 +259,7 @@ def test_many_exports(account: Account, run: Run, capsys: pytest.CaptureFixture[
 
 
 def test_failed_as_tsv(mixed: Account, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    """What nobody and nothing has dealt with, with file and place, as far as they are known."""
+    """Failures that are neither acknowledged nor superseded, with file and location if known."""
     del mixed
     assert run("failed", "--format", "tsv") == 0
     lines = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
@@ -321,7 +321,7 @@ def test_failed_of_a_class(
 
 
 def test_failed_as_requests(mixed: Account, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    """What cannot be asked for again is told, and exit 1."""
+    """An export without a known request is reported, with exit status 1."""
     del mixed
     assert run("failed", "--format", "create") == 1
     captured = capsys.readouterr()

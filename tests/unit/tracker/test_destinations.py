@@ -1,4 +1,4 @@
-"""Which failures were made good, and when a failure is open again."""
+"""Which failures are superseded, and when they no longer are."""
 
 import itertools
 from dataclasses import replace
@@ -29,7 +29,7 @@ class Line:
         self.states.update_watchlist(watch({"b": ids}), monotonic=self.clock.monotonic())
 
     def hear(self, *exports: Export) -> None:
-        """Take over these answers."""
+        """Record these answers."""
         now, unix = self.clock.monotonic(), self.clock.time()
         outcomes = {export.id: export for export in exports}
         self.states.record(outcomes, asked=now, overlaps=False, monotonic=now, unix=unix)
@@ -40,7 +40,7 @@ class Line:
         return {watched.id: watched for block in batch.blocks for watched in block.exports}
 
     def superseded(self) -> set[str]:
-        """Return the IDs of the failures that were made good; the total agrees."""
+        """Return the IDs of the superseded failures; the total agrees."""
         found = {watched.id for watched in self.known().values() if watched.superseded}
         [batch] = self.states.batches()
         assert batch.totals.superseded == len(found)
@@ -53,7 +53,7 @@ def to(destination: int | None, export: Export) -> Export:
 
 
 def test_a_failure_is_superseded_when_its_file_arrived_later() -> None:
-    """In whichever order the two are answered for."""
+    """A failure is superseded for either order of the answers."""
     answers = [to(PLACE, failed("old", 10.0)), to(PLACE, completed("new", 20.0))]
     for order in itertools.permutations(answers):
         line = Line("old", "new")
@@ -115,7 +115,7 @@ def test_a_failure_is_open_again_when_the_api_takes_the_repeat_back() -> None:
 
 
 def test_a_failure_is_open_again_when_the_repeat_is_not_watched_any_more() -> None:
-    """After a restart, or on a second exporter, nobody could know of it either."""
+    """A failure is open again once the later export is not watched: after a restart it would be."""
     line = Line("old", "new")
     line.hear(to(PLACE, failed("old", 10.0)), to(PLACE, completed("new", 20.0)))
     assert line.superseded() == {"old"}
@@ -147,7 +147,7 @@ ANSWERS = st.builds(
 @examples(60)
 @given(st.lists(ANSWERS | st.sets(st.sampled_from(IDS), min_size=1), max_size=12))
 def test_what_is_kept_is_what_a_walk_over_all_exports_finds(steps: list[Export | set[str]]) -> None:
-    """Whatever is answered and edited, in any order."""
+    """The index equals a search over all exports, after any answers and edits."""
     line = Line(*IDS)
     for step in steps:
         if isinstance(step, Export):

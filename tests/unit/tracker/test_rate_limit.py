@@ -1,4 +1,4 @@
-"""How much of the account's rate limit the exporter leaves to others."""
+"""The share of the account's rate limit that the exporter uses."""
 
 import pytest
 
@@ -118,7 +118,7 @@ def test_a_429_holds_until_its_reset_whatever_remains(
 
 
 def test_the_longest_hold_counts(limiter: RateLimiter, clock: FakeClock) -> None:
-    """Of two refusals side by side the one that says less does not shorten the other's hold."""
+    """Of two concurrent refusals, the longer hold counts."""
     limiter.update(error("rate_limited", limit(clock, 0, reset_in=300)))
     limiter.update(error("rate_limited", NO_LIMIT))
     clock.pass_by(299)
@@ -139,7 +139,7 @@ def test_a_jump_of_the_wall_clock_does_not_move_a_hold(
 
 
 def test_after_the_reset_the_next_call_goes_alone(limiter: RateLimiter, clock: FakeClock) -> None:
-    """In a new window the first answer tells what is left of it."""
+    """In a new window one call goes first: its answer says how many are left."""
     limiter.update(answer(limit(clock, 500, reset_in=100)))
     clock.pass_by(99)
     assert not limiter.allows_additional_call(0)
@@ -229,7 +229,7 @@ def test_a_failure_that_tells_nothing_may_have_been_counted(
 
 
 def test_a_failure_that_tells_nothing_does_not_lift_the_limit(limiter: RateLimiter) -> None:
-    """Before the API has said anything, calls go one by one, whatever a proxy says."""
+    """Failures without headers do not allow concurrent calls before the API reports a limit."""
     for told in (None, NO_LIMIT, RateLimit(None, 5, None), RateLimit(1000, None, None)):
         limiter.update(error("server_error", told, requests=2))
         assert limiter.rate_limit is None
@@ -270,7 +270,7 @@ def test_a_new_window_owes_nothing(limiter: RateLimiter, clock: FakeClock) -> No
 def test_a_window_in_which_nothing_is_told_has_its_share_too(
     limiter: RateLimiter, clock: FakeClock, *, is_known: bool
 ) -> None:
-    """No more requests than the share go out, one by one, until an answer tells."""
+    """In a window without reported limits, no more requests than the share are sent."""
     if is_known:
         limiter.update(answer(limit(clock, 700, reset_in=100)))
         clock.pass_by(100)
@@ -287,7 +287,7 @@ def test_a_window_in_which_nothing_is_told_has_its_share_too(
 def test_an_account_without_headers_is_never_held_back(
     limiter: RateLimiter, clock: FakeClock
 ) -> None:
-    """Good answers that never tell a limit leave calls side by side, hour after hour."""
+    """Good answers without a limit allow concurrent calls for ever."""
     for _ in range(100):
         limiter.update(answer(NO_LIMIT))
         assert limiter.allows_additional_call(3)

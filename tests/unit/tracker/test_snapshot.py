@@ -109,7 +109,7 @@ def test_the_latest_finish_and_the_oldest_start_count() -> None:
 
 
 def test_a_batch_has_the_latest_finish_and_the_oldest_start_of_its_blocks() -> None:
-    """In whichever order they come."""
+    """A batch has the latest finish and the oldest start of its blocks, in any order."""
     early = Block.of("b", (watched(replace(running("r"), started=5.0)), watched(failed("f", 6.0))))
     late = Block.of("b", (watched(replace(running("r"), started=7.0)), watched(failed("f", 8.0))))
     for blocks in ((early, late), (late, early)):
@@ -120,13 +120,13 @@ def test_a_batch_has_the_latest_finish_and_the_oldest_start_of_its_blocks() -> N
 
 @given(st.lists(st.lists(EXPORTS, max_size=5), max_size=4))
 def test_a_batch_has_the_totals_of_all_its_exports(blocks: list[list[WatchedExport]]) -> None:
-    """However exports are divided into blocks, the sums are the same."""
+    """A batch's totals do not depend on its division into blocks."""
     batch = Batch.of("b", tuple(Block.of("b", tuple(exports)) for exports in blocks))
     assert batch.totals == totals(*(export for exports in blocks for export in exports))
     assert sum(batch.totals.states.values()) == batch.totals.watched
 
 
 def test_what_is_published_cannot_be_changed() -> None:
-    """A reader keeps a whole snapshot, whatever the next scrape finds."""
+    """A published snapshot does not change with the next scrape."""
     with pytest.raises(AttributeError):
         UNKNOWN.state = "RUNNING"  # type: ignore[misc] # that it is refused is the test

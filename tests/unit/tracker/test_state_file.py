@@ -1,4 +1,4 @@
-"""The state file: what a restart remembers, and that a file that is not usable costs nothing."""
+"""The state file: what is kept across restarts, and that an unusable file costs nothing."""
 
 import errno
 import json
@@ -254,7 +254,7 @@ def test_the_end_writes_what_a_write_in_flight_does_not_have(
 def test_without_a_thread_it_is_written_later(
     path: Path, file: StateFile, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A machine at its limit is no reason to fail a scrape."""
+    """Without a thread the scrape succeeds, and the file is written later."""
     with monkeypatch.context() as patch:
         patch.setattr(background, "start", _no_thread)
         file.save(snapshot(*EXPORTS))
@@ -388,7 +388,7 @@ def test_another_version_is_ignored(
 def test_a_file_of_something_else_is_never_overwritten(
     path: Path, clock: FakeClock, caplog: pytest.LogCaptureFixture, text: str
 ) -> None:
-    """A path that was mistyped costs nobody a file."""
+    """A file of another kind is never overwritten."""
     path.write_text(text)
     file = StateFile(path, clock)
     assert file.load() == []
@@ -456,7 +456,7 @@ def test_a_write_that_fails_leaves_the_last_file(
     caplog: pytest.LogCaptureFixture,
     number: int,
 ) -> None:
-    """It is told once, and tried again a minute later."""
+    """A failed write is logged once, and retried a minute later; the last file stays."""
     caplog.set_level(logging.INFO)
 
     def fail(_: int) -> None:
@@ -487,7 +487,7 @@ def test_a_write_that_fails_leaves_the_last_file(
 def test_an_unexpected_error_of_a_write_is_told(
     file: StateFile, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Memory may run out for the thread that writes; nobody looks at its result."""
+    """An unexpected error in the writing thread is logged."""
 
     def fail(*_: object) -> bytes:
         raise MemoryError
@@ -502,7 +502,7 @@ def test_an_unexpected_error_of_a_write_is_told(
 def test_a_directory_that_is_missing_is_told(
     tmp_path: Path, clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """And where the path is none at all."""
+    """A missing directory and an invalid path are logged."""
     for path in (tmp_path / "missing" / "state", tmp_path / "a\0b"):
         caplog.clear()
         file = StateFile(path, clock)

@@ -1,4 +1,4 @@
-"""States: which IDs are asked next, what an answer changes, and what expires."""
+"""States: calls, the effect of answers, and expiry."""
 
 import tracemalloc
 from collections.abc import Mapping, Sequence
@@ -40,14 +40,14 @@ class Line:
         )
 
     def record(self, outcomes: Mapping[str, Outcome]) -> None:
-        """Take over what an answer said now."""
+        """Record an answer."""
         now = self.clock.monotonic()
         self.tracked.record(
             outcomes, asked=now, overlaps=True, monotonic=now, unix=self.clock.time()
         )
 
     def hear(self, *exports: Export) -> None:
-        """Take over proper answers, and queue as a scrape does."""
+        """Record proper answers, and requeue as a scrape does."""
         plan = self.plan(100)
         self.record({export.id: export for export in exports})
         self.requeue([i for call in plan for i in call], [])
@@ -228,7 +228,7 @@ def test_a_state_that_is_not_in_the_list_can_still_change() -> None:
 
 
 def test_an_undocumented_state_that_stays_for_a_week_goes_to_the_free_places() -> None:
-    """It is taken for final then, and asked as finished exports are; its state stays shown."""
+    """It then counts as final, and is asked for as finished exports are; its state stays shown."""
     line = Line()
     line.watch({"b": ["x", "r"]})
     line.hear(Export("x", "WAITING"), running("r"))
@@ -274,7 +274,7 @@ def test_an_error_item_makes_an_unfinished_export_unknown_at_once(answer: Outcom
 
 
 def test_silence_of_an_answer_changes_nothing() -> None:
-    """An ID that an answer passes over keeps its state for max-age."""
+    """An ID that an answer does not mention keeps its state for max-age."""
     line = Line()
     line.watch({"b": ["x"]})
     line.hear(running("x"))
@@ -357,7 +357,7 @@ def test_a_state_is_shown_for_max_age_and_then_unknown(max_age: float) -> None:
 
 
 def test_what_a_scrape_has_heard_itself_is_not_old() -> None:
-    """With a max-age of 0s an answer lives to the end of its scrape, however long that takes."""
+    """With a max-age of 0s an answer is shown until the end of its scrape."""
     line = Line(max_age=0)
     line.watch({"b": ["x"]})
     began = line.clock.monotonic()
@@ -427,7 +427,7 @@ def test_an_answer_for_an_id_that_was_unknown_meanwhile_does_not_come_back() -> 
 
 
 class Counted(str):
-    """An ID that counts how often somebody looks it up."""
+    """An ID that counts how often it is looked up."""
 
     __slots__ = ("looked_up",)
 
@@ -663,7 +663,7 @@ def test_blocks_are_neither_many_nor_few() -> None:
 def test_an_id_that_comes_or_goes_at_the_top_of_a_long_list_changes_few_blocks(
     edited: Sequence[str],
 ) -> None:
-    """All others are the same objects, though every ID stands at another place now."""
+    """All other blocks are the same objects, although every ID is at another position."""
     line = Line()
     line.watch({"b": ids(5000)})
     before = objects(line)["b"]
@@ -785,7 +785,7 @@ def test_an_id_that_comes_back_is_not_fresher_than_its_last_answer() -> None:
 
 
 def test_an_id_that_was_away_for_over_an_hour_begins_anew() -> None:
-    """Nothing is kept for ever of what nobody watches."""
+    """After an hour, nothing is remembered of an ID that is not watched."""
     line = Line()
     for seconds in (REMEMBER_SECONDS, REMEMBER_SECONDS + 1):
         line.watch({"b": ["x", "y"]})
@@ -805,7 +805,7 @@ def test_an_id_that_was_away_for_over_an_hour_begins_anew() -> None:
 
 
 def test_what_is_restored_is_known_and_asked_in_free_places() -> None:
-    """As if it had been watched before; what nobody watches is not shown."""
+    """Restored exports are known and asked for in free places; unwatched ones are not shown."""
     line = Line(retention=DAY)
     day_before = line.clock.time() - 2 * DAY
     line.tracked.restore(

@@ -83,7 +83,7 @@ def test_one_bad_among_250_costs_only_itself_in_the_end(place: int) -> None:
 
 
 def test_good_ids_are_asked_on_every_scrape_while_a_bad_one_is_sought() -> None:
-    """The other half is free at once, and whoever is in no suspected call never notices."""
+    """IDs of answered halves and of other calls are asked for on every scrape."""
     scene = Scene(ids(200))
     scene.api.malformed = {"e00003"}
     scene.scrape()
@@ -120,7 +120,7 @@ def test_a_bad_one_in_the_only_call_is_found() -> None:
 
 
 def test_with_nothing_but_a_bad_one_the_api_is_to_blame() -> None:
-    """One call that is refused tells nothing about its ID."""
+    """If the only call is refused, no ID is blamed."""
     scene = Scene(["x"])
     scene.api.malformed = {"x"}
     assert costs(scene.scrapes(3)) == [(1, False)] * 3
@@ -153,7 +153,7 @@ def test_a_good_one_is_free_at_once() -> None:
 
 
 def test_the_bad_one_may_leave_the_list() -> None:
-    """Without it nothing is left of the search, before its end and after it."""
+    """An ID that leaves the watchlist ends the search for it, before its end and after it."""
     for scrapes in range(1, 12):
         scene = Scene(ids(150))
         scene.api.malformed = {"e00005"}
@@ -166,7 +166,7 @@ def test_the_bad_one_may_leave_the_list() -> None:
 
 
 def test_everyone_may_leave_the_list() -> None:
-    """A call of suspects of whom none is watched any more is not made."""
+    """A call of suspects is not made once all of them have left the watchlist."""
     scene = Scene(ids(150))
     scene.api.malformed = {"e00005"}
     scene.scrapes(3)
@@ -219,7 +219,7 @@ def test_an_outage_ends_a_search() -> None:
 
 
 def test_beside_other_failures_nothing_is_learnt() -> None:
-    """A refusal beside a timeout blames nobody, neither the IDs nor the API."""
+    """A refusal beside a timeout blames neither the IDs nor the API."""
     scene = Scene(ids(200))
     calls = iter([bad_request(), error("timeout")])
 
@@ -254,7 +254,7 @@ def test_only_a_400_of_the_api_is_about_the_ids(failure: ApiError) -> None:
 
 
 def test_the_search_stays_within_the_quota_share() -> None:
-    """With a share that is used up a scrape makes one call, and asks nobody twice."""
+    """With a used-up share a scrape makes one call, and no ID is asked for twice."""
     scene = Scene(ids(150))
     scene.api.malformed = {"e00005"}
     scene.scrapes(3)
@@ -265,7 +265,7 @@ def test_the_search_stays_within_the_quota_share() -> None:
 
 
 def test_a_scrape_beside_another_may_ask_suspects() -> None:
-    """Where nobody else is left to ask, its call is one of theirs."""
+    """A concurrent scrape asks for suspects if no other IDs are left."""
     states = ExportStates(600, 0)
     everyone = ids(100)
     states.update_watchlist(watch({"b": everyone}), monotonic=0)
@@ -295,7 +295,7 @@ def test_many_bad_ones_are_sought_side_by_side() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(12))
 def test_whoever_is_bad_is_found_and_whoever_is_not_is_known(seed: int) -> None:
-    """Wherever up to eight bad ones stand, as long as at least one ID is good."""
+    """Up to eight bad IDs at any position are found, as long as at least one ID is good."""
     random = Random(seed)  # noqa: S311 # repeatable
     everyone = ids(random.randint(2, 300))
     scene = Scene(everyone)

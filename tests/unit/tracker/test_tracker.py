@@ -77,7 +77,7 @@ class Scene:
         return self.tracker.scrape(self.clock.monotonic() + seconds)
 
     def limit(self, remaining: int, limit: int = 1000, reset_in: float = 300) -> None:
-        """Set the rate limit that the API tells."""
+        """Set the rate limit in the API's headers."""
         self.api.rate_limit = RateLimit(limit, remaining, self.clock.time() + reset_in)
 
 
@@ -290,7 +290,7 @@ def test_files_are_parsed_when_they_change_and_not_when_they_are_scraped(
 
 
 def test_an_answer_that_is_not_complete_is_used_as_far_as_it_goes(scene: Scene) -> None:
-    """An ID that it passes over keeps its state, and the scrape was not good."""
+    """An ID that the answer does not mention keeps its state, and the scrape is not up."""
     scene.watch({"b": ["x", "y"]})
     scene.api.say(pending("x"), pending("y"))
     scene.scrape()
@@ -315,7 +315,7 @@ def test_an_error_item_is_a_proper_answer(scene: Scene, answer: Outcome) -> None
 def test_after_a_failure_that_concerns_all_calls_no_other_is_made(
     scene: Scene, reason: Reason
 ) -> None:
-    """With a wrong token, a refusal or maintenance, one call tells as much as ten."""
+    """After a wrong token, a rate limit or maintenance, no further call is made."""
     scene.watch({"b": ids(950)})
     scene.api.failure = error(reason)
     snapshot = scene.scrape()
@@ -327,7 +327,7 @@ def test_after_a_failure_that_concerns_all_calls_no_other_is_made(
 
 
 def test_after_such_a_failure_a_scrape_asks_once_until_one_is_answered(scene: Scene) -> None:
-    """An expired token costs one call a scrape, however well the quota is known."""
+    """An expired token costs one call a scrape."""
     scene.watch({"b": ids(950)})
     scene.limit(remaining=999)
     scene.scrape()
@@ -415,7 +415,7 @@ def test_the_calls_end_before_the_deadline_by_the_time_that_rendering_takes() ->
 
 
 def test_without_a_thread_for_a_call_it_is_made_in_the_scrapes_own(scene: Scene) -> None:
-    """A machine at its limit is no reason to ask nobody."""
+    """Without a new thread, a call is made in the scrape's own thread."""
     before = threading.stack_size(1 << 46)
     try:
         snapshot = scene.scrape()
@@ -513,7 +513,7 @@ class CountingApi(FakeApi):
 
 
 def test_a_big_start_never_uses_more_than_the_share() -> None:
-    """3,000 new IDs are known as soon as the share allows, by calls side by side."""
+    """3,000 new IDs are known as soon as the share allows, by concurrent calls."""
     scene = Scene()
     api = CountingApi(scene.clock, limit=40)
     scene.watch({"b": ids(3000)})
@@ -561,7 +561,7 @@ def elsewhere() -> Iterator[ThreadPoolExecutor]:
 def test_before_the_quota_is_known_the_first_call_goes_alone(
     held: HeldApi, elsewhere: ThreadPoolExecutor
 ) -> None:
-    """Its answer says whether the others may go, and then four go side by side."""
+    """The first call goes alone; after its answer, four go concurrently."""
     scene = Scene(held)
     scene.watch({"b": ids(900)})
     scene.limit(remaining=999)
@@ -588,7 +588,7 @@ def waiting(scene: Scene, elsewhere: ThreadPoolExecutor, api: HeldApi) -> Future
 
 
 class Deadline(float):
-    """A deadline that tells when somebody reckons how long to wait for a running scrape."""
+    """A deadline that records when a waiter computes its time."""
 
     def __init__(self, _: float) -> None:
         self.reckoned = threading.Event()
@@ -704,7 +704,7 @@ def test_with_nine_of_ten_calls_put_off_it_shows_how_old_its_answers_are(scene: 
 def test_those_who_ask_again_share_that_scrape(
     held: HeldApi, elsewhere: ThreadPoolExecutor
 ) -> None:
-    """However many shared one that had too little time, there is one more, and not one for each."""
+    """Scrapes that query again after a scrape without enough time share one."""
     scene = Scene(held)
 
     def hurried(ids: Sequence[str], deadline: float) -> BulkResponse:
@@ -770,7 +770,7 @@ def test_an_impatient_scrape_does_not_age_what_the_running_one_has_heard(
 def test_an_impatient_scrape_lets_old_states_be_unknown(
     held: HeldApi, elsewhere: ThreadPoolExecutor
 ) -> None:
-    """A state is never older than max-age, whoever shows it."""
+    """A state is never older than max-age, also in a scrape with a short timeout."""
     scene = Scene(held)
     held.go.release()
     scene.scrape()
@@ -858,7 +858,7 @@ def test_an_impatient_scraper_has_a_verdict_of_its_own(
 def test_an_impatient_scraper_makes_one_call_at_most(
     stuck: StuckApi, elsewhere: ThreadPoolExecutor
 ) -> None:
-    """It asks the first hundred, and nobody where nothing is watched."""
+    """It asks for the first hundred IDs, and makes no call if nothing is watched."""
     scene, _ = stuck_scrape(stuck, elsewhere, ids(150))
     assert scene.scrape(SHORT).up
     assert stuck.calls[1] == list(ids(100))
@@ -877,7 +877,7 @@ def test_an_impatient_scraper_makes_one_call_at_most(
 
 
 def test_impatient_scrapers_share_a_call(stuck: StuckApi, elsewhere: ThreadPoolExecutor) -> None:
-    """However many there are, there is one call beside the hanging one."""
+    """Impatient scrapes share one call beside the hanging one."""
     scene, _ = stuck_scrape(stuck, elsewhere)
     began, go = threading.Event(), threading.Event()
 
@@ -928,7 +928,7 @@ def test_a_scrape_after_another_is_one_of_its_own(scene: Scene) -> None:
 
 
 def test_an_error_of_the_watchlist_does_not_wedge_the_tracker(scene: Scene) -> None:
-    """The scrape fails, the next one works, and nobody lost a turn."""
+    """An error of the watchlist fails one scrape; the next one asks for every ID."""
     broken = [True]
 
     def load(_: float) -> Watchlist:
@@ -1011,7 +1011,7 @@ def test_a_failure_is_logged_when_it_begins_and_when_it_ends(
 def test_during_a_hold_nothing_is_said_to_be_well(
     scene: Scene, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A scrape that asked nobody has no news of the API."""
+    """A scrape without a call does not report that requests succeed again."""
     caplog.set_level(logging.INFO)
     scene.api.failure = error("rate_limited", NO_LIMIT)
     for _ in range(3):
@@ -1020,7 +1020,7 @@ def test_during_a_hold_nothing_is_said_to_be_well(
 
 
 def test_a_hold_without_a_refusal_is_logged(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
-    """Where others used up the account's calls, nobody has been refused anything yet."""
+    """A used-up limit is logged also if no call was refused."""
     caplog.set_level(logging.INFO)
     scene.limit(remaining=0)
     for _ in range(3):
@@ -1035,7 +1035,7 @@ def test_a_hold_without_a_refusal_is_logged(scene: Scene, caplog: pytest.LogCapt
 def test_an_answer_that_is_not_complete_is_logged(
     scene: Scene, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Somebody who sees `cavatica_up` 0 finds the reason in the log."""
+    """An incomplete answer is logged as the reason of `cavatica_up` 0."""
     scene.api.silent = {"x"}
     scene.scrape()
     [record] = caplog.records
@@ -1055,7 +1055,7 @@ class Naive:
     answered: float | None = None
 
     def hear(self, outcome: Outcome, now: float) -> None:
-        """Take over an outcome."""
+        """Record an outcome."""
         finished = self.state in FINISHED
         if isinstance(outcome, Export):
             if not (finished and outcome.state == "UNKNOWN"):

@@ -1,4 +1,4 @@
-"""The watchlist in time: what a scrape gets while reading the files takes too long."""
+"""The watchlist of a scrape while reading the files takes too long."""
 
 import logging
 import threading
@@ -65,7 +65,7 @@ def test_files_that_are_read_in_time_are_the_watchlist(
 def test_a_file_server_that_hangs_costs_a_part_of_the_time(
     slow: SlowLoader, loader: BackgroundLoader, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What is known stays in effect, the error says what is to blame, and the end is told."""
+    """The last watchlist stays in effect with an error; the end of the delay is logged."""
     caplog.set_level(logging.INFO)
     slow.answers.clear()
     before = time.monotonic()
@@ -86,7 +86,7 @@ def test_a_file_server_that_hangs_costs_a_part_of_the_time(
 def test_a_reading_that_was_late_counts_in_the_end(
     slow: SlowLoader, loader: BackgroundLoader
 ) -> None:
-    """It goes on between scrapes, and the next one that is late has its result."""
+    """A late load continues between scrapes, and a later scrape has its result."""
     slow.answers.clear()
     slow.watched = Watchlist(batches={"b": ("y",)})
     assert loader.load(0.02).batches == {"a": ("x",)}

@@ -329,14 +329,14 @@ def test_valid_forms(ending: str, text: str, expected: IdFile) -> None:
 
 @pytest.mark.parametrize(("name", "problem"), INVALID.items(), ids=INVALID)
 def test_invalid_files(name: str, problem: str) -> None:
-    """The error tells the file, the line, the key, and what to do."""
+    """The error names the file, the line, the key, and the remedy."""
     with pytest.raises(IdFileError) as error:
         parse((DATA / name).read_bytes(), name)
     assert str(error.value) == name + problem
 
 
 def test_every_invalid_file_is_in_the_table() -> None:
-    """A file that nobody looks at shows nothing."""
+    """Every example of an invalid file is in the table."""
     assert sorted(file.name for file in DATA.iterdir()) == sorted(INVALID)
 
 
@@ -365,7 +365,7 @@ def test_what_has_no_other_ending_is_yaml(name: str) -> None:
 
 
 def test_the_endings_and_the_keys_are_those_of_the_documentation() -> None:
-    """What names a file an ID file, and what may stand in it."""
+    """The extensions and keys are those of the documentation."""
     assert ENDINGS == (".yml", ".yaml", ".json", ".txt", ".tsv", ".csv")
     assert KEYS == ("batch", "export_ids", "acknowledged", "refusals_acknowledged", "expected")
 
@@ -374,7 +374,7 @@ def test_the_endings_and_the_keys_are_those_of_the_documentation() -> None:
     "text", ["", "a b", "a/b", "Größe", "a" * 65, "a\n", "a:b", "../etc", "a,", "\x00", "\ud800"]
 )
 def test_what_is_no_export_id_is_left_out(text: str) -> None:
-    """It costs only itself, and is told with its line."""
+    """An invalid ID is skipped, and reported with its line."""
     expected = (Rejected(text[:64].encode("unicode_escape").decode(), 3),)
     if text == "Größe":
         expected = (Rejected("Größe", 3),)
@@ -383,14 +383,14 @@ def test_what_is_no_export_id_is_left_out(text: str) -> None:
 
 
 def test_rejected_ids_have_the_line_on_which_they_stand() -> None:
-    """The same text in two places is told twice, each with its own line."""
+    """The same invalid text in two places is reported twice, each with its line."""
     text = "export_ids:\n- a!\n- b\n- a!\nacknowledged:\n- c!\n"
     expected = (Rejected("a!", 2), Rejected("a!", 4), Rejected("c!", 6))
     assert parse(text.encode(), "x.yml").rejected == expected
 
 
 def test_a_missing_dash_makes_no_id_of_two_lines() -> None:
-    """YAML folds two lines into one text, which is no ID and is told as it was read."""
+    """A missing dash makes YAML fold two lines into one text, which is rejected."""
     assert parse(f"- {A}\n  {B}\n".encode(), "x.yml").rejected == (Rejected(f"{A} {B}"[:64], 1),)
 
 
@@ -398,13 +398,13 @@ def test_a_missing_dash_makes_no_id_of_two_lines() -> None:
     "item", ["{}", '{"resource": {}}', '{"resource": {"id": null}}', '{"id": []}', '{"id": ""}']
 )
 def test_an_item_without_an_id_or_an_error_is_counted_as_rejected(item: str) -> None:
-    """An answer that tells neither has lost an export; that is not passed over in silence."""
+    """An item with neither ID nor error counts as rejected."""
     ids = parse(f'{{"items": [{{"id": "a"}},\n{item}]}}'.encode(), "x.json")
     assert (ids.ids, ids.rejected) == (("a",), (Rejected("an item without id", 2),))
 
 
 def test_an_item_with_an_ill_formed_id_is_rejected_with_the_line_of_the_id() -> None:
-    """Even if an error stands beside it: there is an ID, so somebody wanted it watched."""
+    """An item with an invalid ID is rejected, even if it also has an error."""
     ids = parse(b'{"items": [{"id":\n"a b", "error": {}}]}', "x.json")
     assert ids.rejected == (Rejected("a b", 2),)
 
@@ -420,7 +420,7 @@ def test_an_item_with_an_ill_formed_id_is_rejected_with_the_line_of_the_id() -> 
     ],
 )
 def test_text_is_utf_8(data: bytes, name: str, line: int) -> None:
-    """Another encoding is told as such, with the line where it shows."""
+    """Another encoding is an error with its line."""
     with pytest.raises(IdFileError) as error:
         parse(data, name)
     assert str(error.value) == f"{name}:{line}: not UTF-8 text: save it as UTF-8"
@@ -449,7 +449,7 @@ def test_an_error_shows_a_strange_name_escaped() -> None:
 def test_a_dumped_file_is_read_back_from_both_formats(
     batch: str, ids: list[str], acknowledged: list[str], form: str
 ) -> None:
-    """What a program wrote is what is watched, be it YAML or JSON."""
+    """A file that a program wrote as YAML or JSON is read back unchanged."""
     value: object = {"batch": batch, "export_ids": ids, "acknowledged": acknowledged}
     expected = IdFile(batch, tuple(ids), frozenset(acknowledged), ())
     if form == "list":
@@ -463,7 +463,7 @@ def test_a_dumped_file_is_read_back_from_both_formats(
 
 @given(st.lists(IDS.filter(lambda export_id: export_id not in {"-", *NULL}), min_size=1))
 def test_ids_need_no_quotes_in_yaml(ids: list[str]) -> None:
-    """Whatever YAML would make of `1e5` or `off`: an ID in a plain line is that ID."""
+    """IDs such as `1e5` or `off` need no quotes in YAML."""
     text = "".join(f"- {export_id}\n" for export_id in ids)
     assert parse(text.encode(), "x.yml").ids == tuple(ids)
 
@@ -471,7 +471,7 @@ def test_ids_need_no_quotes_in_yaml(ids: list[str]) -> None:
 @pytest.mark.parametrize("name", ["x.yml", "x.json", "x.txt", "x.tsv", "x.csv"])
 @given(data=st.binary() | st.text('[]{}",:\\-? \n\t&*#!%|>a1').map(str.encode))
 def test_no_bytes_raise_anything_but_an_id_file_error(data: bytes, name: str) -> None:
-    """Whatever a file holds, it is a file or an error that can be shown in one line."""
+    """Any bytes are an ID file or an error that can be shown in one line."""
     try:
         parse(data, name)
     except IdFileError as error:
@@ -513,7 +513,7 @@ def test_a_list_has_no_more_entries_than_a_document(name: str) -> None:
 @given(ids=st.lists(IDS.filter(lambda export_id: export_id not in REFUSED)))
 @pytest.mark.parametrize("name", ["x.tsv", "x.csv"])
 def test_a_written_table_is_read_back(name: str, ids: list[str]) -> None:
-    """Whatever stands in the other columns."""
+    """A written table is read back, with anything in the other columns."""
     text = io.StringIO(newline="")
     rows = csv.writer(text, delimiter="\t" if name.endswith("tsv") else ",")
     rows.writerow(["file", "export_id"])

@@ -1,4 +1,4 @@
-"""The watchlist: what a directory of ID files makes watched, and what a change of it does."""
+"""The watchlist from a directory of ID files, and the effect of changes."""
 
 import os
 import shutil
@@ -108,7 +108,7 @@ def errors(watchlist: Watchlist) -> dict[str, str | None]:
 
 
 def test_a_directory_is_its_id_files(directory: Path, loader: WatchlistLoader) -> None:
-    """Files in all formats are read, each a batch; what else stands there is told."""
+    """Files in all formats are read, each as a batch; other files are reported as ignored."""
     (directory / "kids.yml").write_text("- a1\n- a2\n")
     (directory / "adults.yaml").write_text("export_ids: [b1]\nbatch: grown-ups\n")
     (directory / "answer.json").write_text('{"items": [{"resource": {"id": "c1"}}]}')
@@ -141,7 +141,7 @@ def test_a_directory_is_its_id_files(directory: Path, loader: WatchlistLoader) -
 
 
 def test_a_single_file_is_watched_alone(directory: Path, clock: Clock) -> None:
-    """The path may be a file, of any name; what stands beside it does not matter."""
+    """The path may be a file of any name; files beside it are not read."""
     (directory / "ids.list").write_text("- a\n")
     (directory / "other.yml").write_text("- b\n")
     watchlist = WatchlistLoader(directory / "ids.list", clock).load()
@@ -174,7 +174,7 @@ def test_the_first_file_in_order_of_names_has_an_id(
 
 
 def test_an_id_moves_when_its_first_file_goes(directory: Path, loader: WatchlistLoader) -> None:
-    """What was a duplicate is watched where it stands now."""
+    """After the first file is removed, an ID is watched in the next file that lists it."""
     (directory / "a.yml").write_text("- x\n")
     (directory / "b.yml").write_text("- x\n")
     assert loader.load().batches == {"a": ("x",), "b": ()}
@@ -258,7 +258,7 @@ def test_names_of_files_become_labels_that_cannot_do_harm(
 def test_refused_exports_are_counted_by_batch_and_code(
     directory: Path, loader: WatchlistLoader, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A batch may consist of nothing else; somebody is told once."""
+    """A batch may consist of refused files only; they are logged once."""
     error = '{"error": {"status": 403, "code": 9006}}'
     (directory / "a.json").write_text(f'{{"items": [{error}, {error}, {{"error": {{}}}}]}}')
     (directory / "b.json").write_text(f'{{"batch": "a", "items": [{error}, {{"id": "x"}}]}}')
@@ -310,7 +310,7 @@ def test_expected_exports_are_added_up(directory: Path, loader: WatchlistLoader)
 def test_an_ignored_file_is_told_once(
     directory: Path, loader: WatchlistLoader, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A misspelt ending is no reason to watch nothing in silence; hidden files are meant so."""
+    """Ignored files are logged once, in case of a misspelt extension; hidden files are not."""
     (directory / "ids.ylm").write_text("- x\n")
     (directory / ".ids.yml.swp").write_text("")
     watchlist = loader.load()
@@ -387,7 +387,7 @@ def test_a_file_without_content_may_go(directory: Path, loader: WatchlistLoader)
 def test_an_unexpected_exception_is_an_error_of_its_file(
     directory: Path, loader: WatchlistLoader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No exception ends a scrape: the last good content stays, and the error is told."""
+    """An unexpected exception is an error of its file; the last good content stays."""
     (directory / "a.yml").write_text("- x\n")
     (directory / "b.yml").write_text("- y\n")
     loader.load()
@@ -453,7 +453,7 @@ def test_a_file_that_never_was_good_is_known_and_has_no_mtime(
 def test_nothing_changed_is_the_same_watchlist(
     directory: Path, loader: WatchlistLoader, opened: set[str]
 ) -> None:
-    """No file is opened again, be it good, in error, or empty of IDs."""
+    """No unchanged file is opened again, whether valid, invalid or empty."""
     (directory / "good.yml").write_text("- x\n")
     (directory / "bad.yml").write_text("- [\n")
     (directory / "empty.yml").write_text("[]\n")
@@ -585,7 +585,7 @@ def test_an_emptied_text_file_keeps_its_ids(
 def test_an_error_is_logged_once(
     directory: Path, loader: WatchlistLoader, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """However often the file is looked at, and whatever else changes meanwhile."""
+    """An error is logged once, also if other files change meanwhile."""
     (directory / "bad.yml").write_text("")
     loader.load()
     assert len(logged(caplog)) == 1
@@ -849,7 +849,7 @@ def test_the_directory_may_be_a_link(tmp_path: Path, directory: Path, clock: Clo
 
 
 def test_a_link_to_a_directory_is_ignored(directory: Path, loader: WatchlistLoader) -> None:
-    """A directory is read without its subdirectories, however they are named and reached."""
+    """Subdirectories are not read, under any name, nor links to directories."""
     (directory / "sub").mkdir()
     (directory / "a.yml").symlink_to("sub")
     assert loader.load().files == ()

@@ -1,4 +1,4 @@
-"""The WSGI application: routes, negotiation and the time that a scrape may take."""
+"""The WSGI application: routes, negotiation, and the time limit of a scrape."""
 
 import base64
 import gzip
@@ -173,7 +173,7 @@ def test_other_methods_are_not_allowed(method: str, path: str) -> None:
 
 @pytest.mark.parametrize("path", ["/metrics/", "/Metrics", "/-/", "/-/healthy/", "/x", "/é", "/\0"])
 def test_other_paths_are_not_found(path: str) -> None:
-    """404, whatever the method."""
+    """Other paths are answered 404, for every method."""
     client = Client()
     assert client.get(path).status == "404 Not Found"
     assert client.get(path, "POST").status == "404 Not Found"
@@ -226,7 +226,7 @@ def test_a_page_may_load_nothing_but_its_own_style_sheet() -> None:
 
 
 def test_before_the_first_scrape_the_page_says_so() -> None:
-    """Nothing is guessed, and nobody is asked."""
+    """Before the first scrape, the page says so without an API call."""
     client = Client()
     assert b"no scrape since the start" in client.get("/").body
     assert client.scrapes.deadlines == []
@@ -304,7 +304,7 @@ def test_a_scraper_that_says_nothing_has_the_flags_timeout() -> None:
 @pytest.mark.slow
 @given(told=st.text(st.characters(max_codepoint=255)) | st.floats().map(str))
 def test_no_header_makes_a_scrape_endless(told: str) -> None:
-    """Whatever is told, the deadline is not past, and within two minutes."""
+    """No header makes a deadline in the past or more than two minutes away."""
     client = Client()
     client.get("/metrics", x_prometheus_scrape_timeout_seconds=told)
     [deadline] = client.scrapes.deadlines
@@ -335,7 +335,7 @@ def test_no_header_makes_a_scrape_endless(told: str) -> None:
     ],
 )
 def test_the_format_is_the_one_that_the_scraper_likes_best(accept: str, expected: str) -> None:
-    """q-values count; what nobody asked for, and what is not known, is the text format."""
+    """The format with the highest q-value is sent; text by default."""
     assert negotiate(accept) == expected
     answer = Client().get("/metrics", accept=accept)
     assert answer.headers["Content-Type"] == expected
@@ -374,6 +374,6 @@ def test_the_answer_is_compressed_where_that_is_accepted(
 
 @given(header=st.text(st.characters(max_codepoint=255)))
 def test_no_header_of_a_scraper_is_an_error(header: str) -> None:
-    """Whatever it says, it gets one of the two formats, compressed or not."""
+    """Any Accept header gets one of the two formats, compressed or not."""
     assert negotiate(header) in {TEXT, OPENMETRICS}
     assert accepts_gzip(header) in {True, False}

@@ -105,7 +105,7 @@ def test_one_line_says_whether_all_is_well(
 
 
 def test_without_an_answer_of_the_api_nothing_is_well() -> None:
-    """The last known states may be right; nobody confirmed them."""
+    """Without an answer of the API the verdict is not "well"."""
     status = status_of(
         snapshot(("a", [watched("a", "COMPLETED")]), up=False, problem="auth: HTTP 401")
     )
@@ -127,7 +127,7 @@ def test_errors_in_the_id_files_need_somebody() -> None:
 
 
 def test_files_that_were_refused_at_the_start_need_somebody() -> None:
-    """By batch and code, until the refusals are acknowledged; what is missing is told, too."""
+    """Refusals are listed by batch and code until acknowledged; missing exports are counted."""
     refused = Refusals({"9006": 2, "": 1}, NOW - 60, acknowledged=False)
     known = Refusals({"9006": 4}, NOW - 90, acknowledged=True)
     watchlist = Watchlist(
@@ -186,7 +186,7 @@ def test_unfinished_exports_are_shown_oldest_first() -> None:
 
 
 def test_lookup_errors_are_shown_with_their_code() -> None:
-    """A code that nobody knows has no meaning."""
+    """A code that is not in the table has no meaning."""
     rows = status_of(snapshot(("a", [unknown("a", "9008"), unknown("b", "1")]))).lookup_errors.rows
     assert [(row.id, row.code, bool(row.meaning)) for row in rows] == [
         ("a", "9008", True),

@@ -1,4 +1,4 @@
-"""Basic authentication: who may pass, and what it costs."""
+"""Basic authentication: which requests pass, and what the checks cost."""
 
 import base64
 import threading
@@ -62,7 +62,7 @@ def ask(
 
 
 def seconds(application: "WSGIApplication", authorization: str) -> float:
-    """Return how long the processor works on an answer, whatever else it has to do."""
+    """Return the processor time of an answer."""
     begin = time.thread_time()
     ask(application, authorization)
     return time.thread_time() - begin
@@ -107,7 +107,7 @@ def test_the_scheme_is_written_in_any_case() -> None:
     ],
 )
 def test_nobody_else_passes(authorization: str | None) -> None:
-    """Any other request is asked for a password, and told no more."""
+    """Any other request receives 401 without further information."""
     status, headers, body = ask(BasicAuth(behind, lambda: ALICE), authorization)
     assert (status, body) == ("401 Unauthorized", b"Unauthorized\n")
     assert headers["WWW-Authenticate"] == 'Basic realm="cavatica-exporter", charset="UTF-8"'
@@ -189,7 +189,7 @@ def test_so_many_passwords_are_remembered_and_no_more() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("user", [b"alice", b"bob", b"carol", b"eve"])
 def test_a_wrong_password_takes_as_long_for_every_user(user: bytes) -> None:
-    """The time of an answer does not reveal users, whatever each hash costs."""
+    """The time of an answer does not reveal which users exist, for hashes of any cost."""
     users = {b"alice": hashed(b"a", 9), b"bob": hashed(b"b", 4), b"carol": hashed(b"c", 7)}
     application = BasicAuth(behind, lambda: users)
     dearest = min(seconds(application, basic(b"alice", b"wrong")) for _ in range(4))
@@ -203,7 +203,7 @@ MADE_BY_GO = b"$2a$04$91Y3vtfg7BCZ6XlOZEN3Xu.gKT1OZk5uLi9YGtB.jxE189CilGlZS"
 
 @pytest.mark.parametrize("length", [72, 73, 100, 1000])
 def test_of_a_password_72_bytes_count(length: int) -> None:
-    """As with Go: no byte less, and whatever follows is passed over."""
+    """As with Go, exactly the first 72 bytes count."""
     application = BasicAuth(behind, lambda: {b"alice": MADE_BY_GO})
     assert ask(application, basic(b"alice", b"a" * length)) == OK
     assert ask(application, basic(b"alice", b"a" * 71))[0] == "401 Unauthorized"
@@ -309,7 +309,7 @@ def test_a_hash_may_cost_so_much(cost: str) -> None:
 
 @pytest.mark.parametrize("cost", ["19", "31"])
 def test_a_hash_may_not_cost_more(cost: str) -> None:
-    """Anybody could keep the machine busy for minutes, without a password."""
+    """A higher cost is refused: one request could keep a core busy for minutes."""
     with pytest.raises(WebConfigError, match="alice in basic_auth_users must have a cost of at"):
         users_of(MADE_BY_HTPASSWD.decode().replace("$05$", f"${cost}$"))
 

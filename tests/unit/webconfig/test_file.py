@@ -118,7 +118,7 @@ def test_nothing_is_asked_for_by_a_file_without_content(name: str) -> None:
 
 
 def test_keys_without_values_are_as_good_as_none(directory: Path) -> None:
-    """Optional settings may stand there empty."""
+    """Keys without values are ignored."""
     file = WebConfigFile(Path(shutil.copy(DATA / "nothing-in-tls.yml", directory)))
     assert context_of(file).verify_mode == ssl.CERT_NONE
 
@@ -135,7 +135,7 @@ def test_keys_without_values_are_as_good_as_none(directory: Path) -> None:
     ],
 )
 def test_every_suite_of_go_is_one_of_openssl(directory: Path, name: str, rest: str) -> None:
-    """Each name that Go counts as secure stands for exactly one suite of TLS 1.2."""
+    """Each suite that Go considers secure has exactly one OpenSSL suite of TLS 1.2."""
     suite = f"TLS_{name}_WITH_{rest}"
     text = TLS.replace("}", f", cipher_suites: [{suite}], max_version: TLS12}}") + NO_HTTP2
     old = [
@@ -424,7 +424,7 @@ def test_protection_can_be_added_without_a_restart(directory: Path) -> None:
 def test_a_change_that_is_not_valid_has_no_effect(
     directory: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The last good state stays; the error is logged once, however many requests come."""
+    """An invalid change has no effect, and is logged once."""
     path = write(directory, TLS + USERS)
     file = WebConfigFile(path)
     before = file.ssl_context()
@@ -488,7 +488,7 @@ RATE = "rate_limit: {interval: 1s, burst: 9}\n"
 def test_less_protection_takes_a_forced_reload(
     directory: Path, caplog: pytest.LogCaptureFixture, before: str, after: str
 ) -> None:
-    """A file that is just being written can look as if nobody needed a password any more."""
+    """A weaker configuration needs a forced reload, because a half-written file looks the same."""
     path = write(directory, before)
     file = WebConfigFile(path)
     had_tls, had_users, had_headers = file.ssl_context(), file.users(), file.headers()
@@ -699,7 +699,7 @@ def test_a_cause_that_no_file_shows_is_tried_again(
 
 
 def test_a_reading_that_takes_long_keeps_nobody_waiting(directory: Path) -> None:
-    """While one request reads the files, others go on with what is in effect."""
+    """While one request reads the files, others use the configuration in effect."""
     path = write(directory, USERS)
     file = WebConfigFile(path, clock := HeldClock())
     path.unlink()

@@ -169,7 +169,7 @@ CLIENTS_NEED_A_CERTIFICATE = {
 def test_every_good_file_answers_the_client_that_it_is_for(
     serve: Serve, client: ssl.SSLContext, authority: trustme.CA, name: str
 ) -> None:
-    """A client with what the file asks for is answered; only without a burst nobody is."""
+    """A client that fits the file is answered, unless the rate limit has no burst."""
     authority.issue_cert("prometheus.example").configure_cert(client)
     answer = ask(serve(name), None if name in WITHOUT_TLS else client, AUTHORIZATION)
     assert answer.status == (429 if name == "no-burst" else 200)
@@ -209,7 +209,7 @@ def test_any_certificate_may_be_self_signed(
     *,
     is_expired: bool,
 ) -> None:
-    """Nobody verifies it, not even its time; every connection is asked for one anew."""
+    """Any certificate is accepted, even an expired one; each connection requests one."""
     client.minimum_version = client.maximum_version = version
     server = serve("any-client")
     assert is_refused(server, client)
@@ -229,7 +229,7 @@ def test_any_certificate_is_not_compressed() -> None:
 def test_without_python_s_hook_no_certificate_is_accepted(
     serve: Serve, client: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """If it should vanish from Python, nobody would come in rather than everybody."""
+    """Without Python's hook every client is refused, not accepted."""
     monkeypatch.setattr(ssl.SSLContext, "_msg_callback", None)
     self_signed(tmp_path / "own.pem", uri="spiffe://example/other")
     client.load_cert_chain(tmp_path / "own.pem")
