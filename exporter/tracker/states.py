@@ -31,12 +31,10 @@ class _Answer:
 
     Attributes:
         monotonic: When it came.
-        unix: The same as Unix time.
         since: Monotonic time at which its state was first answered.
     """
 
     monotonic: float
-    unix: float
     since: float
 
 
@@ -217,12 +215,12 @@ class ExportStates:
         return self._blocks.batches()
 
     def oldest_answers(self) -> dict[str, float]:
-        """Return `Snapshot.oldest_answers`."""
+        """Return the monotonic time of the oldest answer among unfinished exports, by batch."""
         oldest: dict[str, float] = {}
         for export_id in chain(self._queue, self._suspects):
             if (answer := self._last_answers.get(export_id)) is not None:
                 name = self._blocks.batch_name(export_id)
-                oldest[name] = min(answer.unix, oldest.get(name, answer.unix))
+                oldest[name] = min(answer.monotonic, oldest.get(name, answer.monotonic))
         return oldest
 
     def _is_unfinished(self, export_id: str, monotonic: float) -> bool:
@@ -246,7 +244,7 @@ class ExportStates:
             last = self._last_answers.get(export.id)
             is_same = before.export is not None and before.export.state == export.state
             since = last.since if last and is_same else monotonic
-            self._last_answers[export.id] = _Answer(monotonic, unix, since)
+            self._last_answers[export.id] = _Answer(monotonic, since)
         else:
             self._last_answers.pop(export.id, None)
             if export.finished is None:

@@ -64,8 +64,8 @@ class Tracker:
             clock=clock,
         )
         self._watchlist = Watchlist()
-        # On both clocks: the Unix time may jump, or be wrong.
-        self._last_success: tuple[float, float] | None = None
+        # Monotonic time: the Unix time may jump, or be wrong.
+        self._last_success: float | None = None
         # Protects the states; never held while the API is queried.
         self._lock = threading.Lock()
         self._in_flight_lock = threading.Lock()
@@ -207,17 +207,25 @@ class Tracker:
         """Return a snapshot; answers since `since` are not too old."""
         monotonic, unix = self._clock.monotonic(), self._clock.time()
         if up:
-            self._last_success = unix, monotonic
+            self._last_success = monotonic
         self._states.expire(since=since, monotonic=monotonic, unix=unix)
+        last = self._last_success
+
+        def at_unix(at: float) -> float:
+            """Return a monotonic time as Unix time, without the jitter between the clocks."""
+            return round(unix - (monotonic - at), 3)
+
         return Snapshot(
             watchlist=self._watchlist,
             batches=self._states.batches(),
-            oldest_answers=self._states.oldest_answers(),
+            oldest_answers={
+                name: at_unix(at) for name, at in self._states.oldest_answers().items()
+            },
             up=up,
             duration=monotonic - began,
             api_calls=requests,
-            last_success=self._last_success and self._last_success[0],
-            last_success_age=self._last_success and monotonic - self._last_success[1],
+            last_success=None if last is None else at_unix(last),
+            last_success_age=None if last is None else monotonic - last,
             rate_limit=self._caller.rate_limiter.rate_limit,
             rate_limit_window=self._caller.rate_limiter.window_seconds,
             time=unix,

@@ -172,6 +172,23 @@ def test_it_is_written_at_most_once_a_minute_and_at_the_end(
     assert restart(path, clock)[1] == list(EXPORTS)
 
 
+@pytest.mark.parametrize("jump", [-7200, 7200])
+def test_a_wall_clock_that_is_set_does_not_move_the_next_write(
+    path: Path, file: StateFile, clock: FakeClock, writes: Writes, jump: float
+) -> None:
+    """Nor what the file says; its time is of the new clock."""
+    file.save(snapshot(EXPORTS[0]))
+    wait_for(lambda: file.status().last_write == clock.time())
+    clock.unix += jump
+    clock.pass_by(INTERVAL_SECONDS - 1)
+    file.save(snapshot(*EXPORTS))
+    assert writes.count == 1
+    clock.pass_by(1)
+    file.save(snapshot(*EXPORTS))
+    wait_for(lambda: file.status().last_write == clock.time())
+    assert restart(path, clock)[1] == list(EXPORTS)
+
+
 def wait_for(condition: Callable[[], bool]) -> None:
     """Wait until another thread made it true."""
     waiting = threading.Event()

@@ -73,6 +73,11 @@ class Line:
             since=steady if since is None else since, monotonic=steady, unix=self.clock.time()
         )
 
+    def oldest_answers(self) -> dict[str, float]:
+        """Return the Unix time of the oldest answers, by batch."""
+        behind = self.clock.time() - self.clock.monotonic()
+        return {name: at + behind for name, at in self.tracked.oldest_answers().items()}
+
     def known(self) -> dict[str, WatchedExport]:
         """Return everything known, by ID."""
         return {
@@ -387,14 +392,14 @@ def test_the_oldest_answer_is_that_of_the_unfinished() -> None:
     line.watch({"a": ["x", "y"], "b": ["z"], "c": ["n"], "d": ["l"]})
     first = line.clock.time()
     line.hear(running("x"), running("y"), completed("z"))
-    assert line.tracked.oldest_answers() == {"a": first}
+    assert line.oldest_answers() == {"a": first}
     line.clock.pass_by(10)
     line.hear(running("y"))
-    assert line.tracked.oldest_answers() == {"a": first}
+    assert line.oldest_answers() == {"a": first}
     line.hear(running("x"))
-    assert line.tracked.oldest_answers() == {"a": first + 10}
+    assert line.oldest_answers() == {"a": first + 10}
     line.hear(failed("x"), completed("y"))
-    assert line.tracked.oldest_answers() == {}
+    assert line.oldest_answers() == {}
 
 
 @pytest.mark.parametrize(("answer", "remains"), [(NOT_FOUND, False), (BROKEN, True), (None, True)])
@@ -408,7 +413,7 @@ def test_an_error_item_is_no_answer_for_an_export(answer: Outcome, *, remains: b
     plan = line.plan(100)
     line.record({"x": answer})
     line.requeue(plan[0], [])
-    assert line.tracked.oldest_answers() == ({"b": first} if remains else {})
+    assert line.oldest_answers() == ({"b": first} if remains else {})
 
 
 def test_an_answer_for_an_id_that_was_unknown_meanwhile_does_not_come_back() -> None:
@@ -420,7 +425,7 @@ def test_an_answer_for_an_id_that_was_unknown_meanwhile_does_not_come_back() -> 
         plan = line.plan(100)
         line.record({"x": answer})
         line.requeue(plan[0], [])
-    assert line.tracked.oldest_answers() == {}
+    assert line.oldest_answers() == {}
 
 
 # What a scrape costs.
@@ -452,7 +457,7 @@ def test_a_scrape_looks_at_nobody_but_whom_it_asks() -> None:
     line.clock.pass_by(60)
     line.hear(*map(pending, ids(100)))
     line.expire()
-    line.tracked.oldest_answers()
+    line.oldest_answers()
     assert [export_id for export_id in done if export_id.looked_up] == []
     line.tracked.batches()
     assert sum(export_id.looked_up for export_id in done) <= BLOCK_SIZE
@@ -747,7 +752,7 @@ def test_an_id_that_left_is_gone_at_once() -> None:
     assert line.states() == {"z": "UNKNOWN"}
     assert line.batch("a").totals.watched == 1
     assert line.asked() == [["z"]]
-    assert line.tracked.oldest_answers() == {}
+    assert line.oldest_answers() == {}
 
 
 def test_an_id_that_comes_back_soon_is_known() -> None:
@@ -758,7 +763,7 @@ def test_an_id_that_comes_back_soon_is_known() -> None:
     line.hear(running("x"), old, failed("f", None))
     line.expire()
     before = line.known()
-    answered, seen = line.tracked.oldest_answers()["a"], line.clock.time()
+    answered, seen = line.oldest_answers()["a"], line.clock.time()
     line.watch({"a": ["z"]})
     line.clock.pass_by(60)
     line.watch({"a": ["z"], "b": ["x", "y", "f"]}, acknowledged=["f"])
@@ -766,7 +771,7 @@ def test_an_id_that_comes_back_soon_is_known() -> None:
     after = line.known()
     assert after.pop("f") == replace(before.pop("f"), acknowledged=True)
     assert after == before
-    assert line.tracked.oldest_answers() == {"b": answered}
+    assert line.oldest_answers() == {"b": answered}
     assert line.asked(size=2) == [["x", "z"]]
     line.hear(failed("f", None))
     assert line.known()["f"].export == failed("f", seen)
@@ -867,7 +872,7 @@ def test_an_id_that_moves_to_another_batch_takes_with_it_what_is_known() -> None
     assert line.states() == {"x": "RUNNING", "y": "COMPLETED", "z": "RUNNING"}
     assert line.batch("a").totals.watched == 0
     assert line.batch("b").totals.states["RUNNING"] == 2
-    assert line.tracked.oldest_answers() == {"b": line.clock.time()}
+    assert line.oldest_answers() == {"b": line.clock.time()}
     assert line.asked() == [["x", "z", "y"]]
 
 

@@ -20,7 +20,7 @@ from exporter.tracker.snapshot import Snapshot, WatchedExport
 from exporter.tracker.states import REMEMBER_SECONDS, ExportStates
 from exporter.tracker.tracker import Tracker
 from exporter.watchlist.loader import WatchlistLoader
-from exporter.watchlist.watchlist import Watchlist
+from exporter.watchlist.watchlist import Refusals, Watchlist
 from tests.support.fakes import (
     BROKEN,
     NO_LIMIT,
@@ -216,6 +216,37 @@ def test_the_age_of_the_last_success_does_not_depend_on_the_system_clock(scene: 
     scene.clock.pass_by(60)
     scene.clock.unix -= 7200
     assert scene.scrape().last_success_age == 60
+
+
+@pytest.mark.parametrize("jump", [-7200, 7200])
+def test_a_wall_clock_that_is_set_changes_nothing_that_is_known(scene: Scene, jump: int) -> None:
+    """States, failures and what made them good stay; times of the exporter's own follow the clock.
+
+    A time in the future would look young for hours.
+    """
+    scene.watch({"b": ["old", "new", "timeless", "x"]}, ["timeless"])
+    refusals = Refusals({"9006": 1}, written=1e9, acknowledged=True)
+    scene.watchlist = replace(scene.watchlist, refused={"b": refusals})
+    scene.api.say(
+        replace(failed("old"), destination=7),
+        replace(completed("new", 1_699_999_600.0), destination=7),
+        failed("timeless", None),
+    )
+    before = scene.scrape()
+    scene.clock.pass_by(60)
+    scene.clock.unix += jump
+    scene.api.failure = error("timeout")
+    after = scene.scrape()
+    assert known(after) == known(before)
+    assert [each for each in known(after).values() if each.superseded] == [known(after)["old"]]
+    assert after.watchlist.refused == before.watchlist.refused
+    now = scene.clock.time()
+    assert (after.last_success, after.last_success_age) == (now - 60, 60)
+    assert after.oldest_answers == {"b": now - 60}
+    scene.api.failure = None
+    again = scene.scrape()
+    assert known(again) == known(before)
+    assert (again.last_success, again.oldest_answers) == (now, {"b": now})
 
 
 def test_the_rest_of_the_rate_limits_window_counts_down(scene: Scene) -> None:
