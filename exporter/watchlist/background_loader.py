@@ -1,5 +1,6 @@
 """Loading the watchlist in a background thread, so that no scrape waits for a file server."""
 
+import functools
 import logging
 import threading
 import time
@@ -77,11 +78,12 @@ class BackgroundLoader:
         with self._lock:
             if self._reading is not None and not self._reading.done():
                 return self._reading, False
-            self._reading = background.start_or_run(self._read, "ID files")
+            afresh, self._afresh = self._afresh, False
+            read = functools.partial(self._read, afresh=afresh)
+            self._reading = background.start_or_run(read, "ID files")
             return self._reading, True
 
-    def _read(self) -> None:
-        afresh, self._afresh = self._afresh, False
+    def _read(self, *, afresh: bool) -> None:
         self._watchlist = self._loader.load(afresh=afresh)
 
     def _report_late(self) -> Watchlist:
