@@ -10,12 +10,15 @@ import logging
 import re
 import stat
 import threading
+import time
 from collections.abc import Callable, Mapping
+from concurrent import futures
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
+from exporter import background
 from exporter.files import read, signature, signature_at
 
 CAVATICA_URL: Final = "https://cavatica-api.sbgenomics.com/v2"
@@ -25,9 +28,8 @@ CREDENTIALS_FILE: Final = Path(".sevenbridges", "credentials")
 DEFAULT_PROFILE: Final = "default"
 
 _MAX_FILE_BYTES = 65536
-#: How long a call waits while another one reads the token file. It bounds the number of threads
-#: that wait while a file server hangs; their callers have timed out by then.
-_WAIT_SECONDS = 10.0
+#: How long a call waits for the token file before it uses the last token.
+_WAIT_SECONDS = 1.0
 # The characters allowed in a header.
 _TOKEN = re.compile(r"[!-~]{1,4096}")
 # Without the characters that URL parsers disagree about.
@@ -59,40 +61,63 @@ class Token:
 class TokenFile:
     """The token in a file, reloaded when the file changes; may be called by several threads.
 
+    While the file server does not answer, the last token stays in use: if it is no longer valid,
+    the API says so.
+
     Raises:
-        CredentialsError: the file has no valid token at the start; later the last good one stays in
-            use.
+        CredentialsError: the file has no valid token at the start; later the last good one stays.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        # No call may use the old token while a concurrent one reads the new one.
         self._lock = threading.Lock()
+        self._check_in_flight: futures.Future[None] | None = None
+        # The last check that was late: no call waits for it any more.
+        self._late: futures.Future[None] | None = None
         self._signature: tuple[int, ...] | None = None
         self._token = self._read()
 
     def __call__(self) -> str:
-        """Return the file's current token.
+        """Return the file's current token, or the last one if the file is not read in time."""
+        end = time.monotonic() + _WAIT_SECONDS
+        is_new = False
+        while not is_new:
+            # A check that began before this call may have missed the latest change.
+            check, is_new = self._begin()
+            if check is self._late:
+                return self._token()
+            if not futures.wait([check], max(end - time.monotonic(), 0)).done:
+                self._report_late(check)
+                return self._token()
+        check.result()
+        return self._token()
 
-        Raises:
-            TimeoutError: another thread is still reading the file.
-        """
-        if not self._lock.acquire(timeout=_WAIT_SECONDS):
-            raise TimeoutError
+    def _begin(self) -> "tuple[futures.Future[None], bool]":
+        """Return the check in flight, or a new one, and whether it is new."""
+        with self._lock:
+            if self._check_in_flight is not None and not self._check_in_flight.done():
+                return self._check_in_flight, False
+            self._check_in_flight = background.start_or_run(self._check, "token file")
+            return self._check_in_flight, True
+
+    def _check(self) -> None:
         try:
-            try:
-                if signature_at(self._path) != self._signature:
-                    self._token = self._read()
-                    _log.info("Token reloaded")
-            except CredentialsError as error:
-                if self._signature is not None:
-                    _log.warning(
-                        "Token not reloaded; the last one stays in use", extra={"err": str(error)}
-                    )
-                self._signature = None
-            return self._token()
-        finally:
-            self._lock.release()
+            if signature_at(self._path) != self._signature:
+                self._token = self._read()
+                _log.info("Token reloaded")
+        except CredentialsError as error:
+            if self._signature is not None:
+                _log.warning(
+                    "Token not reloaded; the last one stays in use", extra={"err": str(error)}
+                )
+            self._signature = None
+
+    def _report_late(self, check: "futures.Future[None]") -> None:
+        message = "Token file not read in time; the last token stays in use"
+        with self._lock:
+            if check is not self._late:
+                _log.warning(message, extra={"file": self._path})
+            self._late = check
 
     def _read(self) -> Token:
         origin = f"--api.token-file {self._path}"

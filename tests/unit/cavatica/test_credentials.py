@@ -23,7 +23,11 @@ from exporter.cavatica.credentials import (
     TokenFile,
     find_api,
 )
+from exporter.files import signature_at
+from tests.support.raw_server import wait_for
 
+PATIENCE = 10.0
+"""How long tests wait for another thread, in seconds."""
 PROFILES = """
 [default]
 api_endpoint = https://default.example/v2
@@ -426,28 +430,51 @@ def test_calls_side_by_side_have_the_same_token(
     assert caplog.messages == ["Token reloaded"]
 
 
-def test_a_token_file_that_hangs_does_not_gather_threads(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_while_the_token_file_hangs_the_last_token_stays_in_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Only the first call waits for the file server; the others give up after a while."""
+    """One call waits, the others do not, and a single thread hangs; the new token is used then."""
     file = tmp_path / "token"
     file.write_text("t-1", encoding="utf-8")
     token = TokenFile(file)
-    reading, answering = threading.Event(), threading.Event()
+    answering = threading.Event()
+    readings = []
 
-    def hang(_: Path) -> None:
-        reading.set()
+    def hang(path: Path) -> tuple[int, ...] | None:
+        readings.append(path)
         answering.wait()
+        return signature_at(path)
 
     monkeypatch.setattr(credentials, "signature_at", hang)
-    monkeypatch.setattr(credentials, "_WAIT_SECONDS", 0.01)
-    first = background.start(token, "first")
-    reading.wait()
-    second = background.start(token, "second")
-    assert isinstance(second.exception(10), TimeoutError)
-    answering.set()
-    assert first.result(10) == "t-1"
+    monkeypatch.setattr(credentials, "_WAIT_SECONDS", 0.05)
     assert token() == "t-1"
+    monkeypatch.setattr(credentials, "_WAIT_SECONDS", PATIENCE)
+    began = time.monotonic()
+    assert [token() for _ in range(5)] == ["t-1"] * 5
+    assert time.monotonic() - began < PATIENCE
+    assert readings == [file]
+    assert [(record.getMessage(), vars(record)["file"]) for record in caplog.records] == [
+        ("Token file not read in time; the last token stays in use", file)
+    ]
+    file.write_text("t-two", encoding="utf-8")
+    answering.set()
+    wait_for(lambda: token() == "t-two", "the new token is used")
+
+
+def test_calls_that_wait_for_a_hanging_token_file_tell_it_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The calls of a scrape are made side by side."""
+    file = tmp_path / "token"
+    file.write_text("t-1", encoding="utf-8")
+    token = TokenFile(file)
+    answering = threading.Event()
+    monkeypatch.setattr(credentials, "signature_at", lambda _: answering.wait())
+    monkeypatch.setattr(credentials, "_WAIT_SECONDS", 0.2)
+    calls = [background.start(token, "call") for _ in range(4)]
+    assert [call.result(PATIENCE) for call in calls] == ["t-1"] * 4
+    assert len(caplog.records) == 1
+    answering.set()
 
 
 class TestCredentials:
