@@ -191,7 +191,7 @@ def test_what_is_recorded_has_only_labels_that_identify(name: str) -> None:
 
 
 def test_no_rule_needs_the_alerts_of_its_own_prometheus() -> None:
-    """A ruler may keep `ALERTS` elsewhere."""
+    """No rule reads `ALERTS`, which a ruler may keep elsewhere."""
     assert not any("ALERTS" in rule["expr"] for rule in RULES)
 
 

@@ -67,7 +67,7 @@ def test_the_newest_servers_are_taken(monkeypatch: pytest.MonkeyPatch, tmp_path:
 def test_without_servers_the_exporter_runs_alone(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """And that is said."""
+    """Without servers the exporter runs alone, and says so."""
     monkeypatch.setattr(demo, "SERVERS", tmp_path)
     monkeypatch.setenv("PATH", "")
 

@@ -325,7 +325,7 @@ def test_a_broken_file_keeps_its_last_good_content(
 
 
 def test_a_new_file_that_is_broken_has_nothing_to_keep(ids: Directory, exporter: Running) -> None:
-    """It is in error, and has no time of a good content."""
+    """A file that was never valid is in error and has no modification time."""
     ids.text("new.json", "{")
     page = exporter.scrape()
     assert page("cavatica_exporter_watchlist_file_error", file="new.json") == 1

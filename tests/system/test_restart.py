@@ -182,7 +182,7 @@ def test_without_a_usable_file_it_works_as_without_one(
 
 
 def test_a_single_scrape_uses_it_too(site: Site) -> None:
-    """For a cron job that is started every few minutes."""
+    """A single scrape uses the state file, too, as cron jobs need it."""
     calls = []
     for _ in range(2):
         ended = execute([*site.flags, "--once"])

@@ -48,7 +48,7 @@ def test_the_process_does_not_wait_for_the_thread() -> None:
 
 
 def test_a_system_without_threads_is_told_to_the_caller() -> None:
-    """The work has not begun."""
+    """Without a thread, an error is raised and the work is not started."""
     before = threading.stack_size(1 << 46)
     try:
         with pytest.raises(RuntimeError):

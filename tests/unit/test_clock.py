@@ -12,12 +12,12 @@ APART = 1.0
 
 
 def test_unix_time_is_the_systems() -> None:
-    """It is what the API's times are compared with."""
+    """The Unix time is the system's."""
     assert SystemClock().time() == pytest.approx(time.time(), abs=APART)
 
 
 def test_steady_time_goes_on() -> None:
-    """It never goes back."""
+    """The monotonic time never goes back."""
     clock = SystemClock()
     times = [clock.monotonic() for _ in range(100)]
     assert times == sorted(times)

@@ -78,7 +78,7 @@ def test_a_number_of_json_may_have_any_length() -> None:
 
 
 def test_yaml_and_json_can_nest() -> None:
-    """Containers stand in each other as written, in the order of the text."""
+    """Nested containers keep their structure and order."""
     text = '{"b": [{"x": "1"}, []], "a": {"c": {}}}'
     expected = {"b": [{"x": "1"}, []], "a": {"c": {}}}
     assert read_yaml(text) == expected
@@ -103,7 +103,7 @@ def test_every_value_and_key_knows_its_line(read: Callable[[str], object]) -> No
 
 
 def test_what_was_not_read_here_has_no_line() -> None:
-    """Where there is no line, none is made up."""
+    """Values that were not parsed here have no line."""
     assert line_of("a text") is None
 
 
@@ -142,7 +142,7 @@ def test_what_neither_format_may_hold(
 
 @pytest.mark.parametrize("read", READERS)
 def test_nesting_up_to_the_limit_is_fine(read: Callable[[str], object]) -> None:
-    """The limit is the last depth that is read."""
+    """The maximum depth itself is accepted."""
     assert read("[" * MAX_DEPTH + "]" * MAX_DEPTH)
 
 
@@ -214,7 +214,7 @@ def test_without_libyaml_large_files_are_refused() -> None:
 
 
 def test_without_libyaml_the_exporter_works(tmp_path: Path) -> None:
-    """Some platforms have PyYAML without it."""
+    """The exporter works without libyaml."""
     (tmp_path / "kids.yml").write_text("- a\n")
     program = """if True:
         import sys

@@ -30,7 +30,7 @@ def test_a_file_whose_size_the_system_does_not_tell_is_read_whole() -> None:
 def test_a_file_that_is_too_large_is_not_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its size is enough, for it is asked for at every scrape."""
+    """A file that is too large is refused by its size, without reading it."""
     path = tmp_path / "file"
     path.write_bytes(b"abc")
 
@@ -59,7 +59,7 @@ def test_what_is_no_regular_file_is_refused_at_once(
 
 
 def test_a_directory_is_no_file(tmp_path: Path) -> None:
-    """It can be opened, but not read."""
+    """A directory is an error."""
     with pytest.raises(IsADirectoryError, match="Is a directory"):
         read(tmp_path, 100)
 
@@ -95,7 +95,7 @@ def test_the_signature_of_a_file_changes_with_it(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["gone", "a\0b"])
 def test_what_is_not_there_has_no_signature_at(name: str, tmp_path: Path) -> None:
-    """Nor has what cannot be there."""
+    """A missing file and an impossible path have no signature."""
     assert signature_at(tmp_path / name) is None
 
 
@@ -107,7 +107,7 @@ def test_a_file_with_nothing_to_read_yet_is_an_error() -> None:
 
 
 def test_a_change_that_only_the_ctime_tells_is_a_change(tmp_path: Path) -> None:
-    """Content can be replaced under the same size and time; nobody can set the ctime."""
+    """A change is noticed by the ctime, which programs cannot set."""
     file = tmp_path / "file"
     file.write_bytes(b"abc")
     before = signature_at(file)
@@ -129,7 +129,7 @@ def test_a_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
-    """A full disk, say, in the midst of it."""
+    """A failed write, such as on a full disk, keeps the old file and leaves no other."""
     file = tmp_path / "f"
     file.write_bytes(b"old")
 

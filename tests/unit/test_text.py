@@ -73,5 +73,5 @@ def test_printable_can_be_undone(text: str) -> None:
 
 
 def test_an_excerpt_is_short_and_printable() -> None:
-    """A message quotes no more than 64 characters of a file."""
+    """An excerpt has at most 64 printable characters of a text."""
     assert excerpt("a\n" * 50) == r"a\n" * 32

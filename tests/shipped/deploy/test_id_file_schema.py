@@ -93,7 +93,7 @@ def accepted(document: Document, name: str = "file.json") -> bool:
 @example({"batch": "a"})
 @example(["5f1d3c2b4a5e6f7a8b9c0d1e", "a"])
 def test_the_schema_agrees_with_the_exporter(document: Document) -> None:
-    """Neither takes what the other refuses."""
+    """The schema and the exporter accept the same documents."""
     assert VALIDATOR.is_valid(document) == accepted(document)
 
 

@@ -113,7 +113,7 @@ class Api:
 
     @property
     def statuses(self) -> list[tuple[int | None, Reason | None]]:
-        """Status and reason of every request so far, as the observer was told."""
+        """Return status and reason of every request so far."""
         return [(each.status, each.reason) for each in self.outcomes]
 
 
@@ -216,7 +216,7 @@ class TestAnswer:
     def test_that_does_not_account_for_every_id_counts_as_failed(
         self, api: Api, items: list[object]
     ) -> None:
-        """It is used as far as it goes."""
+        """An incomplete answer is used, and counts as failed."""
         api.answer({"items": items})
         assert api.ask().complete is False
         assert api.statuses == [(200, "invalid_response")]
@@ -234,7 +234,7 @@ class TestAnswer:
         ],
     )
     def test_may_look_a_little_different(self, api: Api, body: bytes) -> None:
-        """What JSON allows, and what Windows adds."""
+        """White space of JSON, and a byte order mark, are accepted."""
         api.answer(body)
         assert api.ask().outcomes == {"A": Export("A", "RUNNING")}
 
@@ -269,7 +269,7 @@ class TestAnswer:
         ],
     )
     def test_of_another_shape_is_no_answer(self, api: Api, body: bytes) -> None:
-        """Not asked again: it would not be better."""
+        """An answer of another form is an error without a retry."""
         api.answer(body, headers={"X-RateLimit-Remaining": "7"})
         error = api.fail()
         assert error.reason == "invalid_response"
@@ -280,13 +280,13 @@ class TestAnswer:
 
     @pytest.mark.parametrize("status", [200, 201, 202, 203])
     def test_has_a_status_that_the_official_client_takes(self, api: Api, status: int) -> None:
-        """Some of its servers create what they answer."""
+        """Every status that the official client accepts is a success."""
         api.answer(found(), status=status)
         assert api.ask().outcomes == {"A": Export("A", "RUNNING")}
         assert api.statuses == [(status, None)]
 
     def test_is_bounded_by_the_number_of_ids(self, api: Api) -> None:
-        """A hundred exports need more than one."""
+        """The maximum size of an answer depends on the number of IDs."""
         body = b'{"items": [{"resource": {"id": "A", "state": "RUNNING"}}]' + b" " * 100_000 + b"}"
         api.answer(body)
         assert str(api.fail(ids=["A"])) == "the answer is larger than 81920 bytes"
@@ -378,7 +378,7 @@ class TestConnection:
     """Calls that get no answer."""
 
     def test_is_made_again_once(self, api: Api) -> None:
-        """A broken connection is often a stale one."""
+        """A request is retried once after a broken connection."""
         api.say(hang_up)
         api.answer(found())
         assert api.ask().requests == 2
@@ -428,7 +428,7 @@ class TestConnection:
         assert api.ask(seconds=20.0).requests == 2
 
     def test_is_timed(self, api: Api) -> None:
-        """The observer is told how long each request took."""
+        """The observer receives the duration of each request."""
         api.clock.step = 2.0
         api.say(hang_up)
         api.answer(found())
@@ -457,7 +457,7 @@ class TestConnection:
         assert [(each.status, each.reason) for each in exchanges] == [(500, "connection")] * 2
 
     def test_shares_its_deadline_with_the_retry(self) -> None:
-        """The second request has what the first one left."""
+        """The retry has the time that the first request left."""
         peers: list[Peer] = []
 
         def talk(peer: Peer) -> None:
@@ -530,7 +530,7 @@ class TestRateLimit:
         ],
     )
     def test_resets_in_seconds_or_milliseconds(self, api: Api, text: str, reset: float) -> None:
-        """The documentation has both."""
+        """The reset time may be in seconds or milliseconds: the documentation has both."""
         api.answer(found(), headers={"X-RateLimit-Reset": text})
         assert api.ask().rate_limit == RateLimit(None, None, reset)
 
@@ -539,18 +539,18 @@ class TestRateLimit:
         ["", "soon", "-1", "1.5", "1e3", "+1", "1_000", "NaN", "1, 2", "²", "9" * 16, "0x10"],
     )
     def test_is_a_number_or_nothing(self, api: Api, text: str) -> None:
-        """A header that makes no sense is left out."""
+        """An invalid header is ignored."""
         names = ("Limit", "Remaining", "Reset")
         api.answer(found(), headers={f"X-RateLimit-{name}": text for name in names})
         assert api.ask().rate_limit == NO_LIMIT
 
     def test_may_be_missing(self, api: Api) -> None:
-        """An answer without these headers is an answer."""
+        """An answer without these headers is valid."""
         api.answer(found())
         assert api.ask().rate_limit == NO_LIMIT
 
     def test_is_found_whatever_the_case(self, api: Api) -> None:
-        """Names of headers have no case."""
+        """Header names are case-insensitive."""
         limits = {"x-ratelimit-limit": "1000", "X-RATELIMIT-REMAINING": "999"}
         api.answer(found(), headers=limits)
         assert api.ask().rate_limit == RateLimit(1000, 999, None)
@@ -599,7 +599,7 @@ class TestSecrets:
         assert outcomes["A"].volume == "[token]"
 
     def test_of_a_few_letters_are_no_secrets(self, api: Api) -> None:
-        """A token of a test or a demo would be cut out of words."""
+        """A token of a few letters is not removed: it occurs in ordinary words."""
         api.answer(found(destination={"volume": "me/tests"}))
         client = Client(
             f"http://127.0.0.1:{api.port}",

@@ -112,12 +112,12 @@ def test_the_first_source_of_each_is_the_one(
 def test_it_is_said_where_the_token_comes_from(
     environ: Mapping[str, str], origin: str, tmp_path: Path
 ) -> None:
-    """In words, without the token."""
+    """The origin is a readable text without the token."""
     assert find(home(tmp_path), environ).origin == origin
 
 
 def test_the_profiles_are_not_needed_where_flags_and_environment_say_all(tmp_path: Path) -> None:
-    """Most machines have no such file."""
+    """Without a credentials file, flags and environment are enough."""
     assert find(home(tmp_path, None), {"SB_AUTH_TOKEN": "t"}).url == CAVATICA_URL
 
 
@@ -129,7 +129,7 @@ def test_a_section_has_what_default_says(tmp_path: Path) -> None:
 
 
 def test_a_key_may_have_no_value(tmp_path: Path) -> None:
-    """As the official client allows: such a key says nothing."""
+    """A key without a value is ignored, as by the official client."""
     profiles = "[p]\nauth_token = t-1\napi_endpoint\nadvance_access\n"
     api = find(home(tmp_path, profiles), profile="p")
     assert (api.token(), api.url) == ("t-1", CAVATICA_URL)
@@ -162,7 +162,7 @@ def test_white_space_around_variables_does_not_matter(space: str, tmp_path: Path
 def test_a_token_file_that_others_can_read_is_a_warning(
     mode: int, tmp_path: Path, caplog: pytest.LogCaptureFixture, *, is_told: bool
 ) -> None:
-    """The group may be the one that it is meant for."""
+    """A token file that every user can read is a warning; one for its group is not."""
     file = tmp_path / "token"
     file.write_text("t-1", encoding="utf-8")
     file.chmod(mode)
@@ -171,7 +171,7 @@ def test_a_token_file_that_others_can_read_is_a_warning(
 
 
 def test_without_a_token_it_is_said_how_to_give_one(tmp_path: Path) -> None:
-    """The error names every way, and the demo."""
+    """The error names every source of a token, and the demo."""
     with pytest.raises(CredentialsError) as error:
         find(home(tmp_path, None), {"SB_AUTH_TOKEN": "  "})
     for way in ("--api.token-file", "SB_AUTH_TOKEN", ".sevenbridges/credentials", "--demo"):
@@ -213,7 +213,7 @@ def test_an_unusable_profile_is_an_error(
 
 
 def test_a_credentials_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
-    """Another token in its place would be a surprise."""
+    """An unreadable credentials file is an error, and not taken for a missing one."""
     (tmp_path / ".sevenbridges" / "credentials").mkdir(parents=True)
     with pytest.raises(CredentialsError, match="credentials cannot be read: Is a directory"):
         find(tmp_path)
@@ -288,7 +288,7 @@ def test_no_token_is_sent_to_any_other_url(url: str, problem: str, tmp_path: Pat
 
 @given(scheme=st.sampled_from(["", "http://", "https://"]), rest=st.text(max_size=30))
 def test_no_url_makes_it_fail_in_another_way(scheme: str, rest: str) -> None:
-    """It is taken, or refused in words."""
+    """Any URL is accepted or refused with a `CredentialsError`."""
     try:
         api = find(Path("nowhere"), {"SB_AUTH_TOKEN": "t"}, url=scheme + rest)
     except CredentialsError:
@@ -337,7 +337,7 @@ def test_white_space_around_a_token_does_not_matter(content: bytes, tmp_path: Pa
 def test_a_file_with_anything_else_is_an_error(
     content: bytes, problem: str, tmp_path: Path
 ) -> None:
-    """It names flag and file, and quotes nothing from it."""
+    """The error names flag and file, and shows nothing of the content."""
     (tmp_path / "token").write_bytes(content)
     with pytest.raises(CredentialsError) as error:
         TokenFile(tmp_path / "token")
@@ -500,7 +500,7 @@ class TestCredentials:
     def test_have_the_new_token_of_the_same_api(
         self, credentials: Credentials, found: list[Api | CredentialsError]
     ) -> None:
-        """The next request uses it."""
+        """The next request uses the new token of the same API."""
         found.append(Api("https://a.example/v2", Token("t-2", "there"), "there"))
         before = credentials.token()
         credentials.reload()

@@ -59,7 +59,7 @@ class TestConnect:
             assert time.monotonic() - began < min(timeout, 0.25 * holes + 1)
 
     def test_is_reached_at_once_behind_one_that_refuses(self) -> None:
-        """A refusal is an answer: there is nothing to wait for."""
+        """After a refusal the next address is tried at once."""
         with socket.create_server(("127.0.0.1", 0)) as listener:
             port = listener.getsockname()[1]
             began = time.monotonic()
@@ -138,7 +138,7 @@ class TestResolver:
         )
 
     def test_asks_the_system(self) -> None:
-        """All addresses, in its order."""
+        """The system's addresses are returned in its order."""
         assert address(443) in Resolver().resolve("127.0.0.1", 443, PATIENCE)
 
     def test_tells_that_the_system_has_no_thread(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,7 +204,7 @@ class TestResolver:
     def test_uses_the_last_addresses_where_no_name_server_answers(
         self, lookups: list[Resolve], error: int, *, is_used: bool
     ) -> None:
-        """That there is no such name is an answer, and counts."""
+        """An unknown name is an error, also if the name was known before."""
 
         def fail(*_: object) -> list[AddressInfo]:
             raise socket.gaierror(error, "as the test wants it")

@@ -162,7 +162,7 @@ class TestAuthorities:
         assert any("trustme" in name for name in names)
 
     def test_may_be_a_directory(self, tmp_path: Path) -> None:
-        """Its certificates are looked up when one is needed."""
+        """The bundle may be a directory of certificates."""
         context = Authorities().context({"REQUESTS_CA_BUNDLE": str(tmp_path)}, 5)
         assert context.get_ca_certs() == []
 
@@ -170,7 +170,7 @@ class TestAuthorities:
     def test_that_cannot_be_read_are_named_by_their_variable(
         self, variable: str, tmp_path: Path
     ) -> None:
-        """With the path and the reason."""
+        """The error names the variable, the path and the reason."""
         (tmp_path / "text").write_text("not a certificate", encoding="utf-8")
         for name, problem in [
             ("text", "holds no certificates (PEM)"),
@@ -192,7 +192,7 @@ class TestAuthorities:
         assert after.get_ca_certs() != before.get_ca_certs()
 
     def test_are_not_waited_for_beyond_the_deadline(self) -> None:
-        """Another call may hang in a file server."""
+        """A call does not wait beyond its deadline for another one that reads the files."""
         authorities = Authorities()
         with authorities._lock, pytest.raises(TimeoutError):  # noqa: SLF001 # as another thread
             authorities.context({}, 0.05)

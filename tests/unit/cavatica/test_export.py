@@ -141,7 +141,7 @@ class TestStates:
         ],
     )
     def test_what_is_no_state_is_unknown(self, state: object) -> None:
-        """A state is never guessed, and costs nothing but itself."""
+        """An invalid state is UNKNOWN; the other fields are kept."""
         assert parsed(state=state, started_on="1970-01-01T00:00:07Z") == Export(
             "A", "UNKNOWN", started=7.0
         )
@@ -180,7 +180,7 @@ class TestPlaces:
     """Where an export goes, in both shapes of the documentation."""
 
     def test_the_volume_is_that_of_the_destination(self) -> None:
-        """In real use the destination names it."""
+        """The volume is read from the destination."""
         export = parsed(
             source={"file": "5aba5c8b1c94b662fa6c2ae4"},
             destination={"volume": "owner/there", "location": "patient-1.bam"},
@@ -414,7 +414,7 @@ class TestItem:
         assert parse_item({"resource": [], **failure()}) == NOT_FOUND
 
     def test_with_an_export_is_that_export(self) -> None:
-        """An export beside an error is believed."""
+        """An item with an export and an error counts as the export."""
         assert parse_item({**resource(), "error": None}) == running("A")
         assert parse_item({**resource(), **failure()}) == running("A")
 
@@ -454,7 +454,7 @@ class TestItem:
 
 
 class TestPairing:
-    """Which item answers for which ID."""
+    """The assignment of items to IDs."""
 
     def test_exports_say_whose_they_are(self) -> None:
         """An export is assigned to its ID at any position."""
@@ -486,11 +486,11 @@ class TestPairing:
         )
 
     def test_an_error_too_many_is_nobodys(self) -> None:
-        """Where all IDs are answered for, an error more changes none of them."""
+        """An additional error is ignored if every ID has an item."""
         assert pair_items(["A"], [resource("A"), failure()]) == ({"A": running("A")}, False)
 
     def test_two_errors_for_one_id_are_nobodys(self) -> None:
-        """With more errors than IDs left, none is believed."""
+        """With more errors than remaining IDs, no error is assigned."""
         assert pair_items(["A"], [failure(NOT_FOUND), failure(BUSY)]) == ({"A": None}, False)
 
     def test_an_id_that_is_passed_over_is_missing(self) -> None:
@@ -519,7 +519,7 @@ class TestPairing:
         assert pair_items(["A", "B"], [resource("A"), resource("A")])[1] is False
 
     def test_exports_that_contradict_each_other_are_not_believed(self) -> None:
-        """Two different items for one ID leave it as it was."""
+        """Two different items for one ID are ignored."""
         items = [resource("A"), resource("A", state="FAILED"), resource("A"), resource("B")]
         assert pair_items(["A", "B"], items) == ({"B": running("B")}, False)
 

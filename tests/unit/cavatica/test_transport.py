@@ -152,7 +152,7 @@ def reason_of(transport: Transport, port: int) -> str | None:
 
 
 class TestRequest:
-    """What is sent, and to whom."""
+    """Requests as they are sent."""
 
     def test_is_what_was_asked_for(self) -> None:
         """Method, path, headers and body, to the byte; the token in its header and nowhere else."""
@@ -230,7 +230,7 @@ class TestRequest:
     def test_takes_no_password_from_netrc(
         self, tls: ssl.SSLContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """A ~/.netrc with the host in it is not looked at."""
+        """~/.netrc is not read, even if it has the host."""
         netrc = tmp_path / "netrc"
         netrc.write_text("default login somebody password secret\n", encoding="utf-8")
         netrc.chmod(0o600)
@@ -251,7 +251,7 @@ class TestRedirect:
 
     @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
     def test_is_not_followed(self, status: int) -> None:
-        """The token would travel along."""
+        """A redirect is not followed: the token would be sent along."""
         visits: list[Peer] = []
         with ExitStack() as stack:
             other = stack.enter_context(listen(visits.append))
@@ -272,7 +272,7 @@ class TestRedirect:
             assert post(port).status == 302
 
     def test_with_a_large_body_is_not_read_on(self) -> None:
-        """What is read of a redirect is limited as of any answer."""
+        """The body of a redirect is limited like any other."""
         head = b"HTTP/1.1 302 Found\r\nLocation: /elsewhere\r\n\r\n"
         with listen(say(head, *[b" " * 2**20] * 200)) as port:
             assert failure(port)[0] == "invalid_response"
@@ -339,12 +339,12 @@ class TestReply:
         ],
     )
     def test_may_come_behind_interim_answers(self, interim: bytes) -> None:
-        """A proxy that gives early hints is not the answer."""
+        """Interim answers are skipped."""
         with listen(say(interim + OK)) as port:
             assert post(port) == Response(200, {"Content-Length": "2"}, b"{}", Redactor(""))
 
     def test_may_not_be_another_protocol(self) -> None:
-        """A 101 is the last answer of HTTP."""
+        """A 101 is a final answer, not an interim one."""
         with listen(say(b"HTTP/1.1 101 Switching\r\n\r\n" + OK)) as port:
             assert post(port).status == 101
 
@@ -383,7 +383,7 @@ class TestReply:
         ],
     )
     def test_has_a_head_of_64_kib_at_most(self, head: bytes) -> None:
-        """As a whole, and not line by line."""
+        """The limit applies to the whole head, not to each line."""
         with listen(say(head + b"\r\n\r\n")) as port:
             problem = "the answer's head is larger than 65536 bytes"
             assert failure(port) == ("invalid_response", problem)
@@ -443,14 +443,14 @@ class TestDeadline:
     def test_holds_against_a_proxy(
         self, tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """The way to the API may be the slow part."""
+        """The deadline includes the proxy."""
         del tls  # the environment's CA bundle
         with listen(drip(HEAD * 99)) as proxy:
             monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy}")
             assert failure(1, scheme="https", timeout=DEADLINE)[0] == "timeout"
 
     def test_holds_while_nobody_accepts(self) -> None:
-        """A connection that is not made in time is late too."""
+        """A connection that is not accepted in time times out."""
         with ExitStack() as stack:
             listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
             for _ in range(3):
@@ -521,7 +521,7 @@ class TestDeadline:
     def test_is_told_with_what_was_waited_for(
         self, talk: Callable[[Peer], object], phase: str
     ) -> None:
-        """So that it is looked for at the right place."""
+        """A timeout names the step that it was waiting for."""
         with listen(talk) as port:
             assert failure(port, timeout=1) == ("timeout", f"timed out {phase}")
 
@@ -543,7 +543,7 @@ class TestDeadline:
             assert failure(port, scheme="https", timeout=1) == ("timeout", problem)
 
     def test_holds_against_a_token_that_is_not_read(self) -> None:
-        """A file server may hang."""
+        """The deadline includes reading the token from a hanging file server."""
         proceed = threading.Event()
 
         def token() -> str:
@@ -586,7 +586,7 @@ class TestConnection:
         )
 
     def test_has_a_name_that_nobody_knows(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """The resolver says why."""
+        """An unknown host name is an error with the resolver's reason."""
 
         def resolve(*_: object) -> None:
             raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
@@ -673,7 +673,7 @@ class TestStatus:
     def test_is_told_where_it_came(
         self, talk: Callable[[Peer], object], status: int | None
     ) -> None:
-        """What follows may be late, too large, cut off or garbled."""
+        """An error within an answer has the status of the answer."""
         with listen(talk) as port, pytest.raises(TransportError) as caught:
             post(port, timeout=DEADLINE)
         assert caught.value.status == status
@@ -683,7 +683,7 @@ class TestUnexpected:
     """Unexpected errors."""
 
     def test_is_a_failure_with_a_reason(self) -> None:
-        """Its type says where to look; its text might say too much."""
+        """An unexpected error is a failure that names its type, not its text."""
 
         def token() -> str:
             raise LookupError(TOKEN)
@@ -741,7 +741,7 @@ class TestTLS:
             assert failure(port, scheme="https")[0] == "tls"
 
     def test_needs_tls_at_the_other_end(self, tls: ssl.SSLContext) -> None:
-        """A plain server is not spoken to."""
+        """A server without TLS is an error."""
         del tls  # the environment's CA bundle
         with listen(lambda peer: peer.send(OK)) as port:
             reason, text = failure(port, scheme="https")
@@ -774,7 +774,7 @@ class TestTLS:
             assert post(port, scheme="https").status == 200
 
     def test_needs_the_ca_bundle_to_be_there(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A wrong path in the environment is named."""
+        """A missing bundle is an error that names its path."""
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere/ca.pem")
         reason, text = failure(1, scheme="https")
         assert reason == "tls"
@@ -878,7 +878,7 @@ class TestProxy:
     def test_may_be_reached_over_tls(
         self, tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """The request goes through TLS within TLS."""
+        """A proxy may be reached over TLS."""
         with listen(say(OK), tls=tls) as port:
 
             def connect(peer: Peer) -> None:
@@ -905,7 +905,7 @@ class TestProxy:
     def test_that_is_no_url_is_told_with_its_variable(
         self, tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Its password is not shown."""
+        """An invalid proxy URL is an error with the variable, without the password."""
         del tls  # the environment's CA bundle
         monkeypatch.setenv("HTTPS_PROXY", "socks5://me:a-secret@127.0.0.1:1080")
         problem = "HTTPS_PROXY: not a valid proxy URL (use http://HOST:PORT or https://HOST:PORT)"

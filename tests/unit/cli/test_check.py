@@ -64,7 +64,7 @@ def test_rejected_ids_have_file_and_line() -> None:
 
 
 def test_it_says_what_would_be_watched() -> None:
-    """Files, IDs and batches, and what is odd about the files."""
+    """The check prints files, IDs, batches, and problems of the files."""
     assert [*describe(watchlist(60, 3), 0.5)][:6] == [
         "2 ID files, 63 export IDs in 2 batches",
         "  b0: 60",

@@ -154,7 +154,7 @@ def test_the_revision_is_what_pip_noted(
 def test_the_revision_is_what_the_build_wrote(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A wheel from an index has no record of pip's."""
+    """Without a record of pip, the revision is the one of the build."""
     file = tmp_path / "_revision"
     file.write_text("0123abc\n", encoding="utf-8")
     monkeypatch.setattr(revision, "_FILE", file)
@@ -202,7 +202,7 @@ def test_a_reload_while_it_loads_waits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_help_exits_0(capsys: pytest.CaptureFixture[str]) -> None:
-    """It goes to standard output."""
+    """Help is printed to standard output, with status 0."""
     assert run("--help") == 0
     assert capsys.readouterr().out.startswith("Usage: cavatica-exporter [OPTIONS]")
 
@@ -234,7 +234,7 @@ def test_what_cannot_be_started_is_one_line_and_status_2(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """It says what is wrong, where, and what to do."""
+    """A failed start prints one line with cause, place and remedy, and exits 2."""
     if "there is no token" not in problem:
         monkeypatch.setenv("SB_AUTH_TOKEN", TOKEN)
     assert run(*flags) == 2
@@ -274,7 +274,7 @@ def test_nothing_to_watch_because_of_errors_is_no_start(
 
 
 def test_an_empty_directory_is_fine(cavatica: Cavatica, capsys: pytest.CaptureFixture[str]) -> None:
-    """There is nothing to watch yet, and nothing to ask."""
+    """An empty directory is valid: nothing is watched, and no call is made."""
     (cavatica.exports / "five.yml").unlink()
     assert run(*cavatica.flags, "--once") == 0
     assert "\ncavatica_up 1.0\n" in capsys.readouterr().out
@@ -284,7 +284,7 @@ def test_an_empty_directory_is_fine(cavatica: Cavatica, capsys: pytest.CaptureFi
 def test_one_broken_file_of_several_is_no_reason_not_to_start(
     cavatica: Cavatica, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The others are watched, and the log names it."""
+    """One broken file does not prevent the start; the log names it."""
     (cavatica.exports / "bad.yml").write_text("batch: {}\nexport_ids: []", encoding="utf-8")
     assert run(*cavatica.flags, "--once") == 0
     written = capsys.readouterr()
@@ -328,7 +328,7 @@ def test_a_web_configuration_that_cannot_be_used_is_status_2(
 def test_a_check_says_what_would_be_watched(
     cavatica: Cavatica, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It exits 0, and asks the API nothing."""
+    """The check prints what would be watched, exits 0, and makes no API call."""
     (cavatica.exports / "odd.csv").write_text("export_id\nfine\nNA", encoding="utf-8")
     assert run(*cavatica.flags, "--config.check", "--log.level=warn") == 0
     written = capsys.readouterr()
@@ -406,7 +406,7 @@ def test_a_check_can_ask_whose_token_it_is(
 def test_a_check_says_that_the_token_is_refused(
     cavatica: Cavatica, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """With the reason that the metrics have."""
+    """A refused token is printed with the reason of the metrics."""
     cavatica.token_file.write_text("another", encoding="utf-8")
     assert run(*cavatica.flags, "--config.check.api") == 1
     assert f"{cavatica.url}: auth: HTTP 401" in capsys.readouterr().err
@@ -415,7 +415,7 @@ def test_a_check_says_that_the_token_is_refused(
 def test_a_check_warns_of_a_url_that_is_not_the_apis(
     cavatica: Cavatica, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Most likely its end was left out."""
+    """The check warns of a URL that does not end in /v2."""
     url = cavatica.url.removesuffix("/v2")
     assert run(*cavatica.flags, f"--api.url={url}", "--config.check") == 0
     assert f"warning: {url} does not end in /v2" in capsys.readouterr().out
@@ -458,7 +458,7 @@ def test_once_prints_one_scrape(cavatica: Cavatica, capsys: pytest.CaptureFixtur
 def test_once_exits_1_when_the_api_does_not_answer(
     cavatica: Cavatica, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What is known is printed all the same."""
+    """`--once` prints the scrape and exits 1 if the API does not answer."""
     cavatica.simulator.fault = Fault(status=500)
     assert run(*cavatica.flags, "--once", "--log.format=json") == 1
     written = capsys.readouterr()
@@ -489,7 +489,7 @@ def test_once_can_write_to_a_file(
 def test_a_file_that_cannot_be_written_is_one_line_and_status_2(
     cavatica: Cavatica, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A directory that is not there."""
+    """An output file in a missing directory is an error with status 2."""
     file = tmp_path / "none" / "exports.prom"
     flags = ("--once", f"--once.output={file}")
     assert run(*cavatica.flags, *flags, "--log.level=error") == 2
@@ -500,7 +500,7 @@ def test_a_file_that_cannot_be_written_is_one_line_and_status_2(
 def test_process_metrics_can_be_left_out(
     cavatica: Cavatica, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Some have them from elsewhere."""
+    """Process metrics can be disabled."""
     assert run(*cavatica.flags, "--once", "--web.disable-exporter-metrics") == 0
     text = capsys.readouterr().out
     assert "cavatica_exporter_build_info" in text
@@ -511,7 +511,7 @@ def test_process_metrics_can_be_left_out(
 def test_error_messages_are_shown_only_on_request(
     cavatica: Cavatica, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """They can hold file names."""
+    """Error messages, which can hold file names, are shown only with the flag."""
     error = {"status": 403, "code": 9103, "message": "No access to patient-7.cram"}
     cavatica.simulator.put({"id": "failed", "state": "FAILED", "error": error})
     cavatica.write("five.yml", "failed")
@@ -522,7 +522,7 @@ def test_error_messages_are_shown_only_on_request(
 
 
 def test_advance_access_is_asked_for_only_on_request(cavatica: Cavatica) -> None:
-    """It is off by default in the official client, too."""
+    """Advance access is requested only with the flag."""
     assert run(*cavatica.flags, "--once") == 0
     assert run(*cavatica.flags, "--once", "--api.advance-access") == 0
     sent = [r.headers.get("x-sbg-advance-access") for r in cavatica.simulator.requests]
@@ -532,7 +532,7 @@ def test_advance_access_is_asked_for_only_on_request(cavatica: Cavatica) -> None
 def test_variables_do_what_flags_do(
     cavatica: Cavatica, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A container needs no arguments."""
+    """Environment variables can replace all flags."""
     monkeypatch.setenv("CAVATICA_EXPORTER_EXPORTS_PATH", str(cavatica.exports))
     monkeypatch.setenv("CAVATICA_EXPORTER_ONCE", "true")
     monkeypatch.setenv("SB_API_ENDPOINT", cavatica.url)
@@ -640,7 +640,7 @@ def test_http_over_the_wire(cavatica: Cavatica) -> None:
 
 
 def test_the_probes_never_ask_the_api(cavatica: Cavatica) -> None:
-    """The process is healthy and ready when CAVATICA is away."""
+    """The probes make no API call and succeed without the API."""
     cavatica.simulator.fault = Fault(status=503)
     with serving(*cavatica.flags, LOOPBACK) as exporter:
         assert exporter.get("/-/healthy").ok
@@ -706,7 +706,7 @@ def test_two_scrapers_at_once_make_no_call_twice(cavatica: Cavatica) -> None:
 
 
 def test_metrics_can_be_at_another_path(cavatica: Cavatica) -> None:
-    """The status page leads there."""
+    """The metrics can have another path, to which the status page links."""
     with serving(*cavatica.flags, LOOPBACK, "--web.telemetry-path=/exports") as exporter:
         assert "cavatica_up" in exporter.get("/exports").text
         assert 'href="./exports"' in exporter.get("/").text
@@ -714,7 +714,7 @@ def test_metrics_can_be_at_another_path(cavatica: Cavatica) -> None:
 
 
 def test_a_new_token_holds_from_the_next_scrape(cavatica: Cavatica) -> None:
-    """Without restart or reload."""
+    """A new token is used from the next scrape on, without a reload."""
     with serving(*cavatica.flags, LOOPBACK) as exporter:
         assert exporter.scrape()("cavatica_up") == 1
         cavatica.token_file.write_text(OTHER, encoding="utf-8")
@@ -725,7 +725,7 @@ def test_a_new_token_holds_from_the_next_scrape(cavatica: Cavatica) -> None:
 
 
 def test_sighup_reads_profiles_again(cavatica: Cavatica, profiles: Path) -> None:
-    """A token from a profile is not looked for on every scrape."""
+    """SIGHUP reads profiles again, which scrapes do not."""
     text = "[default]\napi_endpoint = {}\nauth_token = {}\n"
     profiles.write_text(text.format(cavatica.url, OTHER), encoding="utf-8")
     with serving(cavatica.flags[0], LOOPBACK) as exporter:
@@ -739,7 +739,7 @@ def test_sighup_reads_profiles_again(cavatica: Cavatica, profiles: Path) -> None
 def test_sighup_without_a_token_changes_nothing(
     cavatica: Cavatica, profiles: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The last token stays, and the log says so."""
+    """Without a token, SIGHUP keeps the last one, and logs that."""
     profiles.write_text(f"[p]\napi_endpoint={cavatica.url}\nauth_token={TOKEN}", encoding="utf-8")
     with serving(cavatica.flags[0], "--api.profile=p", LOOPBACK) as exporter:
         logging.getLogger("exporter").addHandler(caplog.handler)
@@ -798,7 +798,7 @@ def test_a_reload_that_fails_unexpectedly_changes_nothing(
 
 
 def test_sighup_reads_id_files_again(cavatica: Cavatica) -> None:
-    """Also those that do not look changed."""
+    """SIGHUP reads all ID files again, even unchanged ones."""
     name = "cavatica_exporter_watchlist_last_reload_success_timestamp_seconds"
     with serving(*cavatica.flags, LOOPBACK) as exporter:
         before = exporter.scrape()(name)
@@ -874,7 +874,7 @@ def test_it_ends_well_where_the_system_has_no_thread(
 
 
 def test_the_demo_says_what_to_open(capsys: pytest.CaptureFixture[str]) -> None:
-    """It needs no flags, and everything in it works."""
+    """The demo needs no flags, prints its links, and works."""
     with serving("--demo", LOOPBACK) as exporter:
         wait_for(lambda: exporter.get("/").ok, "it serves")
         page = exporter.scrape()
@@ -1189,7 +1189,7 @@ def test_two_exporters_on_one_port_are_an_error(cavatica: Cavatica, tmp_path: Pa
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_the_demo_leaves_nothing_behind(number: signal.Signals, tmp_path: Path) -> None:
-    """Its files are gone when it has ended, by whatever signal."""
+    """The demo removes its files when any signal ends it."""
     files = tmp_path / "tmp"
     files.mkdir()
     with process(tmp_path / "log", "--demo", LOOPBACK, TMPDIR=str(files)) as exporter:

@@ -58,7 +58,7 @@ def test_anything_else_is_no_duration(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["293y", "999999999y"])
 def test_a_duration_is_less_than_292_years(text: str) -> None:
-    """As in Prometheus: longer ones do not fit into a timer."""
+    """A duration is less than 292 years, as in Prometheus."""
     with pytest.raises(ValueError, match="must be less than 292y"):
         parse_duration(text)
 

@@ -115,7 +115,7 @@ def test_a_flag_with_a_value(flag: str) -> None:
 
 @pytest.mark.parametrize("flag", SWITCHES)
 def test_a_switch(flag: str) -> None:
-    """It needs no value."""
+    """A switch takes no value."""
     assert parse(flag) == {field(flag): True}
 
 
@@ -141,7 +141,7 @@ def test_every_switch_has_an_environment_variable(
 
 @pytest.mark.parametrize("flag", VALUES)
 def test_an_empty_variable_is_none(flag: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An unfilled template of a deployment means the default."""
+    """An empty variable means the default."""
     monkeypatch.setenv(variable(flag), "")
     assert parse() == {}
 
@@ -243,7 +243,7 @@ def test_an_unusable_variable_is_an_error_too(flag: str, monkeypatch: pytest.Mon
 
 
 def test_an_unusable_flag_is_not_blamed_on_a_variable() -> None:
-    """The message is click's own."""
+    """The error of a flag does not name the variable."""
     with pytest.raises(click.ClickException) as caught:
         parse("--api.timeout=x")
     assert describe(caught.value) == caught.value.format_message()

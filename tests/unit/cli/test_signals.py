@@ -40,7 +40,7 @@ def send(number: signal.Signals) -> threading.Thread:
 
 
 def test_signals_come_in_their_order() -> None:
-    """A reload, and then the end."""
+    """Signals are returned in their order."""
 
     def work() -> None:
         received = Signals(lambda _: None)

@@ -142,7 +142,7 @@ def test_promtool_has_nothing_to_say() -> None:
 
 
 def test_a_retired_export_has_no_series() -> None:
-    """The totals of its batch have it."""
+    """A retired export has no series, but is in its batch's totals."""
     assert 'export_id="past"' not in body(EXAMPLE)
     assert 'state="COMPLETED"} 2.0\n' in body(EXAMPLE)
 
@@ -455,7 +455,7 @@ def test_only_families_that_tell_of_a_change_are_rendered() -> None:
 
 
 def test_a_new_batch_costs_its_own_lines_only() -> None:
-    """Its place among the others does not matter."""
+    """A new batch renders only its own lines, at any position."""
     counting, life = Counting(), Watched()
     own = exposition(counting.families)
     render(own, life.snapshot(), TEXT, compress=True)

@@ -103,7 +103,7 @@ def test_names_and_labels_are_the_documented_ones() -> None:
 
 
 def test_a_message_is_a_label_only_when_asked_for() -> None:
-    """Nothing but the error's family differs."""
+    """The flag changes only the labels of the error family."""
     shown = export_families(expose_error_messages=True)
     hidden = export_families(expose_error_messages=False)
     differ = {a.name: a.labels for a, b in zip(shown, hidden, strict=True) if a.labels != b.labels}
@@ -127,7 +127,7 @@ def test_a_help_text_is_one_plain_sentence(family: Family[Any]) -> None:
 
 @pytest.mark.parametrize("state", ["PENDING", "RUNNING", "COMPLETED", "FAILED", "UNKNOWN"])
 def test_the_current_state_is_1_and_the_others_are_0(state: str) -> None:
-    """All five are always there."""
+    """Each of the five states has a sample."""
     samples = dict(of_export(WatchedExport("x", state))["export_state"])
     assert samples.pop((state,)) == 1
     assert set(samples.values()) == {0}
@@ -135,14 +135,14 @@ def test_the_current_state_is_1_and_the_others_are_0(state: str) -> None:
 
 
 def test_a_state_that_is_not_in_the_list_is_one_more_series() -> None:
-    """The five are 0 then."""
+    """An undocumented state adds a sample; the five others are 0."""
     samples = of_export(WatchedExport("x", "ABORTED"))["export_state"]
     assert [(state, value) for (state,), value in samples if value] == [("ABORTED", 1)]
     assert len(samples) == 6
 
 
 def test_an_export_that_was_never_answered_for_only_has_a_state() -> None:
-    """Nothing is made up."""
+    """An export without an answer has only a state."""
     samples = of_export(WatchedExport("x", "UNKNOWN"))
     assert {name for name, values in samples.items() if values} == {"export_state"}
 

@@ -62,7 +62,7 @@ def fail(occasional: OccasionalLog, exception: Exception) -> None:
 def test_each_event_counts_for_itself(
     occasional: OccasionalLog, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """So does each type of exception of one event."""
+    """Each event, and each type of exception of an event, has its own limit."""
     for exception in (ValueError("1"), ValueError("2"), KeyError("3")):
         with suppress(ValueError, KeyError):
             fail(occasional, exception)

@@ -39,7 +39,7 @@ def test_places_are_limited() -> None:
 
 
 def test_the_oldest_silent_connection_of_the_largest_network_gives_way() -> None:
-    """The address that takes most loses first."""
+    """The oldest silent connection of the largest network is evicted."""
     arrivals = Arrivals(6)
     arrivals.take("10.0.0.1", count=2)
     arrivals.take("10.0.0.2", count=3)
@@ -81,7 +81,7 @@ def test_a_connection_that_has_its_answer_gives_way() -> None:
 
 
 def test_a_network_s_own_silent_connection_gives_way() -> None:
-    """An address with places of its own makes room by itself."""
+    """A new connection may evict a silent one of its own network."""
     arrivals = Arrivals(2)
     arrivals.take("10.0.0.1", count=2)
     arrivals.take("10.0.0.1")
@@ -100,7 +100,7 @@ def test_a_place_that_was_lost_is_not_freed_twice() -> None:
 
 @pytest.mark.parametrize(("limit", "share"), [(512, 128), (4, 1), (1, 1)])
 def test_one_network_has_its_share_of_answers(limit: int, share: int) -> None:
-    """A quarter of the places, one at least."""
+    """One network may have a quarter of the answers, at least one."""
     arrivals = Arrivals(limit)
     places = [place for place in arrivals.take("10.0.0.1", count=limit) if place]
     assert [arrivals.places.begin_answer(place) for place in places] == [

@@ -245,12 +245,12 @@ class TestBulkGet:
         assert [second, first] == [items[1]["resource"]["id"], items[3]["resource"]["id"]]
 
     def test_same_id_twice(self, simulator: Simulator, client: Client) -> None:
-        """An ID asked for twice is answered for twice."""
+        """An ID that is requested twice has two items."""
         [one] = simulator.start(1)
         assert len(client.items(one, one)) == 2
 
     def test_limit(self, client: Client) -> None:
-        """100 IDs are answered for, 101 are refused."""
+        """100 IDs are accepted, 101 are refused."""
         ids = [str(number) for number in range(101)]
         assert len(client.items(*ids[:100])) == 100
         refused = client.bulk_get(*ids)
@@ -495,7 +495,7 @@ class TestRefusals:
         assert (refused.status_code, refused.json()["status"]) == (404, 404)
 
     def test_root(self, client: Client) -> None:
-        """There is nothing outside /v2."""
+        """Paths outside /v2 do not exist."""
         client.url = client.url.replace("/v2", "/v1")
         assert client.bulk_get("x").status_code == 404
 

@@ -210,7 +210,7 @@ def test_a_round_that_breaks_off_changes_nothing(account: Account) -> None:
 
 
 def test_an_answer_without_a_total_is_an_error(account: Account) -> None:
-    """Nothing else proves that no export is missing."""
+    """An answer without the total is an error: nothing else proves completeness."""
     account.simulator.fault = Fault(headers={"X-Total-Matching-Query": None})
     with pytest.raises(ApiError, match="X-Total-Matching-Query"):
         account.discover()
@@ -247,7 +247,7 @@ def test_a_list_that_is_the_same_page_for_ever(account: Account) -> None:
 
 
 def test_items_without_an_id_are_no_reason_to_read_for_ever(account: Account) -> None:
-    """They count as seen."""
+    """Items without an ID count as seen, so the search ends."""
     account.simulator.start(3)
     account.simulator.put({"id": "not an ID", "state": "PENDING"})
     assert account.discover().whole
@@ -293,7 +293,7 @@ def test_a_clock_that_was_ahead_puts_off_no_check(account: Account) -> None:
 
 
 def test_the_state_names_no_batch_that_is_gone(account: Account) -> None:
-    """The exporter would show a batch without exports."""
+    """The state file names no batch without exports."""
     account.simulator.start(1, volume="me/a", ago=2 * DAY, lifetimes=COMPLETED)
     place = {"volume": "me/b", "location": "x"}
     account.simulator.put({"id": "open", "state": "RUNNING", "destination": place})
@@ -406,7 +406,7 @@ def test_a_state_that_cannot_be_used(account: Account, state: str) -> None:
 
 
 def test_a_batch_file_that_somebody_removed_comes_back(account: Account) -> None:
-    """Its exports are still the account's."""
+    """A removed batch file is written again: its exports are still the account's."""
     ids = account.simulator.start(5, volume="me/a") + account.simulator.start(5, volume="me/b")
     account.discover()
     account.files()[0].unlink()
@@ -436,7 +436,7 @@ def test_names_of_files() -> None:
 
 
 def test_a_long_volume_name_makes_a_shorter_batch(account: Account) -> None:
-    """At most 100 characters, and different volumes stay apart."""
+    """A batch name has at most 100 characters; different volumes stay different."""
     for end in ("a", "b"):
         account.simulator.start(1, volume=f"me/{'x' * 120}{end}")
     account.discover()
@@ -446,7 +446,7 @@ def test_a_long_volume_name_makes_a_shorter_batch(account: Account) -> None:
 
 
 def test_a_directory_that_cannot_be_read(account: Account) -> None:
-    """It is an error that names it."""
+    """An unreadable directory is an error that names it."""
     account.directory.rmdir()
     with pytest.raises(LedgerError, match=r"ids: cannot be read: No such file or directory"):
         account.discover()
@@ -456,7 +456,7 @@ def test_a_directory_that_cannot_be_read(account: Account) -> None:
 
 
 def test_two_at_once(account: Account, tmp_path: Path) -> None:
-    """The second one says so: files have one writer."""
+    """A second process in the same directory is refused."""
     del tmp_path
     account.simulator.start(150)
     errors: list[LedgerError] = []
@@ -494,7 +494,7 @@ def test_a_disk_that_is_full(account: Account, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_the_first_exports_of_an_account(account: Account) -> None:
-    """All of the list is new, to its end."""
+    """The first exports of an account are found."""
     account.discover()
     ids = account.simulator.start(150)
     assert account.discover().whole
@@ -513,7 +513,7 @@ def test_what_is_unfinished_is_found_by_its_state(account: Account) -> None:
 
 
 def test_a_file_that_cannot_be_read(account: Account) -> None:
-    """It may hold IDs: it is an error with its name."""
+    """An unreadable batch file is an error that names it."""
     (account.directory / "discovered-x.json").mkdir()
     with pytest.raises(LedgerError, match=r"discovered-x\.json: cannot be read: Is a directory"):
         account.discover()

@@ -79,7 +79,7 @@ def test_without_an_answer(
 
 
 def test_metrics_before_the_first_success(account: Account, run: Run, tmp_path: Path) -> None:
-    """There is no time of a success that never was."""
+    """Before the first success, the metrics have no time of one."""
     account.simulator.fault = Fault(status=500)
     metrics = tmp_path / "discover.prom"
     metrics.write_bytes(b"\xff")
@@ -115,7 +115,7 @@ def test_a_list_that_never_shows_all(
 
 
 def test_metrics_of_a_list_that_never_shows_all(account: Account, run: Run, tmp_path: Path) -> None:
-    """What is written counts as such; the round is no success."""
+    """An incomplete list counts the written exports, but not as a success."""
     account.simulator.start(3)
     account.simulator.fault = Fault(headers={"X-Total-Matching-Query": "5"})
     metrics = tmp_path / "discover.prom"
@@ -156,7 +156,7 @@ def refuse_details(account: Account) -> None:
 
 
 def test_what_else_is_told(account: Account, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    """A damaged state file, and exports without details."""
+    """Unusable state and missing details are printed."""
     (account.directory / "discovered-state.json").write_text("{")
     refuse_details(account)
     assert run() == 0
@@ -167,7 +167,7 @@ def test_what_else_is_told(account: Account, run: Run, capsys: pytest.CaptureFix
 
 
 def test_what_else_is_logged(account: Account, run: Run) -> None:
-    """The same, once, by a round that others follow."""
+    """Repeated rounds log unusable state and missing details once."""
     del run
     (account.directory / "discovered-state.json").write_text("{")
     refuse_details(account)
@@ -214,7 +214,7 @@ def test_no_token(
 def test_the_variables_are_those_of_the_exporter(
     account: Account, run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """A sidecar shares the exporter's environment."""
+    """The exporter's environment variables apply, as in a sidecar."""
     monkeypatch.delenv("SB_AUTH_TOKEN")
     monkeypatch.delenv("SB_API_ENDPOINT")
     token = tmp_path / "token"
@@ -261,7 +261,7 @@ def test_again_and_again_until_a_signal(
 
 @pytest.mark.slow
 def test_a_failed_round_is_not_the_last_one(account: Account, run: Run) -> None:
-    """With `--every` it is logged, and the next one follows."""
+    """With `--every` a failed round is logged, and the next one follows."""
     del run
     account.simulator.fault = Fault(status=503, times=1)
     arguments = ["discover", "--to", str(account.directory), "--every", "100ms"]

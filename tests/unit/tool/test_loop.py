@@ -89,7 +89,7 @@ def test_a_round_that_hangs_does_not_keep_the_process(monkeypatch: pytest.Monkey
 
 
 def test_an_unexpected_error_is_in_the_metrics(tmp_path: Path) -> None:
-    """An alert on cavatica_discover_up must not miss it."""
+    """An unexpected error sets cavatica_discover_up to 0."""
     metrics = tmp_path / "discover.prom"
     metrics.write_text("cavatica_discover_up 1\n")
     rounds = Rounds(ZeroDivisionError("oops"))
@@ -100,7 +100,7 @@ def test_an_unexpected_error_is_in_the_metrics(tmp_path: Path) -> None:
 
 
 def test_a_pause_ends_with_the_work() -> None:
-    """A signal must not wait for the rate limit."""
+    """A signal ends a wait for the rate limit."""
     stop = threading.Event()
     pause = pause_until(stop)
     pause(0.0)
@@ -112,7 +112,7 @@ def test_a_pause_ends_with_the_work() -> None:
 def test_a_bar_is_for_terminals(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It shows how much of the list was seen, and goes away."""
+    """On a terminal, a progress bar is shown and removed."""
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     bar = ProgressBar()
     bar.show(0, 0)

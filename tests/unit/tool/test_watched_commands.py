@@ -103,7 +103,7 @@ def test_status_as_text(mixed: Account, run: Run, capsys: pytest.CaptureFixture[
 
 
 def test_status_as_json(mixed: Account, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    """The same, for programs."""
+    """The status can be printed as JSON."""
     del mixed
     assert run("status", "--format", "json") == 3
     document = json.loads(capsys.readouterr().out)
@@ -220,7 +220,7 @@ def test_no_answer(
 def test_an_id_file_in_error(
     account: Account, run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What is known is printed, but it may not be all: exit 1."""
+    """With an ID file in error, what is known is printed, and the exit status is 1."""
     put(account, "one", "COMPLETED")
     watch(account, "b", export_ids=["one"])
     (account.directory / "broken.json").write_text("{")
@@ -249,7 +249,7 @@ def test_no_id_file(account: Account, run: Run, capsys: pytest.CaptureFixture[st
 
 
 def test_many_exports(account: Account, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    """All are asked for, 100 in a call."""
+    """Many exports are fetched, 100 in a call."""
     ids = account.simulator.start(250, ago=86400.0)
     watch(account, "b", export_ids=ids)
     run("status", "--format", "json")
@@ -314,7 +314,7 @@ def test_failed_as_tsv(mixed: Account, run: Run, capsys: pytest.CaptureFixture[s
 def test_failed_of_a_class(
     mixed: Account, run: Run, capsys: pytest.CaptureFixture[str], retry: str, ids: list[str]
 ) -> None:
-    """Those that may work now, after a repair, or never."""
+    """Failures can be selected by retry class."""
     del mixed
     assert run("failed", "--format", "json", "--retry", retry) == 0
     assert [row["export_id"] for row in json.loads(capsys.readouterr().out)] == ids
@@ -339,7 +339,7 @@ def test_failed_as_requests(mixed: Account, run: Run, capsys: pytest.CaptureFixt
 def test_the_requests_start_the_exports_again(
     account: Account, run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """In hundreds, and the API takes them."""
+    """The request bodies have up to 100 items each, and start the exports again."""
     ids = [f"e{number}" for number in range(130)]
     for export_id in ids:
         fail(account, export_id, 9100)

@@ -83,7 +83,7 @@ def test_nothing_else_makes_a_failure_good(old: Export, new: Export) -> None:
 
 
 def test_two_failures_and_a_repeat() -> None:
-    """A repeat that fails is no repair; the one that completes makes all before it good."""
+    """A failed repetition supersedes nothing; a COMPLETED one supersedes all earlier failures."""
     line = Line("a", "b", "c", "d")
     line.hear(to(PLACE, failed("a", 10.0)), to(PLACE, failed("b", 20.0)))
     line.hear(to(PLACE, completed("c", 30.0)), to(PLACE, failed("d", 40.0)))
@@ -126,7 +126,7 @@ def test_a_failure_is_open_again_when_the_repeat_is_not_watched_any_more() -> No
 
 
 def test_a_repeat_without_a_time_finished_when_it_was_first_seen() -> None:
-    """The API need not give times."""
+    """Without a finish time, an export finished when it was first seen."""
     line = Line("old", "new")
     line.hear(to(PLACE, failed("old", None)))
     line.clock.pass_by(60)

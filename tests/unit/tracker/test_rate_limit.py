@@ -129,7 +129,7 @@ def test_the_longest_hold_counts(limiter: RateLimiter, clock: FakeClock) -> None
 def test_a_jump_of_the_wall_clock_does_not_move_a_hold(
     limiter: RateLimiter, clock: FakeClock, jump: float
 ) -> None:
-    """A hold is measured on the clock that never jumps."""
+    """A hold is measured on the monotonic clock."""
     limiter.update(error("rate_limited", limit(clock, 0, reset_in=300)))
     clock.unix += jump
     clock.pass_by(299)
@@ -187,7 +187,7 @@ def test_a_count_that_is_missing_is_no_count(
 
 
 def test_an_answer_without_headers_changes_nothing(limiter: RateLimiter, clock: FakeClock) -> None:
-    """What is known stays until an answer says something else."""
+    """An answer without headers keeps the known limit."""
     limiter.update(answer(limit(clock, 500)))
     limiter.update(answer(NO_LIMIT))
     assert limiter.rate_limit == limit(clock, 500)
@@ -258,7 +258,7 @@ def test_what_tells_nothing_is_not_forgotten_within_a_window(
 
 
 def test_a_new_window_owes_nothing(limiter: RateLimiter, clock: FakeClock) -> None:
-    """What its first answer says is left is left."""
+    """Unconfirmed requests of an earlier window do not count in a new one."""
     limiter.update(answer(limit(clock, 510, reset_in=100)))
     limiter.update(error("timeout", requests=9))
     clock.pass_by(100)

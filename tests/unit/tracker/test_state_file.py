@@ -116,7 +116,7 @@ def test_the_file_is_the_owners_alone(path: Path, file: StateFile) -> None:
 
 
 def test_each_process_has_a_key_of_its_own(tmp_path: Path, clock: FakeClock) -> None:
-    """Until it finds one in the file."""
+    """Each process has its own key, unless the file has one."""
     first, second = (StateFile(tmp_path / name, clock) for name in "ab")
     assert first.key != second.key
     assert len(first.key) == KEY_BYTES
@@ -154,7 +154,7 @@ def writes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Writes]:
 def test_it_is_written_at_most_once_a_minute_and_at_the_end(
     path: Path, file: StateFile, clock: FakeClock, writes: Writes
 ) -> None:
-    """What was learned meanwhile is in the next one."""
+    """The file is written once a minute at most, and at the end."""
     file.save(snapshot(EXPORTS[0]))
     assert writes.began.acquire(timeout=PATIENCE)
     for seconds in (1.0, INTERVAL_SECONDS - 2):
@@ -202,7 +202,7 @@ def wait_for(condition: Callable[[], bool]) -> None:
 def test_what_did_not_change_is_not_written(
     file: StateFile, clock: FakeClock, writes: Writes
 ) -> None:
-    """A quiet night costs the disk nothing."""
+    """Unchanged exports are not written again."""
     same = snapshot(*EXPORTS)
     file.save(same)
     wait_for(lambda: file.status().last_write is not None)
@@ -257,7 +257,7 @@ def test_a_disk_that_hangs_is_told(
 def test_the_end_writes_what_a_write_in_flight_does_not_have(
     path: Path, file: StateFile, clock: FakeClock, writes: Writes
 ) -> None:
-    """It waits for that one, and writes once more."""
+    """The end waits for a write in flight, then writes the latest state."""
     writes.go.clear()
     file.save(snapshot(EXPORTS[0]))
     assert writes.began.acquire(timeout=PATIENCE)
@@ -290,7 +290,7 @@ def _no_thread(*_: object) -> None:
 
 
 def test_a_file_that_is_cut_off_anywhere_is_ignored(path: Path, clock: FakeClock) -> None:
-    """At every byte; and it is replaced by a good one."""
+    """A file that is truncated at any byte is ignored, and replaced by a valid one."""
     whole = content(*EXPORTS)
     for length in range(len(whole)):
         with pytest.raises(StateFormatError, match="damaged") as caught:
@@ -335,7 +335,7 @@ GOOD = ["x", "FAILED", 1.0, 2.0, 3, "o/v", 4, ["9103", 403]]
 
 
 def test_the_forged_record_would_be_read() -> None:
-    """The next test changes one value of it at a time."""
+    """The record that the next test modifies is valid."""
     export = Export("x", "FAILED", 1.0, 2.0, 3, "o/v", ErrorDetail("9103", 403, ""), 4)
     assert decode(signed([GOOD])) == (KEY, [WatchedExport("x", "FAILED", export)])
 
@@ -389,7 +389,7 @@ def test_another_version_is_ignored(
     header: dict[str, object],
     problem: str,
 ) -> None:
-    """With a warning that says so; the next write replaces it."""
+    """A file of another version is ignored with a warning, and replaced."""
     path.write_bytes(signed([GOOD], **header))
     file = StateFile(path, clock)
     assert file.load() == []
@@ -436,7 +436,7 @@ def too_large(path: Path) -> None:
 def test_what_cannot_be_read_is_left_alone(
     path: Path, clock: FakeClock, make: Callable[[Path], None]
 ) -> None:
-    """It may be anything."""
+    """An unreadable file is never overwritten."""
     make(path)
     before = path.lstat()
     file = StateFile(path, clock)
@@ -451,7 +451,7 @@ def test_what_cannot_be_read_is_left_alone(
 def test_a_file_server_that_hangs_does_not_hold_up_the_start(
     path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The exporter begins without what it could not read."""
+    """A file server that hangs does not delay the start beyond a limit."""
     go = threading.Event()
     monkeypatch.setattr(state_file, "_LOAD_SECONDS", 0.01)
     monkeypatch.setattr(files, "read", lambda *_: go.wait(PATIENCE))
@@ -531,7 +531,7 @@ def test_a_directory_that_is_missing_is_told(
 
 
 def test_two_exporters_on_one_file_write_whole_files(path: Path, clock: FakeClock) -> None:
-    """The last one wins; neither reads half of the other's."""
+    """Two exporters that write the same file write whole files."""
     files = [StateFile(path, clock) for _ in range(2)]
     known: list[Sequence[Export]] = [EXPORTS[:2], EXPORTS[2:]]
     for _ in range(20):
@@ -547,7 +547,7 @@ def test_two_exporters_on_one_file_write_whole_files(path: Path, clock: FakeCloc
 
 
 def test_a_link_stays_a_link(path: Path, tmp_path: Path, clock: FakeClock) -> None:
-    """Its target is replaced."""
+    """A link stays a link; its target is replaced."""
     target = tmp_path / "elsewhere"
     path.symlink_to(target)
     file = StateFile(path, clock)

@@ -257,7 +257,7 @@ def test_an_undocumented_state_that_stays_for_a_week_goes_to_the_free_places() -
 
 
 def test_an_id_that_was_never_answered_for_is_unknown() -> None:
-    """A state is never guessed."""
+    """An ID without an answer is UNKNOWN."""
     line = Line()
     line.watch({"b": ["x"]})
     assert line.known() == {"x": WatchedExport("x", "UNKNOWN")}
@@ -303,7 +303,7 @@ def test_a_finished_export_stays_finished(export: Export, answer: Outcome) -> No
 
 @pytest.mark.parametrize("answer", [failed("x"), running("x"), Export("x", "ABORTED")])
 def test_a_proper_answer_corrects_a_finished_export(answer: Export) -> None:
-    """Only the API itself can say that it was wrong."""
+    """A proper answer of the API can change a finished state."""
     line = Line()
     line.watch({"b": ["x"]})
     line.hear(completed("x"))
@@ -387,7 +387,7 @@ def test_age_is_not_measured_on_the_wall_clock(jump: float) -> None:
 
 
 def test_the_oldest_answer_is_that_of_the_unfinished() -> None:
-    """Per batch, in Unix time; a batch with nothing unfinished that was answered for has none."""
+    """The oldest answer is Unix time by batch; batches without unfinished ones have none."""
     line = Line()
     line.watch({"a": ["x", "y"], "b": ["z"], "c": ["n"], "d": ["l"]})
     first = line.clock.time()
@@ -515,7 +515,7 @@ def test_a_retired_export_that_is_corrected_is_shown_again() -> None:
 
 
 def test_a_correction_of_the_time_moves_the_retirement() -> None:
-    """The time that the API said before does not retire it."""
+    """After a new finish time, the old one does not retire the export."""
     line = Line(retention=DAY)
     line.watch({"b": ["x"]})
     line.hear(completed("x", line.clock.time()))
@@ -709,7 +709,7 @@ def test_an_answer_that_says_the_same_again_changes_nothing() -> None:
 
 
 def test_a_watchlist_that_says_the_same_again_changes_nothing() -> None:
-    """A file that was only touched costs no rendering."""
+    """The same watchlist again changes no block."""
     line = Line()
     line.watch({"a": ids(BLOCK_SIZE + 1), "b": ["x"], "c": []}, ["x"])
     line.hear(failed("x"))
@@ -778,7 +778,7 @@ def test_an_id_that_comes_back_soon_is_known() -> None:
 
 
 def test_an_id_that_comes_back_is_not_fresher_than_its_last_answer() -> None:
-    """The time that it was away counts for max-age."""
+    """For an ID that comes back, the time since its last answer counts."""
     line = Line(max_age=300)
     line.watch({"b": ["x", "y"]})
     line.hear(running("x"), running("y"))

@@ -315,7 +315,7 @@ def test_whoever_is_bad_is_found_and_whoever_is_not_is_known(seed: int) -> None:
 
 
 def test_without_suspects_the_plan_is_as_it_was() -> None:
-    """Nothing is added, and nothing cut."""
+    """Without suspects the plan is unchanged."""
     assert Suspects().plan([["a", "b"], ["c"]], 2) == [["a", "b"], ["c"]]
     assert Suspects().plan([], 2) == []
 

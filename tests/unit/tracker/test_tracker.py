@@ -262,7 +262,7 @@ def test_the_rest_of_the_rate_limits_window_counts_down(scene: Scene) -> None:
 
 
 def test_the_duration_is_that_of_the_scrape(scene: Scene) -> None:
-    """It is measured on the clock that never jumps."""
+    """The duration is measured on the monotonic clock."""
 
     def load(_: float) -> Watchlist:
         scene.clock.pass_by(0.25)
@@ -496,7 +496,7 @@ def test_at_0_remaining_there_is_no_call_until_the_reset(scene: Scene) -> None:
 def test_after_a_429_there_is_no_call_until_the_reset(
     scene: Scene, reset_in: float | None, hold: float
 ) -> None:
-    """Without a reset that makes sense the hold is 60 s."""
+    """After a 429 no call is made until the reset time, or for 60 s without a valid one."""
     reset = None if reset_in is None else scene.clock.time() + reset_in
     scene.api.failure = error("rate_limited", RateLimit(1000, None, reset))
     assert not scene.scrape().up
@@ -633,7 +633,7 @@ class Deadline(float):
 def test_scrapes_that_arrive_meanwhile_share_the_result(
     held: HeldApi, elsewhere: ThreadPoolExecutor
 ) -> None:
-    """Two Prometheus servers do not double the calls."""
+    """Concurrent scrapes share their calls."""
     scene = Scene(held)
     first = waiting(scene, elsewhere, held)
     others = []
@@ -936,7 +936,7 @@ def test_impatient_scrapers_share_a_call(stuck: StuckApi, elsewhere: ThreadPoolE
 def test_a_defect_in_a_call_beside_another_wedges_nothing(
     stuck: StuckApi, elsewhere: ThreadPoolExecutor
 ) -> None:
-    """The next impatient scrape makes its call."""
+    """After an error in a call beside another one, the next scrape makes its call."""
     scene, _ = stuck_scrape(stuck, elsewhere)
     stuck.failure = RuntimeError("a defect")
     with pytest.raises(RuntimeError, match="a defect"):
@@ -992,7 +992,7 @@ def test_a_defect_while_asking_does_not_wedge_the_tracker(scene: Scene) -> None:
 def test_those_who_share_a_scrape_share_its_error(
     held: HeldApi, elsewhere: ThreadPoolExecutor
 ) -> None:
-    """A scrape that fails does not leave the others waiting."""
+    """Scrapes that share one get its error."""
     began, go = threading.Event(), threading.Event()
     scene = Scene(held)
 

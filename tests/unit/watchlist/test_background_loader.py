@@ -99,7 +99,7 @@ def test_a_reading_that_was_late_counts_in_the_end(
 
 
 def test_without_time_nothing_is_read(slow: SlowLoader, loader: BackgroundLoader) -> None:
-    """What is known is all that is asked for."""
+    """Without time, the last known watchlist is returned."""
     assert loader.load(0) is slow.watched
     assert slow.readings == [False]
 

@@ -360,7 +360,7 @@ def test_the_default_batch_is_the_name_without_its_ending(name: str, batch: str)
 
 @pytest.mark.parametrize("name", ["x.yml", "x.YAML", "x", "x.ids"])
 def test_what_has_no_other_ending_is_yaml(name: str) -> None:
-    """A file given by its path may have any name."""
+    """A file without a known extension is read as YAML."""
     assert parse(b"- a", name).ids == ("a",)
 
 
@@ -434,7 +434,7 @@ def test_a_byte_order_mark_and_windows_line_ends_do_not_matter(name: str) -> Non
 
 
 def test_an_error_shows_a_strange_name_escaped() -> None:
-    """A file's name cannot forge a line of the log."""
+    """A file name is escaped in errors, so it cannot forge a log line."""
     with pytest.raises(IdFileError) as error:
         parse(b"- [", "a\nlevel=info.yml")
     assert str(error.value).startswith(r"a\nlevel=info.yml:2: not YAML")
@@ -523,5 +523,5 @@ def test_a_written_table_is_read_back(name: str, ids: list[str]) -> None:
 
 @given(ids=st.lists(IDS.filter(lambda export_id: export_id not in REFUSED)))
 def test_a_written_list_is_read_back(ids: list[str]) -> None:
-    """An ID on each line is all it takes."""
+    """A list of IDs, one on each line, is read back."""
     assert parse("\n".join(ids).encode(), "x.txt") == IdFile("x", tuple(ids))

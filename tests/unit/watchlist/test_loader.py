@@ -285,7 +285,7 @@ def test_refused_exports_are_counted_by_batch_and_code(
 def test_refusals_are_acknowledged_by_any_file_of_the_batch(
     directory: Path, loader: WatchlistLoader
 ) -> None:
-    """And by none of another batch."""
+    """Refusals are acknowledged by any file of the batch, and by no other."""
     for name in ["a", "b"]:
         (directory / f"{name}.json").write_text('{"items": [{"error": {}}]}')
     (directory / "done.yml").write_text("batch: b\nrefusals_acknowledged: true\n")
@@ -372,7 +372,7 @@ def test_reading_afresh_takes_off_the_last_file(directory: Path, loader: Watchli
 
 
 def test_a_file_without_content_may_go(directory: Path, loader: WatchlistLoader) -> None:
-    """Nothing was watched because of it."""
+    """A file without content may be removed."""
     (directory / "a.yml").write_text("[]")
     (directory / "b.yml").write_text("- [")
     loader.load()
@@ -406,7 +406,7 @@ def test_an_unexpected_exception_is_an_error_of_its_file(
 
 
 def test_a_path_that_cannot_exist_is_an_error(clock: Clock) -> None:
-    """The system is not even asked."""
+    """A path that cannot exist is an error."""
     assert WatchlistLoader(Path("a\0b"), clock).load().errors == (
         "a\\x00b: cannot be read: ValueError",
     )
@@ -543,7 +543,7 @@ def test_editing_breaking_and_repairing_a_file(
 
 
 def test_a_broken_file_does_not_touch_the_others(directory: Path, loader: WatchlistLoader) -> None:
-    """Other files come, change and go while one is in error."""
+    """While one file is in error, others can be added, changed and removed."""
     (directory / "bad.yml").write_text("- x\n")
     (directory / "good.yml").write_text("- y\n")
     loader.load()
@@ -835,7 +835,7 @@ def test_a_file_that_is_back_as_it_was_is_good_again(
 
 
 def test_the_directory_may_be_a_link(tmp_path: Path, directory: Path, clock: Clock) -> None:
-    """Where it leads is looked at on every load."""
+    """The directory may be a link, which is followed on every load."""
     (directory / "a.yml").write_text("- x\n")
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "b.yml").write_text("- y\n")
@@ -858,6 +858,6 @@ def test_a_link_to_a_directory_is_ignored(directory: Path, loader: WatchlistLoad
 def test_a_link_that_leads_nowhere_is_no_directory(
     directory: Path, loader: WatchlistLoader
 ) -> None:
-    """One that leads to itself cannot be looked at; by its name it is no ID file."""
+    """A link to itself is ignored if its name is not that of an ID file."""
     (directory / "loop.md").symlink_to("loop.md")
     assert loader.load().ignored == (Ignored("loop.md", "its extension is not that of an ID file"),)

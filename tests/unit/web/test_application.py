@@ -52,7 +52,7 @@ PROMETHEUS_3 = (
 
 @dataclass
 class Scrapes:
-    """Stands in for the tracker: notes the deadlines, and gives the snapshot."""
+    """A fake tracker: records the deadlines, and returns the snapshot."""
 
     deadlines: list[float] = field(default_factory=list)
 
@@ -72,7 +72,7 @@ class Answer:
 
 
 class Client:
-    """Asks an application whose clock stands at 1,000 s; PEP 3333 is watched over."""
+    """A client of an application whose clock is at 1,000 s, with a check of PEP 3333."""
 
     def __init__(self, *, ready: bool = True, telemetry_path: str = "/metrics") -> None:
         """Make the application, with a timeout of 10 s and an offset of 500 ms."""
@@ -116,7 +116,7 @@ class Client:
 
 
 def test_metrics_are_a_scrape() -> None:
-    """A scrape is made, and its result is the answer."""
+    """The metrics are the result of a scrape."""
     client = Client()
     answer = client.get("/metrics")
     assert answer.status == "200 OK"
@@ -126,7 +126,7 @@ def test_metrics_are_a_scrape() -> None:
 
 
 def test_metrics_can_be_elsewhere() -> None:
-    """The path is the flag's; the usual one is then nothing."""
+    """The metrics are only at the path of the flag."""
     client = Client(telemetry_path="/exports")
     assert client.get("/exports").status == "200 OK"
     assert client.get("/metrics").status == "404 Not Found"
@@ -181,7 +181,7 @@ def test_other_paths_are_not_found(path: str) -> None:
 
 @pytest.mark.parametrize("path", ["/", "/runbooks", "/metrics", "/-/healthy", "/-/ready", "/x"])
 def test_no_browser_takes_an_answer_for_something_else(path: str) -> None:
-    """The content type is what is meant."""
+    """Answers have `X-Content-Type-Options: nosniff`."""
     answer = Client().get(path)
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
     assert answer.headers["Content-Type"].endswith("; charset=utf-8")
@@ -213,7 +213,7 @@ def test_the_pages_have_relative_links_that_work(path: str) -> None:
 
 
 def test_a_page_may_load_nothing_but_its_own_style_sheet() -> None:
-    """The policy names its hash; there is no script to run."""
+    """The policy allows the style sheet by its hash, and no script."""
     answer = Client().get("/")
     policy = answer.headers["Content-Security-Policy"]
     style = answer.body.partition(b"<style>")[2].partition(b"</style>")[0]
@@ -295,7 +295,7 @@ def test_a_scrape_is_over_before_its_scraper_gives_up(told: str, seconds: float)
 
 
 def test_a_scraper_that_says_nothing_has_the_flags_timeout() -> None:
-    """A browser or curl does not say how long it waits."""
+    """Without a timeout from the scraper, the flag's is used."""
     client = Client()
     client.get("/metrics")
     assert client.scrapes.deadlines == [1010.0]
@@ -363,7 +363,7 @@ def test_the_format_is_the_one_that_the_scraper_likes_best(accept: str, expected
 def test_the_answer_is_compressed_where_that_is_accepted(
     accept_encoding: str, *, expected: bool
 ) -> None:
-    """As RFC 9110 says, q-values included; it says so, and caches are told what it depends on."""
+    """Compression follows RFC 9110, with q-values and the header Vary."""
     assert accepts_gzip(accept_encoding) == expected
     answer = Client().get("/metrics", accept_encoding=accept_encoding)
     assert answer.headers.get("Content-Encoding") == ("gzip" if expected else None)

@@ -87,7 +87,7 @@ def test_json_says_the_same() -> None:
 
 
 def test_rows_that_are_not_shown_are_counted() -> None:
-    """A table that is cut says so."""
+    """A truncated table says how many rows are not shown."""
     row = ExportRow("a", "b", "FAILED", "", "", None)
     status = replace(
         NOT_SCRAPED,
@@ -112,7 +112,7 @@ def test_the_page_reads_well_without_eyes() -> None:
 
 
 def test_an_external_url_is_what_links_begin_with() -> None:
-    """So that they work wherever the page is read."""
+    """Links begin with the external URL."""
     html = page("https://lab.example/cavatica/").html(NOT_SCRAPED, NOW).decode()
     assert 'href="https://lab.example/cavatica/metrics"' in html
     assert 'href="https://lab.example/cavatica/runbooks"' in html
@@ -125,7 +125,7 @@ def test_the_runbooks_are_those_of_the_docs() -> None:
 
 
 def test_every_alert_of_the_runbooks_has_an_anchor() -> None:
-    """The alerts' links end in it."""
+    """Every alert has an anchor on the page of runbooks."""
     assert b'<h2 id="cavaticaexportfailed">' in page().runbooks
 
 
@@ -143,12 +143,12 @@ def test_every_alert_of_the_runbooks_has_an_anchor() -> None:
     ],
 )
 def test_ages_have_their_largest_unit(seconds: float, text: str) -> None:
-    """As people say it."""
+    """An age is shown in its largest unit."""
     assert format_age(seconds) == text
 
 
 def test_times_are_utc_and_never_fail() -> None:
-    """A number that is no date is shown as it is."""
+    """Times are shown in UTC; an impossible date is shown as a number."""
     assert format_time(1_522_162_828.0) == "2018-03-27 15:00 UTC"
     assert format_time(1e300) == "1e+300"
 
@@ -166,5 +166,5 @@ def test_times_are_utc_and_never_fail() -> None:
     ],
 )
 def test_sizes_have_decimal_units(count: float, text: str) -> None:
-    """As storage is sold."""
+    """Sizes have decimal units."""
     assert format_bytes(count) == text

@@ -19,7 +19,7 @@ MAX_AGE = 600.0
 def watched(
     export_id: str, state: str, time: float | None = None, *, acknowledged: bool = False
 ) -> WatchedExport:
-    """Return an export that the API answered for."""
+    """Return an export as the API returned it."""
     started, finished = (time, None) if state in {"PENDING", "RUNNING"} else (None, time)
     error = ErrorDetail("9103", 403, "patient-7.bam") if state == "FAILED" else None
     export = Export(export_id, state, started=started, finished=finished, size=10, error=error)
@@ -99,7 +99,7 @@ def status_of(taken: Snapshot, age: float = 0.0) -> Status:
 def test_one_line_says_whether_all_is_well(
     exports: Sequence[WatchedExport], verdict: str, headline: str
 ) -> None:
-    """What is not known is never called well."""
+    """The headline says in one line whether all is well."""
     status = status_of(snapshot(("a", exports)))
     assert (status.verdict, status.headline) == (verdict, headline)
 
@@ -179,7 +179,7 @@ def test_failures_are_shown_newest_first_with_their_meaning() -> None:
 
 
 def test_unfinished_exports_are_shown_oldest_first() -> None:
-    """Those of which no time is known come last."""
+    """Unfinished exports are sorted by time, oldest first; unknown times come last."""
     exports = [watched("x", "PENDING"), watched("b", "RUNNING", NOW), watched("a", "PENDING", 5.0)]
     rows = status_of(snapshot(("a", exports))).unfinished.rows
     assert [row.id for row in rows] == ["a", "b", "x"]
@@ -195,7 +195,7 @@ def test_lookup_errors_are_shown_with_their_code() -> None:
 
 
 def test_a_table_has_a_bounded_number_of_rows_and_says_how_many_more() -> None:
-    """A page of a large account stays a page."""
+    """A table has a maximum number of rows, and says how many more there are."""
     failures = [watched(f"e{number}", "FAILED", NOW - number) for number in range(MAX_ROWS + 5)]
     table = status_of(snapshot(("a", failures))).attention
     assert (len(table.rows), table.more) == (MAX_ROWS, 5)
@@ -207,7 +207,7 @@ def test_a_table_has_a_bounded_number_of_rows_and_says_how_many_more() -> None:
 
 
 def test_batches_that_need_somebody_come_first() -> None:
-    """The others follow by name."""
+    """Batches that need attention come first, the others by name."""
     batches = [
         ("a", [watched("1", "COMPLETED", 5.0)]),
         ("b", [watched("2", "COMPLETED")]),
@@ -219,7 +219,7 @@ def test_batches_that_need_somebody_come_first() -> None:
 
 
 def test_a_block_that_did_not_change_is_not_searched_again() -> None:
-    """The page of 100,000 exports costs what changed."""
+    """Blocks that did not change are not searched again."""
 
     class Exports(tuple[WatchedExport, ...]):
         __slots__ = ()

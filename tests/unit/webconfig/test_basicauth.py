@@ -145,7 +145,7 @@ def test_the_users_are_asked_for_at_each_request() -> None:
 
 
 def test_the_file_stands_before_the_application(tmp_path: "Path") -> None:
-    """A web configuration wraps an application with its users."""
+    """The web configuration's users protect the application."""
     path = tmp_path / "web.yml"
     path.write_text(f"basic_auth_users: {{alice: {MADE_BY_HTPASSWD.decode()}}}", encoding="utf-8")
     application = WebConfigFile(path).wrap(behind)
@@ -154,7 +154,7 @@ def test_the_file_stands_before_the_application(tmp_path: "Path") -> None:
 
 
 def test_a_right_password_is_remembered() -> None:
-    """Only the first scrape pays for bcrypt."""
+    """A verified password is remembered, so only the first request pays for bcrypt."""
     application = BasicAuth(behind, lambda: {b"alice": hashed_once})
     hashed_once = hashed(b"a", cost=10)
     header = basic(b"alice", b"a")
@@ -211,7 +211,7 @@ def test_of_a_password_72_bytes_count(length: int) -> None:
 
 
 def test_a_password_may_hold_a_nul() -> None:
-    """It is a byte like any other, as with Go."""
+    """A password may contain a NUL, as with Go."""
     application = BasicAuth(behind, lambda: {b"alice": hashed(b"a\0b")})
     assert ask(application, basic(b"alice", b"a\0b")) == OK
     assert ask(application, basic(b"alice", b"a"))[0] == "401 Unauthorized"
@@ -219,7 +219,7 @@ def test_a_password_may_hold_a_nul() -> None:
 
 
 def test_a_user_s_name_may_be_empty() -> None:
-    """A file may hold it, so it can come in."""
+    """A user name may be empty."""
     application = BasicAuth(behind, lambda: {b"": hashed(b"a")})
     assert ask(application, basic(b"", b"a")) == OK
     assert ask(application, None)[0] == "401 Unauthorized"
@@ -303,7 +303,7 @@ def test_every_version_of_a_hash_will_do(version: str) -> None:
 
 @pytest.mark.parametrize("cost", ["04", "10", "18"])
 def test_a_hash_may_cost_so_much(cost: str) -> None:
-    """From what bcrypt takes at least to some seconds."""
+    """Costs from bcrypt's minimum to some seconds are accepted."""
     assert users_of(MADE_BY_HTPASSWD.decode().replace("$05$", f"${cost}$"))
 
 

@@ -88,7 +88,7 @@ def errors_in(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 def test_an_example_like_that_of_exporter_toolkit(directory: Path) -> None:
-    """Most files have a certificate, a key and users."""
+    """A file with certificate, key and users is accepted."""
     file = WebConfigFile(Path(shutil.copy(DATA / "example.yml", directory)))
     assert context_of(file).minimum_version == ssl.TLSVersion.TLSv1_2
     assert context_of(file).verify_mode == ssl.CERT_NONE
@@ -167,14 +167,14 @@ def test_suites_of_tls_1_3_alone_leave_nothing_for_1_2(directory: Path) -> None:
 def test_every_type_of_client_authentication_that_can_be_had(
     directory: Path, wanted: str, mode: ssl.VerifyMode
 ) -> None:
-    """A type is never taken for a weaker one."""
+    """Every type of client authentication sets the TLS verification that it needs."""
     authority = ", client_ca_file: ca.crt" if wanted != "NoClientCert" else ""
     text = TLS.replace("}", f", client_auth_type: {wanted}{authority}}}")
     assert context_of(WebConfigFile(write(directory, text))).verify_mode == mode
 
 
 def test_absolute_paths_are_taken_as_they_are(directory: Path, tmp_path: Path) -> None:
-    """Only relative paths are relative to the file."""
+    """Absolute paths are not changed."""
     (tmp_path / "elsewhere").mkdir()
     text = TLS.replace("server.", f"{directory}/server.")
     assert context_of(WebConfigFile(write(tmp_path / "elsewhere", text)))
@@ -312,7 +312,7 @@ INVALID = {
 
 @pytest.mark.parametrize("name", INVALID)
 def test_an_invalid_file_is_refused(directory: Path, name: str) -> None:
-    """The error names file, line and key, and what is right."""
+    """An invalid file is an error with file, line, key and remedy."""
     path = Path(shutil.copy(DATA / f"invalid-{name}.yml", directory))
     with pytest.raises(WebConfigError) as error:
         WebConfigFile(path)
@@ -326,7 +326,7 @@ def test_every_invalid_example_has_its_message() -> None:
 
 
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    """The error names the file."""
+    """A missing file is an error that names it."""
     with pytest.raises(WebConfigError, match=r"web\.yml: No such file or directory$"):
         WebConfigFile(tmp_path / "web.yml")
 
@@ -529,7 +529,7 @@ def test_an_emptied_file_has_no_effect(
 def test_a_file_that_set_nothing_may_be_emptied(
     directory: Path, caplog: pytest.LogCaptureFixture, before: str
 ) -> None:
-    """Nothing is lost."""
+    """A file without settings may be emptied."""
     file = WebConfigFile(write(directory, before))
     write(directory, "# nothing\n")
     file.reload()
@@ -773,7 +773,7 @@ def test_what_is_easily_not_meant_is_warned_of(
     text: str,
     warning: str,
 ) -> None:
-    """What exporter-toolkit does in silence, too."""
+    """Settings that are probably mistakes are logged as warnings."""
     monkeypatch.setenv("SSL_CERT_FILE", str(directory / "ca.crt"))
     WebConfigFile(write(directory, text))
     assert caplog.messages == [warning]
@@ -782,7 +782,7 @@ def test_what_is_easily_not_meant_is_warned_of(
 def test_without_anonymous_memory_a_file_without_a_name_holds_the_key(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not every system has `memfd_create`."""
+    """Without `memfd_create` the key is in an unnamed file."""
     monkeypatch.delattr(os, "memfd_create")
     assert context_of(WebConfigFile(write(directory, TLS)))
 
@@ -790,7 +790,7 @@ def test_without_anonymous_memory_a_file_without_a_name_holds_the_key(
 def test_a_system_without_room_for_a_key_is_an_error_of_the_start(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It ends with one line, like any other that the file has."""
+    """A missing place for the key is an error of the start in one line."""
     monkeypatch.delattr(os, "memfd_create")
     monkeypatch.setattr("tempfile.tempdir", str(directory / "nowhere"))
     with pytest.raises(WebConfigError, match="No such file or directory"):
@@ -799,19 +799,19 @@ def test_a_system_without_room_for_a_key_is_an_error_of_the_start(
 
 @pytest.mark.parametrize("word", ["true", "True", "TRUE", "yes", "Yes", "y", "on", "On", "ON"])
 def test_every_word_of_yaml_for_true_will_do(tmp_path: Path, word: str) -> None:
-    """As exporter-toolkit's reader takes them."""
+    """All booleans of YAML 1.1 are accepted."""
     WebConfigFile(write(tmp_path, f"http_server_config: {{http2: {word}}}"))
 
 
 def test_the_context_of_any_certificate_is_new_for_each_connection(directory: Path) -> None:
-    """The certificates that clients present must not pile up."""
+    """Each connection that accepts any certificate has a new context."""
     text = TLS.replace("}", ", client_auth_type: RequireAnyClientCert}")
     file = WebConfigFile(write(directory, text))
     assert file.ssl_context() is not file.ssl_context()
 
 
 def test_a_reload_does_not_fill_the_bucket_again(directory: Path) -> None:
-    """Only another rate does."""
+    """A reload with the same rate does not refill the bucket."""
     rate = "rate_limit: {interval: 1h, burst: 2}\n"
     file = WebConfigFile(write(directory, rate))
     app = file.wrap(answer)

@@ -47,7 +47,7 @@ def hello(curve: str | None = None) -> bytes:
     ],
 )
 def test_a_client_names_its_groups(curve: str, group: int) -> None:
-    """By the numbers that TLS gives them."""
+    """A client's groups are returned as TLS numbers."""
     assert parse_groups(hello(curve)) == [group]
     assert group in parse_groups(hello())
 
@@ -64,7 +64,7 @@ def test_what_was_looked_at_is_still_to_be_read(
 
 
 def test_a_message_in_pieces_is_waited_for(pair: tuple[socket.socket, socket.socket]) -> None:
-    """A long one comes in several packets."""
+    """A message in several packets is waited for."""
     client, server = pair
     data = hello("secp384r1")
 

@@ -38,7 +38,7 @@ def test_an_interval_is_a_duration_of_go(interval: str, seconds: float) -> None:
 
 @pytest.mark.parametrize("interval", ["0", "0s", "0h0m", "", "~"])
 def test_an_interval_of_nothing_is_no_limit(interval: str) -> None:
-    """So is a section without one."""
+    """An interval of 0, or a missing one, means no limit."""
     assert parse(interval=interval, burst="0") is None
     assert parse() is None
 
@@ -47,14 +47,14 @@ def test_an_interval_of_nothing_is_no_limit(interval: str) -> None:
     "interval", ["1", "-1s", "1 s", "s", "1d", "1s 1s", "\u0661s", "1e3s", "x"]
 )
 def test_anything_else_is_no_interval(interval: str) -> None:
-    """The error names the key, and what is valid."""
+    """An invalid interval is an error with the key and valid values."""
     with pytest.raises(WebConfigError, match="interval in rate_limit must be a duration such as"):
         parse(interval=interval)
 
 
 @pytest.mark.parametrize("burst", ["-1", "1.5", "1e3", "x", "9" * 10])
 def test_a_burst_is_a_whole_number(burst: str) -> None:
-    """None of it is 0."""
+    """A missing burst is 0; any other must be a whole number."""
     with pytest.raises(WebConfigError, match="burst in rate_limit must be a whole number"):
         parse(interval="1s", burst=burst)
     assert parse(interval="1s") == Rate(1.0, 0)
@@ -94,7 +94,7 @@ def test_a_bucket_is_full_at_the_start_and_fills_again() -> None:
 
 
 def test_without_a_burst_there_is_never_a_token() -> None:
-    """As with exporter-toolkit."""
+    """Without a burst every request is refused, as with exporter-toolkit."""
     clock = Clock()
     bucket = TokenBucket(Rate(1.0, 0), clock)
     clock.now = 100.0

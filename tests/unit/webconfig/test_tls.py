@@ -107,14 +107,14 @@ def test_a_known_client_is_accepted(
 def test_an_unknown_client_is_refused(
     serve: Serve, client: ssl.SSLContext, stranger: trustme.CA, settings: str
 ) -> None:
-    """A certificate of another authority is refused, and the client is told why."""
+    """A certificate of another authority is refused with a TLS alert."""
     stranger.issue_cert("prometheus").configure_cert(client)
     with pytest.raises(ssl.SSLError, match="ALERT_UNKNOWN_CA"):
         ask(serve(settings), client)
 
 
 def test_a_client_without_certificate_is_refused(serve: Serve, client: ssl.SSLContext) -> None:
-    """If a certificate is required, the client is told so."""
+    """A missing certificate is refused with a TLS alert."""
     with pytest.raises(ssl.SSLError, match="CERTIFICATE_REQUIRED"):
         ask(serve(REQUIRED), client)
 
@@ -157,7 +157,7 @@ def test_versions_outside_the_range_are_refused(
     minimum: ssl.TLSVersion,
     maximum: ssl.TLSVersion,
 ) -> None:
-    """A client without a common version is told so."""
+    """A client without a common version gets a TLS alert."""
     client.minimum_version, client.maximum_version = minimum, maximum
     with pytest.raises(ssl.SSLError, match="ALERT_PROTOCOL_VERSION"):
         ask(serve(settings), client)
@@ -178,7 +178,7 @@ def test_a_suite_that_is_not_listed_is_refused(serve: Serve, client: ssl.SSLCont
 def test_a_renewed_certificate_holds_from_the_next_connection(
     serve: Serve, client: ssl.SSLContext, authority: trustme.CA, tmp_path: Path
 ) -> None:
-    """Neither a restart nor a signal is needed."""
+    """A renewed certificate is used from the next connection on."""
     server = serve("")
     _, before = ask(server, client)
     write_certificate(tmp_path, authority.issue_cert("localhost"))

@@ -177,7 +177,7 @@ def test_every_good_file_answers_the_client_that_it_is_for(
 
 @pytest.mark.parametrize("name", [name for name in GOOD if name not in WITHOUT_TLS])
 def test_no_file_with_tls_answers_without_it(serve: Serve, name: str) -> None:
-    """Plain HTTP is told so."""
+    """Plain HTTP gets an error that says so."""
     assert ask(serve(name), None, AUTHORIZATION).status == 400
 
 
@@ -317,7 +317,7 @@ def test_any_message_with_a_certificate_is_taken(data: bytes, version: int) -> N
 def test_each_listed_curve_is_spoken(
     serve: Serve, client: ssl.SSLContext, curve: str, version: ssl.TLSVersion
 ) -> None:
-    """A client that has only one of them connects."""
+    """Clients with any one of the listed curves can connect."""
     client.maximum_version = version
     client.set_ecdh_curve(curve)
     assert ask(serve("all-curves"), client).status == 200
@@ -335,7 +335,7 @@ def test_each_listed_curve_is_spoken(
 def test_no_other_curve_is_spoken(
     serve: Serve, client: ssl.SSLContext, name: str, curve: str, *, is_spoken: bool
 ) -> None:
-    """The list is all that there is."""
+    """Clients without a listed curve are refused."""
     client.set_ecdh_curve(curve)
     assert is_refused(serve(name), client) is not is_spoken
 
@@ -350,7 +350,7 @@ def test_no_other_curve_is_spoken(
 def test_the_order_of_the_suites_is_the_server_s_or_the_client_s(
     serve: Serve, client: ssl.SSLContext, name: str, cipher: str
 ) -> None:
-    """As `prefer_server_cipher_suites` says."""
+    """`prefer_server_cipher_suites` decides whose order of suites counts."""
     client.maximum_version = ssl.TLSVersion.TLSv1_2
     client.set_ciphers("ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384")
     assert ask(serve(name), client).cipher == cipher
@@ -360,14 +360,14 @@ def test_the_order_of_the_suites_is_the_server_s_or_the_client_s(
 def test_a_suite_that_is_not_listed_is_not_spoken(
     serve: Serve, client: ssl.SSLContext, name: str
 ) -> None:
-    """The handshake fails."""
+    """The handshake with a suite that is not listed fails."""
     client.maximum_version = ssl.TLSVersion.TLSv1_2
     client.set_ciphers("ECDHE-ECDSA-CHACHA20-POLY1305")
     assert is_refused(serve(name), client)
 
 
 def test_headers_are_in_every_answer(serve: Serve) -> None:
-    """In those of pages, and in errors."""
+    """The headers are in every answer, also in errors."""
     server = serve("headers")
     for more in ("", "Expect: 100-continue\r\n", "A: b\r\n" * 9000):
         headers = ask(server, None, more).headers
@@ -387,18 +387,18 @@ def test_requests_beyond_the_rate_are_refused(serve: Serve) -> None:
 
 
 def test_no_rate_is_no_limit(serve: Serve) -> None:
-    """An interval of 0 turns it off."""
+    """An interval of 0 disables the rate limit."""
     server = serve("no-rate-limit")
     assert {ask(server, None).status for _ in range(10)} == {200}
 
 
 @pytest.mark.parametrize(("user", "status"), [("Basic YWxpY2U6eA==", 401), ("", 401)])
 def test_a_password_is_needed(serve: Serve, user: str, status: int) -> None:
-    """Without it or with a wrong one the answer is 401."""
+    """Without the right password the answer is 401."""
     assert ask(serve("users"), None, f"Authorization: {user}\r\n").status == status
 
 
 @pytest.mark.parametrize("key", [*KEYS, *HTTP_KEYS, *TLS_KEYS, *RATE_KEYS])
 def test_every_key_is_in_the_documentation(key: str) -> None:
-    """With what the exporter makes of it."""
+    """Every key is in the documentation."""
     assert re.search(rf"^\| [^|]*`{key}`[^|]*\|", PAGE, re.MULTILINE)
