@@ -16,6 +16,7 @@ from dashboards.promql import (
     BATCH,
     NOTHING,
     SEVERAL,
+    SINCE_SUCCESS,
     SOURCE,
     WATCHED,
     ZERO,
@@ -65,7 +66,6 @@ def dashboard() -> Json:
 
 
 def _health() -> list[Json]:
-    last = f"max({select('cavatica_last_success_timestamp_seconds')})"
     return [
         stat(
             "Exporters down",
@@ -83,9 +83,9 @@ def _health() -> list[Json]:
         ),
         stat(
             "Last complete",
-            "How long ago a scrape had every answer that it needed. Red from one hour on, where "
-            "the alert on stale data begins.",
-            query(first_of(f"clamp_min(time() - {last}, 0)", NOTHING), now=True),
+            "How long ago a scrape had every answer that it needed; of several jobs, the longest. "
+            "Red from one hour on, where the alert on stale data begins.",
+            query(first_of(f"max(min by ({SOURCE}) ({SINCE_SUCCESS}))", NOTHING), now=True),
             alarm={HOUR / 4: "orange", HOUR: "red"},
             unit="s",
             decimals=0,
@@ -165,13 +165,15 @@ def _exporters() -> Json:
     return table(
         "Exporters",
         "Every exporter that Prometheus knew within a day: whether it can be scraped, and whether "
-        "CAVATICA answered the last scrape's questions.",
+        "CAVATICA answered the last scrape's questions. `State file`, where one is set: in error, "
+        "a restart has to ask for every export again; the exporter's log says why.",
         column(UP, "instance", "job"),
         column(select("cavatica_up")),
-        column(f"time() - {select('cavatica_last_success_timestamp_seconds')}"),
+        column(SINCE_SUCCESS),
         column(watched),
         column(build, "version", "revision", "python"),
         column(f"1000 * ({started})"),
+        column(select("cavatica_exporter_state_file_error")),
         join="row",
         columns={
             "instance": "Exporter",
@@ -180,6 +182,7 @@ def _exporters() -> Json:
             "Value #B": "Answers",
             "Value #C": "Last complete scrape",
             "Value #D": "IDs watched",
+            "Value #G": "State file",
             "version": "Version",
             "revision": "Revision",
             "python": "Python",
@@ -212,6 +215,12 @@ def _exporters() -> Json:
                 custom__width=170,
             ),
             override("IDs watched", unit="locale", custom__width=110),
+            override(
+                "State file",
+                mappings=value_mappings({0: ("fine", "text"), 1: ("error", "red")}),
+                custom__cellOptions={"type": "color-text"},
+                custom__width=100,
+            ),
             override("Version", custom__width=100),
             override("Revision", custom__width=110),
             override("Python", custom__width=100),

@@ -90,6 +90,19 @@ def first_of(*terms: str) -> str:
 
 WATCHED = counts("cavatica_watched_exports")
 
+NONE_OF_THEM = first_of(f"0 * sum({WATCHED})", NOTHING)
+"""0 of those that are watched; `NOTHING` where no export is."""
+
+_SUCCESS_AGE = select("cavatica_last_success_age_seconds")
+SINCE_SUCCESS = f"({_SUCCESS_AGE} + time() - timestamp({_SUCCESS_AGE}))"
+"""Seconds since the last complete scrape of each exporter, whatever its clock says."""
+
+EXPORTER_TIME = (
+    f"({select('cavatica_last_success_timestamp_seconds')} + {SINCE_SUCCESS}"
+    f" or time() + 0 * {select('cavatica_up')})"
+)
+"""The time on each exporter's clock, as far as it tells."""
+
 _STATE = "cavatica_export_state"
 _FAILED = in_batches(_STATE, 'state="FAILED"')
 _UNKNOWN = in_batches(_STATE, 'state="UNKNOWN"')
@@ -129,8 +142,11 @@ NO_ANSWER = f"{NOT_KNOWN} + 0 * count({UNANSWERED})"
 
 
 def known_or_zero(total: str) -> str:
-    """Return a total that is 0 only where every state is known."""
-    return first_of(f"{total} > 0", STATES_MISSING, ZERO)
+    """Return a total that is 0 only where every state is known, and `NOTHING` of no batch at all.
+
+    A link or a bookmark may name a batch that is not watched, or not any more.
+    """
+    return first_of(f"{total} > 0", STATES_MISSING, NONE_OF_THEM)
 
 
 SEVERAL = f"count(count by ({SOURCE}) ({select('cavatica_exporter_build_info')})) > 1"

@@ -9,10 +9,13 @@ from dashboards.panels import query, stat
 from dashboards.promql import (
     BATCH,
     DAY,
+    EXPORTER_TIME,
     FAILURES,
     NO_ANSWER,
+    NONE_OF_THEM,
     NOT_STARTED,
     NOTHING,
+    SOURCE,
     STATES_MISSING,
     UNANSWERED,
     UNKNOWN,
@@ -38,12 +41,14 @@ TOLD = f"sum by ({BATCH}) ({max_by(WATCHED, BATCH)} or {REFUSED} or 0 * {EXPECTE
 MISSING = f"({EXPECTED} - {TOLD} > 0)"
 
 
-ANSWERED = counts("cavatica_exports_oldest_answer_timestamp_seconds")
+_ANSWERED = counts("cavatica_exports_oldest_answer_timestamp_seconds")
+ANSWER_AGE = f"({EXPORTER_TIME} - on ({SOURCE}, instance) group_right () {_ANSWERED})"
+"""How old the oldest answer about an unfinished export of each batch is."""
 
 
 def first_tiles() -> list[Json]:
     """Return the tiles that take a colour when somebody has to do something."""
-    alarm_words = tile_mappings()
+    alarm_words = tile_mappings(none="nothing watched", calm=CALM)
     return [
         stat(
             "Failed since yesterday",
@@ -70,12 +75,14 @@ def first_tiles() -> list[Json]:
             "ID file of the batch says that somebody has dealt with them.",
             query(
                 first_of(
-                    f"sum({REFUSED}) - ({first_of(f'sum({ACKNOWLEDGED_REFUSALS})', ZERO)})", ZERO
+                    f"sum({REFUSED}) - ({first_of(f'sum({ACKNOWLEDGED_REFUSALS})', ZERO)})",
+                    NONE_OF_THEM,
                 ),
                 now=True,
             ),
             alarm={1: "orange"},
             unit="locale",
+            mappings=alarm_words,
         ),
         stat(
             "Missing in the ID files",
@@ -88,17 +95,16 @@ def first_tiles() -> list[Json]:
         stat(
             "State not known",
             "Exports without an answer yet or for too long, and IDs that CAVATICA does not know.",
-            query(first_of(f"count({UNKNOWN})", ZERO), now=True),
+            query(first_of(f"count({UNKNOWN})", NONE_OF_THEM), now=True),
             alarm={1: "purple"},
             unit="locale",
+            mappings=alarm_words,
         ),
         stat(
             "Data are at most … old",
             "The age of the oldest answer about an unfinished export: what you see is no older. "
             "Red from one hour on, where the alert on stale data begins.",
-            query(
-                first_of(f"clamp_min(time() - min({ANSWERED}), 0)", NO_ANSWER, NOTHING), now=True
-            ),
+            query(first_of(f"clamp_min(max({ANSWER_AGE}), 0)", NO_ANSWER, NOTHING), now=True),
             alarm={HOUR / 4: "orange", HOUR: "red"},
             unit="s",
             decimals=0,
@@ -147,7 +153,7 @@ def _count(state: str, text: str, colour: str) -> Json:
         query(known_or_zero(f"sum({in_state(matcher)})"), now=True),
         unit="locale",
         thresholds=thresholds("text", {1: colour}),
-        mappings=tile_mappings(),
+        mappings=tile_mappings(none="nothing watched"),
     )
 
 

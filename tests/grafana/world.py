@@ -71,6 +71,9 @@ class Replica:
         meanings: Error codes with their meaning and class.
         files: ID files, and whether each is in error.
         outages: Begin and end of times without a scrape, in seconds before `NOW`.
+        clock: By how many seconds its own clock is ahead.
+        last_success: Seconds before each scrape at which the last complete one ended.
+        state_file_error: Whether its state file is in error; None: it has none.
     """
 
     target: Labels
@@ -84,6 +87,9 @@ class Replica:
     meanings: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     files: Mapping[str, bool] = field(default_factory=dict)
     outages: Sequence[tuple[int, int]] = ()
+    clock: int = 0
+    last_success: int = 0
+    state_file_error: bool | None = None
 
     def answers_at(self, ago: int) -> bool:
         """Return whether Prometheus could scrape it some seconds before `NOW`."""
@@ -198,7 +204,7 @@ class Replica:
             oldest = {**own, "state": state}
             yield "cavatica_exports_oldest_unfinished_timestamp_seconds", oldest, time
         if states["PENDING"] + states["RUNNING"]:
-            answered = NOW - ago - 20
+            answered = NOW + self.clock - ago - 20
             yield "cavatica_exports_oldest_answer_timestamp_seconds", own, answered
 
     def _of_watchlist(self) -> Iterator[Sample]:
@@ -209,6 +215,8 @@ class Replica:
             yield "cavatica_exporter_watchlist_file_error", own, float(error)
             changed = NOW - 3 * HOUR
             yield "cavatica_exporter_watchlist_file_mtime_timestamp_seconds", own, changed
+        if self.state_file_error is not None:
+            yield "cavatica_exporter_state_file_error", {}, float(self.state_file_error)
         for name, value in (("duplicate_ids", 1), ("rejected_ids", 2), ("ignored_files", 3)):
             yield f"cavatica_exporter_watchlist_{name}", {}, value if self.files else 0
 
@@ -230,7 +238,9 @@ class Replica:
             own = {"le": limit}
             yield "cavatica_api_request_duration_seconds_bucket", own, calls
         if not self.blind:
-            yield "cavatica_last_success_timestamp_seconds", {}, NOW - ago
+            succeeded = NOW + self.clock - ago - self.last_success
+            yield "cavatica_last_success_timestamp_seconds", {}, succeeded
+            yield "cavatica_last_success_age_seconds", {}, self.last_success
             yield "cavatica_api_rate_limit_requests", {}, 1000
             yield "cavatica_api_rate_limit_remaining_requests", {}, 950
 

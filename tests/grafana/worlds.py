@@ -190,5 +190,15 @@ WORLDS: Mapping[str, Sequence[Replica]] = {
         Replica(target("outage"), completed("b", 1), outages=[(70 * MINUTE, 30 * MINUTE)]),
     ],
     "many": _many(),
+    "clocks": [
+        Replica(
+            target("clocks", "ahead:10036"),
+            [Export(i, "b", "RUNNING", HOUR) for i in ids("r", 3)],
+            clock=2 * HOUR,
+            last_success=40,
+            state_file_error=True,
+        ),
+        Replica(target("late", "behind:10036"), clock=-2 * HOUR, state_file_error=False),
+    ],
 }
 """By name; in the world `nobody` there is no exporter."""

@@ -113,6 +113,7 @@ def running_exporter(directory: Path, url: str, token: str) -> Iterator[str]:
     command = [
         *(sys.executable, "-m", "exporter", f"--exports.path={directory}", f"--api.url={url}"),
         *(f"--api.token-file={token_file}", f"--web.listen-address={address}"),
+        f"--exports.state-file={directory.parent / address}.state",
     ]
     own = ("CAVATICA_EXPORTER_", "SB_")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(own)}

@@ -18,6 +18,7 @@ from dashboards.promql import BATCH, EXPORT, in_batches, max_by, rows, select
 from exporter.cavatica.answer import RequestOutcome
 from exporter.metrics.families import FAMILIES
 from exporter.metrics.self_metrics import SelfMetrics
+from exporter.tracker.state_file import StateFileStatus
 from tests.support.dashboard_rules import LINTER, UIDS, Json, Rule, selectors
 from tests.support.dashboard_rules_own import OWN
 
@@ -231,6 +232,7 @@ def metric_names() -> set[str]:
     """Every name that a scrape of the exporter can have, as Prometheus stores it."""
     endings = {"counter": ["_total"], "histogram": ["_bucket", "_count", "_sum"]}
     counted = SelfMetrics(version="", revision="", python="", exporter_metrics=True)
+    counted.show_state_file(lambda: StateFileStatus(0, error=False))
     counted.observe(RequestOutcome(200, 0.1, None))  # families without samples are left out
     own = {
         f"{each.name}{end}" for each in counted.collect() for end in endings.get(each.type, [""])
