@@ -43,6 +43,18 @@ within three minutes. Ctrl-C ends everything.
 """
 
 
+@contextlib.contextmanager
+def scratch() -> Iterator[Path]:
+    """Make a temporary directory, removed at the end; exit with 2 where there can be none."""
+    try:
+        directory = tempfile.TemporaryDirectory(prefix="cavatica-demo-")
+    except OSError as error:
+        print(f"error: no directory for temporary files: {error.strerror}", file=sys.stderr)
+        sys.exit(2)
+    with directory as name:
+        yield Path(name)
+
+
 def free_port() -> int:
     """Return a port of the loopback address that nothing listens on."""
     with socket.socket() as probe:
@@ -170,7 +182,7 @@ def main() -> None:
     urls = [f"http://127.0.0.1:{port}" for port in ports]
     with contextlib.ExitStack() as stack:
         stack.enter_context(contextlib.suppress(KeyboardInterrupt))
-        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cavatica-demo-")))
+        directory = stack.enter_context(scratch())
         (directory / "prometheus.yml").write_text(
             prometheus_configuration(ports[0], ports[2]), encoding="utf-8"
         )

@@ -78,3 +78,14 @@ def test_without_servers_the_exporter_runs_alone(
     with pytest.raises(SystemExit, match="-m exporter --demo"):
         demo.main()
     assert "the exporter runs alone" in capsys.readouterr().out
+
+
+def test_without_a_place_for_files_there_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A read-only root needs a `/tmp`."""
+    monkeypatch.setattr("tempfile.tempdir", "/nowhere")
+    with pytest.raises(SystemExit, match="2"), demo.scratch():
+        pass
+    printed = "error: no directory for temporary files: No such file or directory\n"
+    assert capsys.readouterr().err == printed
