@@ -65,6 +65,13 @@ def test_the_services_are_locked_up(unit: Path, tmp_path: Path) -> None:
     assert exposure(open_unit) != 0
 
 
+def test_a_reload_at_any_time_leaves_a_running_exporter() -> None:
+    """To systemd, an end by SIGHUP is a clean one, which `on-failure` does not restart."""
+    lines = (SYSTEMD / "cavatica-exporter.service").read_text().splitlines()
+    assert "ExecReload=/bin/kill -HUP $MAINPID" in lines
+    assert {"Restart=on-failure", "RestartForceExitStatus=SIGHUP"} <= {*lines}
+
+
 def command_line(unit: Path) -> list[str]:
     """Return the command of a unit, with the credentials' directory filled in."""
     [line] = re.findall(r"^ExecStart=((?:.*\\\n)*.*)", unit.read_text(), re.MULTILINE)
