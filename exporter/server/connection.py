@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 _MAX_LINE_BYTES: Final = 8 * 1024
+_BUFFER_BYTES: Final = 8 * 1024
 _MAX_SHOWN_CHARS: Final = 64
 
 _log = logging.getLogger(__name__)
@@ -138,8 +139,9 @@ class Connection(WSGIRequestHandler):
         # Otherwise a small packet, such as the tickets of TLS 1.3, waits 40 ms for the client's
         # delayed acknowledgement of the one before.
         self.request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.rfile = io.BufferedReader(self.stream)
-        self.wfile = io.BufferedWriter(self.stream)
+        # Python 3.14 would give each connection 256 KiB.
+        self.rfile = io.BufferedReader(self.stream, _BUFFER_BYTES)
+        self.wfile = io.BufferedWriter(self.stream, _BUFFER_BYTES)
         if not self.place:
             self.stream.set_deadline(min(self.service.head_seconds, LINGER_SECONDS))
 

@@ -64,7 +64,8 @@ class Stream(io.RawIOBase):
         """
         if self._unread <= 0:
             raise http.client.HTTPException("the request is too long")
-        count = self._socket().recv_into(buffer)
+        with memoryview(buffer) as view:
+            count = self._socket().recv_into(view, min(view.nbytes, self._unread))
         if not count:
             raise ConnectionAbortedError("the connection ended within the request")
         self._unread -= count
