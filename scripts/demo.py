@@ -128,12 +128,17 @@ def status_of(url: str) -> int | None:
         return None
 
 
-def page_of(page: str, instead: str) -> str:
-    """Wait until a server answers; return its page, or what it has instead (Debian's: an API)."""
+def page_of(page: str, instead: str, log: Path | None = None) -> str:
+    """Wait until a server answers; return its page, or what it has instead (Debian's: an API).
+
+    Raises:
+        SystemExit: It does not answer.
+    """
     end = time.monotonic() + _START_SECONDS
     while (status := status_of(page)) in (None, HTTPStatus.SERVICE_UNAVAILABLE):
         if time.monotonic() > end:
-            break
+            said = f"; its log:\n{log.read_text(errors='replace')}" if log else ""
+            sys.exit(f"error: no answer within {_START_SECONDS:.0f} s: {page}{said}")
         time.sleep(0.1)
     return instead if status == HTTPStatus.NOT_FOUND else page
 
@@ -204,15 +209,17 @@ def main() -> None:
             ],
         )
         for command in commands:
-            name = Path(command[0]).name
+            name = Path(command[0]).name.removeprefix("prometheus-")
             log = None if command[0] == sys.executable else directory / f"{name}.log"
             # The unpacked Alertmanager finds its own templates below the working directory.
             stack.enter_context(running(command, Path(command[0]).parents[1] if log else ROOT, log))
         alerts = f"{urls[1]}/api/v1/alerts"
         links = _LINKS.format(
             exporter=page_of(f"{urls[0]}/", f"{urls[0]}/"),
-            prometheus=page_of(f"{urls[1]}/alerts", alerts),
-            alertmanager=page_of(f"{urls[2]}/", f"{urls[2]}/api/v2/alerts"),
+            prometheus=page_of(f"{urls[1]}/alerts", alerts, directory / "prometheus.log"),
+            alertmanager=page_of(
+                f"{urls[2]}/", f"{urls[2]}/api/v2/alerts", directory / "alertmanager.log"
+            ),
         )
         print(links, end="", flush=True)
         print_alerts(alerts)

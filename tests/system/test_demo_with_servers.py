@@ -52,6 +52,18 @@ def test_an_alert_is_there_within_three_minutes(tmp_path: Path) -> None:
     assert [*directory.iterdir()] == []
 
 
+def test_a_server_that_does_not_start_is_an_error_with_its_log(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A Prometheus of PATH may be one that cannot read the configuration."""
+    monkeypatch.setattr(demo, "_START_SECONDS", 0.0)
+    log = tmp_path / "prometheus.log"
+    log.write_text("field nonsense not found")
+    page = f"http://127.0.0.1:{demo.free_port()}/alerts"
+    with pytest.raises(SystemExit, match=f"no answer within 0 s: {page}; its log:\nfield nonsense"):
+        demo.page_of(page, "", log)
+
+
 def test_the_newest_servers_are_taken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Programs come from PATH, also under Debian's name, then the old ones, then the new ones."""
     monkeypatch.setattr(demo, "SERVERS", tmp_path)
