@@ -64,9 +64,9 @@ def exports_needing_attention() -> Json:
     newest_first = f"{_ranked()} + on ({EXPORT}) group_left () ({SINCE} or 0 * {OPEN})"
     return table(
         "Unfinished and failed exports",
-        "Failures first, the newest on top; failures that are acknowledged or made good by a later "
-        "export are left out. `Since` is the end of a failed export and the start of any other. A "
-        "click on an export opens its story.",
+        "Failures first, the newest on top; acknowledged and superseded ones are left out. `Since` "
+        "is the end of a failed export and the start of any other. A click on an export shows its "
+        "details.",
         query(rows(newest_first, EXPORT, "job", "batch", "export_id", "state"), table=True),
         query(job_column(OPEN, EXPORT), table=True),
         about(f"1000 * {SINCE}"),

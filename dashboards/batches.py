@@ -50,10 +50,10 @@ def batches() -> Json:
     )
     return table(
         "Batches",
-        "Those with the most to deal with first. `Done`: the share of the watched exports that are "
-        "completed. `Failed` and `Refused` are without what somebody has dealt with; `Missing` is "
-        "what an ID file expects and none lists. `About done` goes by the pace of the last six "
-        "hours. A click shows the batch alone.",
+        "Batches with the most to deal with first. `Done`: the share of the watched exports that "
+        "are completed. `Failed` and `Refused` are without acknowledged and superseded ones; "
+        "`Missing` are exports that an ID file expects and none lists. `About done` is estimated "
+        "from the last six hours. A click shows the batch alone.",
         query(rows(f"({most_to_do} or {TOLD})", BATCH, "job", "batch"), table=True),
         query(job_column(TOLD, BATCH), table=True),
         query(rows(done, BATCH), table=True),

@@ -39,8 +39,8 @@ def error_codes() -> Json:
     return table(
         "Error codes",
         "CAVATICA's code for every failed export, for IDs that it does not know, and for files "
-        "that it refused; `none` where it gave none. `To deal with`: failures that are neither "
-        "acknowledged nor made good.",
+        "that it refused; `none` without a code. `To deal with`: failures that are neither "
+        "acknowledged nor superseded.",
         query(first_of(one_of_them, unknown, no_errors), table=True),
         query(
             f"sum by (code) ({max_by(open_failures, f'{EXPORT}, code')} or 0 * {any_of_them})",

@@ -192,8 +192,8 @@ def _dealt_with() -> Json:
     superseded = of_best(one("cavatica_export_superseded"), "export_id")
     return stat(
         "Dealt with",
-        "Whether an ID file lists this failure as acknowledged, or a later export brought the same "
-        "file: then no alert mentions it.",
+        "Whether an ID file acknowledges this failure, or a later export to the same destination "
+        "completed: then no alert fires for it.",
         query(first_of(f"2 * {_here(superseded)}", _here(acknowledged), ZERO), "{{job}}", now=True),
         unit="none",
         mappings=[
@@ -272,7 +272,7 @@ def _labels() -> Json:
 def _states() -> Json:
     return timeline(
         "State over time",
-        "The export's state. A gap: nobody answered the scrape, or the ID was not watched.",
+        "The export's state. A gap: the scrape failed, or the ID was not watched.",
         query(max_by(_state_number(), f"{SOURCE}, batch, export_id"), "{{job}}"),
         mappings=value_mappings(STATE_NUMBERS),
     )
@@ -281,8 +281,7 @@ def _states() -> Json:
 def _view() -> Json:
     return timeline(
         "What the exporter could see",
-        "Whether every question to CAVATICA was answered. While it was not, a state may have come "
-        "late, or be UNKNOWN.",
+        "Whether CAVATICA answered every call. While it did not, a state can be late or UNKNOWN.",
         query(select("cavatica_up"), "{{job}} {{instance}}"),
         mappings=value_mappings({0: ("answers missing", "orange"), 1: ("complete", "green")}),
     )
@@ -293,7 +292,7 @@ def _batch() -> Json:
     here = f"{states} and on ({BATCH}) {one('cavatica_export_state')}"
     return graph(
         "The rest of its batch",
-        "The states of the export's batch: was this export alone with its trouble?",
+        "The states of the export's batch: was this export the only one with problems?",
         query(f"sum by (state) ({here})", "{{state}}"),
         stacked=True,
         overrides=state_colours(),

@@ -69,22 +69,22 @@ def _health() -> list[Json]:
     return [
         stat(
             "Exporters down",
-            "Exporters that Prometheus knew within a day and does not reach.",
+            "Exporters that Prometheus scraped within a day and cannot reach now.",
             query(f"count({UP} == 0) or 0 * count({UP})", now=True),
             alarm={1: "red"},
             unit="locale",
         ),
         stat(
             "Answers missing",
-            "Exporters for whose last scrape CAVATICA did not answer every question properly.",
+            "Exporters in whose last scrape not every call to CAVATICA succeeded.",
             query(first_of(f"count({select('cavatica_up')} == 0)", ZERO), now=True),
             alarm={1: "red"},
             unit="locale",
         ),
         stat(
             "Last complete",
-            "How long ago a scrape had every answer that it needed; of several jobs, the longest. "
-            "Red from one hour on, where the alert on stale data begins.",
+            "How long ago every call of a scrape succeeded; of several jobs, the longest. Red from "
+            "one hour on, when the alert on stale data fires.",
             query(first_of(f"max(min by ({SOURCE}) ({SINCE_SUCCESS}))", NOTHING), now=True),
             alarm={HOUR / 4: "orange", HOUR: "red"},
             unit="s",
@@ -112,27 +112,27 @@ def _watchlist() -> list[Json]:
     return [
         count(
             "ID files in error",
-            "Files that do not load: their last good content stays in force, and what was added "
-            "since is not watched. The exporter's log names line and key.",
+            "Files that do not load: their last good content stays in effect, and exports added "
+            "since are not watched. The exporter's log names line and key.",
             f"sum({error})",
             "red",
         ),
         count(
             "IDs rejected",
-            "Entries that cannot be an ID: they are not watched. The exporter's log names them.",
+            "Entries that are not valid export IDs and are skipped. The exporter's log names them.",
             most("cavatica_exporter_watchlist_rejected_ids"),
             "red",
         ),
         count(
             "Files passed over",
-            "What stands in the directory of ID files and is none: another ending, a directory, an "
+            "Entries in the directory that are not ID files: another extension, a directory, an "
             "editor's backup. The exporter's log names them.",
             most("cavatica_exporter_watchlist_ignored_files"),
             "orange",
         ),
         count(
             "IDs listed twice",
-            "Such an ID is watched once, in the first file that has it.",
+            "Repeated entries: each ID is watched once, in the first file that lists it.",
             most("cavatica_exporter_watchlist_duplicate_ids"),
             "orange",
         ),
@@ -144,8 +144,8 @@ def _rate_limit_left() -> Json:
     limit = select("cavatica_api_rate_limit_requests")
     return stat(
         "Rate limit left",
-        "The part of the account's rate limit that is left. Others use the same account: the "
-        "exporter itself stops at its own share. Under 10 % the alert on rate limiting begins.",
+        "The part of the account's rate limit that is left. Other programs of the account use it, "
+        "too; the exporter stops at its own share. Under 10 % the alert on rate limiting fires.",
         query(first_of(f"min({left} / ({limit} > 0))", NOTHING), now=True),
         unit="percentunit",
         decimals=0,
@@ -165,8 +165,8 @@ def _exporters() -> Json:
     return table(
         "Exporters",
         "Every exporter that Prometheus knew within a day: whether it can be scraped, and whether "
-        "CAVATICA answered the last scrape's questions. `State file`, where one is set: in error, "
-        "a restart has to ask for every export again; the exporter's log says why.",
+        "CAVATICA answered the last scrape's calls. `State file`, if one is set: in error, a "
+        "restart has to ask for every export again; the exporter's log says why.",
         column(UP, "instance", "job"),
         column(select("cavatica_up")),
         column(SINCE_SUCCESS),
@@ -288,8 +288,8 @@ def _failures() -> Json:
     none = f'label_replace({ZERO}, "reason", "none", "", "")'
     return graph(
         "Failures by reason",
-        "Failed questions to CAVATICA a minute; reasons that did not occur are left out. `auth`: "
-        "the token is refused or expired; `maintenance`: CAVATICA says so itself, wait.",
+        "Failed requests to CAVATICA a minute; reasons that did not occur are left out. `auth`: "
+        "the token is refused or expired; `maintenance`: CAVATICA is under maintenance, wait.",
         query(first_of(f"60 * sum by (reason) ({rate}) > 0", none), "{{reason}}"),
         stacked=True,
         unit="cpm",

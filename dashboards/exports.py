@@ -39,16 +39,16 @@ def dashboard() -> Json:
 def _alerts() -> Json:
     return firing_alerts(
         "Alerts",
-        "Alerts about CAVATICA exports that fire, or will unless it gets better. Needs the bundled "
-        "rules, and a data source that may show its alerts in Grafana.",
+        "Firing and pending alerts about CAVATICA exports. Needs the bundled rules, and a data "
+        "source that may show its alerts in Grafana.",
     )
 
 
 def _states() -> Json:
     return graph(
         "States over time",
-        "How many exports were in each state. A gap: nobody answered the scrape. Orange: a state "
-        "that CAVATICA does not document.",
+        "How many exports were in each state. A gap: the scrape failed. Orange: a state that "
+        "CAVATICA does not document.",
         query(f"sum by (state) ({counts('cavatica_exports', own='state')})", "{{state}}"),
         stacked=True,
         overrides=state_colours(),
@@ -73,8 +73,8 @@ def _throughput() -> Json:
     last_hour = max_by(f"delta({in_batches('cavatica_exported_bytes')}[1h])", BATCH)
     return graph(
         "Throughput",
-        "Bytes of the exports that completed within an hour, by second. Too high for an hour after "
-        "a batch was added that is partly done, or after an exporter with thousands of exports was "
+        "Bytes per second of the exports that completed within an hour. Too high for an hour after "
+        "a partly completed batch was added, or after an exporter with thousands of exports was "
         "restarted.",
         query(f"clamp_min(sum({last_hour}), 0) / 3600", "within an hour"),
         color={"mode": "fixed", "fixedColor": "blue"},

@@ -52,8 +52,8 @@ def first_tiles() -> list[Json]:
     return [
         stat(
             "Failed since yesterday",
-            "Exports that failed within 24 hours, neither acknowledged nor made good by a later "
-            "export of the same file. The table below names them.",
+            "Exports that failed within 24 hours, neither acknowledged nor superseded by a later "
+            "export to the same destination. The table below names them.",
             query(known_or_zero(f"count({FAILURES} > time() - {DAY:.0f})"), now=True),
             alarm={1: "red"},
             unit="locale",
@@ -61,8 +61,8 @@ def first_tiles() -> list[Json]:
         ),
         stat(
             "Failed earlier",
-            "Exports that failed more than 24 hours ago and that nobody has dealt with: no alert "
-            "tells of them any more. Acknowledge them, or start them again.",
+            "Exports that failed more than 24 hours ago, neither acknowledged nor superseded: no "
+            "alert fires for them any more. Acknowledge them, or start them again.",
             query(known_or_zero(f"count({FAILURES} <= time() - {DAY:.0f})"), now=True),
             alarm={1: "orange"},
             unit="locale",
@@ -72,7 +72,7 @@ def first_tiles() -> list[Json]:
             "Refused at the start",
             "Files that CAVATICA refused to export when their batch was started, by the saved "
             "answers. They have no ID and are never watched. `refusals_acknowledged: true` in an "
-            "ID file of the batch says that somebody has dealt with them.",
+            "ID file of the batch acknowledges them.",
             query(
                 first_of(
                     f"sum({REFUSED}) - ({first_of(f'sum({ACKNOWLEDGED_REFUSALS})', ZERO)})",
@@ -102,8 +102,8 @@ def first_tiles() -> list[Json]:
         ),
         stat(
             "Data are at most … old",
-            "The age of the oldest answer about an unfinished export: what you see is no older. "
-            "Red from one hour on, where the alert on stale data begins.",
+            "The age of the oldest answer about an unfinished export: nothing shown is older. Red "
+            "from one hour on, when the alert on stale data fires.",
             query(first_of(f"clamp_min(max({ANSWER_AGE}), 0)", NO_ANSWER, NOTHING), now=True),
             alarm={HOUR / 4: "orange", HOUR: "red"},
             unit="s",
@@ -135,7 +135,7 @@ def _done() -> Json:
     return stat(
         "Done",
         "The share of the watched exports that are completed. Red while there are failures that "
-        "nobody has dealt with.",
+        "are neither acknowledged nor superseded.",
         query(first_of(marked, known, NO_ANSWER, NOTHING), "{{kind}}", now=True),
         unit="percentunit",
         decimals=1,

@@ -1,6 +1,6 @@
 """Small files, read without blocking and replaced atomically.
 
-Paths are not trusted: a named pipe blocks until somebody writes, a device may never end, and
+Paths are not trusted: a named pipe blocks until another process writes, a device may never end, and
 another process may be writing.
 """
 

@@ -72,7 +72,7 @@ def find_proxy(host: str, port: int, environ: Mapping[str, str]) -> Proxy | None
         raise ProxySettingsError(problem)
     headers = {}
     if parts.username is not None:
-        # RFC 7617 leaves the encoding open: the bytes are sent as they stand in the variable.
+        # RFC 7617 leaves the encoding open: the bytes of the variable are sent unchanged.
         user, password = (
             unquote_to_bytes(text.encode(errors="surrogateescape"))
             for text in (parts.username, parts.password or "")

@@ -24,7 +24,7 @@ class BatchFile:
     Attributes:
         batch: The name of the batch.
         ids: The export IDs, in the order in which they were found.
-        others: Keys that somebody else added, such as `acknowledged`.
+        others: Keys that users added, such as `acknowledged`.
     """
 
     batch: str

@@ -134,7 +134,7 @@ class StateFile:
             lines = encode(self._blocks(batches), self._key)
             # A link stays a link.
             files.replace_file(Path(os.path.realpath(self._path)), lines, mode=0o600)
-        except Exception as error:  # noqa: BLE001 # nobody waits for this thread's result
+        except Exception as error:  # noqa: BLE001 # no thread reads this result
             self._fail("State file not written", _reason(error))
             return
         if self._problem is not None:

@@ -14,9 +14,17 @@ import pytest
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("benchmarks", "dashboards", "exporter", "scripts", "tests")
 FILES = sorted(file for folder in FOLDERS for file in (ROOT / folder).rglob("*.py"))
+#: What users read: the exporter's messages and helps, and every page.
+PUBLIC = [
+    *(file for file in FILES if file.is_relative_to(ROOT / "exporter")),
+    *sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("deploy/**/*.md")]),
+]
 
 #: Write "Return", "Log", "Set", "Check"...
-OPENINGS = re.compile(r"(Give|Is told|Let|Say|Tell|Who|Whoever|Whether)\b")
+OPENINGS = re.compile(
+    r"(Give|However|Is told|Let|Nobody|Nor|Say|Somebody|Tell|Whatever|Wherever|Whether|Whichever"
+    r"|Who|Whoever)\b"
+)
 #: With the usual words for them.
 PHRASES = {
     r"\bfor the books\b": "for the exporter's own metrics",
@@ -29,6 +37,17 @@ PHRASES = {
     r"\bhas? had enough\b": "closes the connection",
     r"\bnobody (says|said|tells|told)\b": "is not documented",
     r"\bneeds? somebody\b": "needs attention",
+    r"\b(is|are|was|were) told\b": "is logged, shown or reported",
+    r"\btells? of\b": "reports",
+    r"\bmade good\b": "superseded",
+    r"\bthe other side\b": "the server, or the client",
+    r"\btakes? over (an|the|these|this|what)\b": "records or updates",
+    r"\bwhom\b": "name the subject",
+    r"\bbe it\b": "or",
+    r"\bpass(es|ed)? over an?\b|\bpassed over\b": "ignored",
+    r"\breckon": "computed",
+    r"\bnothing to say\b": "reports nothing",
+    r"\bin force\b": "in effect",
     r"\bin words of ours\b": "name the words",
     r"\bside by side\b": "concurrently",
 }
@@ -70,8 +89,9 @@ def bad_phrases(source: str) -> list[str]:
 
 
 def test_there_are_sources() -> None:
-    """Read every folder with sources."""
+    """Read every folder with sources, and the pages."""
     assert {file.relative_to(ROOT).parts[0] for file in FILES} == set(FOLDERS)
+    assert {ROOT / "README.md", ROOT / "docs/alerts.md", ROOT / "deploy/README.md"} <= {*PUBLIC}
 
 
 def test_docstrings_of_functions_begin_with_a_plain_command() -> None:
@@ -80,10 +100,11 @@ def test_docstrings_of_functions_begin_with_a_plain_command() -> None:
     assert bad == []
 
 
-def test_the_exporter_is_written_in_standard_terms() -> None:
+def test_users_read_standard_terms() -> None:
     """Fail for phrases that readers of the field would not search for."""
-    files = [file for file in FILES if file.is_relative_to(ROOT / "exporter")]
-    bad = [f"{file.relative_to(ROOT)}: {at}" for file in files for at in bad_phrases(text_of(file))]
+    bad = [
+        f"{file.relative_to(ROOT)}: {at}" for file in PUBLIC for at in bad_phrases(text_of(file))
+    ]
     assert bad == []
 
 

@@ -2,9 +2,12 @@
 
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 from exporter.cavatica.answer import ApiError, BulkResponse, RateLimit, Reason
 from exporter.cavatica.export import ErrorDetail, Export, LookupFailure
+from exporter.tracker.snapshot import Batch, Snapshot
 from exporter.watchlist.watchlist import Watchlist
 
 NO_LIMIT = RateLimit(None, None, None)
@@ -95,6 +98,22 @@ def watch(batches: Mapping[str, Sequence[str]], acknowledged: Sequence[str] = ()
         batches={name: tuple(batches[name]) for name in sorted(batches)},
         acknowledged=frozenset(acknowledged),
     )
+
+
+def make_snapshot(*batches: Batch, **fields: Any) -> Snapshot:  # noqa: ANN401 # those of `Snapshot`
+    """Return a snapshot of a good scrape with these batches, but for `fields`."""
+    good = Snapshot(
+        watchlist=Watchlist(),
+        batches=batches,
+        oldest_answers={},
+        up=True,
+        duration=0.25,
+        api_calls=1,
+        last_success=None,
+        rate_limit=None,
+        time=1_700_000_000.0,
+    )
+    return replace(good, **fields)
 
 
 def pending(export_id: str) -> Export:

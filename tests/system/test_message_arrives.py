@@ -210,20 +210,42 @@ def complete(simulator: Simulator, export_id: str) -> None:
     simulator.put(simulator.export(export_id) | {"state": "COMPLETED", "finished_on": finished_on})
 
 
+def fail_one_of_two(scene: Scene, prometheus: Prometheus, export_id: str) -> Json:
+    """Make one of two running exports fail; wait for its message, the first, and return it."""
+    find_alertmanager(prometheus)
+    expect(prometheus, 'count(cavatica_export_state{state="RUNNING"} == 1) == 2', "both run")
+    message = fail(scene.simulator, export_id)
+    wait_until(lambda: told(scene.inbox), PATIENCE, "the failure is told")
+    assert told(scene.inbox) == [message]
+    return message
+
+
+def expect_end(scene: Scene, prometheus: Prometheus) -> None:
+    """Wait until no alert about a failed export is left."""
+    wait_until(lambda: not alerts(prometheus), PATIENCE, "the alert ends in Prometheus")
+    wait_until(lambda: not alerts(scene.alertmanager), PATIENCE, "the alert ends in Alertmanager")
+
+
+def fail_the_other(scene: Scene, export_id: str, message: Json) -> None:
+    """Make the other export fail; the first `message` and the one about it are all.
+
+    Anything that Alertmanager has to send about the first failure is sent by then.
+    """
+    expected = [message, fail(scene.simulator, export_id)]
+    wait_until(lambda: len(told(scene.inbox)) > 1, PATIENCE, "the second failure is told")
+    assert told(scene.inbox) == expected
+
+
 @pytest.mark.servers
 def test_a_failure_is_told_once(scene: Scene) -> None:
     """A failure sends one message in spite of restarts and outages; acknowledging sends none."""
-    alertmanager, simulator, inbox = scene.alertmanager, scene.simulator, scene.inbox
+    simulator = scene.simulator
     first, second = simulator.start(2, lifetimes=ENDLESS)
     scene.watch(export_ids=[first, second])
 
     with scene.exporter() as exporter, scene.prometheus(exporter) as prometheus:
-        find_alertmanager(prometheus)
-        expect(prometheus, 'count(cavatica_export_state{state="RUNNING"} == 1) == 2', "both run")
-        expected = [fail(simulator, first)]
-        wait_until(lambda: told(inbox), PATIENCE, "the failure is told")
-        assert told(inbox) == expected
-        [alert] = alerts(alertmanager)
+        message = fail_one_of_two(scene, prometheus, first)
+        [alert] = alerts(scene.alertmanager)
 
         # The exporter is killed, and comes back where it was.
         exporter.stop(SIGKILL)
@@ -252,32 +274,24 @@ def test_a_failure_is_told_once(scene: Scene) -> None:
         expect(prometheus, seen_again, "it is seen again")
         assert [each["labels"] for each in alerts(prometheus)] == [labels(first)]
         # Had it ended in the meantime, it would have begun anew.
-        still = [(each["labels"], each["startsAt"]) for each in alerts(alertmanager)]
+        still = [(each["labels"], each["startsAt"]) for each in alerts(scene.alertmanager)]
         assert still == [(labels(first), alert["startsAt"])]
 
         scene.watch(export_ids=[first, second], acknowledged=[first])
-        wait_until(lambda: not alerts(prometheus), PATIENCE, "the alert ends in Prometheus")
-        wait_until(lambda: not alerts(alertmanager), PATIENCE, "the alert ends in Alertmanager")
+        expect_end(scene, prometheus)
 
-        # Whatever Alertmanager has to say about the first, it says by its group's next message.
-        expected.append(fail(simulator, second))
-        wait_until(lambda: len(told(inbox)) > 1, PATIENCE, "the second failure is told")
-        assert told(inbox) == expected
+        fail_the_other(scene, second, message)
 
 
 @pytest.mark.servers
 def test_the_life_of_a_failure(scene: Scene) -> None:
     """The message says why it failed; the repeat that completes ends it, without a message."""
-    alertmanager, simulator, inbox = scene.alertmanager, scene.simulator, scene.inbox
+    simulator, inbox = scene.simulator, scene.inbox
     first, second = simulator.start(2, lifetimes=ENDLESS)
     scene.watch(export_ids=[first, second])
 
     with scene.exporter() as exporter, scene.prometheus(exporter) as prometheus:
-        find_alertmanager(prometheus)
-        expect(prometheus, 'count(cavatica_export_state{state="RUNNING"} == 1) == 2', "both run")
-        expected = [fail(simulator, first)]
-        wait_until(lambda: told(inbox), PATIENCE, "the failure is told")
-        assert told(inbox) == expected
+        message = fail_one_of_two(scene, prometheus, first)
         wait_until(lambda: inbox.mails, PATIENCE, "the mail arrives")
         body = inbox.mails[0].get_body(("plain",))
         assert body is not None
@@ -296,14 +310,10 @@ def test_the_life_of_a_failure(scene: Scene) -> None:
         assert alerts(prometheus)
         complete(simulator, repeat)
         expect(prometheus, f'cavatica_export_superseded{{export_id="{first}"}}', "the file arrived")
-        wait_until(lambda: not alerts(prometheus), PATIENCE, "the alert ends in Prometheus")
-        wait_until(lambda: not alerts(alertmanager), PATIENCE, "the alert ends in Alertmanager")
+        expect_end(scene, prometheus)
         assert scene.repeat_failed() == []
 
-        # Whatever Alertmanager has to say about the first, it says by its group's next message.
-        expected.append(fail(simulator, second))
-        wait_until(lambda: len(told(inbox)) > 1, PATIENCE, "the second failure is told")
-        assert told(inbox) == expected
+        fail_the_other(scene, second, message)
 
 
 @pytest.mark.servers

@@ -19,7 +19,7 @@ from exporter.web.application import Application
 from exporter.web.page import StatusPage
 from exporter.web.report import StatusReport
 from tests.support.browser import look
-from tests.support.fakes import FakeClock
+from tests.support.fakes import FakeClock, make_snapshot
 
 HOSTILE = """"><script>alert(1)</script><img src=x onerror=alert(2)>{{7*7}}"""
 # Where the pictures are kept for people to look at.
@@ -46,13 +46,11 @@ def snapshot(
 ) -> Snapshot:
     """Return the result of a scrape."""
     files = [FileStatus(f"{batch.name}.yml", now - 500, error) for batch in batches]
-    return Snapshot(
+    return make_snapshot(
+        *batches,
         watchlist=Watchlist(files=tuple(files)),
-        batches=tuple(batches),
-        oldest_answers={},
         up=problem is None,
         duration=0.42,
-        api_calls=1,
         last_success=now - 60,
         rate_limit=RateLimit(1000, 873, now + 120),
         time=now - 12,

@@ -227,7 +227,7 @@ class TestPlaces:
         [None, [], 7, {"volume": "o/v"}, {"volume": "o/v", "location": ""}, {"location": 7}],
     )
     def test_half_a_place_has_no_hash(self, shape: object) -> None:
-        """Nor has any place without a key: it would not be a secret."""
+        """A destination without a location, or without a key, has no hash."""
         assert destination(b"key", destination=shape, result={"storage": shape}) is None
         whole = {"volume": "o/v", "location": "x"}
         assert destination(b"", destination=whole) is None

@@ -35,6 +35,7 @@ from tests.support.fakes import (
     completed,
     failed,
     ids,
+    make_snapshot,
     pending,
     running,
     watch,
@@ -63,7 +64,8 @@ def exposition(families: Sequence[Family[WatchedExport]] = FAMILIES) -> Expositi
 
 def snapshot_of(*batches: Batch) -> Snapshot:
     """Return a snapshot with these batches."""
-    return Snapshot(
+    return make_snapshot(
+        *batches,
         watchlist=Watchlist(
             files=(FileStatus("a.yml", 1.5, None), FileStatus('"b\\".yml', None, "broken")),
             refused={"none": Refusals({"": 1, "9006": 2}, 1_700_000_000.0, acknowledged=True)},
@@ -71,15 +73,12 @@ def snapshot_of(*batches: Batch) -> Snapshot:
             ignored=(Ignored("README.md", "its extension is not that of an ID file"),),
             duplicates=1,
         ),
-        batches=batches,
         oldest_answers={batch.name: 1_700_000_000.25 for batch in batches},
         up=False,
         duration=0.125,
         api_calls=2,
-        last_success=None,
         rate_limit=RateLimit(1000, 990, 1_700_000_300.0),
         rate_limit_window=120.5,
-        time=1_700_000_000.0,
     )
 
 

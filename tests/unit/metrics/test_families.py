@@ -12,9 +12,17 @@ from exporter.cavatica.export import ErrorDetail, Export, LookupFailure
 from exporter.metrics.export_families import EXPORT_LABELS, export_families
 from exporter.metrics.families import BATCH_FAMILIES, BATCH_LABELS, FAMILIES, SCRAPE_FAMILIES
 from exporter.metrics.family import Family, Samples
-from exporter.tracker.snapshot import Batch, Block, Snapshot, WatchedExport
+from exporter.tracker.snapshot import Batch, Block, WatchedExport
 from exporter.watchlist.watchlist import FileStatus, Ignored, Refusals, Watchlist
-from tests.support.fakes import BROKEN, NOT_FOUND, completed, failed, pending, running
+from tests.support.fakes import (
+    BROKEN,
+    NOT_FOUND,
+    completed,
+    failed,
+    make_snapshot,
+    pending,
+    running,
+)
 
 OF_A_BATCH = {
     "cavatica_watched_exports": "batch",
@@ -62,17 +70,7 @@ OF_A_SCRAPE = {
     "cavatica_exporter_watchlist_ignored_files": "",
 }
 
-SNAPSHOT = Snapshot(
-    watchlist=Watchlist(),
-    batches=(),
-    oldest_answers={},
-    up=True,
-    duration=0.25,
-    api_calls=2,
-    last_success=None,
-    rate_limit=None,
-    time=1_700_000_000.0,
-)
+SNAPSHOT = make_snapshot(api_calls=2)
 
 
 def of(families: tuple[Family[Any], ...], source: object) -> dict[str, Samples]:

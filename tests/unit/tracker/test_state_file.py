@@ -21,8 +21,7 @@ from exporter.tracker import state_file
 from exporter.tracker.snapshot import Batch, Block, Snapshot, WatchedExport
 from exporter.tracker.state_file import INTERVAL_SECONDS, StateFile
 from exporter.tracker.state_format import KEY_BYTES, StateFormatError, checksum, decode, encode
-from exporter.watchlist.watchlist import Watchlist
-from tests.support.fakes import FakeClock, completed, failed, running
+from tests.support.fakes import FakeClock, completed, failed, make_snapshot, running
 from tests.support.hypothesis_examples import examples
 
 PATIENCE = 10.0
@@ -39,17 +38,7 @@ EXPORTS = (
 def snapshot(*exports: Export) -> Snapshot:
     """Return a snapshot in which these exports are known."""
     watched = tuple(WatchedExport(export.id, export.state, export) for export in exports)
-    return Snapshot(
-        watchlist=Watchlist(),
-        batches=(Batch.of("b", (Block.of("b", watched),)),),
-        oldest_answers={},
-        up=True,
-        duration=0.0,
-        api_calls=0,
-        last_success=None,
-        rate_limit=None,
-        time=0.0,
-    )
+    return make_snapshot(Batch.of("b", (Block.of("b", watched),)))
 
 
 def content(*exports: Export) -> bytes:
@@ -176,7 +165,7 @@ def test_it_is_written_at_most_once_a_minute_and_at_the_end(
 def test_a_wall_clock_that_is_set_does_not_move_the_next_write(
     path: Path, file: StateFile, clock: FakeClock, writes: Writes, jump: float
 ) -> None:
-    """Nor what the file says; its time is of the new clock."""
+    """Setting the wall clock does not move the next write; the new time is shown."""
     file.save(snapshot(EXPORTS[0]))
     wait_for(lambda: file.status().last_write == clock.time())
     clock.unix += jump
@@ -309,7 +298,7 @@ def test_a_file_that_is_cut_off_anywhere_is_ignored(path: Path, clock: FakeClock
 @examples(200)
 @given(st.integers(0, len(content(*EXPORTS)) - 1), st.integers(1, 255))
 def test_a_file_with_a_wrong_byte_is_ignored(position: int, difference: int) -> None:
-    """Wherever it is, nothing is shown that was not stored."""
+    """A file with a wrong byte at any position is refused."""
     damaged = bytearray(content(*EXPORTS))
     damaged[position] ^= difference
     with pytest.raises(StateFormatError):

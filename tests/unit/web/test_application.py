@@ -21,24 +21,13 @@ from exporter.metrics.export_families import export_families
 from exporter.metrics.exposition import OPENMETRICS, TEXT, Exposition
 from exporter.metrics.self_metrics import SelfMetrics
 from exporter.tracker.snapshot import Snapshot
-from exporter.watchlist.watchlist import Watchlist
 from exporter.web.application import Application
 from exporter.web.negotiation import accepts_gzip, negotiate, prefers_json
 from exporter.web.page import StatusPage
 from exporter.web.report import StatusReport
-from tests.support.fakes import FakeClock
+from tests.support.fakes import FakeClock, make_snapshot
 
-SNAPSHOT = Snapshot(
-    watchlist=Watchlist(),
-    batches=(),
-    oldest_answers={},
-    up=True,
-    duration=0.25,
-    api_calls=1,
-    last_success=None,
-    rate_limit=None,
-    time=1_700_000_000.0,
-)
+SNAPSHOT = make_snapshot()
 PROMETHEUS_2 = (
     "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,"
     "text/plain;version=0.0.4;q=0.5,*/*;q=0.1"

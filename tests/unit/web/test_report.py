@@ -11,6 +11,7 @@ from exporter.tracker.snapshot import Batch, Block, Snapshot, WatchedExport
 from exporter.watchlist.watchlist import FileStatus, Refusals, Watchlist
 from exporter.web.report import MAX_ROWS, StatusReport
 from exporter.web.status import Status
+from tests.support.fakes import make_snapshot
 
 NOW = 1_700_000_000.0
 MAX_AGE = 600.0
@@ -39,15 +40,11 @@ def snapshot(
     watchlist: Watchlist | None = None,
 ) -> Snapshot:
     """Return a snapshot of batches with a block each."""
-    return Snapshot(
+    return make_snapshot(
+        *(Batch.of(name, (Block.of(name, tuple(exports)),)) for name, exports in batches),
         watchlist=watchlist or Watchlist(),
-        batches=tuple(
-            Batch.of(name, (Block.of(name, tuple(exports)),)) for name, exports in batches
-        ),
-        oldest_answers={},
         up=up,
         duration=0.5,
-        api_calls=1,
         last_success=NOW - 60,
         rate_limit=RateLimit(1000, 900, NOW + 60),
         time=NOW,
