@@ -11,7 +11,7 @@ _FILE = "exporter/_revision"
 
 
 class RevisionHook(BuildHookInterface[Any]):
-    """Adds a file with the commit; a wheel that is built from a source archive takes over its own.
+    """Adds a file with the commit; a wheel from a source archive has the archive's commit.
 
     Without git, or outside a checkout, there is no such file.
     """

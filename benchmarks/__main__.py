@@ -64,7 +64,7 @@ class Result:
 
     Attributes:
         ready: Seconds from the start of the process until it is ready; None if it cannot tell.
-        start: Seconds of each of the first scrapes, until every ID was answered for.
+        start: Seconds of each of the first scrapes, until every ID had an answer.
         times: Seconds of every scrape, in ascending order.
         cpu: Seconds of processor time per scrape.
         calls: API calls per scrape.
@@ -240,7 +240,7 @@ def _wait_until_ready(scraper: Scraper) -> None:
 
 
 def _scrape_until_known(scraper: Scraper) -> list[float]:
-    """Return the seconds of each scrape until every ID was answered for."""
+    """Return the seconds of each scrape until every ID had an answer."""
     seconds = []
     is_known = False
     while not is_known:

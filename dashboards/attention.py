@@ -1,4 +1,4 @@
-"""The table of the exports that somebody may have to look at."""
+"""The table of unfinished and failed exports."""
 
 from dashboards.fields import (
     Json,

@@ -35,7 +35,7 @@ INSTANCE = f"{SOURCE}, instance"
 
 
 def dashboard() -> Json:
-    """Return the dashboard for whoever runs the exporter."""
+    """Return the dashboard for operators of the exporter."""
     return frame(
         "cavatica-exporter",
         "CAVATICA / Exporter",
@@ -251,7 +251,7 @@ def _outcome() -> Json:
     worst = f"(min_over_time({answers}[$__interval]) or 1 * {answers})"
     return timeline(
         "Answers over time",
-        "Whether Prometheus reached the exporter, and CAVATICA answered every question of a "
+        "Whether Prometheus reached the exporter, and CAVATICA answered every call of a "
         "scrape; of a long time the worst moment of each piece.",
         query(f"({down}) - 1 or {worst}", TARGET_LEGEND),
         mappings=ANSWERS,

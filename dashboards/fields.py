@@ -18,7 +18,7 @@ OTHER_COLOUR = "orange"
 """The colour of a state that the API does not document."""
 
 CALM = "transparent"
-"""The ground of a tile that needs nobody."""
+"""The background of a tile that needs no attention."""
 
 SAME_TARGETS = "${datasource:queryparam}&${job:queryparam}&${instance:queryparam}"
 """The part of a link that keeps the data source and the targets."""

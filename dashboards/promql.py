@@ -120,7 +120,7 @@ FAILURES = of_best(
 UNKNOWN = of_best(
     f"({_UNKNOWN} == 1) unless ignoring (state) {_ACKNOWLEDGED}", "export_id", "state"
 )
-"""1 for each export without a known state, but for those that somebody has dealt with."""
+"""1 for each export without a known state, except acknowledged ones."""
 
 UNANSWERED = of_best(
     f"({_UNKNOWN} == 1) unless ignoring (state) {_ACKNOWLEDGED} "

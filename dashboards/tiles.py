@@ -1,4 +1,4 @@
-"""The tiles of the first dashboard: what needs somebody, and how far the exports are.
+"""The tiles of the first dashboard: what needs attention, and the progress of the exports.
 
 A tile says "none" only where every state is known. While states are missing it says "not known", or
 "none so far" where some are known.
@@ -36,7 +36,7 @@ ACKNOWLEDGED_REFUSALS = max_by(in_batches("cavatica_acknowledged_refusals"), BAT
 EXPECTED = max_by(in_batches("cavatica_expected_exports"), BATCH)
 
 TOLD = f"sum by ({BATCH}) ({max_by(WATCHED, BATCH)} or {REFUSED} or 0 * {EXPECTED})"
-"""How many exports of each batch the ID files tell of, refused ones too."""
+"""How many exports of each batch are in the ID files, refused ones included."""
 
 MISSING = f"({EXPECTED} - {TOLD} > 0)"
 
@@ -47,7 +47,7 @@ ANSWER_AGE = f"({EXPORTER_TIME} - on ({SOURCE}, instance) group_right () {_ANSWE
 
 
 def first_tiles() -> list[Json]:
-    """Return the tiles that take a colour when somebody has to do something."""
+    """Return the tiles that are coloured when something needs attention."""
     alarm_words = tile_mappings(none="nothing watched", calm=CALM)
     return [
         stat(
@@ -114,7 +114,7 @@ def first_tiles() -> list[Json]:
 
 
 def second_tiles() -> list[Json]:
-    """Return the tiles that say how far the exports are."""
+    """Return the tiles about progress."""
     return [
         _done(),
         _count("COMPLETED", "Exports that are done.", "green"),

@@ -1,8 +1,8 @@
 """`make demo`: the exporter against a simulated CAVATICA, watched by Prometheus and Alertmanager.
 
-Where these two are at hand (`make servers`, or PATH) they run beside it with the bundled rules and
-routes, nobody is sent anything, and firing alerts are printed. Without them the exporter runs
-alone, and that is said.
+If both are available (`make servers`, or PATH) they run beside it with the bundled rules and
+routes; no message is sent, and firing alerts are printed. Without them the exporter runs alone, and
+a line says so.
 """
 
 import contextlib
@@ -71,7 +71,7 @@ def find(program: str) -> str | None:
 
 
 def prometheus_configuration(exporter: int, alertmanager: int) -> str:
-    """Return a configuration that scrapes and evaluates often, for somebody who waits."""
+    """Return a configuration that scrapes and evaluates often."""
     return yaml.safe_dump(
         {
             "global": {"scrape_interval": "15s", "evaluation_interval": "15s"},
