@@ -89,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # `debug` is the client's public switch for http:// URLs.
     api = sevenbridges.Api(url=options.url, token=options.token, debug=True)
     with make_server("127.0.0.1", 0, NaiveExporter(api, batches), handler_class=_Quiet) as server:
-        sys.stderr.write(f"listening url=http://127.0.0.1:{server.server_port}\n")
+        sys.stderr.write(f"Listening url=http://127.0.0.1:{server.server_port}\n")
         sys.stderr.flush()
         server.serve_forever()
 

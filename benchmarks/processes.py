@@ -18,7 +18,7 @@ TOKEN = "simulated"  # noqa: S105 # the simulator's
 _RATE_LIMIT = 1_000_000
 _START_SECONDS = 60.0
 _STOP_SECONDS = 15.0
-_LISTENING = re.compile(r"listening.* url=(\S+)")
+_LISTENING = re.compile(r"Listening.* url=(\S+)")
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 

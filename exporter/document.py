@@ -35,7 +35,7 @@ _JSON_TOKEN = re.compile(r'[\[\]{}"]|[^\s,:\[\]{}"]+')
 
 
 def _too_many(line: int | None) -> TextError:
-    return TextError(line, f"holds more than {MAX_VALUES} values")
+    return TextError(line, f"holds more than {MAX_VALUES} values: split it into several files")
 
 
 class _Text(str):

@@ -104,7 +104,7 @@ class TokenFile:
         try:
             if signature_at(self._path) != self._signature:
                 self._token = self._read()
-                _log.info("Token reloaded")
+                _log.info("Token reloaded", extra={"file": self._path})
         except CredentialsError as error:
             if self._signature is not None:
                 _log.warning(

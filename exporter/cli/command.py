@@ -63,7 +63,7 @@ def invoke(command: click.Command, arguments: Sequence[str] | None) -> NoReturn:
             with contextlib.suppress(OSError):
                 sys.stdout.close()
     except Exception as error:  # noqa: BLE001 # a start never ends with a traceback
-        _log.debug("unexpected error", exc_info=True)
+        _log.debug("Unexpected error", exc_info=True)
         problem = f"unexpected error: {type(error).__name__} (for details use --log.level=debug)"
     click.echo(f"{command.name}: {' '.join(problem.split())}", err=True)
     sys.exit(2)

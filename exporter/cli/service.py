@@ -149,7 +149,7 @@ class Exporter:
                 servers.append(server := _listen(app, address, web_config))
                 stack.callback(server.close)
                 server.start()
-                _log.info("listening", extra={"url": server.url})
+                _log.info("Listening", extra={"url": server.url})
             self._load_first()
             # Rendering now keeps the first scrape of many exports short.
             self._exposition.render(self._tracker.preview(), TEXT, compress=False)
@@ -158,13 +158,13 @@ class Exporter:
             gc.enable()
             application.ready.set()
             api = self._credentials.api
-            _log.info("ready", extra={"version": __version__, "api": api.url, "token": api.origin})
+            _log.info("Ready", extra={"version": __version__, "api": api.url, "token": api.origin})
             if self._flags.demo:
                 click.echo(_DEMO.format(url=servers[0].url, path=self._flags.web_telemetry_path))
             while (received := signals.next()) == signal.SIGHUP:
                 # A file server that hangs must not keep SIGTERM waiting.
                 background.start_or_run(lambda: self._reload(web_config), "reload")
-            _log.info("shutting down", extra={"signal": received.name})
+            _log.info("Shutting down", extra={"signal": received.name})
             self._end(servers)
         return 0
 
@@ -176,7 +176,7 @@ class Exporter:
 
     def _reload(self, web_config: WebConfigFile | None) -> None:
         """Reload everything; after an error, the last good content stays in effect."""
-        _log.info("reloading")
+        _log.info("Reloading")
         _attempt(self._loader.reload)
         _attempt(self._credentials.reload)
         if web_config:

@@ -173,7 +173,7 @@ class Exposition:
         has_many = series > MANY_SERIES
         if has_many and not self._has_many_series:
             _log.warning(
-                f"more than {MANY_SERIES:,} series of single exports: drop those of COMPLETED"
+                f"More than {MANY_SERIES:,} series of single exports: drop those of COMPLETED"
                 " exports with --exports.completed-retention, or remove the ID files of finished"
                 " batches",
                 extra={"series": series},

@@ -87,7 +87,7 @@ class Loop:
         except LedgerError as error:
             problems = [str(error)]
         except Exception as error:  # noqa: BLE001 # the next round may succeed
-            _log.debug("unexpected error", exc_info=True)
+            _log.debug("Unexpected error", exc_info=True)
             problems = [f"unexpected error: {type(error).__name__}"]
         if done is not None:
             self._report(done)

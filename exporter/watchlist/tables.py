@@ -31,7 +31,9 @@ def parse_lines(text: str, batch: str) -> IdFile:
     entries = Collector()
     for number, line in enumerate(io.StringIO(text, newline=None), 1):
         if number > MAX_VALUES:
-            raise TextError(number, f"holds more than {MAX_VALUES} lines")
+            raise TextError(
+                number, f"holds more than {MAX_VALUES} lines: split it into several files"
+            )
         entry = line.partition("#")[0].strip(_BLANKS)
         if not entries.ids and not entries.rejected and entry.startswith(("[", "{", "- ")):
             name = ".yml" if entry.startswith("-") else ".json"
@@ -77,7 +79,9 @@ def _rows(text: str, separator: str) -> Iterator[_Row]:
     try:
         for number, row in enumerate(reader, 1):
             if number > MAX_VALUES:
-                raise TextError(line, f"holds more than {MAX_VALUES} rows")
+                raise TextError(
+                    line, f"holds more than {MAX_VALUES} rows: split it into several files"
+                )
             cells = [cell.strip(_BLANKS) for cell in row]
             # Spreadsheets write empty rows as separators alone.
             if any(cells) or len(cells) == 1:

@@ -164,9 +164,9 @@ class _Listening(logging.Handler):
         self.ready = threading.Event()
 
     def emit(self, record: logging.LogRecord) -> None:
-        if record.getMessage() == "listening":
+        if record.getMessage() == "Listening":
             self._running.urls.append(vars(record)["url"])
-        elif record.getMessage() == "ready":
+        elif record.getMessage() == "Ready":
             self.ready.set()
 
 
@@ -231,11 +231,11 @@ def execute(
 def process(
     log: Path,
     *arguments: str,
-    ready: str = "msg=ready",
+    ready: str = "msg=Ready",
     command: Sequence[str] = MODULE,
     **variables: str,
 ) -> Iterator[Running]:
-    """Run the exporter as a process, from the words `ready` in its log; that goes to a file."""
+    """Run the exporter as a process, from the word `Ready` in its log; that goes to a file."""
     with log.open("wb") as stderr:
         popen = subprocess.Popen(
             [*command, *arguments],
@@ -253,7 +253,7 @@ def process(
                 "the exporter is ready",
             )
             assert popen.poll() is None, running.log
-            running.urls = re.findall(r"msg=listening url=(\S+)", running.log)
+            running.urls = re.findall(r"msg=Listening url=(\S+)", running.log)
             yield running
         finally:
             popen.terminate()

@@ -562,8 +562,8 @@ def test_it_serves_until_a_signal_ends_it(
             assert exporter.scrape()("cavatica_up") == 1
             assert exporter.stop(number) == 0
         log = capsys.readouterr().err
-        assert f"msg=listening url={exporter.urls[0]}\n" in log
-        assert f'msg="shutting down" signal={number.name}\n' in log
+        assert f"msg=Listening url={exporter.urls[0]}\n" in log
+        assert f'msg="Shutting down" signal={number.name}\n' in log
         with pytest.raises(requests.ConnectionError):
             exporter.get("/")
 
@@ -1075,7 +1075,7 @@ def test_a_file_server_that_hangs_does_not_keep_the_process(
     program = HANG.format(file=str(hanging), directory=str(cavatica.exports))
     if when == "at the start":
         hanging.touch()
-    ready = "msg=listening" if when == "at the start" else "msg=ready"
+    ready = "msg=Listening" if when == "at the start" else "msg=Ready"
     with process(
         tmp_path / "log",
         *cavatica.flags,
@@ -1086,7 +1086,7 @@ def test_a_file_server_that_hangs_does_not_keep_the_process(
         hanging.touch()
         if when == "at a reload":
             exporter.send(signal.SIGHUP)
-            wait_for(lambda: "msg=reloading" in exporter.log, "it reloads")
+            wait_for(lambda: "msg=Reloading" in exporter.log, "it reloads")
         began = time.monotonic()
         assert exporter.stop() == 0
         assert time.monotonic() - began < 5
@@ -1113,7 +1113,7 @@ def test_a_reload_that_hangs_does_not_keep_the_state_file_from_being_written(
         exporter.scrape()
         (tmp_path / "hanging-token").touch()
         exporter.send(signal.SIGHUP)
-        wait_for(lambda: "msg=reloading" in exporter.log, "it reloads")
+        wait_for(lambda: "msg=Reloading" in exporter.log, "it reloads")
         assert exporter.stop() == 0
     assert state.exists()
 
@@ -1155,7 +1155,7 @@ def test_a_full_log_pipe_does_not_keep_the_process(cavatica: Cavatica) -> None:
     ) as popen:
         try:
             read = b""
-            while b"msg=ready" not in read:
+            while b"msg=Ready" not in read:
                 read += os.read(reading, 4096)
             os.set_blocking(writing, False)
             with contextlib.suppress(BlockingIOError):
