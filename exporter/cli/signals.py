@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
-#: Seconds from the signal to the exit, whatever hangs.
+#: Seconds from the signal to the exit, even if something hangs.
 GRACE_SECONDS: Final = 4.8
 
 _ENDING: Final = frozenset({signal.SIGTERM, signal.SIGINT})

@@ -28,13 +28,13 @@ class Export:
         id: Its ID.
         batch: Its batch.
         state: Its last state.
-        started: Seconds before `NOW`; None: it waits, or nobody knows.
+        started: Seconds before `NOW`; None: it is PENDING, or the time is unknown.
         finished: Seconds before `NOW`.
         size: Of its file.
         code: Of its failure, or of the error that the API answers in its place.
         volume: The volume that it goes to.
-        acknowledged: Whether an ID file says that somebody has dealt with it.
-        superseded: Whether a later export brought its file.
+        acknowledged: Whether an ID file acknowledges it.
+        superseded: Whether a later export to the same destination COMPLETED.
     """
 
     id: str
@@ -66,7 +66,7 @@ class Replica:
         down_since: Its last good scrape was so many seconds before `NOW`; Prometheus goes on.
         blind: Whether the API has never answered it.
         refused: Files that the API refused, by batch and code.
-        refusals_acknowledged: Batches whose refusals somebody has dealt with.
+        refusals_acknowledged: Batches whose refusals are acknowledged.
         expected: How many exports an ID file expects, by batch.
         meanings: Error codes with their meaning and class.
         files: ID files, and whether each is in error.

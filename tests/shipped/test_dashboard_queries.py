@@ -2,7 +2,7 @@
 
 It has scraped the real exporter over the simulated CAVATICA: two replicas that see all there is to
 see, one exporter that CAVATICA refuses and that is stopped then, and one that cannot reach it. It
-has scraped itself, too, as somebody who is no exporter.
+has scraped itself, too, as a target that is not an exporter.
 """
 
 import json

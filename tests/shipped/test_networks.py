@@ -29,7 +29,7 @@ SERVICE_VARIABLES = {
     }.items()
 }
 
-# What tells of every file that is opened for writing, or made in another way.
+# Reports every file that is opened for writing, or created in another way.
 WATCHED = """
 import os, sys
 

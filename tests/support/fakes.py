@@ -1,4 +1,4 @@
-"""Stand-ins for the clock and the API, and short names for what tests are about."""
+"""Fakes of the clock and the API, and short names for test data."""
 
 import threading
 from collections.abc import Mapping, Sequence

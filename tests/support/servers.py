@@ -210,7 +210,7 @@ class _Server:
     def __enter__(self) -> Self:
         self._http = requests.Session()
         self._http.trust_env = False  # a proxy is of no use on loopback
-        # Between picking a port and listening on it somebody else can take it.
+        # Another program can take the port between picking it and listening on it.
         for _ in range(3):
             if self._start(free_port()):
                 return self

@@ -102,7 +102,7 @@ Y = partial(Fault, victim="victim.yml")
 J = partial(Fault, victim="victim.json")
 
 FAULTS = [
-    # Half of a file. A half that is a file in itself cannot be told from a whole one.
+    # Half of a file. A half that is a valid file looks like a whole one.
     Y("truncated, to be written next", written(""), ": holds no export IDs"),
     Y("only its comment is written so far", written("# batch of"), ": holds no export IDs"),
     Y("written as far as a key", written("export_i"), ":1: holds no export IDs"),

@@ -278,7 +278,7 @@ def test_any_bytes_on_the_port_are_answered_or_not_but_never_with_500(
 ) -> None:
     """Arbitrary bytes get an answer, a client error, or silence; the next client is served."""
     answer = doors.send(data)
-    # What is wrong with a request of HTTP/0.9 is told without a head, as was the custom.
+    # Errors of HTTP/0.9 requests are answered without a head, as in HTTP/0.9.
     assert (
         answer == b""
         or b"HTTP/0.9" in data

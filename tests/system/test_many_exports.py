@@ -127,7 +127,7 @@ def watch(clock: Clock, tmp_path: Path) -> Iterator[Callable[[int, int], Line]]:
 
 
 def unknown(snapshot: Snapshot) -> int:
-    """How many exports were never answered for."""
+    """Return how many exports never had an answer."""
     return sum(batch.totals.states["UNKNOWN"] for batch in snapshot.batches)
 
 
@@ -235,7 +235,7 @@ def test_many_series_are_worth_a_warning(
         )
         exposition.render(snapshot, TEXT, compress=False)
 
-    # An export that nobody knows has five series: one for each state.
+    # An export without an answer has five series: one for each state.
     show(2000)
     assert warnings(caplog) == []
     show(2001)

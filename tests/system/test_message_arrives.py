@@ -259,7 +259,7 @@ def test_a_failure_is_told_once(scene: Scene) -> None:
             expect(prometheus, "cavatica_up == 0", "the API is away")
             successor.stop(SIGKILL)
 
-    # The exporter comes back elsewhere, Prometheus on its data, and the API when nobody has seen
+    # The exporter comes back elsewhere, Prometheus on its data, and the API when no scrape has seen
     # the failure for longer than alerts look back.
     with scene.exporter() as elsewhere, scene.prometheus(elsewhere) as prometheus:
         assert elsewhere.urls != exporter.urls

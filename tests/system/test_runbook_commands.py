@@ -1,4 +1,4 @@
-"""The commands of the runbooks, run as they are printed by somebody who followed the README."""
+"""The commands of the runbooks, run as they are printed, after the steps of the README."""
 
 import os
 import re

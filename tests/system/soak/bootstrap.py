@@ -17,7 +17,7 @@ from typing import Any
 #: The control file: seconds that the wall clock is ahead, whether the file server hangs, and
 #: whether the API's name leads to a black hole first.
 CONTROL = struct.Struct("d??")
-#: Nobody answers at this address.
+#: An address that does not answer.
 BLACK_HOLE = "127.0.0.3"
 #: The API's name; its true address is 127.0.0.1.
 HOST = "localhost"

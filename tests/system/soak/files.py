@@ -171,7 +171,7 @@ class Files:
 
     def _new_ids(self, count: int) -> tuple[str, ...]:
         ids = self.simulator.start(count, ago=self.random.uniform(0, 20))
-        # And one that nobody knows.
+        # And one that the API does not know.
         unknown = f"unknown{self._number:025}"
         self._number += 1
         return (*ids, unknown)

@@ -8,7 +8,7 @@ from typing import Final
 
 #: Every token begins like this.
 TOKEN_BEGIN: Final = "hush-"
-#: What nobody may see: tokens, and what the simulator's answers say of files and projects.
+#: Secrets: tokens, and names of files and projects in the simulator's answers.
 _SECRET: Final = re.compile(TOKEN_BEGIN.encode() + rb"|PT-[0-9A-F]{6}|release/|my-project")
 
 

@@ -32,7 +32,7 @@ class Line:
 
     Attributes:
         token: The one that is good now.
-        changed: Monotonic time from which on no other may be sent; None while nobody can say.
+        changed: Monotonic time from which on no other may be sent; None while either may be.
         seen: Whether it was sent.
         url: The API's.
         relay: Of the connections now.
@@ -45,7 +45,7 @@ class Line:
         self._simulator = simulator
         self._findings = findings
         self._ground = ground
-        # Bound and not listening: connections are refused, and the port is given to nobody else.
+        # Bound and not listening: connections are refused, and no other program gets the port.
         self._holder = socket.socket()
         self._holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self._holder.bind(("127.0.0.1", 0))
@@ -90,11 +90,11 @@ class Line:
 
 @dataclass(slots=True)
 class TokenFile:
-    """The token's file while somebody renews the token, or spoils the file.
+    """The token's file while the token is renewed, or the file is damaged.
 
     Attributes:
         path: Of the file.
-        line: Is told which token is good.
+        line: Receives the valid token.
         random: Draws tokens and faults.
         count: How many tokens there were.
     """

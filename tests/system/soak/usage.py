@@ -33,7 +33,7 @@ class Use:
 
 def rest(running: Running) -> Use:
     """Return the process's minimum use of resources while it is idle."""
-    # The files are as somebody left them: what they say is known before they change again.
+    # The files do not change meanwhile, so their content is known.
     running.scrape()
     assert running.process is not None
     uses = []

@@ -296,7 +296,7 @@ def test_one_broken_file_of_several_is_no_reason_not_to_start(
 def test_a_port_in_use_is_one_line_and_status_2(
     busy: int, cavatica: Cavatica, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Also if it is the second address; nothing goes on listening then."""
+    """A port in use is an error with status 2, also for the second address."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         flags = [LOOPBACK, f"--web.listen-address=127.0.0.1:{taken.getsockname()[1]}"]
         assert run(*cavatica.flags, *flags[1 - busy :]) == 2
@@ -316,7 +316,7 @@ def test_a_port_in_use_is_one_line_and_status_2(
 def test_a_web_configuration_that_cannot_be_used_is_status_2(
     cavatica: Cavatica, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Rather than to serve without the protection that it asks for."""
+    """A start with an invalid web configuration fails instead of serving without protection."""
     (tmp_path / "web.yml").write_text("tls_server_confg: {}", encoding="utf-8")
     assert run(*cavatica.flags, f"--web.config.file={tmp_path}/web.yml", LOOPBACK) == 2
     assert "did you mean tls_server_config" in capsys.readouterr().err
@@ -350,14 +350,14 @@ def test_a_check_fails_for_ids_that_are_not_valid(
     assert run(*cavatica.flags, "--config.check") == 1
     written = capsys.readouterr()
     assert written.err == "odd.yml:2: not a valid export ID: b\\xa0\n"
-    # What is no error is told all the same.
+    # The rest is printed, too.
     assert "ignored files: 1" in written.out.splitlines()
 
 
 def test_a_check_lists_every_error(
     cavatica: Cavatica, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Of files, token and web configuration, each once and in plain lines; it exits 1."""
+    """A check prints every error of files, token and web configuration once, and exits 1."""
     (cavatica.exports / "bad-1.yml").write_text("batch: {}\nexport_ids: []", encoding="utf-8")
     (cavatica.exports / "bad-2.json").write_text("[", encoding="utf-8")
     cavatica.token_file.unlink()
@@ -589,7 +589,7 @@ def test_garbage_is_not_collected_during_the_start(
 
 
 def test_it_listens_on_several_addresses(cavatica: Cavatica) -> None:
-    """Every one of them answers the same."""
+    """All listen addresses answer the same."""
     flags = ("--web.listen-address=127.0.0.1:0", "--web.listen-address=[::1]:0")
     with serving(*cavatica.flags, *flags) as exporter:
         assert [url.rpartition(":")[0] for url in exporter.urls] == [
@@ -758,7 +758,7 @@ def test_sighup_without_a_token_changes_nothing(
 def test_sighup_does_not_take_a_token_to_another_url(
     cavatica: Cavatica, profiles: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """URL and token belong together: another URL takes a restart, and so does its token."""
+    """A reload does not change URL or token to those of another API."""
     profiles.write_text(f"[p]\napi_endpoint={cavatica.url}\nauth_token={TOKEN}", encoding="utf-8")
     with serving(cavatica.flags[0], "--api.profile=p", LOOPBACK) as exporter:
         logging.getLogger("exporter").addHandler(caplog.handler)
@@ -777,7 +777,7 @@ def test_sighup_does_not_take_a_token_to_another_url(
 def test_a_reload_that_fails_unexpectedly_changes_nothing(
     cavatica: Cavatica, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The exporter goes on with what it has, and the log names the error's type."""
+    """A reload with an unexpected error changes nothing; the log names the error's type."""
 
     def fail(_: Credentials) -> None:
         raise TypeError("a secret")
@@ -1016,7 +1016,7 @@ def test_a_scrape_is_in_time_while_the_file_server_hangs(
 
 @pytest.mark.parametrize("refused", [0, 2, 3])
 def test_what_the_api_refused_is_shown(cavatica: Cavatica, refused: int) -> None:
-    """Of a saved answer with no, some and only refusals; then they are acknowledged."""
+    """A saved answer can have no refusals, some, or only refusals; then they are acknowledged."""
     error = {"status": 403, "code": 9006, "message": "an alias", "more_info": ""}
     items: list[dict[str, object]] = [{"resource": None, "error": error}] * refused
     items += [{"resource": {"id": i}} for i in cavatica.simulator.start(3 - refused)]

@@ -294,7 +294,7 @@ def test_a_compressed_answer_holds_the_same(snapshot: Snapshot, content_type: st
 
 
 class Watched:
-    """A life of some hundred exports, as a tracker would lead it."""
+    """Some hundred exports that change, with their states."""
 
     def __init__(self) -> None:
         self.clock = FakeClock()
@@ -448,7 +448,7 @@ def test_only_families_that_tell_of_a_change_are_rendered() -> None:
     life.acknowledged = {"a00001"}
     life.edit()
     render(own, life.snapshot(), TEXT, compress=True)
-    # Before and after, of every family; the one that tells of it is rendered.
+    # Before and after, of every family; the one that changed is rendered.
     others = dict.fromkeys(life.first_block(), 1)
     assert counting.take() == Counter({**others, "a00001": 2 * len(FAMILIES) + 1})
 

@@ -16,7 +16,7 @@ pieces = st.lists(
 
 @given(pieces)
 def test_concatenated_parts_are_one_gzip_member(pieces: list[bytes]) -> None:
-    """A reader that stops after the first member has everything, with length and checksum."""
+    """The result is one gzip member with length and checksum."""
     body = b"".join(CompressedPart.concat(map(CompressedPart.compress, pieces)).to_gzip())
     reader = zlib.decompressobj(16 + zlib.MAX_WBITS)
     assert reader.decompress(body) == b"".join(pieces)
@@ -25,7 +25,7 @@ def test_concatenated_parts_are_one_gzip_member(pieces: list[bytes]) -> None:
 
 
 def test_concatenated_parts_are_decompressed_one_at_a_time() -> None:
-    """Reading a body does not take the memory of all of it."""
+    """Decompressing yields chunks, so a body needs little memory."""
     whole = CompressedPart.concat(map(CompressedPart.compress, (b"one", b"two")))
     assert [*whole.decompress()] == [b"one", b"two"]
 
@@ -58,7 +58,7 @@ def test_no_parts_are_an_empty_file() -> None:
 
 
 def test_equal_bodies_are_equal_files() -> None:
-    """The file holds no time of creation."""
+    """The gzip header has no time."""
     assert (
         CompressedPart.compress(b"cavatica_up 1\n").to_gzip()
         == CompressedPart.compress(b"cavatica_up 1\n").to_gzip()

@@ -476,7 +476,7 @@ class TestList:
 
 
 class TestRefusals:
-    """What the platform does not do."""
+    """Requests that the platform refuses."""
 
     @pytest.mark.parametrize("token", [None, "", "wrong"])
     def test_token(self, simulator: Simulator, client: Client, token: str | None) -> None:

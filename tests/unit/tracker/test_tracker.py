@@ -608,7 +608,7 @@ def test_before_the_quota_is_known_the_first_call_goes_alone(
     assert scrape.result(PATIENCE).api_calls == 9
 
 
-# Scrapes side by side.
+# Concurrent scrapes.
 
 
 def waiting(scene: Scene, elsewhere: ThreadPoolExecutor, api: HeldApi) -> Future[Snapshot]:

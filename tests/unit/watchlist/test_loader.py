@@ -304,7 +304,7 @@ def test_expected_exports_are_added_up(directory: Path, loader: WatchlistLoader)
     assert loader.load().expected == {"a": 7}
 
 
-# What is passed over
+# Ignored files
 
 
 def test_an_ignored_file_is_told_once(
@@ -664,7 +664,7 @@ def test_a_file_that_changed_just_now_is_opened_again(
 def test_a_time_of_just_now_is_enough(
     directory: Path, loader: WatchlistLoader, clock: Clock, opened: set[str]
 ) -> None:
-    """A file server may tell no more than when the content changed."""
+    """A file with a modification time of just now is read again."""
     file = directory / "a.yml"
     file.write_text("- x\n")
     os.utime(file, (clock.now, clock.now))
