@@ -270,7 +270,7 @@ def test_prometheus_takes_a_hundred_thousand_exports(tmp_path: Path) -> None:
                 samples = prometheus.query('scrape_samples_scraped{job="exporter"}')
                 return [sample.value for sample in samples]
 
-            assert wait_until(stored, 60, "a scrape") == [sent], prometheus.targets()
+            assert wait_until(stored, 240, "a scrape") == [sent], prometheus.targets()
             [states] = prometheus.query("count(cavatica_export_state)")
             [running] = prometheus.query('sum(cavatica_exports{state="RUNNING"})')
     # Nine of every finished export, seven of every other.

@@ -5,6 +5,7 @@ posts them: again and again while they fire, then no more.
 """
 
 import json
+import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -216,9 +217,11 @@ def test_the_messages_of_a_day(inbox: Inbox, tmp_path: Path) -> None:
         sender = Sender(alertmanager)
         # 60 failures within two hours, and two jobs' batches of one name.
         sender.firing += [failure("same", 0), failure("same", 1, job="other")]
+        began = time.monotonic()
         for number in range(0, 60, 5):
             sender.firing += [failure("burst", number + more, at=number) for more in range(5)]
             sender.live(9 / 60)
+        hours = (time.monotonic() - began) / HOUR  # more than two on a busy machine
         sender.live(1)
         # 1,000 at once.
         sender.firing += [failure("thousand", number) for number in range(1000)]
@@ -237,7 +240,8 @@ def test_the_messages_of_a_day(inbox: Inbox, tmp_path: Path) -> None:
         sender.live(4)
     counted = batches_told(inbox)
     print(f"messages of the day: {counted}")  # noqa: T201 - to be read with -s
-    assert counted["burst"] <= 3
+    # One at once, then one an hour.
+    assert counted["burst"] <= 1 + math.ceil(hours)
     assert (counted["same"], counted["trickle"]) == (2, 4)
     # Alertmanager needs longer than this short group_wait to take them all in.
     assert counted["thousand"] <= 2
