@@ -61,13 +61,14 @@ def exports_needing_attention() -> Json:
         "&var-export_id=${__data.fields.Export:percentencode}"
         "&from=${__data.fields.Begin.numeric}&to=now",
     )
-    newest_first = f"{_ranked()} + on ({EXPORT}) group_left () ({SINCE} or 0 * {OPEN})"
+    # What waits longest is what may be stuck.
+    in_order = f"{_ranked()} + on ({EXPORT}) group_left () ({FINISHED} or -{STARTED} or 0 * {OPEN})"
     return table(
         "Unfinished and failed exports",
-        "Failures first, the newest on top; acknowledged and superseded ones are left out. `Since` "
-        "is the end of a failed export and the start of any other. A click on an export shows its "
-        "details.",
-        query(rows(newest_first, EXPORT, "job", "batch", "export_id", "state"), table=True),
+        "Failures first, the newest on top, then unfinished exports, the oldest on top; "
+        "acknowledged and superseded ones are left out. `Since` is the end of a failed export and "
+        "the start of any other. A click on an export shows its details.",
+        query(rows(in_order, EXPORT, "job", "batch", "export_id", "state"), table=True),
         query(job_column(OPEN, EXPORT), table=True),
         about(f"1000 * {SINCE}"),
         about(f"{FINISHED} - {STARTED} or time() - {STARTED}"),
@@ -114,8 +115,8 @@ def exports_needing_attention() -> Json:
                 custom__width=90,
             ),
             override("Code", custom__width=70),
-            override("Start it again", mappings=RETRY, custom__width=130),
-            override("Volume", custom__width=150),
+            override("Start it again", mappings=RETRY, custom__width=115),
+            override("Volume", custom__width=125),
             hidden("job"),
             hidden("Begin"),
         ],

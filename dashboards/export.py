@@ -157,13 +157,16 @@ def _size() -> Json:
 
 def _error() -> Json:
     explained = with_meaning(max_by(ERROR, f"{EXPORT}, code"), within=f"{EXPORT}, code")
+    state = one("cavatica_export_state", 'state="UNKNOWN"')
+    nobody_knows = _here(of_best(f"{state} == 1", "export_id", "state"))
+    unknown = f'label_replace(0 * {nobody_knows}, "code", "not known", "", "")'
     none = f'label_replace({ZERO}, "code", "none", "", "")'
     return stat(
         "Error",
         "CAVATICA's error code and what it means, of a failed export or an ID that it does not "
         "know.",
         query(
-            first_of(max_by(explained, f"{SOURCE}, code, meaning"), none),
+            first_of(max_by(explained, f"{SOURCE}, code, meaning"), unknown, none),
             "{{code}} {{meaning}}",
             now=True,
         ),

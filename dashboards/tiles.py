@@ -4,7 +4,15 @@ A tile says "none" only where every state is known. While states are missing it 
 "none so far" where some are known.
 """
 
-from dashboards.fields import CALM, Json, fixed_colour, thresholds, tile_mappings
+from dashboards.fields import (
+    CALM,
+    SAME_TARGETS,
+    Json,
+    fixed_colour,
+    link,
+    thresholds,
+    tile_mappings,
+)
 from dashboards.panels import query, stat
 from dashboards.promql import (
     BATCH,
@@ -49,6 +57,10 @@ ANSWER_AGE = f"({EXPORTER_TIME} - on ({SOURCE}, instance) group_right () {_ANSWE
 def first_tiles() -> list[Json]:
     """Return the tiles that are coloured when something needs attention."""
     alarm_words = tile_mappings(none="nothing watched", calm=CALM)
+    the_exporter = link(
+        "The exporter",
+        f"/d/cavatica-exporter?{SAME_TARGETS}&${{batch:queryparam}}&${{__url_time_range}}",
+    )
     return [
         stat(
             "Failed since yesterday",
@@ -94,18 +106,21 @@ def first_tiles() -> list[Json]:
         ),
         stat(
             "State not known",
-            "Exports without an answer yet or for too long, and IDs that CAVATICA does not know.",
+            "Exports without an answer yet or for too long, and IDs that CAVATICA does not know. A "
+            "click shows the exporter.",
             query(first_of(f"count({UNKNOWN})", NONE_OF_THEM), now=True),
             alarm={1: "purple"},
+            links=[the_exporter],
             unit="locale",
             mappings=alarm_words,
         ),
         stat(
             "Data are at most … old",
             "The age of the oldest answer about an unfinished export: nothing shown is older. Red "
-            "from one hour on, when the alert on stale data fires.",
+            "from one hour on, when the alert on stale data fires. A click shows the exporter.",
             query(first_of(f"clamp_min(max({ANSWER_AGE}), 0)", NO_ANSWER, NOTHING), now=True),
             alarm={HOUR / 4: "orange", HOUR: "red"},
+            links=[the_exporter],
             unit="s",
             decimals=0,
             mappings=tile_mappings(none="all finished", calm=CALM),

@@ -61,6 +61,7 @@ demo         | State                    | FAILED           | red
 demo         | Dealt with               | no               | text
 two jobs     | Failed since yesterday   | 3                | red
 two jobs     | Done                     | 71.4%            | red
+two jobs     | Oldest unfinished export | none unfinished  | text
 two replicas | Failed since yesterday   | 1                | red
 two replicas | State not known          | 0                | -
 two replicas | Completed                | 395              | green
@@ -76,6 +77,8 @@ blind        | Oldest unfinished export | not known        | purple
 blind        | Last finished            | not known        | purple
 blind        | Last complete            | none yet         | red
 blind        | State                    | UNKNOWN          | purple
+blind        | Error                    | not known        | text
+waiting      | Error                    | none             | text
 some unknown | Failed since yesterday   | none so far      | purple
 some unknown | Completed                | 3                | green
 some unknown | Running                  | none so far      | purple
@@ -118,6 +121,7 @@ TABLES = {
         FAILED  | fOlderCG411ac0SbNkaUE0SNRK4H0Sxy | tcga-7       | 8 hours ago   | 9107 | not as it is
         FAILED  | fOldCG411ac0SbNkaUE0SNRK4H0Sxyz  | archive-2025 | 5 days ago    | 9999 | -
         UNKNOWN | an-export-of-another-account     | archive-2025 | -             | 9008 | not as it is
+        RUNNING | rStuckCG411ac0SbNkaUE0SNRK4H0Sxy | trios        | a day ago     | -    | -
         RUNNING | rTcga00000CG411ac0SbNkaUE0SNRK4H | tcga-7       | an hour ago   | -    | -
     """,
     ("demo", "Batches"): """

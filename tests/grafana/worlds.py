@@ -116,7 +116,8 @@ def _two_jobs() -> list[Replica]:
                 failed(f"f{number:05}", "weekly", "9103", HOUR, acknowledged=acknowledged)
                 for number in range(count)
             ),
-            *completed("weekly", 10),
+            # Longer ago than Prometheus looks back: nothing of when they ran is left.
+            *completed("weekly", 10, ago=6 * MINUTE),
         ]
 
     return [
