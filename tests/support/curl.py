@@ -10,17 +10,20 @@ import pytest
 _SECONDS = 20
 
 
-def curl(url: str, *arguments: str, directory: Path | None = None) -> str:
-    """Return curl's output: the body and, on the last line, the status; or curl's error.
-
-    Where it is missing, the test is skipped, and fails under CI.
-    """
+def require_curl() -> str:
+    """Return the path of curl; without it skip the running test, under CI make it fail."""
     program = shutil.which("curl")
     if program is None:
         missing = "needs curl"
         if os.environ.get("CI") == "true":
             pytest.fail(missing)
         pytest.skip(missing)
+    return program
+
+
+def curl(url: str, *arguments: str, directory: Path | None = None) -> str:
+    """Return curl's output: the body and, on the last line, the status; or curl's error."""
+    program = require_curl()
     ended = subprocess.run(
         [program, "--silent", "--show-error", "--noproxy", "*",
          "--write-out", "\n%{http_code}", *arguments, url],

@@ -11,6 +11,7 @@ import pytest
 
 from exporter.simulator import Simulator, serve
 from tests.support.alert_files import ROOT, RULES_FILE
+from tests.support.curl import require_curl
 from tests.support.exporter_process import LOOPBACK, PATIENCE, environment, process
 from tests.support.servers import Prometheus, program, wait_until
 
@@ -71,6 +72,8 @@ def test_the_variables_are_those_that_the_commands_use() -> None:
 def test_a_command_works_as_printed(commands: str, site: tuple[Path, dict[str, str]]) -> None:
     """Every command ends well, and says nothing on standard error."""
     directory, variables = site
+    if "curl " in commands:
+        require_curl()
     for name in ("BATCH", "ID"):
         commands = commands.replace(f'"{name}"', f'"{variables.get(name, "batch")}"')
     path = os.pathsep.join(

@@ -1043,6 +1043,7 @@ def test_what_the_api_refused_is_shown(cavatica: Cavatica, refused: int) -> None
 
 HANG = """
 import os, sys, time
+from pathlib import Path
 from exporter.cli.command import main
 
 def scandir(path, real=os.scandir):
@@ -1055,12 +1056,12 @@ def open(path, *arguments, real=os.open):
         time.sleep(0.05)
     return real(path, *arguments)
 
-def replace(source, target, real=os.replace):
+def replace(source, target, real=Path.replace):
     while os.path.exists({file!r} + "-replace"):
         time.sleep(0.05)
     return real(source, target)
 
-os.scandir, os.open, os.replace = scandir, open, replace
+os.scandir, os.open, Path.replace = scandir, open, replace
 main()
 """
 
