@@ -113,6 +113,7 @@ class Snapshot:
         problem: Why the last API calls failed, without any text of an answer, or None.
         rate_limit: The rate limit as last reported by the API, or None.
         rate_limit_window: Seconds until the rate limit's window ends; 0 after it, or None.
+        departed: What is remembered of IDs that are not watched now, for the state file.
     """
 
     watchlist: Watchlist
@@ -127,6 +128,7 @@ class Snapshot:
     problem: str | None = None
     last_success_age: float | None = None
     rate_limit_window: float | None = None
+    departed: tuple[Block, ...] = ()
 
 
 class _Accumulator:

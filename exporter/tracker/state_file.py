@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from concurrent import futures
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
@@ -32,6 +33,9 @@ _LOAD_SECONDS: Final = 3.0
 _STALE_SECONDS: Final = 3600.0
 # Pause after each block, so that a scrape does not wait for the interpreter's lock.
 _PAUSE_SECONDS: Final = 0.0005
+
+# The watched exports, and those that left the watchlist a short time ago.
+_Known = tuple[tuple[Batch, ...], tuple[Block, ...]]
 
 _log = logging.getLogger(__name__)
 
@@ -63,8 +67,8 @@ class StateFile:
         self._key = secrets.token_bytes(KEY_BYTES)
         self._lock = threading.Lock()
         self._is_ours = True
-        self._latest: tuple[Batch, ...] = ()
-        self._written: tuple[Batch, ...] = ()
+        self._latest: _Known = (), ()
+        self._written: _Known = (), ()
         self._began = -math.inf
         self._writing: futures.Future[None] | None = None
         self._closing = threading.Event()
@@ -99,7 +103,7 @@ class StateFile:
     def save(self, snapshot: Snapshot) -> None:
         """Start a write if anything changed and the last one began long enough ago."""
         with self._lock:
-            self._latest = snapshot.batches
+            self._latest = snapshot.batches, snapshot.departed
             if self._clock.monotonic() - self._began >= INTERVAL_SECONDS:
                 if self._is_writing():
                     self._fail("State file not written", "the last write takes too long")
@@ -129,9 +133,9 @@ class StateFile:
             write = functools.partial(self._write, self._latest)
             self._writing = background.start(write, "state file")
 
-    def _write(self, batches: tuple[Batch, ...]) -> None:
+    def _write(self, known: _Known) -> None:
         try:
-            lines = encode(self._blocks(batches), self._key)
+            lines = encode(self._blocks(known), self._key)
             # A link stays a link.
             files.replace_file(Path(os.path.realpath(self._path)), lines, mode=0o600)
         except Exception as error:  # noqa: BLE001 # no thread reads this result
@@ -140,14 +144,14 @@ class StateFile:
         if self._problem is not None:
             _log.info("State file written again", extra={"file": str(self._path)})
         self._problem = None
-        self._written = batches
+        self._written = known
         self._last_write = self._clock.time()
 
-    def _blocks(self, batches: tuple[Batch, ...]) -> Iterator[Block]:
-        for batch in batches:
-            for block in batch.blocks:
-                self._closing.wait(_PAUSE_SECONDS)
-                yield block
+    def _blocks(self, known: _Known) -> Iterator[Block]:
+        batches, departed = known
+        for block in chain(departed, *(batch.blocks for batch in batches)):
+            self._closing.wait(_PAUSE_SECONDS)
+            yield block
 
     def _read(self) -> bytes | None:
         _remove_stale(self._path, self._clock.time())

@@ -5,46 +5,23 @@ unfinished ones.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from http import HTTPStatus
 from itertools import chain
 from typing import Final
 
 from exporter.cavatica.export import FAILED, FINISHED, STATES, UNKNOWN, Export, LookupFailure
 from exporter.tracker.blocks import Blocks
+from exporter.tracker.departed import Answer, DepartedExports
 from exporter.tracker.destinations import Destinations
 from exporter.tracker.queue import AskingQueue
 from exporter.tracker.retirement import Retirement
-from exporter.tracker.snapshot import Batch, WatchedExport
+from exporter.tracker.snapshot import Batch, Block, WatchedExport
 from exporter.tracker.suspects import Suspects
 from exporter.watchlist.watchlist import Watchlist
 
-#: Seconds for which an ID that left the watchlist is remembered: files are replaced and renamed.
-REMEMBER_SECONDS: Final = 3600.0
 #: Seconds without a change after which an undocumented state counts as final.
 SETTLE_SECONDS: Final = 7 * 86_400.0
-
-
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    """The last answer for an export that is not finished.
-
-    Attributes:
-        monotonic: When it came.
-        since: Monotonic time at which its state was first answered.
-    """
-
-    monotonic: float
-    since: float
-
-
-@dataclass(frozen=True, slots=True)
-class _Departed:
-    """What was known of an ID when it left the watchlist at `monotonic`."""
-
-    watched: WatchedExport
-    answer: _Answer | None
-    monotonic: float
 
 
 class ExportStates:
@@ -58,8 +35,8 @@ class ExportStates:
     def __init__(self, max_age: float, completed_retention: float) -> None:
         self._max_age = max_age
         self._known: dict[str, WatchedExport] = {}
-        self._departed: dict[str, _Departed] = {}
-        self._last_answers: dict[str, _Answer] = {}
+        self._departed = DepartedExports()
+        self._last_answers: dict[str, Answer] = {}
         # Start of the last recorded call, for IDs that two concurrent calls may have asked for.
         self._asked_at: dict[str, float] = {}
         self._queue = AskingQueue()
@@ -71,27 +48,27 @@ class ExportStates:
     def restore(self, exports: Iterable[WatchedExport], *, monotonic: float) -> None:
         """Remember these exports as if they had been watched until now."""
         for watched in exports:
-            self._departed[watched.id] = _Departed(watched, None, monotonic)
+            self._departed.add(watched, None, monotonic=monotonic)
 
     def update_watchlist(self, watchlist: Watchlist, *, monotonic: float) -> None:
         """Watch the IDs of `watchlist` from now on; what is known of them stays."""
         before, self._known = self._known, {}
+        self._departed.forget(monotonic)
         arrivals = []
         for ids in watchlist.batches.values():
             for export_id in ids:
                 watched = before.get(export_id)
                 if watched is None:
                     arrivals.append(export_id)
-                    watched = self._return(export_id, monotonic)
+                    watched = self._return(export_id)
                 acknowledged = export_id in watchlist.acknowledged
                 if watched.acknowledged != acknowledged:
                     watched = replace(watched, acknowledged=acknowledged)
                 self._known[export_id] = watched
-        self._forget(monotonic)
         for export_id, watched in before.items():
             if export_id not in self._known and watched != WatchedExport(export_id, UNKNOWN):
                 answer = self._last_answers.pop(export_id, None)
-                self._departed[export_id] = _Departed(watched, answer, monotonic)
+                self._departed.add(watched, answer, monotonic=monotonic)
         unfinished: list[str] = []
         finished: list[str] = []
         bad: list[str] = []
@@ -214,6 +191,11 @@ class ExportStates:
             self._replace(replace(watched, superseded=superseded))
         return self._blocks.batches()
 
+    def departed(self, monotonic: float) -> tuple[Block, ...]:
+        """Return `Snapshot.departed`."""
+        self._departed.forget(monotonic)
+        return self._departed.blocks()
+
     def oldest_answers(self) -> dict[str, float]:
         """Return the monotonic time of the oldest answer among unfinished exports, by batch."""
         oldest: dict[str, float] = {}
@@ -244,7 +226,7 @@ class ExportStates:
             last = self._last_answers.get(export.id)
             is_same = before.export is not None and before.export.state == export.state
             since = last.since if last and is_same else monotonic
-            self._last_answers[export.id] = _Answer(monotonic, since)
+            self._last_answers[export.id] = Answer(monotonic, since)
         else:
             self._last_answers.pop(export.id, None)
             if export.finished is None:
@@ -281,18 +263,11 @@ class ExportStates:
             self._destinations.replace(before, watched)
             self._blocks.mark_changed(watched.id)
 
-    def _return(self, export_id: str, monotonic: float) -> WatchedExport:
+    def _return(self, export_id: str) -> WatchedExport:
         """Return what is known of an ID that is not watched yet."""
-        departed = self._departed.pop(export_id, None)
-        if departed is None or monotonic - departed.monotonic > REMEMBER_SECONDS:
+        if (departed := self._departed.take(export_id)) is None:
             return WatchedExport(export_id, UNKNOWN)
-        if departed.answer is not None:
-            self._last_answers[export_id] = departed.answer
-        return departed.watched
-
-    def _forget(self, monotonic: float) -> None:
-        """Forget the IDs that left too long ago."""
-        earliest = monotonic - REMEMBER_SECONDS
-        self._departed = {
-            i: departed for i, departed in self._departed.items() if departed.monotonic >= earliest
-        }
+        watched, answer = departed
+        if answer is not None:
+            self._last_answers[export_id] = answer
+        return watched

@@ -230,4 +230,5 @@ class Tracker:
             rate_limit_window=self._caller.rate_limiter.window_seconds,
             time=unix,
             problem=self._caller.problem,
+            departed=self._states.departed(monotonic),
         )

@@ -115,6 +115,21 @@ def test_a_restart_knows_everything_with_one_call(site: Site) -> None:
     assert b"patients" not in site.state_file.read_bytes()
 
 
+def test_a_restart_while_an_id_file_cannot_be_read_forgets_nothing(site: Site) -> None:
+    """The exporter is restarted once more when the file is mended."""
+    file = site.directory / "exports" / f"{BATCH}.yml"
+    _, before = site.life()
+    content = file.read_bytes()
+    (site.directory / "exports" / "other.yml").write_text("[]")
+    file.write_text("{")
+    between, _ = site.life()
+    assert between("cavatica_watched_exports", batch=BATCH) is None
+    file.write_bytes(content)
+    after, _ = site.life()
+    assert after("cavatica_scrape_api_calls") == 1
+    assert facts(after).items() >= facts(before).items()
+
+
 def test_a_repeat_is_known_to_make_good_a_failure_of_before_the_restart(site: Site) -> None:
     """The hash of a destination is the same in both lives."""
     late = site.simulator.export("new") | {"state": "RUNNING"}

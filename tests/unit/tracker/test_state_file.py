@@ -96,6 +96,19 @@ def test_finished_exports_survive_a_restart(
     assert caplog.records == []
 
 
+def test_exports_that_left_a_short_time_ago_survive_it_too(
+    path: Path, clock: FakeClock, file: StateFile
+) -> None:
+    """Their ID file may be unreadable only for now."""
+    watched, left = snapshot(EXPORTS[0]), snapshot(*EXPORTS[1:])
+    file.save(watched)
+    wait_for(path.exists)
+    clock.pass_by(INTERVAL_SECONDS)
+    file.save(replace(watched, departed=left.batches[0].blocks))
+    file.close(PATIENCE)
+    assert sorted(restart(path, clock)[1], key=EXPORTS.index) == list(EXPORTS)
+
+
 def test_the_file_is_the_owners_alone(path: Path, file: StateFile) -> None:
     """Mode 600, and nothing is left beside it."""
     file.save(snapshot(*EXPORTS))

@@ -8,8 +8,9 @@ import pytest
 
 from exporter.cavatica.export import Export
 from exporter.tracker.blocks import BLOCK_SIZE
+from exporter.tracker.departed import REMEMBER_SECONDS
 from exporter.tracker.snapshot import Batch, Block, WatchedExport
-from exporter.tracker.states import REMEMBER_SECONDS, SETTLE_SECONDS, ExportStates
+from exporter.tracker.states import SETTLE_SECONDS, ExportStates
 from tests.support.fakes import (
     BROKEN,
     NOT_FOUND,
@@ -807,6 +808,23 @@ def test_an_id_that_was_away_for_over_an_hour_begins_anew() -> None:
     line.clock.pass_by(-2)
     line.watch({"b": ["x", "y", "z"]})
     assert line.states()["x"] == "UNKNOWN"
+
+
+def test_what_left_is_told_for_the_state_file_for_as_long_as_it_is_remembered() -> None:
+    """It is the same object if nothing changed, and nothing is kept for good."""
+    line = Line()
+    all_ids = ids(2 * BLOCK_SIZE + 1)
+    line.watch({"b": [*all_ids, "stays"]})
+    line.hear(*map(completed, all_ids))
+    line.watch({"b": ["stays"]})
+    now = line.clock.monotonic()
+    departed = line.tracked.departed(now)
+    assert [len(block.exports) for block in departed] == [BLOCK_SIZE, BLOCK_SIZE, 1]
+    assert tuple(each.id for block in departed for each in block.exports) == all_ids
+    assert line.tracked.departed(now + REMEMBER_SECONDS) is departed
+    line.watch({"b": ["stays", *all_ids[1:]]})
+    assert [each.id for [each] in (b.exports for b in line.tracked.departed(now))] == [all_ids[0]]
+    assert line.tracked.departed(now + REMEMBER_SECONDS + 1) == ()
 
 
 def test_what_is_restored_is_known_and_asked_in_free_places() -> None:

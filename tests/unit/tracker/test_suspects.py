@@ -7,8 +7,9 @@ import pytest
 
 from exporter.cavatica.answer import MAX_CALLS, ApiError, RateLimit
 from exporter.cavatica.export import LookupFailure
+from exporter.tracker.departed import REMEMBER_SECONDS
 from exporter.tracker.snapshot import Snapshot, WatchedExport
-from exporter.tracker.states import REMEMBER_SECONDS, ExportStates
+from exporter.tracker.states import ExportStates
 from exporter.tracker.suspects import Suspects
 from exporter.tracker.tracker import Tracker
 from tests.support.fakes import FakeApi, FakeClock, bad_request, completed, error, ids, watch

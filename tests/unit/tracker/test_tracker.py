@@ -16,8 +16,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from exporter.cavatica.answer import MAX_CALLS, BulkResponse, RateLimit, Reason
 from exporter.cavatica.export import FINISHED, Export, LookupFailure
 from exporter.tracker.calls import BulkGet
+from exporter.tracker.departed import REMEMBER_SECONDS
 from exporter.tracker.snapshot import Snapshot, WatchedExport
-from exporter.tracker.states import REMEMBER_SECONDS, ExportStates
+from exporter.tracker.states import ExportStates
 from exporter.tracker.tracker import Tracker
 from exporter.watchlist.loader import WatchlistLoader
 from exporter.watchlist.watchlist import Refusals, Watchlist
