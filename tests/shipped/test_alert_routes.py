@@ -38,6 +38,7 @@ OPERATIONS = {
     "CavaticaDataStale",
     "CavaticaExporterAbsent",
     "CavaticaExporterDown",
+    "CavaticaExporterStateFileBroken",
     "CavaticaExporterWatchlistBroken",
 }
 RECEIVERS = {

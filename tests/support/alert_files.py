@@ -11,6 +11,7 @@ import yaml
 from exporter.cavatica.answer import RequestOutcome
 from exporter.metrics.families import FAMILIES
 from exporter.metrics.self_metrics import SelfMetrics
+from exporter.tracker.state_file import StateFileStatus
 
 ROOT = Path(__file__).parents[2]
 RULES_FILE = ROOT / "alerts" / "cavatica-exports.rules.yml"
@@ -49,6 +50,7 @@ def known_series() -> set[str]:
     """Return the names of all series that the exporter, the rules and Prometheus itself produce."""
     endings = {"counter": ["_total"], "histogram": ["_bucket", "_count", "_sum"]}
     own = SelfMetrics(version="", revision="", python="", exporter_metrics=False)
+    own.show_state_file(lambda: StateFileStatus(0, error=False))
     own.observe(RequestOutcome(200, 0.1, "timeout"))  # families without samples are left out
     counted = {
         f"{each.name}{end}" for each in own.collect() for end in endings.get(each.type, [""])
