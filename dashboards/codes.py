@@ -62,8 +62,8 @@ def error_codes() -> Json:
         sort="Value #B",
         empty="No exporter answers.",
         overrides=[
-            override("Code", custom__width=90),
-            override("Start it again", mappings=RETRY, custom__width=130),
+            override("Code", custom__width=70),
+            override("Start it again", mappings=RETRY, custom__width=110),
             override(
                 "To deal with",
                 unit="locale",
@@ -72,7 +72,7 @@ def error_codes() -> Json:
                 custom__width=110,
             ),
             override("Failed", unit="locale", custom__width=80),
-            override("IDs not known", unit="locale", custom__width=120),
+            override("IDs not known", unit="locale", custom__width=110),
             override("Refused", unit="locale", custom__width=80),
         ],
     )

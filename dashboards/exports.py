@@ -28,7 +28,7 @@ def dashboard() -> Json:
                 ],
             ),
             Section("Batches", [PanelRow(10, [batches()])]),
-            Section("Errors and alerts", [PanelRow(9, [error_codes(), _alerts()], widths=[16, 8])]),
+            Section("Errors and alerts", [PanelRow(9, [error_codes(), _alerts()], widths=[17, 7])]),
             Section("Over time", [PanelRow(9, [_states(), _bytes(), _throughput()])]),
         ],
         since="now-24h",
