@@ -2,10 +2,9 @@
 
 import logging
 import os
-import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -405,7 +404,7 @@ def test_a_token_file_that_vanished_is_told_with_its_flag(
 
 
 def test_calls_side_by_side_have_the_same_token(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """While one call reads the new token the others wait, and none uses the old one."""
     caplog.set_level(logging.INFO)
@@ -414,12 +413,14 @@ def test_calls_side_by_side_have_the_same_token(
     token = TokenFile(file)
     file.write_text("t-two", encoding="utf-8")
 
-    def read_slowly(event: str, arguments: tuple[object, ...]) -> None:
-        # A hook cannot be taken away again; no other test has this file.
-        if event == "open" and arguments[0] == str(file):
-            time.sleep(0.02)
+    opened: list[str] = []
 
-    sys.addaudithook(read_slowly)
+    def open_slowly(path: str, flags: int, *, real: Callable[[str, int], int] = os.open) -> int:
+        opened.append(path)
+        time.sleep(0.02)
+        return real(path, flags)
+
+    monkeypatch.setattr("os.open", open_slowly)
     seen: list[str] = []
     threads = [threading.Thread(target=lambda: seen.append(token())) for _ in range(4)]
     for thread in threads:
@@ -427,6 +428,7 @@ def test_calls_side_by_side_have_the_same_token(
     for thread in threads:
         thread.join()
     assert seen == ["t-two"] * 4
+    assert [str(path) for path in opened] == [str(file)]
     assert caplog.messages == ["Token reloaded"]
 
 

@@ -1,12 +1,13 @@
 """The watchlist from a directory of ID files, and the effect of changes."""
 
+import io
 import os
 import shutil
-import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from logging import INFO
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,37 +33,27 @@ class Clock:
         return self.now
 
 
-class Opened:
-    """An audit hook that notes the names of the files that are opened.
-
-    A hook cannot be taken away again; it is deaf while `names` is None.
-    """
-
-    def __init__(self) -> None:
-        """Begin deaf."""
-        self.names: set[str] | None = None
-
-    def __call__(self, event: str, arguments: tuple[object, ...]) -> None:
-        """Note the name of an opened path."""
-        if event == "open" and self.names is not None and isinstance(arguments[0], str):
-            self.names.add(Path(arguments[0]).name)
-
-
-@pytest.fixture(scope="module")
-def audit_hook() -> Opened:
-    """Install this module's only audit hook."""
-    hook = Opened()
-    sys.addaudithook(hook)
-    return hook
-
-
 @pytest.fixture
-def opened(audit_hook: Opened) -> Iterator[set[str]]:
+def opened(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     """Return the names of all files opened in the test; clear the list before the checked part."""
     names: set[str] = set()
-    audit_hook.names = names
-    yield names
-    audit_hook.names = None
+
+    def noting(real: Callable[..., Any]) -> Callable[..., Any]:
+        def note(path: object, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401 # as the original
+            if isinstance(path, str | os.PathLike):
+                names.add(Path(path).name)
+            return real(path, *arguments, **options)
+
+        return note
+
+    opens: dict[str, Callable[..., Any]] = {
+        "os.open": os.open,
+        "io.open": io.open,
+        "builtins.open": open,
+    }
+    for name, real in opens.items():
+        monkeypatch.setattr(name, noting(real))
+    return names
 
 
 @pytest.fixture
