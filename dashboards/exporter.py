@@ -192,7 +192,7 @@ def _exporters() -> Json:
         ascending=True,
         empty="No exporter within a day.",
         overrides=[
-            override("Exporter", custom__width=260),
+            override("Exporter", custom__width=230),
             override("Job", custom__width=140),
             override(
                 "Scraped",
