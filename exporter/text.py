@@ -30,13 +30,19 @@ def decode(data: bytes) -> str:
     """Decode UTF-8, with or without a byte order mark.
 
     Raises:
-        TextError: the data is in another encoding.
+        TextError: the data is in another encoding, or is not text.
     """
     try:
-        return data.decode().removeprefix("\ufeff")
+        text = data.decode()
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise TextError(line, "not UTF-8 text: save it as UTF-8") from None
+    if (nul := data.find(0)) >= 0:
+        # File systems fill a file with them if the machine crashes before its content is written;
+        # UTF-16 without a byte order mark has them as well.
+        line = data.count(b"\n", 0, nul) + 1
+        raise TextError(line, "holds NUL bytes, as after a crash or in UTF-16: save it as UTF-8")
+    return text.removeprefix("\ufeff")
 
 
 def printable(text: str) -> str:

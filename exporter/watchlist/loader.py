@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from exporter.files import read, signature
-from exporter.text import decode, printable
+from exporter.text import printable
 from exporter.watchlist.content import IdFile
 from exporter.watchlist.directory import IdFileDirectory, Listing
 from exporter.watchlist.idfile import IdFileError, parse
@@ -26,8 +26,6 @@ _UNSETTLED_SECONDS = 2.0
 _MAX_LOGGED = 20
 # How often a mounted ConfigMap may be replaced during a load before the result is used anyway.
 _MAX_READINGS = 3
-# A text file looks like this while it is rewritten in place; other formats have no empty form.
-_EMPTIED = "is empty; for none write a comment (.txt) or a header (.tsv, .csv)"
 
 _log = logging.getLogger(__name__)
 
@@ -125,12 +123,8 @@ class WatchlistLoader:
                 return replace(before, signature=seen, mtime=mtime)
             try:
                 content = parse(data, name)
-                is_emptied = before.matters and not decode(data).strip()
-                problem = f"{printable(name)}: {_EMPTIED}" if is_emptied else None
             except IdFileError as error:
-                problem = str(error)
-            if problem is not None:
-                return replace(before, signature=seen, digest=digest, error=problem)
+                return replace(before, signature=seen, digest=digest, error=str(error))
         except Exception as error:  # noqa: BLE001 # nothing ends a scrape
             problem = f"{printable(name)}: cannot be read: {_reason(error)}"
             return replace(before, signature=None, digest=None, error=problem)

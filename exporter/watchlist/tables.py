@@ -18,6 +18,8 @@ _OTHER_ID_COLUMN: Final = "id"
 _SEPARATORS: Final = {",": "commas", "\t": "tabs"}
 # Fewer characters than `str.strip` removes: a no-break space is part of the entry, and is shown.
 _BLANKS: Final = " \t\n"
+# A file looks like this while it is rewritten in place, and after a crash.
+_EMPTY: Final = "is empty; for none write a comment (.txt) or a header (.tsv, .csv)"
 
 _Row = tuple[int, list[str]]
 
@@ -26,8 +28,10 @@ def parse_lines(text: str, batch: str) -> IdFile:
     """Parse one ID per line; `#` begins a comment.
 
     Raises:
-        TextError: it is in another format.
+        TextError: it is in another format, or empty.
     """
+    if not text.strip():
+        raise TextError(None, _EMPTY)
     entries = Collector()
     for number, line in enumerate(io.StringIO(text, newline=None), 1):
         if number > MAX_VALUES:
@@ -47,11 +51,11 @@ def parse_table(text: str, separator: str, batch: str) -> IdFile:
     """Parse a table whose header names the ID column; a single column needs no header.
 
     Raises:
-        TextError: it is in another format.
+        TextError: it is in another format, or empty.
     """
     rows = _rows(text, separator)
-    if (first := next(rows, None)) is None:
-        return IdFile(batch, ())
+    if not text.strip() or (first := next(rows, None)) is None:
+        raise TextError(None, _EMPTY)
     entries = Collector()
     header = _find_column(first, separator)
     if header is None:

@@ -207,6 +207,11 @@ class WebConfigFile:
             _log.warning(
                 "Clients with a certificate from any of the system's authorities may connect"
             )
+        if not any(config.protection()):
+            # An emptied file is in effect after a restart.
+            _log.warning(
+                "Web configuration sets nothing: no TLS, no users", extra={"file": str(self._path)}
+            )
         if rate and not rate.burst:
             _log.warning("Every request is refused: rate_limit has no burst")
         return _Active(config, context, bucket)

@@ -25,6 +25,14 @@ def test_what_is_not_utf_8_is_an_error_with_its_line() -> None:
     assert error.value.line == 3
 
 
+@pytest.mark.parametrize("data", [b"a\nb\n\0\0", "a\nb\n".encode("utf-16-le"), b"\0"], ids=repr)
+def test_nul_bytes_are_no_text(data: bytes) -> None:
+    """A crash leaves them in a file, and UTF-16 has them."""
+    with pytest.raises(TextError, match="holds NUL bytes") as error:
+        decode(data)
+    assert error.value.line == (3 if data.startswith(b"a\nb") else 1)
+
+
 @pytest.mark.parametrize(
     ("word", "hint"),
     [

@@ -341,6 +341,20 @@ def test_a_check_says_what_would_be_watched(
     assert not cavatica.simulator.requests
 
 
+@pytest.mark.parametrize("content", [b"", bytes(64)], ids=["empty", "NUL"])
+def test_a_check_and_a_start_fail_for_a_file_that_lost_its_content(
+    cavatica: Cavatica, content: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Otherwise a restart would end the error, and watch nothing."""
+    for path in cavatica.exports.iterdir():
+        path.unlink()
+    (cavatica.exports / "a.txt").write_bytes(content)
+    assert run(*cavatica.flags, "--config.check", "--log.level=warn") == 1
+    assert "a.txt:" in capsys.readouterr().err
+    assert run(*cavatica.flags, LOOPBACK) == 2
+    assert "--exports.path: no ID file can be read: a.txt:" in capsys.readouterr().err
+
+
 def test_a_check_fails_for_ids_that_are_not_valid(
     cavatica: Cavatica, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -40,6 +40,7 @@ FILE_IDS = (
 )
 
 NO_HEADER = "has 2 columns; add a header that names the one with the IDs export_id"
+EMPTY = "is empty; for none write a comment (.txt) or a header (.tsv, .csv)"
 IMPORTS = "holds imports (/storage/imports/), and only exports can be watched"
 
 # Every file there with the text of its error, which begins with the file's name.
@@ -286,7 +287,7 @@ VALID = [
         ".csv", f",\nfile,export_id\na,{A}\n,\nb,\n , \n,\n",
         IdFile("tcga-7", (A,), refused={"": 1}), id="table with empty rows",
     ),
-    pytest.param(".tsv", "\n\n", IdFile("tcga-7", ()), id="table of nothing"),
+    pytest.param(".txt", "# none\n", IdFile("tcga-7", ()), id="lines with a comment alone"),
     pytest.param(".csv", "export_id\n", IdFile("tcga-7", ()), id="table with a header alone"),
     pytest.param(".yml", "[]", IdFile("tcga-7", (), frozenset(), ()), id="empty list"),
     pytest.param(".json", '{"items": []}', IdFile("tcga-7", (), frozenset(), ()), id="no items"),
@@ -356,6 +357,37 @@ def test_every_invalid_file_is_in_the_table() -> None:
 def test_the_default_batch_is_the_name_without_its_ending(name: str, batch: str) -> None:
     """A file needs no `batch`; a batch is never empty, and never cut to that of another file."""
     assert parse(b"[]", name).batch == batch
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"\n\n", b" \t\r\n", b"\xef\xbb\xbf", b"\xc2\xa0\n"], ids=repr
+)
+@pytest.mark.parametrize("ending", [".txt", ".tsv", ".CSV"])
+def test_an_empty_text_file_is_an_error(ending: str, data: bytes) -> None:
+    """It may have been emptied: none of the forms for no IDs is an empty file."""
+    with pytest.raises(IdFileError) as error:
+        parse(data, "x" + ending)
+    assert str(error.value) == f"x{ending}: {EMPTY}"
+
+
+@pytest.mark.parametrize(("ending", "text"), [(".csv", ",,\n,,\n"), (".tsv", "\t\n\t")])
+def test_a_table_without_a_row_is_empty(ending: str, text: str) -> None:
+    """Spreadsheets write empty rows as separators alone."""
+    with pytest.raises(IdFileError) as error:
+        parse(text.encode(), "x" + ending)
+    assert str(error.value) == f"x{ending}: {EMPTY}"
+
+
+@pytest.mark.parametrize("before", [b"", f"# IDs\n{A}\n".encode()], ids=["whole", "end"])
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_nul_bytes_are_an_error_of_the_file(ending: str, before: bytes) -> None:
+    """After a crash, file systems show them in the place of what was not written yet."""
+    with pytest.raises(IdFileError) as error:
+        parse(before + bytes(99), "x" + ending)
+    line = before.count(b"\n") + 1
+    assert str(error.value) == (
+        f"x{ending}:{line}: holds NUL bytes, as after a crash or in UTF-16: save it as UTF-8"
+    )
 
 
 @pytest.mark.parametrize("name", ["x.yml", "x.YAML", "x", "x.ids"])
@@ -521,7 +553,7 @@ def test_a_written_table_is_read_back(name: str, ids: list[str]) -> None:
     assert parse(text.getvalue().encode(), name) == IdFile("x", tuple(ids))
 
 
-@given(ids=st.lists(IDS.filter(lambda export_id: export_id not in REFUSED)))
+@given(ids=st.lists(IDS.filter(lambda export_id: export_id not in REFUSED), min_size=1))
 def test_a_written_list_is_read_back(ids: list[str]) -> None:
     """A list of IDs, one on each line, is read back."""
     assert parse("\n".join(ids).encode(), "x.txt") == IdFile("x", tuple(ids))

@@ -17,6 +17,7 @@ from exporter.watchlist.idfile import parse
 from exporter.watchlist.loader import WatchlistLoader
 from exporter.watchlist.watchlist import FileStatus, Ignored, Refusals, Watchlist
 
+EMPTY = " is empty; for none write a comment (.txt) or a header (.tsv, .csv)"
 # Keys of a log record's extras.
 EXTRAS = ("file", "ids", "err", "at", "id", "more", "reason", "batch", "codes")
 
@@ -547,26 +548,32 @@ def test_a_broken_file_does_not_touch_the_others(directory: Path, loader: Watchl
 
 
 @pytest.mark.parametrize("afresh", [False, True])
-@pytest.mark.parametrize("empty", [b"", b" \n", b"\xef\xbb\xbf\r\n"])
+@pytest.mark.parametrize(
+    ("empty", "problem"),
+    [
+        *((empty, EMPTY) for empty in (b"", b" \n", b"\xef\xbb\xbf\r\n")),
+        (bytes(33), "1: holds NUL bytes, as after a crash or in UTF-16: save it as UTF-8"),
+    ],
+)
 @pytest.mark.parametrize(
     ("name", "none"), [("a.txt", "# none\n"), ("a.tsv", "export_id\n"), ("A.CSV", "export_id\n")]
 )
 def test_an_emptied_text_file_keeps_its_ids(
-    directory: Path, clock: Clock, name: str, none: str, empty: bytes, *, afresh: bool
+    directory: Path, clock: Clock, name: str, none: str, empty: bytes, problem: str, *, afresh: bool
 ) -> None:
-    """It is just being rewritten in place; who means nothing to watch says so."""
+    """It is just being rewritten in place, or lost by a crash; a restart does not end the error."""
     path = directory / name
     loader = WatchlistLoader(directory, clock)
+    problem = f"{name}:{problem}"
     path.write_bytes(empty)
-    assert (loader.load().batches, loader.load().errors) == ({name[0]: ()}, ())
+    watchlist = loader.load(afresh=afresh)
+    assert (watchlist.batches, watchlist.errors, watchlist.reloaded) == ({}, (problem,), None)
     path.write_text("x\n")
     before = loader.load()
     path.write_bytes(empty)
     watchlist = loader.load(afresh=afresh)
     assert watchlist.batches == before.batches == {name[0]: ("x",)}
-    assert watchlist.errors == (
-        f"{name}: is empty; for none write a comment (.txt) or a header (.tsv, .csv)",
-    )
+    assert watchlist.errors == (problem,)
     path.write_text("x\n")
     assert (loader.load().batches, loader.load().errors) == (before.batches, ())
     path.write_text(none)

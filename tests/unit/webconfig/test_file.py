@@ -763,6 +763,7 @@ def test_a_system_has_authorities_in_a_file_or_a_directory(
             TLS.replace("}", ", curve_preferences: [X25519MLKEM768, CurveP256]}"),
             "Skipping unsupported curve",
         ),
+        ("", "Web configuration sets nothing: no TLS, no users"),
         ("rate_limit: {interval: 1s}", "Every request is refused: rate_limit has no burst"),
     ],
 )
