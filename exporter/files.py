@@ -9,6 +9,7 @@ import os
 import stat
 import tempfile
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 _CHUNK_BYTES = 2**18
@@ -31,14 +32,14 @@ def read(path: "Path | os.DirEntry[str]", most: int) -> tuple[bytes, os.stat_res
             raise OSError(errno.EINVAL, "not a regular file")
         if status.st_size > most:
             # Reading up to the limit again and again costs time, and memory that is not returned.
-            raise _too_large(most)
+            raise too_large(most)
         data = bytearray()
         # A buffered reader would return None or a part of the content if the file would block
         # (/proc/kmsg); `os.read` raises.
         while chunk := os.read(descriptor, _CHUNK_BYTES):
             data += chunk
             if len(data) > most:
-                raise _too_large(most)
+                raise too_large(most)
         after = os.fstat(descriptor)
     finally:
         os.close(descriptor)
@@ -48,7 +49,8 @@ def read(path: "Path | os.DirEntry[str]", most: int) -> tuple[bytes, os.stat_res
     return bytes(data), status
 
 
-def _too_large(most: int) -> OSError:
+def too_large(most: int) -> OSError:
+    """Return the error of a file of more than `most` bytes."""
     return OSError(errno.EFBIG, f"larger than {most} bytes")
 
 
@@ -65,10 +67,19 @@ def signature_at(path: Path) -> tuple[int, ...] | None:
         return None
 
 
-def replace_file(path: Path, chunks: Iterable[bytes], *, mode: int) -> None:
+def replace_file(
+    path: Path, chunks: Iterable[bytes], *, mode: int, keep_owner: bool = False
+) -> None:
     """Write a file atomically: readers see the old content or the new one, never a part.
 
     It is written to a temporary file beside it, whose name begins with a dot, synced and renamed.
+
+    Args:
+        path: The file.
+        chunks: Its content.
+        mode: Its permissions.
+        keep_owner: Whether it keeps the owner and group of the old file, if the process may do
+            that: root may.
 
     Raises:
         OSError: it cannot be written; the old content stays, and no temporary file is left.
@@ -79,6 +90,10 @@ def replace_file(path: Path, chunks: Iterable[bytes], *, mode: int) -> None:
     try:
         with os.fdopen(descriptor, "wb") as file:
             os.fchmod(descriptor, mode)
+            if keep_owner:
+                with suppress(OSError):
+                    old = path.stat()
+                    os.fchown(descriptor, old.st_uid, old.st_gid)
             file.writelines(chunks)
             file.flush()
             os.fsync(descriptor)

@@ -70,7 +70,10 @@ class StateFile:
         self._latest: _Known = (), ()
         self._written: _Known = (), ()
         self._began = -math.inf
-        self._writing: futures.Future[None] | None = None
+        # The last write, and whether it lasts: both are changed, like its result, with the lock.
+        self._write_future: futures.Future[None] | None = None
+        self._is_writing = False
+        self._late_is_logged = False
         self._closing = threading.Event()
         self._problem: str | None = None
         self._last_write: float | None = None
@@ -82,7 +85,7 @@ class StateFile:
 
     def status(self) -> StateFileStatus:
         """Return the status of the file."""
-        return StateFileStatus(self._last_write, self._problem is not None)
+        return StateFileStatus(self._last_write, self._problem is not None or self._is_late())
 
     def load(self) -> list[WatchedExport]:
         """Return the exports of the file, none if there is no usable one; to be called once."""
@@ -104,10 +107,12 @@ class StateFile:
         """Start a write if anything changed and the last one began long enough ago."""
         with self._lock:
             self._latest = snapshot.batches, snapshot.departed
-            if self._clock.monotonic() - self._began >= INTERVAL_SECONDS:
-                if self._is_writing():
-                    self._fail("State file not written", "the last write takes too long")
+            if is_late := self._is_late() and not self._late_is_logged:
+                self._late_is_logged = True
+            elif self._clock.monotonic() - self._began >= INTERVAL_SECONDS:
                 self._start()
+        if is_late:
+            self._warn("State file not written", "the last write takes too long")
 
     def close(self, seconds: float) -> None:
         """Write the last state, but wait no longer than `seconds`."""
@@ -117,35 +122,49 @@ class StateFile:
         for _ in range(2):
             with self._lock:
                 self._start()
-                writing = self._writing
+                writing = self._write_future
             if writing is not None:
                 futures.wait([writing], max(deadline - self._clock.monotonic(), 0))
 
-    def _is_writing(self) -> bool:
-        return self._writing is not None and not self._writing.done()
+    def _is_late(self) -> bool:
+        return self._is_writing and self._clock.monotonic() - self._began >= INTERVAL_SECONDS
 
     def _start(self) -> None:
-        if self._is_writing() or not self._is_ours or self._latest == self._written:
+        if self._is_writing or not self._is_ours or self._latest == self._written:
             return
         self._began = self._clock.monotonic()
         with suppress(RuntimeError):
             # Without a thread it is tried again a minute later.
             write = functools.partial(self._write, self._latest)
-            self._writing = background.start(write, "state file")
+            self._write_future = background.start(write, "state file")
+            self._is_writing = True
 
     def _write(self, known: _Known) -> None:
+        problem = None
         try:
-            lines = encode(self._blocks(known), self._key)
-            # A link stays a link.
-            files.replace_file(Path(os.path.realpath(self._path)), lines, mode=0o600)
+            self._replace(encode(self._blocks(known), self._key))
         except Exception as error:  # noqa: BLE001 # no thread reads this result
-            self._fail("State file not written", _reason(error))
-            return
-        if self._problem is not None:
+            problem = _reason(error)
+        with self._lock:
+            before, self._problem = self._problem, problem
+            is_mended = problem is None and (before is not None or self._late_is_logged)
+            self._is_writing = self._late_is_logged = False
+            if problem is None:
+                self._written = known
+                self._last_write = self._clock.time()
+        # Without the lock: the pipe of the log may hang.
+        if problem is not None and problem != before:
+            self._warn("State file not written", problem)
+        if is_mended:
             _log.info("State file written again", extra={"file": str(self._path)})
-        self._problem = None
-        self._written = known
-        self._last_write = self._clock.time()
+
+    def _replace(self, lines: list[bytes]) -> None:
+        if sum(map(len, lines)) > _MAX_BYTES:
+            # It could not be read again.
+            raise files.too_large(_MAX_BYTES)
+        # A link stays a link.
+        path = Path(os.path.realpath(self._path))
+        files.replace_file(path, lines, mode=0o600, keep_owner=True)
 
     def _blocks(self, known: _Known) -> Iterator[Block]:
         batches, departed = known
@@ -161,13 +180,11 @@ class StateFile:
             return None
 
     def _ignore(self, problem: str) -> None:
-        problem += "" if self._is_ours else "; it will not be overwritten"
-        self._fail("State file ignored", problem)
+        self._problem = problem + ("" if self._is_ours else "; it will not be overwritten")
+        self._warn("State file ignored", self._problem)
 
-    def _fail(self, message: str, problem: str) -> None:
-        if problem != self._problem:
-            _log.warning(message, extra={"file": str(self._path), "err": problem})
-        self._problem = problem
+    def _warn(self, message: str, problem: str) -> None:
+        _log.warning(message, extra={"file": str(self._path), "err": problem})
 
 
 def _remove_stale(path: Path, now: float) -> None:

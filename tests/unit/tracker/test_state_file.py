@@ -251,9 +251,39 @@ def test_a_disk_that_hangs_is_told(
     assert [(r.getMessage(), vars(r)["err"]) for r in caplog.records] == [
         ("State file not written", "the last write takes too long")
     ]
+    caplog.set_level(logging.INFO)
     writes.go.set()
     file.close(PATIENCE)
     assert not file.status().error
+    assert caplog.records[-1].getMessage() == "State file written again"
+
+
+def test_a_write_that_has_just_ended_is_not_late(
+    file: StateFile,
+    clock: FakeClock,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Its thread may end later: nothing would be written then, which would clear the error."""
+    written, go, start = threading.Event(), threading.Event(), background.start
+
+    def lasting(write: Callable[[], None], name: str) -> object:
+        def work() -> None:
+            write()
+            written.set()
+            assert go.wait(PATIENCE)
+
+        return start(work, name)
+
+    monkeypatch.setattr(background, "start", lasting)
+    file.save(snapshot(*EXPORTS))
+    assert written.wait(PATIENCE)
+    clock.pass_by(INTERVAL_SECONDS)
+    file.save(snapshot(*EXPORTS))
+    go.set()
+    file.close(PATIENCE)
+    assert not file.status().error
+    assert caplog.records == []
 
 
 def test_the_end_writes_what_a_write_in_flight_does_not_have(
@@ -501,6 +531,56 @@ def test_a_write_that_fails_leaves_the_last_file(
         ("WARNING", os.strerror(number)),
         ("INFO", None),
     ]
+
+
+def test_no_file_is_written_that_could_not_be_read(
+    path: Path,
+    file: StateFile,
+    clock: FakeClock,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A file that is too large to be read again would not be overwritten: the last one stays."""
+    file.save(snapshot(EXPORTS[0]))
+    file.close(PATIENCE)
+    size = path.stat().st_size
+    monkeypatch.setattr(state_file, "_MAX_BYTES", size)
+    file.save(snapshot(*EXPORTS))
+    file.close(PATIENCE)
+    assert file.status().error
+    assert [vars(each)["err"] for each in caplog.records] == [f"larger than {size} bytes"]
+    assert restart(path, clock)[1] == [EXPORTS[0]]
+
+
+def test_the_file_keeps_its_owner(
+    path: Path, clock: FakeClock, file: StateFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An exporter that root runs once does not shut out the one that another user runs."""
+    owners: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "fchown", lambda _, *owner: owners.append(owner))
+    file.save(snapshot(EXPORTS[0]))
+    file.close(PATIENCE)
+    assert owners == []
+    clock.pass_by(INTERVAL_SECONDS)
+    status = path.stat()
+    file.save(snapshot(*EXPORTS))
+    file.close(PATIENCE)
+    assert owners == [(status.st_uid, status.st_gid)]
+
+
+def test_who_may_not_give_files_away_owns_it(
+    path: Path, clock: FakeClock, file: StateFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A user other than root, who may write to the directory, still replaces the file."""
+
+    def refuse(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "fchown", refuse)
+    path.write_bytes(content(EXPORTS[0]))
+    file.save(snapshot(*EXPORTS))
+    file.close(PATIENCE)
+    assert restart(path, clock)[1] == list(EXPORTS)
 
 
 def test_an_unexpected_error_of_a_write_is_told(
