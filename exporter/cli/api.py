@@ -8,7 +8,8 @@ from pathlib import Path
 from exporter import __version__
 from exporter.cavatica.answer import RequestOutcome
 from exporter.cavatica.client import Client
-from exporter.cavatica.credentials import Api, Token, find_api
+from exporter.cavatica.credentials import Api, find_api
+from exporter.cavatica.token import Token
 from exporter.cli.demo import Demo
 from exporter.cli.options import ApiFlags
 from exporter.clock import SystemClock

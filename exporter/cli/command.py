@@ -17,7 +17,7 @@ import click
 
 from exporter import __version__
 from exporter.cavatica.answer import ApiError
-from exporter.cavatica.credentials import CredentialsError
+from exporter.cavatica.token import CredentialsError
 from exporter.cli import check, logs
 from exporter.cli.api import find_credentials, make_client
 from exporter.cli.demo import Demo, run_demo

@@ -70,8 +70,8 @@ class WatchlistLoader:
         All problems are errors of the watchlist, and the last known content stays in effect.
 
         Args:
-            afresh: Read every file again, even if it looks unchanged, and drop removed files even
-                if none is left.
+            afresh: Read every file again, even if it looks unchanged, drop removed files even if
+                none is left, and log the result even if it is that of the last load.
         """
         known, ignored, error = self._known, self._ignored, None
         try:
@@ -88,12 +88,14 @@ class WatchlistLoader:
                     " to end the watch, write [] into a file or send SIGHUP"
                 )
         changed = known != self._known or error != self._watchlist.error or ignored != self._ignored
-        if changed:
-            self._report(known, ignored, error)
+        if changed or afresh:
+            self._report(known, ignored, error, again=afresh)
         self._known, self._ignored = known, ignored
         if changed or afresh or not self._loaded:
             self._watchlist = self._merge(error)
             self._loaded = True
+        if afresh:
+            _report_watchlist(self._watchlist)
         return self._watchlist
 
     def _read(self, *, afresh: bool) -> tuple[Listing, dict[str, _Known]]:
@@ -153,20 +155,23 @@ class WatchlistLoader:
         )
 
     def _report(
-        self, known: Mapping[str, _Known], ignored: tuple[Ignored, ...], error: str | None
+        self,
+        known: Mapping[str, _Known],
+        ignored: tuple[Ignored, ...],
+        error: str | None,
+        *,
+        again: bool,
     ) -> None:
-        """Log what changed, once."""
-        if error != self._watchlist.error:
-            if error is not None:
-                _log.error(
-                    "ID files cannot be read; the last known ones stay in effect",
-                    extra={"err": error},
-                )
-            else:
-                _log.info("ID files can be read again")
+        """Log what changed, once; errors `again` if asked for."""
+        if error is not None and (again or error != self._watchlist.error):
+            _log.error(
+                "ID files cannot be read; the last known ones stay in effect", extra={"err": error}
+            )
+        if error is None and self._watchlist.error is not None:
+            _log.info("ID files can be read again")
         for name, file in known.items():
             before = self._known.get(name) or _Known()
-            if file.error != before.error and file.error is not None:
+            if file.error is not None and (again or file.error != before.error):
                 kept = (
                     "none of its IDs is watched"
                     if file.content is None
@@ -180,6 +185,13 @@ class WatchlistLoader:
                 "ID file removed; its IDs are no longer watched", extra={"file": printable(name)}
             )
         _report_ignored([entry for entry in ignored if entry not in self._ignored])
+
+
+def _report_watchlist(watchlist: Watchlist) -> None:
+    """Log the result of a load that was asked for."""
+    ids = sum(map(len, watchlist.batches.values()))
+    numbers = {"files": len(watchlist.files), "ids": ids, "errors": len(watchlist.errors)}
+    _log.info("ID files loaded", extra=numbers)
 
 
 def _report_content(name: str, content: IdFile) -> None:

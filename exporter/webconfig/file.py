@@ -129,10 +129,11 @@ class WebConfigFile:
         return RateLimited(BasicAuth(app, self.users), self._bucket)
 
     def reload(self, *, force: bool = False) -> None:
-        """Reload the file if anything changed, and log errors.
+        """Reload the file if anything changed, and log errors, each once.
 
         Args:
-            force: Reload even if nothing changed, and accept weaker protection, but not none.
+            force: Reload even if nothing changed, accept weaker protection, but not none, and
+                always log the result.
         """
         # Another thread may be reloading, slowly on a remote file system: do not wait for it.
         if not self._reloading.acquire(blocking=force):
@@ -168,9 +169,11 @@ class WebConfigFile:
             self._check(config, active.config, force=force)
             self._active = self._activate(config, active)
         except (WebConfigError, OSError) as error:
-            # If files are being replaced right now, the next reload reports what is wrong.
+            # If files are being replaced right now, the next reload reports what is wrong. A forced
+            # one always does: somebody waits for its result.
             is_final = not _have_changed(reading.signatures)
-            if is_final and (not self._failure or self._failure[1] != str(error)):
+            is_new = not self._failure or self._failure[1] != str(error)
+            if force or (is_final and is_new):
                 _log.error(  # a traceback would not help
                     "Web configuration is not valid; the previous one stays in effect",
                     extra={"err": str(error)},

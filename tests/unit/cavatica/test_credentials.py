@@ -12,16 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter import background
-from exporter.cavatica import credentials
+from exporter.cavatica import token as token_module
 from exporter.cavatica.credentials import (
     CAVATICA_URL,
     Api,
     Credentials,
-    CredentialsError,
-    Token,
-    TokenFile,
     find_api,
 )
+from exporter.cavatica.token import CredentialsError, Token, TokenFile
 from exporter.files import signature_at
 from tests.support.raw_server import wait_for
 
@@ -447,10 +445,10 @@ def test_while_the_token_file_hangs_the_last_token_stays_in_use(
         answering.wait()
         return signature_at(path)
 
-    monkeypatch.setattr(credentials, "signature_at", hang)
-    monkeypatch.setattr(credentials, "_WAIT_SECONDS", 0.05)
+    monkeypatch.setattr(token_module, "signature_at", hang)
+    monkeypatch.setattr(token_module, "_WAIT_SECONDS", 0.05)
     assert token() == "t-1"
-    monkeypatch.setattr(credentials, "_WAIT_SECONDS", PATIENCE)
+    monkeypatch.setattr(token_module, "_WAIT_SECONDS", PATIENCE)
     began = time.monotonic()
     assert [token() for _ in range(5)] == ["t-1"] * 5
     assert time.monotonic() - began < PATIENCE
@@ -471,8 +469,8 @@ def test_calls_that_wait_for_a_hanging_token_file_tell_it_once(
     file.write_text("t-1", encoding="utf-8")
     token = TokenFile(file)
     answering = threading.Event()
-    monkeypatch.setattr(credentials, "signature_at", lambda _: answering.wait())
-    monkeypatch.setattr(credentials, "_WAIT_SECONDS", 0.2)
+    monkeypatch.setattr(token_module, "signature_at", lambda _: answering.wait())
+    monkeypatch.setattr(token_module, "_WAIT_SECONDS", 0.2)
     calls = [background.start(token, "call") for _ in range(4)]
     assert [call.result(PATIENCE) for call in calls] == ["t-1"] * 4
     assert len(caplog.records) == 1
@@ -500,13 +498,19 @@ class TestCredentials:
         return Credentials(find)
 
     def test_have_the_new_token_of_the_same_api(
-        self, credentials: Credentials, found: list[Api | CredentialsError]
+        self,
+        credentials: Credentials,
+        found: list[Api | CredentialsError],
+        caplog: pytest.LogCaptureFixture,
     ) -> None:
-        """The next request uses the new token of the same API."""
+        """The next request uses the new token of the same API; the log says so."""
+        caplog.set_level(logging.INFO)
         found.append(Api("https://a.example/v2", Token("t-2", "there"), "there"))
         before = credentials.token()
         credentials.reload()
         assert (before, credentials.token(), credentials.api.origin) == ("t-1", "t-2", "there")
+        assert caplog.messages == ["Token reloaded"]
+        assert vars(caplog.records[0])["token"] == "there"
 
     def test_keep_the_token_of_another_api_to_themselves(
         self,

@@ -19,7 +19,7 @@ from exporter.watchlist.watchlist import FileStatus, Ignored, Refusals, Watchlis
 
 EMPTY = " is empty; for none write a comment (.txt) or a header (.tsv, .csv)"
 # Keys of a log record's extras.
-EXTRAS = ("file", "ids", "err", "at", "id", "more", "reason", "batch", "codes")
+EXTRAS = ("file", "files", "ids", "errors", "err", "at", "id", "more", "reason", "batch", "codes")
 
 
 class Clock:
@@ -240,7 +240,7 @@ def test_names_of_files_become_labels_that_cannot_do_harm(
         path.unlink()
     loader.load(afresh=True)
     extras = [str(value) for _, _, extra in logged(caplog) for value in extra.values()]
-    assert len(extras) == 5 * len(names)
+    assert len(extras) == 5 * len(names) + len(("files", "ids", "errors"))
     assert all(text.isprintable() for text in extras)
 
 
@@ -589,8 +589,36 @@ def test_an_error_is_logged_once(
     assert len(logged(caplog)) == 1
     (directory / "new.yml").write_text("- w\n")
     loader.load()
-    loader.load(afresh=True)
+    loader.load()
     assert logged(caplog) == []
+
+
+def test_reading_afresh_always_says_its_result(
+    directory: Path, loader: WatchlistLoader, caplog: pytest.LogCaptureFixture
+) -> None:
+    """SIGHUP is answered in the log, whether anything changed or not."""
+    caplog.set_level(INFO)
+    (directory / "a.yml").write_text("- x\n- y\n")
+    loader.load(afresh=True)
+    loaded = ("INFO", "ID files loaded", {"files": 1, "ids": 2, "errors": 0})
+    first = ("INFO", "ID file loaded", {"file": "a.yml", "ids": 2})
+    assert logged(caplog) == [first, loaded]
+    loader.load(afresh=True)
+    assert logged(caplog) == [loaded]
+    (directory / "bad.yml").write_text("- [\n")
+    loader.load()
+    error = logged(caplog)
+    assert [line[0] for line in error] == ["ERROR"]
+    loader.load(afresh=True)
+    assert logged(caplog) == [
+        *error, ("INFO", "ID files loaded", {"files": 2, "ids": 2, "errors": 1})
+    ]  # fmt: skip
+    shutil.rmtree(directory)
+    loader.load()
+    error = logged(caplog)
+    assert [line[0] for line in error] == ["ERROR"]
+    loader.load(afresh=True)
+    assert logged(caplog)[:1] == error
 
 
 def test_adding_and_removing_files(

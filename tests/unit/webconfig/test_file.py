@@ -557,6 +557,24 @@ def test_an_emptied_file_that_it_names_has_no_effect(
     assert error.endswith(problem)
 
 
+@pytest.mark.parametrize("after", ["", "tls_server_confg: {}\n", "basic_auth_users: [\n"])
+def test_a_forced_reload_always_says_its_result(
+    directory: Path, caplog: pytest.LogCaptureFixture, after: str
+) -> None:
+    """SIGHUP is answered in the log, even if a request met the same error before."""
+    file = WebConfigFile(write(directory, USERS))
+    write(directory, after)
+    assert file.users()
+    [error] = errors_in(caplog)
+    for _ in range(2):
+        caplog.clear()
+        file.reload(force=True)
+        assert errors_in(caplog) == [error]
+    caplog.clear()
+    assert file.users()
+    assert caplog.messages == []
+
+
 @pytest.mark.parametrize(
     ("before", "after"),
     [
@@ -597,8 +615,9 @@ def test_a_key_file_that_is_replaced_changes_nothing(
     for _ in range(2):
         file.reload(force=True)
         assert file.ssl_context() is before
-    [error] = errors_in(caplog)
+    error, repeated = errors_in(caplog)
     assert error.endswith("cannot be read: server.key: No such file or directory")
+    assert repeated == error
     (directory / "server.key").write_bytes(key)
     assert file.ssl_context() is not before
 
