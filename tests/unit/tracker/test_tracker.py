@@ -88,6 +88,16 @@ def scene() -> Scene:
     return Scene()
 
 
+@pytest.fixture
+def no_threads() -> Iterator[None]:
+    """Prevent new threads: calls run one after the other, in the thread of the scrape."""
+    before = threading.stack_size(1 << 46)
+    try:
+        yield
+    finally:
+        threading.stack_size(before)
+
+
 def known(snapshot: Snapshot) -> dict[str, WatchedExport]:
     """Return what a snapshot says, by ID."""
     return {
@@ -412,6 +422,7 @@ def test_after_another_failure_the_other_calls_are_made(scene: Scene, reason: Re
     assert len(scene.api.calls) == 3
 
 
+@pytest.mark.usefixtures("no_threads")
 def test_at_the_deadline_no_further_call_is_made(scene: Scene) -> None:
     """What a scrape could not ask in time is asked first by the next one."""
     everyone = ids(250)
@@ -429,6 +440,7 @@ def test_at_the_deadline_no_further_call_is_made(scene: Scene) -> None:
         assert {everyone[number] for number in asked} <= set(scene.api.calls[-1])
 
 
+@pytest.mark.usefixtures("no_threads")
 def test_the_calls_end_before_the_deadline_by_the_time_that_rendering_takes() -> None:
     """The scraper is answered in time, too, when much was learned."""
     scene = Scene()
@@ -446,13 +458,10 @@ def test_the_calls_end_before_the_deadline_by_the_time_that_rendering_takes() ->
     assert deadlines[0] == pytest.approx(1 - 0.004)
 
 
+@pytest.mark.usefixtures("no_threads")
 def test_without_a_thread_for_a_call_it_is_made_in_the_scrapes_own(scene: Scene) -> None:
     """Without a new thread, a call is made in the scrape's own thread."""
-    before = threading.stack_size(1 << 46)
-    try:
-        snapshot = scene.scrape()
-    finally:
-        threading.stack_size(before)
+    snapshot = scene.scrape()
     assert (snapshot.up, snapshot.api_calls, states(snapshot)) == (True, 1, {"x": "RUNNING"})
 
 
@@ -703,6 +712,7 @@ def test_who_shared_a_scrape_that_ran_out_of_calls_in_time_asks_itself(
     assert (second.result(PATIENCE).up, second.result(PATIENCE).api_calls) == (True, 2)
 
 
+@pytest.mark.usefixtures("no_threads")
 def test_what_the_quota_put_off_was_not_prevented_by_the_deadline(scene: Scene) -> None:
     """A slow call and a share that is used up are a good scrape."""
     scene.watch({"b": ids(250)})
