@@ -85,7 +85,7 @@ class Exporter:
         destination_key = None
         if flags.exports_state_file is not None:
             self._state_file = StateFile(flags.exports_state_file, self._clock)
-            states.restore(self._state_file.load(), monotonic=self._clock.monotonic())
+            states.restore(self._state_file.load())
             destination_key = self._state_file.key
             self_metrics.show_state_file(self._state_file.status)
         client = make_client(
@@ -114,14 +114,16 @@ class Exporter:
             StartError: no ID file can be read, or the output file cannot be written.
         """
         self._load_first()
-        snapshot = self._scrape(self._clock.monotonic() + self._timeout)
-        if self._state_file:
-            self._state_file.close(_ANSWER_SECONDS)
+        snapshot = self._tracker.scrape(self._clock.monotonic() + self._timeout)
         chunks = self._exposition.render(snapshot, TEXT, compress=False).chunks
         if self._flags.once_output is None:
             for chunk in chunks:
                 click.echo(chunk, nl=False)
         else:
+            # A printed scrape changes nothing: another exporter, or user, may have the file.
+            if self._state_file:
+                self._state_file.save(snapshot)
+                self._state_file.close(_ANSWER_SECONDS)
             _write_output(self._flags.once_output, chunks)
         return 0 if snapshot.up else 1
 

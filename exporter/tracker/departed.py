@@ -1,7 +1,8 @@
 """What is remembered of IDs that are not watched now: files are replaced, renamed and repaired."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from typing import Final
 
 from exporter.tracker.blocks import BLOCK_SIZE
@@ -31,27 +32,52 @@ class _Departed:
     watched: WatchedExport
     answer: Answer | None
     monotonic: float
+    is_stored: bool
 
 
 class DepartedExports:
-    """The IDs that left the watchlist, in the order in which they left."""
+    """The IDs that left the watchlist, in the order in which they left, and restored ones."""
 
     def __init__(self) -> None:
         self._departed: dict[str, _Departed] = {}
+        # The ID files that cannot be read may have these.
+        self._restored: dict[str, WatchedExport] = {}
         # None: to be built.
         self._blocks: tuple[Block, ...] | None = ()
 
+    def restore(self, exports: Iterable[WatchedExport]) -> None:
+        """Remember what the state file has, until `expel` is called."""
+        self._restored = {watched.id: watched for watched in exports}
+        self._blocks = None
+
+    def expel(self, monotonic: float) -> None:
+        """Turn the restored IDs into departed ones: no ID file has them.
+
+        They are not stored again. Otherwise no ID would ever be forgotten by processes that live
+        for less than an hour.
+        """
+        if not self._restored:
+            return
+        for export_id, watched in self._restored.items():
+            self._departed[export_id] = _Departed(watched, None, monotonic, is_stored=False)
+        self._restored = {}
+        self._blocks = None
+
     def add(self, watched: WatchedExport, answer: Answer | None, *, monotonic: float) -> None:
         """Remember an ID that leaves."""
-        self._departed[watched.id] = _Departed(watched, answer, monotonic)
+        self._departed[watched.id] = _Departed(watched, answer, monotonic, is_stored=True)
         self._blocks = None
 
     def take(self, export_id: str) -> tuple[WatchedExport, Answer | None] | None:
         """Return what is known of an ID that comes back, and no longer remember it."""
-        if (departed := self._departed.pop(export_id, None)) is None:
-            return None
-        self._blocks = None
-        return departed.watched, departed.answer
+        known: tuple[WatchedExport, Answer | None] | None = None
+        if (restored := self._restored.pop(export_id, None)) is not None:
+            known = restored, None
+        elif (departed := self._departed.pop(export_id, None)) is not None:
+            known = departed.watched, departed.answer
+        if known is not None:
+            self._blocks = None
+        return known
 
     def forget(self, monotonic: float) -> None:
         """Forget the IDs that left too long ago."""
@@ -65,7 +91,8 @@ class DepartedExports:
     def blocks(self) -> tuple[Block, ...]:
         """Return what is known of them, for the state file; the same object if nothing changed."""
         if self._blocks is None:
-            exports = (departed.watched for departed in self._departed.values())
+            left = (each.watched for each in self._departed.values() if each.is_stored)
+            exports = chain(left, self._restored.values())
             blocks = []
             while block := tuple(islice(exports, BLOCK_SIZE)):
                 blocks.append(Block("", block, Totals()))

@@ -45,10 +45,9 @@ class ExportStates:
         self._destinations = Destinations()
         self._blocks = Blocks(self._known)
 
-    def restore(self, exports: Iterable[WatchedExport], *, monotonic: float) -> None:
-        """Remember these exports as if they had been watched until now."""
-        for watched in exports:
-            self._departed.add(watched, None, monotonic=monotonic)
+    def restore(self, exports: Iterable[WatchedExport]) -> None:
+        """Remember these exports of the state file."""
+        self._departed.restore(exports)
 
     def update_watchlist(self, watchlist: Watchlist, *, monotonic: float) -> None:
         """Watch the IDs of `watchlist` from now on; what is known of them stays."""
@@ -69,6 +68,8 @@ class ExportStates:
             if export_id not in self._known and watched != WatchedExport(export_id, UNKNOWN):
                 answer = self._last_answers.pop(export_id, None)
                 self._departed.add(watched, answer, monotonic=monotonic)
+        if not watchlist.errors:
+            self._departed.expel(monotonic)
         unfinished: list[str] = []
         finished: list[str] = []
         bad: list[str] = []

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from exporter.simulator import Fault, Lifetimes, Simulator, serve
+from exporter.tracker.state_format import decode
 from tests.support.exporter_process import LOOPBACK, Page, Running, execute, process
 
 TOKEN = "t0ken-of-a-test"
@@ -130,6 +131,17 @@ def test_a_restart_while_an_id_file_cannot_be_read_forgets_nothing(site: Site) -
     assert facts(after).items() >= facts(before).items()
 
 
+def test_a_scrape_by_cron_forgets_ids_that_were_removed(site: Site) -> None:
+    """The state file has the exports of the present ID files, however short each process lives."""
+    file = site.directory / "exports" / f"{BATCH}.yml"
+    ids = file.read_text().splitlines(keepends=True)
+    for part in (ids[:100], ids[100:200], ids[200:300]):
+        file.write_text("".join(part))
+        scrape_into(site, "page")
+        _, known = decode(site.state_file.read_bytes())
+        assert {f"- {each.id}\n" for each in known} == set(part)
+
+
 def test_a_repeat_is_known_to_make_good_a_failure_of_before_the_restart(site: Site) -> None:
     """The hash of a destination is the same in both lives."""
     late = site.simulator.export("new") | {"state": "RUNNING"}
@@ -196,11 +208,29 @@ def test_without_a_usable_file_it_works_as_without_one(
     assert 'msg="State file' in log
 
 
+def scrape_into(site: Site, name: str) -> Page:
+    """Write one scrape to a file, as cron jobs do, and return it."""
+    output = site.directory / name
+    ended = execute([*site.flags, "--once", f"--once.output={output}"])
+    assert ended.returncode == 0, ended.stderr
+    return Page.of(output.read_text())
+
+
 def test_a_single_scrape_uses_it_too(site: Site) -> None:
-    """A single scrape uses the state file, too, as cron jobs need it."""
-    calls = []
-    for _ in range(2):
-        ended = execute([*site.flags, "--once"])
-        assert ended.returncode == 0, ended.stderr
-        calls.append(Page.of(ended.stdout)("cavatica_scrape_api_calls"))
+    """A scrape that is written to a file uses the state file, too, as cron jobs need it."""
+    calls = [scrape_into(site, "page")("cavatica_scrape_api_calls") for _ in range(2)]
     assert calls == [11, 1]
+
+
+def test_a_scrape_that_is_printed_only_reads_it(site: Site) -> None:
+    """It can be made beside the exporter whose flags it has, by another user."""
+    scrape_into(site, "page")
+    before = site.state_file.stat()
+    new = site.simulator.start(1, ago=1e6)
+    (site.directory / "exports" / "new.yml").write_text(f"- {new[0]}\n")
+    ended = execute([*site.flags, "--once"])
+    assert ended.returncode == 0, ended.stderr
+    assert Page.of(ended.stdout)("cavatica_scrape_api_calls") == 1
+    after = site.state_file.stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    assert [*site.state_file.parent.iterdir()] == [site.state_file]

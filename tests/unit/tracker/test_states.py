@@ -34,10 +34,16 @@ class Line:
         self.clock = FakeClock()
         self.tracked = ExportStates(max_age, retention)
 
-    def watch(self, batches: Mapping[str, Sequence[str]], acknowledged: Sequence[str] = ()) -> None:
+    def watch(
+        self,
+        batches: Mapping[str, Sequence[str]],
+        acknowledged: Sequence[str] = (),
+        *,
+        error: str | None = None,
+    ) -> None:
         """Adopt a watchlist."""
         self.tracked.update_watchlist(
-            watch(batches, acknowledged), monotonic=self.clock.monotonic()
+            replace(watch(batches, acknowledged), error=error), monotonic=self.clock.monotonic()
         )
 
     def record(self, outcomes: Mapping[str, Outcome]) -> None:
@@ -836,8 +842,7 @@ def test_what_is_restored_is_known_and_asked_in_free_places() -> None:
             WatchedExport("c", "COMPLETED", completed("c", day_before)),
             WatchedExport("f", "FAILED", failed("f")),
             WatchedExport("gone", "COMPLETED", completed("gone")),
-        ],
-        monotonic=line.clock.monotonic(),
+        ]
     )
     line.watch({"b": ["c", "n", "f"]}, acknowledged=["f"])
     line.expire()
@@ -845,6 +850,39 @@ def test_what_is_restored_is_known_and_asked_in_free_places() -> None:
     assert line.known()["c"].retired
     assert line.known()["f"].acknowledged
     assert line.asked() == [["n", "c", "f"]]
+
+
+def departed(line: Line) -> list[str]:
+    """Return the IDs that are not watched, and stored nevertheless."""
+    blocks = line.tracked.departed(line.clock.monotonic())
+    return [each.id for block in blocks for each in block.exports]
+
+
+def test_what_is_restored_is_stored_again_only_while_it_may_be_watched() -> None:
+    """Otherwise processes that live for less than an hour would keep each ID for ever."""
+    line = Line()
+    line.tracked.restore([WatchedExport(i, "FAILED", failed(i)) for i in "xyz"])
+    line.watch({"b": ["x"]}, error="a file that cannot be read")
+    assert departed(line) == ["y", "z"]
+    line.clock.pass_by(REMEMBER_SECONDS + 1)
+    line.watch({"b": ["x", "y"]}, error="a file that cannot be read")
+    assert departed(line) == ["z"]
+    assert line.states() == {"x": "FAILED", "y": "FAILED"}
+    line.watch({"b": ["x", "y"]})
+    assert departed(line) == []
+    line.watch({"b": ["x"]})
+    assert departed(line) == ["y"]
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_what_is_restored_and_not_watched_is_known_for_an_hour(*, late: bool) -> None:
+    """A directory may be mounted after the start."""
+    line = Line()
+    line.tracked.restore([WatchedExport("x", "FAILED", failed("x"))])
+    line.watch({})
+    line.clock.pass_by(REMEMBER_SECONDS + late)
+    line.watch({"b": ["x"]})
+    assert line.states() == {"x": "UNKNOWN" if late else "FAILED"}
 
 
 def test_an_answer_for_an_id_that_left_is_dropped() -> None:
