@@ -41,8 +41,8 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
 # Graceful shutdown: seconds for a running scrape's API calls, and for sending its answer.
-_SCRAPE_SECONDS = 3.5
-_ANSWER_SECONDS = 4.5
+_SCRAPE_SECONDS = 3.0
+_ANSWER_SECONDS = 3.7
 # Minimum seconds left after that for writing the state file.
 _WRITE_SECONDS = 0.3
 

@@ -11,8 +11,8 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
-#: Seconds from the signal to the exit, even if something hangs.
-GRACE_SECONDS: Final = 4.8
+#: Seconds from the signal to the exit, even if something hangs; a busy machine may add a second.
+GRACE_SECONDS: Final = 4.0
 
 _ENDING: Final = frozenset({signal.SIGTERM, signal.SIGINT})
 _SERVING: Final = _ENDING | {signal.SIGHUP}

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-PATIENCE = 5.0
+PATIENCE = 20.0
 """Seconds after which something that a test waits for will not come any more."""
 
 

@@ -479,10 +479,10 @@ class TestConnection:
                 monotonic=time.monotonic,
             )
             with pytest.raises(ApiError) as caught:
-                client.bulk_get(["A"], time.monotonic() + 0.4)
+                client.bulk_get(["A"], time.monotonic() + 2)
         assert (caught.value.reason, caught.value.requests) == ("timeout", 2)
         assert [each.reason for each in exchanges] == ["connection", "timeout"]
-        assert exchanges[1].seconds < 0.3
+        assert exchanges[1].seconds < 1.9
 
 
 class TestProxy:
