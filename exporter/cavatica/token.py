@@ -4,7 +4,6 @@ import logging
 import re
 import stat
 import threading
-import time
 from concurrent import futures
 from pathlib import Path
 from typing import Final
@@ -42,8 +41,8 @@ class Token:
 class TokenFile:
     """The token in a file, reloaded when the file changes; may be called by several threads.
 
-    While the file server does not answer, the last token stays in use: if it is no longer valid,
-    the API says so.
+    While the file server does not answer, or no thread can be started, the last token stays in use:
+    if it is no longer valid, the API says so.
 
     Raises:
         CredentialsError: the file has no valid token at the start; later the last good one stays.
@@ -52,34 +51,33 @@ class TokenFile:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = threading.Lock()
-        self._check_in_flight: futures.Future[None] | None = None
-        # The last check that was late: no call waits for it any more.
-        self._late: futures.Future[None] | None = None
+        self._checks = background.Repeated(self._check, "token file")
+        # The number of checks that ended, and that number when a check turned out to hang.
+        self._ended = 0
+        self._hanging: int | None = None
+        # What was logged about calls that did without their check.
+        self._problem: str | None = None
         self._signature: tuple[int, ...] | None = None
         self._token = self._read()
 
     def __call__(self) -> str:
         """Return the file's current token, or the last one if the file is not read in time."""
-        end = time.monotonic() + _WAIT_SECONDS
-        is_new = False
-        while not is_new:
-            # A check that began before this call may have missed the latest change.
-            check, is_new = self._begin()
-            if check is self._late:
-                return self._token()
-            if not futures.wait([check], max(end - time.monotonic(), 0)).done:
-                self._report_late(check)
-                return self._token()
+        ended = self._ended
+        try:
+            check = self._checks.begin()
+        except RuntimeError:
+            self._report("Token file not read, as no thread can be started")
+            return self._token()
+        # For a check that hangs, one call waits, and no other.
+        seconds = 0.0 if ended == self._hanging else _WAIT_SECONDS
+        if not futures.wait([check], seconds).done:
+            if ended == self._ended:
+                self._hanging = ended
+            self._report("Token file not read in time")
+            return self._token()
+        self._report(None)
         check.result()
         return self._token()
-
-    def _begin(self) -> "tuple[futures.Future[None], bool]":
-        """Return the check in flight, or a new one, and whether it is new."""
-        with self._lock:
-            if self._check_in_flight is not None and not self._check_in_flight.done():
-                return self._check_in_flight, False
-            self._check_in_flight = background.start_or_run(self._check, "token file")
-            return self._check_in_flight, True
 
     def _check(self) -> None:
         try:
@@ -92,13 +90,17 @@ class TokenFile:
                     "Token not reloaded; the last one stays in use", extra={"err": str(error)}
                 )
             self._signature = None
+        finally:
+            self._ended += 1
 
-    def _report_late(self, check: "futures.Future[None]") -> None:
-        message = "Token file not read in time; the last token stays in use"
+    def _report(self, problem: str | None) -> None:
+        """Log why a call does without its check, once, and the end of that."""
         with self._lock:
-            if check is not self._late:
-                _log.warning(message, extra={"file": self._path})
-            self._late = check
+            is_new, self._problem = problem != self._problem, problem
+        if is_new and problem is None:
+            _log.info("Token file checked in time again", extra={"file": self._path})
+        elif is_new:
+            _log.warning(f"{problem}; the last token stays in use", extra={"file": self._path})
 
     def _read(self) -> Token:
         origin = f"--api.token-file {self._path}"

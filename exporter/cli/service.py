@@ -7,7 +7,8 @@ import platform
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -163,9 +164,9 @@ class Exporter:
             _log.info("Ready", extra={"version": __version__, "api": api.url, "token": api.origin})
             if self._flags.demo:
                 click.echo(_DEMO.format(url=servers[0].url, path=self._flags.web_telemetry_path))
+            reloads = self._reloads(web_config)
             while (received := signals.next()) == signal.SIGHUP:
-                # A file server that hangs must not keep SIGTERM waiting.
-                background.start_or_run(lambda: self._reload(web_config), "reload")
+                self._reload(reloads)
             _log.info("Shutting down", extra={"signal": received.name})
             self._end(servers)
         return 0
@@ -176,13 +177,27 @@ class Exporter:
             self._state_file.save(snapshot)
         return snapshot
 
-    def _reload(self, web_config: WebConfigFile | None) -> None:
+    def _reloads(self, web_config: WebConfigFile | None) -> "dict[str, background.Repeated[None]]":
+        """Return what SIGHUP reloads beside the ID files.
+
+        Each has a thread: a file server that hangs keeps neither the others nor SIGTERM waiting.
+        """
+        works: dict[str, Callable[[], object]] = {"token": self._credentials.reload}
+        if web_config:
+            works = {"web configuration": partial(web_config.reload, force=True), **works}
+        return {
+            name: background.Repeated(partial(_attempt, work), f"reload {name}")
+            for name, work in works.items()
+        }
+
+    def _reload(self, reloads: "Mapping[str, background.Repeated[None]]") -> None:
         """Reload everything; after an error, the last good content stays in effect."""
         _log.info("Reloading")
-        _attempt(self._loader.reload)
-        _attempt(self._credentials.reload)
-        if web_config:
-            _attempt(lambda: web_config.reload(force=True))
+        _begin(self._loader.reload)
+        for name, reload in reloads.items():
+            if reload.is_running:
+                _log.warning("Earlier reload not finished; another follows it", extra={"of": name})
+            _begin(reload.begin)
 
     def _end(self, servers: Sequence[Server]) -> None:
         """Shut down gracefully: requests in flight are answered, early if necessary."""
@@ -203,9 +218,13 @@ class Exporter:
         """Load the ID files.
 
         Raises:
-            StartError: no ID file can be read.
+            StartError: no ID file can be read, or no thread can be started.
         """
-        self._loader.reload().result()
+        try:
+            load = self._loader.reload()
+        except RuntimeError:
+            raise StartError("--exports.path: not read, as no thread can be started") from None
+        load.result()
         watchlist = self._loader.watchlist
         unreadable = watchlist.files and all(file.mtime is None for file in watchlist.files)
         if watchlist.error is not None or unreadable:
@@ -220,6 +239,16 @@ def _write_output(path: Path, chunks: Iterable[bytes]) -> None:
         replace_file(path, chunks, mode=0o644)
     except OSError as error:
         raise StartError(f"--once.output {path}: cannot be written: {error.strerror}") from error
+
+
+def _begin(reload: Callable[[], object]) -> None:
+    try:
+        reload()
+    except RuntimeError:
+        _log.error(  # a traceback would not help
+            "Reload failed; the last good content stays in effect",
+            extra={"err": "no thread can be started"},
+        )
 
 
 def _attempt(reload: Callable[[], object]) -> None:

@@ -1,9 +1,7 @@
 """Loading the watchlist in a background thread, so that no scrape waits for a file server."""
 
-import functools
 import logging
 import threading
-import time
 from concurrent import futures
 from dataclasses import replace
 from typing import Final
@@ -14,6 +12,15 @@ from exporter.watchlist.watchlist import Watchlist
 
 #: Maximum wait of a scrape for the files, so that the process can exit within its 5 s.
 MAX_WAIT_SECONDS: Final = 3.0
+
+_LATE: Final = (
+    "not read in time; the last known IDs stay in effect: the file system does not answer, or there"
+    " is too much to read"
+)
+_NO_THREAD: Final = (
+    "not read; the last known IDs stay in effect: the system can start no thread (ulimit -u, the"
+    " container's limit of processes)"
+)
 
 _log = logging.getLogger(__name__)
 
@@ -28,17 +35,17 @@ class BackgroundLoader:
     def __init__(self, loader: WatchlistLoader) -> None:
         self._loader = loader
         self._lock = threading.Lock()
-        self._reading: futures.Future[None] | None = None
+        self._loads = background.Repeated(self._read, "ID files")
         self._afresh = False
         self._watchlist = Watchlist()
-        # The watchlist with the error about the delay, and the watchlist that it was made from.
-        self._late: tuple[Watchlist, Watchlist] | None = None
+        # The watchlist with the error, the watchlist that it was made from, and what was logged.
+        self._late: tuple[Watchlist, Watchlist, str] | None = None
 
     def load(self, seconds: float) -> Watchlist:
         """Return the current watchlist; the same object if nothing changed.
 
-        If loading takes too long, the last known watchlist stays in effect, with an error. The load
-        continues, and a later call returns its result.
+        If loading takes too long, or no thread can be started, the last known watchlist stays in
+        effect, with an error. The load continues, and a later call returns its result.
 
         Args:
             seconds: The time of the scrape. At most half of it is spent here; with none, the last
@@ -46,13 +53,12 @@ class BackgroundLoader:
         """
         if seconds <= 0:
             return self._watchlist
-        end = time.monotonic() + min(seconds / 2, MAX_WAIT_SECONDS)
-        is_new = False
-        while not is_new:
-            # A load that began before this call may have missed the latest change.
-            reading, is_new = self._begin()
-            if not futures.wait([reading], max(end - time.monotonic(), 0)).done:
-                return self._report_late()
+        try:
+            load = self._loads.begin()
+        except RuntimeError:
+            return self._report_late("ID files not loaded, as no thread can be started", _NO_THREAD)
+        if not futures.wait([load], min(seconds / 2, MAX_WAIT_SECONDS)).done:
+            return self._report_late("ID files not loaded in time", _LATE)
         with self._lock:
             if self._late is not None:
                 _log.info("ID files loaded in time again")
@@ -62,39 +68,32 @@ class BackgroundLoader:
     def reload(self) -> "futures.Future[None]":
         """Load every file again, even if it looks unchanged; return the future of the load.
 
-        If a load is in flight, the next one does so.
+        If a load is in flight, another one follows it.
+
+        Raises:
+            RuntimeError: no thread can be started; the next load does so.
         """
         with self._lock:
             self._afresh = True
-        return self._begin()[0]
+        return self._loads.begin()
 
     @property
     def watchlist(self) -> Watchlist:
         """The last known watchlist."""
         return self._watchlist
 
-    def _begin(self) -> "tuple[futures.Future[None], bool]":
-        """Return the load in flight, or a new one, and whether it is new."""
+    def _read(self) -> None:
         with self._lock:
-            if self._reading is not None and not self._reading.done():
-                return self._reading, False
             afresh, self._afresh = self._afresh, False
-            read = functools.partial(self._read, afresh=afresh)
-            self._reading = background.start_or_run(read, "ID files")
-            return self._reading, True
-
-    def _read(self, *, afresh: bool) -> None:
         self._watchlist = self._loader.load(afresh=afresh)
 
-    def _report_late(self) -> Watchlist:
+    def _report_late(self, message: str, problem: str) -> Watchlist:
         with self._lock:
             base = self._watchlist
-            if self._late is None:
-                _log.error("ID files not loaded in time", extra={"path": self._loader.name})
-            if self._late is None or self._late[1] is not base:
-                error = (
-                    f"{self._loader.name}: not read in time; the last known IDs stay in"
-                    " effect: the file system does not answer, or there is too much to read"
-                )
-                self._late = (replace(base, error=error), base)
+            is_new = self._late is None or self._late[2] != message
+            if is_new:
+                _log.error(message, extra={"path": self._loader.name})
+            if self._late is None or is_new or self._late[1] is not base:
+                error = f"{self._loader.name}: {problem}"
+                self._late = (replace(base, error=error), base, message)
             return self._late[0]

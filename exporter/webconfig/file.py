@@ -96,6 +96,8 @@ class WebConfigFile:
         self._reloading = threading.Lock()
         # When the last reload failed, if it did, and why.
         self._failure: tuple[float, str] | None = None
+        # What was logged about files that are not checked.
+        self._problem: str | None = None
         reading = _Reading(path)
         try:
             self._active = self._activate(reading.config(), None)
@@ -141,9 +143,17 @@ class WebConfigFile:
         if force:
             self._reload(force=True)
             return
-        reading = background.start_or_run(self._reload, "web configuration")
-        if futures.wait([reading], _WAIT_SECONDS).done:
-            reading.result()
+        try:
+            reading = background.start(self._reload, "web configuration")
+        except RuntimeError:
+            self._report("Web configuration not checked, as no thread can be started")
+            self._reloading.release()
+            return
+        if not futures.wait([reading], _WAIT_SECONDS).done:
+            self._report("Web configuration not checked in time")
+            return
+        self._report(None)
+        reading.result()
 
     def _reload(self, *, force: bool = False) -> None:
         try:
@@ -151,6 +161,15 @@ class WebConfigFile:
                 self._read(force=force)
         finally:
             self._reloading.release()
+
+    def _report(self, problem: str | None) -> None:
+        """Log why the files are not checked, once, and the end of that."""
+        is_new, self._problem = problem != self._problem, problem
+        file = {"file": str(self._path)}
+        if is_new and problem is None:
+            _log.info("Web configuration checked in time again", extra=file)
+        elif is_new:
+            _log.warning(f"{problem}; the previous one stays in effect", extra=file)
 
     def _bucket(self) -> TokenBucket | None:
         self.reload()

@@ -7,6 +7,7 @@ from concurrent.futures import Future
 import pytest
 
 from exporter import background
+from tests.support.raw_server import wait_for
 
 
 def start(work: Callable[[], int]) -> Future[int]:
@@ -39,6 +40,72 @@ def test_the_future_has_the_exception(begin: Callable[[Callable[[], int]], Futur
     """The future raises the exception of the work."""
     with pytest.raises(SystemExit):
         begin(fail).result(5)
+
+
+def refuse(*_: object) -> None:
+    """Be a system that has no thread left."""
+    raise RuntimeError
+
+
+class Held:
+    """Work that ends when the test says so."""
+
+    def __init__(self) -> None:
+        self.runs = 0
+        self.began = threading.Semaphore(0)
+        self.may_end = threading.Semaphore(0)
+
+    def __call__(self) -> int:
+        """Return the number of the run."""
+        self.runs += 1
+        run = self.runs
+        self.began.release()
+        assert self.may_end.acquire(timeout=5)
+        return run
+
+
+def test_callers_share_the_run_that_begins_after_their_call() -> None:
+    """Any number of callers take two runs: one may have begun too early for them, the next not."""
+    work = Held()
+    repeated = background.Repeated(work, "some-work")
+    first = repeated.begin()
+    assert work.began.acquire(timeout=5)
+    later = [repeated.begin() for _ in range(9)]
+    work.may_end.release()
+    assert first.result(5) == 1
+    assert work.began.acquire(timeout=5)
+    assert not any(call.done() for call in later)
+    last = repeated.begin()
+    work.may_end.release(2)
+    assert [call.result(5) for call in (*later, last)] == [*[2] * 9, 3]
+    assert work.runs == 3
+
+
+def test_repeated_work_ends_its_thread_and_begins_another() -> None:
+    """Between two runs there is no thread; an exception ends a run, and not the work."""
+    results = [5, 0]
+    repeated = background.Repeated(lambda: 10 // results.pop(), "some-work")
+    with pytest.raises(ZeroDivisionError):
+        repeated.begin().result(5)
+    wait_for(lambda: not repeated.is_running, "the thread ends")
+    assert repeated.begin().result(5) == 2
+    wait_for(lambda: not repeated.is_running, "the thread ends")
+
+
+def test_repeated_work_without_a_thread_is_an_error_each_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is never done in the calling thread, and is done as soon as there is a thread again."""
+    work = Held()
+    repeated = background.Repeated(work, "some-work")
+    with monkeypatch.context() as patch:
+        patch.setattr(background, "start", refuse)
+        for _ in range(2):
+            with pytest.raises(RuntimeError):
+                repeated.begin()
+    assert (work.runs, repeated.is_running) == (0, False)
+    work.may_end.release()
+    assert repeated.begin().result(5) == 1
 
 
 def test_the_process_does_not_wait_for_the_thread() -> None:

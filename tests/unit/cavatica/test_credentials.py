@@ -22,6 +22,7 @@ from exporter.cavatica.credentials import (
 from exporter.cavatica.token import CredentialsError, Token, TokenFile
 from exporter.files import signature_at
 from tests.support.raw_server import wait_for
+from tests.support.waits import noted_waits
 
 PATIENCE = 10.0
 """How long tests wait for another thread, in seconds."""
@@ -475,6 +476,101 @@ def test_calls_that_wait_for_a_hanging_token_file_tell_it_once(
     assert [call.result(PATIENCE) for call in calls] == ["t-1"] * 4
     assert len(caplog.records) == 1
     answering.set()
+
+
+def test_any_number_of_calls_take_two_checks_of_the_token_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One may have missed the latest change, the next not: a slow file is late for no call."""
+    file = tmp_path / "token"
+    file.write_text("t-1", encoding="utf-8")
+    token = TokenFile(file)
+    checks = Checks(monkeypatch)
+    waiting = noted_waits(monkeypatch)
+    first = background.start(token, "call")
+    assert checks.began.acquire(timeout=PATIENCE)
+    file.write_text("t-two", encoding="utf-8")
+    calls = [background.start(token, "call") for _ in range(9)]
+    assert all(waiting.acquire(timeout=PATIENCE) for _ in (first, *calls))
+    checks.may_end.release(99)
+    assert [call.result(PATIENCE) for call in calls] == ["t-two"] * 9
+    first.result(PATIENCE)
+    assert checks.number == 2
+    assert caplog.messages == []
+
+
+def test_a_check_that_only_began_late_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A call waited for two checks, and not long for the second: that one does not hang."""
+    caplog.set_level(logging.INFO)
+    file = tmp_path / "token"
+    file.write_text("t-1", encoding="utf-8")
+    token = TokenFile(file)
+    checks = Checks(monkeypatch)
+    waiting = noted_waits(monkeypatch)
+    monkeypatch.setattr(token_module, "_WAIT_SECONDS", 0.5)
+    first = background.start(token, "call")
+    assert checks.began.acquire(timeout=PATIENCE)
+    late = background.start(token, "call")
+    assert all(waiting.acquire(timeout=PATIENCE) for _ in range(2))
+    checks.may_end.release()
+    assert (first.result(PATIENCE), late.result(PATIENCE)) == ("t-1", "t-1")
+    monkeypatch.setattr(token_module, "_WAIT_SECONDS", PATIENCE)
+    file.write_text("t-two", encoding="utf-8")
+    call = background.start(token, "call")
+    assert waiting.acquire(timeout=PATIENCE)
+    checks.may_end.release(2)
+    assert call.result(PATIENCE) == "t-two"
+    assert [message for message in caplog.messages if message != "Token reloaded"] == [
+        "Token file not read in time; the last token stays in use",
+        "Token file checked in time again",
+    ]
+
+
+def test_without_a_thread_the_last_token_stays_in_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A check in the calling thread could hang, with all other calls behind it."""
+    caplog.set_level(logging.INFO)
+    file = tmp_path / "token"
+    file.write_text("t-1", encoding="utf-8")
+    token = TokenFile(file)
+    file.write_text("t-two", encoding="utf-8")
+    start = background.start
+
+    def refuse(*_: object) -> None:
+        raise RuntimeError
+
+    with monkeypatch.context() as patch:
+        checks = Checks(patch)
+        patch.setattr(background, "start", refuse)
+        calls = [start(token, "call") for _ in range(3)]
+        assert [call.result(PATIENCE) for call in calls] == ["t-1"] * 3
+        assert checks.number == 0
+    assert caplog.messages == [
+        "Token file not read, as no thread can be started; the last token stays in use"
+    ]
+    assert token() == "t-two"
+    assert caplog.messages[1:] == ["Token reloaded", "Token file checked in time again"]
+
+
+class Checks:
+    """Checks of the token file that end when the test says so."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.number = 0
+        self.began = threading.Semaphore(0)
+        self.may_end = threading.Semaphore(0)
+        monkeypatch.setattr(token_module, "signature_at", self)
+
+    def __call__(self, path: Path) -> tuple[int, ...] | None:
+        """Return the signature that the file has at the beginning."""
+        self.number += 1
+        seen = signature_at(path)
+        self.began.release()
+        assert self.may_end.acquire(timeout=PATIENCE)
+        return seen
 
 
 class TestCredentials:

@@ -16,13 +16,14 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 import requests
 import trustme
 
-from exporter import __version__
+from exporter import __version__, background
 from exporter.__main__ import main as exporter_main
 from exporter.cavatica.credentials import Credentials
 from exporter.cli import command, revision
@@ -835,6 +836,75 @@ def test_sighup_reads_the_web_configuration_again(cavatica: Cavatica, tmp_path: 
         wait_for(lambda: exporter.get("/metrics").status_code == 200, "it is read again")
 
 
+def test_a_reload_that_hangs_holds_up_no_other(
+    cavatica: Cavatica,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The web configuration is read while the token hangs; later signals are remembered as one."""
+    reloads: list[str] = []
+    answers = threading.Event()
+
+    def hang(_: Credentials) -> None:
+        reloads.append(threading.current_thread().name)
+        assert answers.wait(PATIENCE)
+
+    monkeypatch.setattr(Credentials, "reload", hang)
+    web = tmp_path / "web.yml"
+    log = ""
+
+    def logged(text: str, count: int) -> bool:
+        nonlocal log
+        log += capsys.readouterr().err
+        return log.count(text) == count
+
+    web.write_text("rate_limit: {interval: 1s, burst: 1000}\n", encoding="utf-8")
+    with serving(*cavatica.flags, LOOPBACK, f"--web.config.file={web}") as exporter:
+        for number in range(1, 4):
+            exporter.send(signal.SIGHUP)
+            wait_for(partial(logged, "Web configuration reloaded", number), "it is read again")
+            wait_for(partial(logged, 'msg="ID files loaded"', 1 + number), "they are read again")
+            wait_for(lambda: bool(reloads), "the token is looked for")
+            threads = [thread.name for thread in threading.enumerate()]
+            assert threads.count("reload token") == 1
+        assert logged('msg="Earlier reload not finished; another follows it" of=token', 2)
+        assert reloads == ["reload token"]
+        answers.set()
+        wait_for(lambda: len(reloads) == 2, "the last signals are made up for")
+        wait_for(
+            lambda: "reload token" not in {thread.name for thread in threading.enumerate()},
+            "the thread ends",
+        )
+    assert len(reloads) == 2
+
+
+def test_a_reload_without_a_thread_is_told(
+    cavatica: Cavatica, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It never runs in the thread that waits for SIGTERM; a start without a thread fails."""
+
+    def refuse(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    log = ""
+
+    def told() -> bool:
+        nonlocal log
+        log += capsys.readouterr().err
+        return log.count('err="no thread can be started"') == len(("ID files", "token"))
+
+    with serving(*cavatica.flags, LOOPBACK) as exporter:
+        with monkeypatch.context() as patch:
+            patch.setattr(background, "start", refuse)
+            exporter.send(signal.SIGHUP)
+            wait_for(told, "both reloads are told")
+        assert exporter.scrape()("cavatica_up") == 1
+    monkeypatch.setattr(background, "start", refuse)
+    assert run(*cavatica.flags, LOOPBACK) == 2
+    assert "--exports.path: not read, as no thread can be started" in capsys.readouterr().err
+
+
 def test_it_serves_over_tls(cavatica: Cavatica, tmp_path: Path) -> None:
     """With the certificate that the web configuration names; the log says https."""
     authority = trustme.CA()
@@ -1057,6 +1127,7 @@ def test_what_the_api_refused_is_shown(cavatica: Cavatica, refused: int) -> None
 
 HANG = """
 import os, sys, time
+from functools import partial
 from pathlib import Path
 from exporter.cli.command import main
 

@@ -12,10 +12,18 @@ from exporter import background
 from exporter.watchlist.background_loader import BackgroundLoader
 from exporter.watchlist.loader import WatchlistLoader
 from exporter.watchlist.watchlist import Watchlist
+from tests.support.raw_server import wait_for
+from tests.support.waits import noted_waits
 
 LATE = (
     "exports: not read in time; the last known IDs stay in effect: the file system does not"
     " answer, or there is too much to read"
+)
+
+
+NO_THREAD = (
+    "exports: not read; the last known IDs stay in effect: the system can start no thread (ulimit"
+    " -u, the container's limit of processes)"
 )
 
 
@@ -125,19 +133,55 @@ def test_a_reload_while_the_file_server_hangs_is_made_up_for(
     assert not reading.done()
     slow.answers.set()
     reading.result(10)
-    loader.load(10)
+    assert slow.readings == [False, False, True]
     loader.load(10)
     assert slow.readings == [False, False, True, False]
 
 
-def test_a_system_without_threads_reads_in_this_one(
-    loader: BackgroundLoader, slow: SlowLoader, monkeypatch: pytest.MonkeyPatch
+def test_any_number_of_scrapes_take_two_readings(
+    slow: SlowLoader, loader: BackgroundLoader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Late is better than never."""
+    """One may have missed the latest change, the next not: no scrape waits for more."""
+    slow.answers.clear()
+    loader.reload()
+    wait_for(lambda: len(slow.readings) == 2, "a reading is in flight")
+    slow.watched = Watchlist(batches={"new": ("z",)})
+    waiting = noted_waits(monkeypatch)
+    scrapes = [background.start(lambda: loader.load(10), "scrape") for _ in range(4)]
+    assert all(waiting.acquire(timeout=10) for _ in scrapes)
+    slow.answers.set()
+    assert all(scrape.result(10) is slow.watched for scrape in scrapes)
+    assert len(slow.readings) == 3
+
+
+def test_a_system_without_threads_keeps_the_last_watchlist(
+    loader: BackgroundLoader,
+    slow: SlowLoader,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A reading in this thread could hang, with all others behind it; a reload is made up for."""
+    caplog.set_level(logging.INFO)
 
     def fail(*_: object) -> None:
         raise RuntimeError
 
-    monkeypatch.setattr(background, "start", fail)
+    slow.answers.clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(background, "start", fail)
+        late = loader.load(10)
+        assert loader.load(10) is late
+        with pytest.raises(RuntimeError):
+            loader.reload()
+    assert late.batches == slow.watched.batches
+    assert late.errors == (NO_THREAD,)
+    assert slow.readings == [False]
+    assert loader.load(0.02).errors == (LATE,)
+    slow.answers.set()
     assert loader.load(10) is slow.watched
-    assert slow.readings == [False, False]
+    assert slow.readings[:2] == [False, True]
+    assert caplog.messages == [
+        "ID files not loaded, as no thread can be started",
+        "ID files not loaded in time",
+        "ID files loaded in time again",
+    ]

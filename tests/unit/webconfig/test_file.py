@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.serialization import (
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from exporter import background
 from exporter.webconfig import WebConfigError, WebConfigFile
 from tests.support.servers import wait_until
 
@@ -658,10 +659,40 @@ def test_files_that_change_all_the_time_never_end_a_reload(
     }
 
 
+def test_without_a_thread_what_was_in_effect_stays_so(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The files could hang, and the connection with them; the change is in effect later."""
+    caplog.set_level(logging.INFO)
+    path = write(directory, USERS)
+    file = WebConfigFile(path)
+    write(directory, USERS.replace("alice", "bob"))
+
+    def refuse(*_: object) -> None:
+        raise RuntimeError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(background, "start", refuse)
+        for _ in range(3):
+            assert set(file.users()) == {b"alice"}
+    [message] = caplog.messages
+    assert message == (
+        "Web configuration not checked, as no thread can be started; the previous one stays in"
+        " effect"
+    )
+    assert vars(caplog.records[0])["file"] == str(path)
+    assert set(file.users()) == {b"bob"}
+    assert caplog.messages[1:] == [
+        "Web configuration reloaded",
+        "Web configuration checked in time again",
+    ]
+
+
 def test_a_file_server_that_hangs_holds_up_no_connection(
-    directory: Path, monkeypatch: pytest.MonkeyPatch
+    directory: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """What was in effect stays so; the change is in effect once the files can be read."""
+    caplog.set_level(logging.INFO)
     file = WebConfigFile(write(directory, TLS + USERS))
     before = file.ssl_context()
     write(directory, TLS + USERS.replace("alice", "bob"))
@@ -682,6 +713,14 @@ def test_a_file_server_that_hangs_holds_up_no_connection(
     finally:
         answers.set()
     wait_until(lambda: b"bob" in file.users(), 5, "the change is in effect")
+    wait_until(lambda: bool(file.users()) and len(caplog.messages) == 3, 5, "the end is logged")
+    assert caplog.messages[0] == (
+        "Web configuration not checked in time; the previous one stays in effect"
+    )
+    assert sorted(caplog.messages[1:]) == [
+        "Web configuration checked in time again",
+        "Web configuration reloaded",
+    ]
 
 
 class Clock:
