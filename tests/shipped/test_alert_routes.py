@@ -36,6 +36,7 @@ SILENCE = {"CavaticaApiAuthRejected", "CavaticaApiUnreachable", "CavaticaDataSta
 OPERATIONS = {
     *API_CAUSES,
     "CavaticaDataStale",
+    "CavaticaDiscoveryStale",
     "CavaticaExporterAbsent",
     "CavaticaExporterDown",
     "CavaticaExporterStateFileBroken",

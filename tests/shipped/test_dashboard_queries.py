@@ -10,11 +10,13 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import promql_parser as promql
@@ -104,22 +106,29 @@ class Scene:
         return expr
 
 
+def environment(**more: str) -> dict[str, str]:
+    """Return this process's environment without the developer's own settings."""
+    own = ("CAVATICA_EXPORTER_", "SB_")
+    return {name: value for name, value in os.environ.items() if not name.startswith(own)} | more
+
+
 @contextmanager
-def running_exporter(directory: Path, url: str, token: str) -> Iterator[str]:
-    """Run a real exporter; yield its host and port."""
+def running_exporter(directory: Path, url: str, token: str, state: bytes = b"") -> Iterator[str]:
+    """Run a real exporter with this state file, if any; yield its host and port."""
     address = f"127.0.0.1:{free_port()}"
+    state_file = directory.parent / f"{address}.state"
+    if state:
+        state_file.write_bytes(state)
     token_file = directory.parent / f"token-{token}"
     token_file.write_text(token, encoding="utf-8")
     command = [
         *(sys.executable, "-m", "exporter", f"--exports.path={directory}", f"--api.url={url}"),
         *(f"--api.token-file={token_file}", f"--web.listen-address={address}"),
-        f"--exports.state-file={directory.parent / address}.state",
+        f"--exports.state-file={state_file}",
     ]
-    own = ("CAVATICA_EXPORTER_", "SB_")
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(own)}
     log = directory.parent / f"{address}.log"
     with log.open("wb") as stderr:
-        process = subprocess.Popen(command, env=environment, stderr=stderr)
+        process = subprocess.Popen(command, env=environment(), stderr=stderr)
     try:
         wait_until(
             lambda: process.poll() is not None or is_ready(address), 30, "the exporter is ready"
@@ -129,6 +138,26 @@ def running_exporter(directory: Path, url: str, token: str) -> Iterator[str]:
     finally:
         process.terminate()
         process.wait(10)
+
+
+@contextmanager
+def discovered(url: str, directory: Path) -> Iterator[str]:
+    """Serve the metrics of discovery, whose second round was refused; yield host and port."""
+    directory.mkdir()
+    program = (sys.executable, "-c", "from exporter.tool.command import main; main()", "discover")
+    flags = (f"--to={directory}", f"--api.url={url}", f"--metrics-file={directory}/metrics.txt")
+    for token, status in (("good", 0), ("bad", 1)):
+        done = subprocess.run(
+            [*program, *flags], env=environment(SB_AUTH_TOKEN=token), check=False, timeout=60
+        )
+        assert done.returncode == status
+    handler = partial(SimpleHTTPRequestHandler, directory=str(directory))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
 
 
 def is_ready(address: str) -> bool:
@@ -178,7 +207,11 @@ def configuration(jobs: Mapping[str, list[str]], directory: Path) -> str:
     fast = directory / "fast.rules.yml"
     fast.write_text(re.sub(r"interval: \w+", "interval: 1s", rules), encoding="utf-8")
     scrapes = [
-        {"job_name": job, "static_configs": [{"targets": addresses}]}
+        {
+            "job_name": job,
+            "metrics_path": "/metrics.txt" if job == "discovery" else "/metrics",
+            "static_configs": [{"targets": addresses}],
+        }
         for job, addresses in jobs.items()
     ]
     times = {"scrape_interval": "1s", "scrape_timeout": "1s"}
@@ -196,20 +229,26 @@ def scene(
     watched.mkdir()
     simulator = Simulator(token="good", rate_limit=100_000)
     batches = write_ids(simulator, watched)
-    # Others use up the account's rate limit, up to a twentieth.
-    simulator.spend(95_000)
     failed = next(each for each in batches["recent"] if simulator.export(each)["state"] == "FAILED")
     with ExitStack() as stack:
         url = stack.enter_context(serve(simulator))
         start = stack.enter_context
+        discovery = start(discovered(url, directory / "discovered"))
+        # Others use up the account's rate limit, up to a twentieth.
+        simulator.spend(95_000)
         refused = ExitStack()
         stack.push(refused)
         jobs = {
             "cavatica": [start(running_exporter(watched, url, "good")) for _ in range(2)],
             "refused": [refused.enter_context(running_exporter(watched, url, "bad"))],
             "unreachable": [
-                start(running_exporter(watched, f"http://127.0.0.1:{free_port()}/v2", "good"))
+                start(
+                    running_exporter(
+                        watched, f"http://127.0.0.1:{free_port()}/v2", "good", b"not a state file"
+                    )
+                )
             ],
+            "discovery": [discovery],
         }
         prometheus = start(Prometheus(configuration(jobs, directory), directory / "prometheus"))
         jobs["prometheus"] = [prometheus.url.removeprefix("http://")]

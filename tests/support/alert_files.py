@@ -11,6 +11,7 @@ import yaml
 from exporter.cavatica.answer import RequestOutcome
 from exporter.metrics.families import FAMILIES
 from exporter.metrics.self_metrics import SelfMetrics
+from exporter.tool.loop import METRICS
 from exporter.tracker.state_file import StateFileStatus
 
 ROOT = Path(__file__).parents[2]
@@ -55,4 +56,5 @@ def known_series() -> set[str]:
     counted = {
         f"{each.name}{end}" for each in own.collect() for end in endings.get(each.type, [""])
     }
-    return {*map(attrgetter("name"), FAMILIES), *counted, *RECORDED, "up"}
+    discover = {f"cavatica_discover_{name}" for name in METRICS}
+    return {*map(attrgetter("name"), FAMILIES), *counted, *discover, *RECORDED, "up"}
