@@ -89,11 +89,14 @@ def run(flags: Flags) -> int:
             raise StartError("--exports.path is missing: name the file or directory with the IDs")
         if checks:
             return _check(flags, demo, path)
-        # A start creates next to no garbage, and collections would visit all exports many times.
+        # A state file makes many exports and next to no garbage: collections would visit them many
+        # times. So they are off meanwhile, and later skip what is there by then.
         gc.disable()
-        stack.callback(gc.unfreeze)
-        stack.callback(gc.enable)
-        exporter = Exporter(flags, demo, path)
+        try:
+            exporter = Exporter(flags, demo, path)
+            gc.freeze()
+        finally:
+            gc.enable()
         return exporter.serve(signals) if serves else exporter.once()
 
 

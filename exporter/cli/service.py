@@ -156,9 +156,9 @@ class Exporter:
             self._load_first()
             # Rendering now keeps the first scrape of many exports short.
             self._exposition.render(self._tracker.preview(), TEXT, compress=False)
-            # Collections were off. From now on they skip what the start created: most of it stays.
+            # Most of what the start created stays: from now on collections skip it.
+            gc.collect()
             gc.freeze()
-            gc.enable()
             application.ready.set()
             api = self._credentials.api
             _log.info("Ready", extra={"version": __version__, "api": api.url, "token": api.origin})
