@@ -195,9 +195,10 @@ class Exporter:
         _log.info("Reloading")
         _begin(self._loader.reload)
         for name, reload in reloads.items():
-            if reload.is_running:
-                _log.warning("Earlier reload not finished; another follows it", extra={"of": name})
+            is_late = reload.is_running
             _begin(reload.begin)
+            if is_late:
+                _log.warning("Earlier reload not finished; another follows it", extra={"of": name})
 
     def _end(self, servers: Sequence[Server]) -> None:
         """Shut down gracefully: requests in flight are answered, early if necessary."""

@@ -516,6 +516,7 @@ def test_a_check_that_only_began_late_is_waited_for(
     assert all(waiting.acquire(timeout=PATIENCE) for _ in range(2))
     checks.may_end.release()
     assert (first.result(PATIENCE), late.result(PATIENCE)) == ("t-1", "t-1")
+    assert checks.began.acquire(timeout=PATIENCE)
     monkeypatch.setattr(token_module, "_WAIT_SECONDS", PATIENCE)
     file.write_text("t-two", encoding="utf-8")
     call = background.start(token, "call")

@@ -915,7 +915,8 @@ def test_a_reload_that_hangs_holds_up_no_other(
             wait_for(lambda: bool(reloads), "the token is looked for")
             threads = [thread.name for thread in threading.enumerate()]
             assert threads.count("reload token") == 1
-        assert logged('msg="Earlier reload not finished; another follows it" of=token', 2)
+        late = 'msg="Earlier reload not finished; another follows it" of=token'
+        wait_for(partial(logged, late, 2), "it is told that they are remembered")
         assert reloads == ["reload token"]
         answers.set()
         wait_for(lambda: len(reloads) == 2, "the last signals are made up for")
