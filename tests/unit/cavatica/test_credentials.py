@@ -4,7 +4,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -40,6 +40,16 @@ auth_token = bare-token
 
 [empty]
 """
+
+
+@pytest.fixture(autouse=True)
+def no_check_outlives_its_test() -> Iterator[None]:
+    """Wait for the checks of token files, which would use the fakes of the next test."""
+    yield
+    wait_for(
+        lambda: "token file" not in {thread.name for thread in threading.enumerate()},
+        "the last check ends",
+    )
 
 
 def home(tmp_path: Path, profiles: str | None = PROFILES) -> Path:
