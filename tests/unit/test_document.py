@@ -213,6 +213,7 @@ def test_without_libyaml_large_files_are_refused() -> None:
         read_yaml_slowly("#" * 2**20 + "\n[]")
 
 
+@pytest.mark.slow
 def test_without_libyaml_the_exporter_works(tmp_path: Path) -> None:
     """The exporter works without libyaml."""
     (tmp_path / "kids.yml").write_text("- a\n")

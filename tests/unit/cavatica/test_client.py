@@ -456,6 +456,7 @@ class TestConnection:
         assert (caught.value.reason, caught.value.status) == ("connection", 500)
         assert [(each.status, each.reason) for each in exchanges] == [(500, "connection")] * 2
 
+    @pytest.mark.slow
     def test_shares_its_deadline_with_the_retry(self) -> None:
         """The retry has the time that the first request left."""
         peers: list[Peer] = []
@@ -465,7 +466,7 @@ class TestConnection:
             peer.receive()
             if len(peers) > 1:
                 peer.hang()
-            time.sleep(0.2)
+            time.sleep(1)
             peer.reset()
 
         exchanges: list[RequestOutcome] = []

@@ -1019,6 +1019,7 @@ def test_the_demo_says_what_to_open(capsys: pytest.CaptureFixture[str]) -> None:
     assert f"{exporter.urls[0]}/metrics\n" in text
 
 
+@pytest.mark.slow
 def test_the_token_is_in_nothing_that_is_written_or_served(
     cavatica: Cavatica, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -1048,6 +1049,7 @@ def test_the_token_is_in_nothing_that_is_written_or_served(
 # As a process of its own.
 
 
+@pytest.mark.slow
 def test_the_command_is_installed() -> None:
     """As `cavatica-exporter`, beside the Python that it runs with."""
     command = Path(sys.executable).with_name("cavatica-exporter")
@@ -1078,6 +1080,7 @@ def test_a_full_disk_is_one_line_and_status_2(cavatica: Cavatica, flag: str) -> 
     assert (ended.returncode, ended.stderr) == (2, expected)
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_a_single_scrape(cavatica: Cavatica, tmp_path: Path) -> None:
     """At once and without a traceback, with the status that shells know."""
     asked = threading.Event()

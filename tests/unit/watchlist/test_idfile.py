@@ -532,6 +532,7 @@ def test_no_shape_raises_anything_but_an_id_file_error(value: object) -> None:
     assert all(isinstance(export_id, str) for export_id in ids.ids)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["x.txt", "x.tsv", "x.csv"])
 def test_a_list_has_no_more_entries_than_a_document(name: str) -> None:
     """That many are read in a second; more are an error with its line."""
