@@ -1,7 +1,11 @@
 """The table of unfinished and failed exports."""
 
 from dashboards.fields import (
+    DOWN_ROW,
+    NO_ROW,
+    NOT_WATCHED_ROW,
     Json,
+    cell_words,
     hidden,
     link,
     override,
@@ -11,8 +15,15 @@ from dashboards.fields import (
 )
 from dashboards.panels import note, query, table
 from dashboards.promql import (
+    ALIVE,
     DAY,
+    DOWN_JOBS,
     EXPORT,
+    NONE,
+    SOURCE,
+    WATCHED,
+    ZERO,
+    first_of,
     in_batches,
     job_column,
     max_by,
@@ -45,7 +56,12 @@ def exports_needing_attention() -> Json:
     """Return the table."""
 
     def about(expr: str, *keep: str) -> Json:
-        return query(f"{rows(expr, EXPORT, *keep)} and on (row) {only}", table=True)
+        # Every column is there, also if none of its cells has a value.
+        otherwise = f"{NONE} + {only}"
+        for label in keep:
+            otherwise = f'label_replace({otherwise}, "{label}", "-", "", "")'
+        known = f"{rows(expr, EXPORT, *keep)} and on (row) {only}"
+        return query(f"{known} or on (row) {otherwise}", table=True)
 
     only = rows(OPEN, EXPORT)
     # A link has to say when to begin, also for an ID that never got an answer: a day ago.
@@ -63,12 +79,25 @@ def exports_needing_attention() -> Json:
     )
     # What waits longest is what may be stuck.
     in_order = f"{_ranked()} + on ({EXPORT}) group_left () ({FINISHED} or -{STARTED} or 0 * {OPEN})"
+    exports = rows(in_order, EXPORT, "job", "batch", "export_id", "state")
+    nothing = first_of(
+        f'label_replace(0 * sum({WATCHED}), "state", "{NO_ROW}", "", "")',
+        f'label_replace({ZERO}, "state", "{NOT_WATCHED_ROW}", "", "")',
+    )
+    nothing = f'label_replace({nothing}, "row", "-", "", "")'
+    # Rows without an export have an empty cell for a link, and its address has to be one.
+    a_day_ago = f"round(1000 * (time() - {DAY:.0f} + 0 * {ALIVE}))"
+    begin_of_nothing = f'label_replace({a_day_ago}, "row", "-", "", "")'
+    begin_of_down = f"round(1000 * (time() - {DAY:.0f} + 0 * {_down_jobs()}))"
     return table(
-        "Unfinished and failed exports",
-        "Failures first, the newest on top, then unfinished exports, the oldest on top; "
-        "acknowledged and superseded ones are left out. `Since` is the end of a failed export and "
-        "the start of any other. A click on an export shows its details.",
-        query(rows(in_order, EXPORT, "job", "batch", "export_id", "state"), table=True),
+        "Failed, unknown and unfinished exports",
+        "Failures first, the newest on top, then exports whose state is unknown, then unfinished "
+        "ones, the oldest on top; acknowledged and superseded ones are left out. `Ended or "
+        "started`: when a failed export ended, and when any other started. A click on an export "
+        "shows its details. A job of which no exporter answers has a row of its own.",
+        query(
+            first_of(f"({exports} or {_down_jobs('job', 'batch', 'state')})", nothing), table=True
+        ),
         query(job_column(OPEN, EXPORT), table=True),
         about(f"1000 * {SINCE}"),
         about(f"{FINISHED} - {STARTED} or time() - {STARTED}"),
@@ -77,14 +106,19 @@ def exports_needing_attention() -> Json:
             *("code", "meaning", "retry"),
         ),
         about(max_by(volume, f"{EXPORT}, volume"), "volume"),
-        about(begin),
+        query(
+            first_of(
+                f"({rows(begin, EXPORT)} and on (row) {only} or {begin_of_down})", begin_of_nothing
+            ),
+            table=True,
+        ),
         join="row",
         columns={
             "state": "State",
             "export_id": "Export",
             "source": "Job",
             "batch": "Batch",
-            "Value #C": "Since",
+            "Value #C": "Ended or started",
             "Value #D": "Duration",
             "code": "Code",
             "meaning": "Meaning of the code",
@@ -94,29 +128,34 @@ def exports_needing_attention() -> Json:
             "Value #G": "Begin",
         },
         sort="Value #A",
-        empty="Nothing is unfinished or failed, if the tiles above know all states.",
         overrides=[
             override(
                 "State",
                 mappings=state_mappings(),
                 custom__cellOptions={"type": "color-background"},
-                custom__width=100,
+                custom__width=115,
             ),
             override("Export", links=[details], custom__width=300),
             override("Job", custom__width=120),
             override("Batch", custom__width=150),
-            override("Since", unit="dateTimeFromNow", custom__width=130),
+            override(
+                "Ended or started",
+                unit="dateTimeFromNow",
+                mappings=cell_words(),
+                custom__width=130,
+            ),
             override(
                 "Duration",
                 unit="s",
                 decimals=1,
+                mappings=cell_words(),
                 thresholds=thresholds("text", {DAY: "red"}),
                 custom__cellOptions={"type": "color-text"},
                 custom__width=90,
             ),
             override("Code", custom__width=60),
-            override("Start it again", mappings=RETRY, custom__width=110),
-            override("Volume", custom__width=110),
+            override("Start it again", mappings=RETRY, custom__width=140),
+            override("Volume", custom__width=105),
             hidden("job"),
             hidden("Begin"),
         ],
@@ -125,9 +164,9 @@ def exports_needing_attention() -> Json:
 
 RETRY = value_mappings(
     {
-        "now": ("may work now", "text"),
-        "repair": ("after a repair", "text"),
-        "never": ("not as it is", "text"),
+        "now": ("yes", "text"),
+        "repair": ("after the repair", "text"),
+        "never": ("no, change it first", "text"),
     }
 )
 """Whether an export with an error code can simply be started again."""
@@ -138,12 +177,20 @@ def how_to_acknowledge() -> Json:
     return note(
         "",
         "",
-        "**Dealt with a failure?** Write its ID below `acknowledged:` in its ID file: it leaves "
-        "this page, and its alert ends within two minutes. If a later export brings the same file, "
-        "it leaves by itself. [What the codes mean]"
-        "(https://github.com/cavatica-export-exporter/cavatica-export-exporter/blob/main/docs/"
-        "error-codes.md)",
+        "**[What each code means, and what to do](https://github.com/cavatica-export-exporter/"
+        "cavatica-export-exporter/blob/main/docs/error-codes.md)**. **Dealt with a failure?** "
+        "Write its ID below `acknowledged:` in an ID file of its batch: the failure leaves this "
+        "table, and its alert ends within two minutes. A failure also leaves when a later export "
+        "to the same destination completes.",
     )
+
+
+def _down_jobs(*keep: str) -> str:
+    """Return a row for each job whose exports are not known: the first rows of the table."""
+    named = f'label_replace({DOWN_JOBS}, "of", "every batch of", "", "")'
+    named = f'label_join({named}, "batch", " ", "of", "job")'
+    named = f'label_replace({named}, "state", "{DOWN_ROW}", "", "")'
+    return f"6e10 * {rows(named, SOURCE, *keep)}"
 
 
 def _ranked() -> str:

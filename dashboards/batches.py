@@ -1,15 +1,27 @@
 """The table of batches."""
 
-from dashboards.fields import CALM, Json, hidden, link, override, thresholds, value_mappings
+from dashboards.fields import (
+    CALM,
+    Json,
+    cell_words,
+    hidden,
+    link,
+    override,
+    thresholds,
+    value_mappings,
+)
 from dashboards.panels import query, table
 from dashboards.promql import (
     BATCH,
+    DEALT_WITH,
     FAILURES,
     NONE,
+    NONE_SO_FAR,
     NOT_KNOWN,
     UNANSWERED,
     UNKNOWN,
     WATCHED,
+    bytes_if_known,
     counts,
     in_batches,
     in_state,
@@ -17,9 +29,9 @@ from dashboards.promql import (
     of_best,
     rows,
 )
-from dashboards.tiles import ACKNOWLEDGED_REFUSALS, MISSING, REFUSED, TOLD
+from dashboards.tiles import ACKNOWLEDGED_REFUSALS, EXPECTED, MISSING, REFUSED, TOLD
 
-NOT_IN_SIGHT = -5
+NOT_IN_SIGHT, COMPLETE, NOT_COMPLETE, ALL_DEALT_WITH = -11, -12, -13, -14
 PACE = 6 * 60 * 60
 """Seconds over which the pace of a batch is measured: as long as the alert on stalled ones."""
 
@@ -28,12 +40,15 @@ def batches() -> Json:
     """Return the table."""
     unanswered = f"count by ({BATCH}) ({UNANSWERED})"
 
-    def column(expr: str) -> Json:
-        return query(rows(f"({expr} or 0 * {TOLD})", BATCH), table=True)
+    def column(expr: str, otherwise: int = 0) -> Json:
+        # Every column is there and full: an empty cell could mean anything.
+        return query(rows(f"({expr} or {otherwise} + 0 * {TOLD})", BATCH), table=True)
 
     def known(expr: str) -> Json:
         # Where states are missing, none is not 0.
-        return query(rows(f"({expr} > 0 or 0 * {TOLD} unless {unanswered})", BATCH), table=True)
+        some = f"{NONE_SO_FAR} + 0 * ({unanswered} < {watched})"
+        zero = f"0 * {TOLD} unless {unanswered}"
+        return column(f"{expr} > 0 or {some} or {zero}", otherwise=NOT_KNOWN)
 
     completed = _sum(in_state('state="COMPLETED"'))
     failed = f"count by ({BATCH}) ({FAILURES})"
@@ -41,7 +56,9 @@ def batches() -> Json:
     # Rounded down: 9,999 of 10,000 are not 100 %.
     done = f"(floor(1000 * {completed} / ({watched} > 0)) / 1000 unless {unanswered} >= {watched})"
     most_to_do = f"1e9 * ({failed} or 0 * {TOLD}) + {watched} - {completed}"
-    refused = f"sum by ({BATCH}) ({REFUSED}) - ({ACKNOWLEDGED_REFUSALS} or 0 * {TOLD})"
+    done = f"{done} or {NOT_KNOWN} + 0 * ({watched} > 0)"
+    exported = f"sum by ({BATCH}) ({bytes_if_known(counts('cavatica_exported_bytes'))})"
+    exported = f"{exported} or {NOT_KNOWN} + 0 * ({watched} > 0)"
     only = link(
         "Only ${__data.fields.Batch}",
         "/d/cavatica-exports?${datasource:queryparam}&${instance:queryparam}"
@@ -51,21 +68,23 @@ def batches() -> Json:
     return table(
         "Batches",
         "Batches with the most to deal with first. `Done`: the share of the watched exports that "
-        "are completed. `Failed` and `Refused` are without acknowledged and superseded ones; "
-        "`Missing` are exports that an ID file expects and none lists. `About done` is estimated "
-        "from the last six hours. A click shows the batch alone.",
+        "are completed. `Failed`, `Unknown` and `Refused` are without acknowledged and superseded "
+        "ones; `Dealt with` counts these, but for refused ones. `Missing` are exports that an ID "
+        "file expects and none lists. `Estimated end`: from the pace of the last six hours. A "
+        "click shows the batch alone.",
         query(rows(f"({most_to_do} or {TOLD})", BATCH, "job", "batch"), table=True),
         query(job_column(TOLD, BATCH), table=True),
-        query(rows(done, BATCH), table=True),
-        query(rows(watched, BATCH), table=True),
+        column(done, otherwise=NONE),
+        column(watched),
         known(failed),
+        known(f"count by ({BATCH}) ({DEALT_WITH})"),
         known(_sum(in_state('state="RUNNING"'))),
         known(_sum(in_state('state="PENDING"'))),
         column(f"count by ({BATCH}) ({UNKNOWN})"),
-        column(refused),
-        query(rows(MISSING, BATCH), table=True),
-        query(rows(_sum(counts("cavatica_exported_bytes")), BATCH), table=True),
-        query(rows(_about_done(), BATCH), table=True),
+        column(OPEN_REFUSALS),
+        column(f"{MISSING} or 0 * {EXPECTED}", otherwise=NONE),
+        column(exported, otherwise=NONE),
+        column(_estimated_end(), otherwise=NONE),
         join="row",
         columns={
             "batch": "Batch",
@@ -73,45 +92,66 @@ def batches() -> Json:
             "Value #C": "Done",
             "Value #D": "Watched",
             "Value #E": "Failed",
-            "Value #F": "Running",
-            "Value #G": "Pending",
-            "Value #H": "Unknown",
-            "Value #I": "Refused",
-            "Value #J": "Missing",
-            "Value #K": "Exported",
-            "Value #L": "About done",
+            "Value #F": "Dealt with",
+            "Value #G": "Running",
+            "Value #H": "Pending",
+            "Value #I": "Unknown",
+            "Value #J": "Refused",
+            "Value #K": "Missing",
+            "Value #L": "Exported",
+            "Value #M": "Estimated end",
             "job": "job",
         },
         sort="Value #A",
-        empty="No exporter answers, or no batch is watched: the tiles above say which.",
+        empty="No batch is watched, or no exporter answers: the tiles above say which.",
         overrides=[
-            override("Batch", links=[only], custom__width=220),
+            override("Batch", links=[only], custom__width=170),
+            override("Job", custom__width=110),
             override(
                 "Done",
                 unit="percentunit",
                 decimals=1,
                 min=0,
                 max=1,
+                mappings=cell_words(),
                 thresholds=thresholds("blue", {1: "green"}),
                 custom__cellOptions={"type": "gauge", "mode": "basic"},
-                custom__width=180,
+                custom__width=150,
             ),
             *(
-                override(name, unit="locale", custom__width=90)
-                for name in ("Watched", "Running", "Pending")
+                override(
+                    name,
+                    unit="locale",
+                    mappings=cell_words(),
+                    thresholds=thresholds("text"),
+                    custom__cellOptions={"type": "color-text"},
+                    custom__width=85,
+                )
+                for name in ("Watched", "Dealt with", "Running", "Pending")
             ),
             *map(_alarm, ("Failed", "Unknown", "Refused", "Missing")),
-            override("Exported", unit="bytes", custom__width=110),
             override(
-                "About done",
-                unit="dateTimeAsIsoNoDateIfToday",
-                mappings=value_mappings(
-                    {
-                        NOT_KNOWN: ("not known", "purple"),
-                        NOT_IN_SIGHT: ("not in sight", "orange"),
-                        NONE: ("finished", "text"),
-                    }
-                ),
+                "Exported",
+                unit="bytes",
+                mappings=cell_words(),
+                thresholds=thresholds("text"),
+                custom__cellOptions={"type": "color-text"},
+                custom__width=95,
+            ),
+            override(
+                "Estimated end",
+                unit="dateTimeAsIso",
+                mappings=[
+                    *value_mappings(
+                        {
+                            NOT_IN_SIGHT: ("not in sight", "orange"),
+                            COMPLETE: ("complete", "text"),
+                            NOT_COMPLETE: ("ended, not complete", "red"),
+                            ALL_DEALT_WITH: ("ended, failures dealt with", "text"),
+                        }
+                    ),
+                    *cell_words(),
+                ],
                 thresholds=thresholds("text"),
                 custom__cellOptions={"type": "color-text"},
             ),
@@ -129,14 +169,18 @@ def _alarm(name: str) -> Json:
     return override(
         name,
         unit="locale",
+        mappings=cell_words(CALM),
         thresholds=thresholds(CALM, {1: colours.get(name, "orange")}),
         custom__cellOptions={"type": "color-background"},
-        custom__width=90,
+        custom__width=85,
     )
 
 
-def _about_done() -> str:
-    """Return when each batch is about done, in milliseconds, or a number for a word."""
+OPEN_REFUSALS = f"(sum by ({BATCH}) ({REFUSED}) - ({ACKNOWLEDGED_REFUSALS} or 0 * {TOLD}))"
+
+
+def _estimated_end() -> str:
+    """Return when each batch may end, in milliseconds, or a number for a word."""
     finished = of_best(in_batches("cavatica_export_finished_timestamp_seconds"), "export_id")
     started = of_best(in_batches("cavatica_export_started_timestamp_seconds"), "export_id")
     lately = f"count by ({BATCH}) ({finished} > time() - {PACE})"
@@ -146,9 +190,22 @@ def _about_done() -> str:
     running = in_state('state=~"PENDING|RUNNING"')
     left = f"({_sum(running)} + ({unanswered} or 0 * {_sum(WATCHED)}))"
     minute = 60_000
+    to_deal_with = " or ".join(
+        (
+            f"count by ({BATCH}) ({FAILURES})",
+            f"count by ({BATCH}) ({UNKNOWN})",
+            f"{OPEN_REFUSALS} > 0",
+            MISSING,
+        )
+    )
+    completed = _sum(in_state('state="COMPLETED"'))
+    dealt_with = f"count by ({BATCH}) ({DEALT_WITH})"
     return (
         f"{minute} * round((time() + ({left} > 0) * {seconds} / {lately}) / 60)"
         f" or {NOT_KNOWN} + 0 * {unanswered}"
         f" or {NOT_IN_SIGHT} + 0 * ({left} > 0)"
-        f" or {NONE} + 0 * {left}"
+        f" or {NOT_COMPLETE} + 0 * ({to_deal_with})"
+        f" or {COMPLETE} + 0 * ({completed} == {_sum(WATCHED)})"
+        f" or {ALL_DEALT_WITH} + 0 * ({completed} + {dealt_with} == {_sum(WATCHED)})"
+        f" or {NOT_COMPLETE} + 0 * {left}"
     )

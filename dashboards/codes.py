@@ -1,7 +1,7 @@
 """The table of error codes: how often, and what they mean."""
 
 from dashboards.attention import RETRY
-from dashboards.fields import CALM, Json, override, thresholds
+from dashboards.fields import CALM, Json, cell_words, override, thresholds
 from dashboards.panels import query, table
 from dashboards.promql import (
     BATCH,
@@ -9,6 +9,7 @@ from dashboards.promql import (
     FAILURES,
     NO_ANSWER,
     SOURCE,
+    UNKNOWN,
     ZERO,
     counts,
     first_of,
@@ -17,7 +18,7 @@ from dashboards.promql import (
     of_best,
     with_meaning,
 )
-from dashboards.tiles import REFUSED
+from dashboards.tiles import ACKNOWLEDGED_REFUSALS, REFUSED
 
 FAILED = max_by(counts("cavatica_export_errors", own="code"), f"{BATCH}, code")
 LOOKUPS = max_by(counts("cavatica_export_lookup_errors", own="code"), f"{BATCH}, code")
@@ -29,26 +30,33 @@ def error_codes() -> Json:
         in_batches("cavatica_export_error_info"), "export_id", "code", "status", "message"
     )
     coded = f'label_replace({max_by(error, f"{EXPORT}, code")}, "code", "none", "code", "")'
-    open_failures = f"{coded} and on ({EXPORT}) {FAILURES}"
+    open_errors = f"{coded} and on ({EXPORT}) ({FAILURES} or {UNKNOWN})"
+    open_refusals = f"{REFUSED} unless on ({BATCH}) {ACKNOWLEDGED_REFUSALS} > 0"
     any_of_them = max_by(f"{FAILED} or {LOOKUPS} or {REFUSED}", f"{SOURCE}, code")
     explained = with_meaning(any_of_them, within=f"{SOURCE}, code")
     # Jobs of two versions may word it differently.
     one_of_them = f"topk by (code) (1, {max_by(explained, 'code, meaning, retry')})"
     unknown = f'label_replace({NO_ANSWER}, "code", "not known", "", "")'
     no_errors = f'label_replace({ZERO}, "code", "no errors", "", "")'
+
+    def count(expr: str, *more: str) -> str:
+        terms = [
+            f"(sum by (code) ({each}) or 0 * max by (code) ({any_of_them}))"
+            for each in (expr, *more)
+        ]
+        return first_of(f"{' + '.join(terms)} or on (code) {unknown}", no_errors)
+
+    meaningless = f'label_replace({unknown}, "meaning", "states are missing", "", "")'
     return table(
         "Error codes",
-        "CAVATICA's code for every failed export, for IDs that it does not know, and for files "
-        "that it refused; `none` without a code. `To deal with`: failures that are neither "
-        "acknowledged nor superseded.",
-        query(first_of(one_of_them, unknown, no_errors), table=True),
-        query(
-            f"sum by (code) ({max_by(open_failures, f'{EXPORT}, code')} or 0 * {any_of_them})",
-            table=True,
-        ),
-        query(f"sum by (code) ({FAILED})", table=True),
-        query(f"sum by (code) ({LOOKUPS})", table=True),
-        query(f"sum by (code) ({REFUSED})", table=True),
+        "CAVATICA's code for every failed export, for IDs that it answers an error for (`Lookup "
+        "errors`), and for files that it refused; `none` without a code. `To deal with`: those of "
+        "them that are neither acknowledged nor superseded.",
+        query(first_of(f"({one_of_them} or {meaningless})", no_errors), table=True),
+        query(count(max_by(open_errors, f"{EXPORT}, code"), open_refusals), table=True),
+        query(count(FAILED), table=True),
+        query(count(LOOKUPS), table=True),
+        query(count(REFUSED), table=True),
         join="code",
         columns={
             "code": "Code",
@@ -56,23 +64,31 @@ def error_codes() -> Json:
             "retry": "Start it again",
             "Value #B": "To deal with",
             "Value #C": "Failed",
-            "Value #D": "IDs not known",
+            "Value #D": "Lookup errors",
             "Value #E": "Refused",
         },
         sort="Value #B",
-        empty="No exporter answers.",
         overrides=[
-            override("Code", custom__width=70),
-            override("Start it again", mappings=RETRY, custom__width=110),
+            override("Code", custom__width=90),
+            override("Start it again", mappings=RETRY, custom__width=140),
             override(
                 "To deal with",
                 unit="locale",
+                mappings=cell_words(CALM),
                 thresholds=thresholds(CALM, {1: "red"}),
                 custom__cellOptions={"type": "color-background"},
                 custom__width=110,
             ),
-            override("Failed", unit="locale", custom__width=80),
-            override("IDs not known", unit="locale", custom__width=110),
-            override("Refused", unit="locale", custom__width=80),
+            *(
+                override(
+                    name,
+                    unit="locale",
+                    mappings=cell_words(),
+                    thresholds=thresholds("text"),
+                    custom__cellOptions={"type": "color-text"},
+                    custom__width=width,
+                )
+                for name, width in (("Failed", 85), ("Lookup errors", 110), ("Refused", 85))
+            ),
         ],
     )

@@ -2,6 +2,7 @@
 
 from dashboards.attention import RETRY
 from dashboards.fields import (
+    ANSWERS,
     OTHER_COLOUR,
     SAME_TARGETS,
     STATE_NUMBERS,
@@ -22,13 +23,15 @@ from dashboards.promql import (
     BATCH,
     DAY,
     EXPORT,
+    EXPORTER_DOWN,
     NONE,
-    NOTHING,
+    NOT_KNOWN,
+    NOT_STARTED,
     OTHER_STATE,
     SOURCE,
     STATES,
     TARGET,
-    ZERO,
+    answers_over_time,
     first_of,
     max_by,
     of_best,
@@ -45,7 +48,12 @@ VOLUME = of_best(one("cavatica_export_info"), "export_id", "volume")
 ERROR = of_best(one("cavatica_export_error_info"), "export_id", "code", "status", "message")
 ERROR_LABELS = f"{EXPORT}, code, status, message"
 
-NOT_WATCHED = NONE
+NOT_WATCHED, NOTHING_FAILED = -7, -8
+
+WORDS = [
+    *tile_mappings(),
+    *value_mappings({NOT_WATCHED: ("not watched", "text"), NOTHING_FAILED: ("not failed", "text")}),
+]
 
 
 def dashboard() -> Json:
@@ -59,10 +67,8 @@ def dashboard() -> Json:
                 "What is known",
                 [
                     PanelRow(4, [_state(), *_times()]),
-                    PanelRow(
-                        4, [_error(), _dealt_with(), _volume(), _size()], widths=[12, 4, 4, 4]
-                    ),
-                    PanelRow(4, [_labels()]),
+                    PanelRow(4, [_error(), _dealt_with(), _size()], widths=[12, 6, 6]),
+                    PanelRow(5, [_details()]),
                 ],
             ),
             Section(
@@ -88,6 +94,27 @@ def _here(expr: str) -> str:
     return max_by(expr, SOURCE)
 
 
+def _in(states: str) -> str:
+    """Return 0 for each job that says that the export is in one of these states."""
+    matcher = f'state=~"{states}"'
+    state = of_best(f"({one('cavatica_export_state', matcher)} == 1)", "export_id", "state")
+    return f"0 * {_here(state)}"
+
+
+def _for_each_job(*terms: str) -> str:
+    """Return the first of several values for each job: what one job says, no other says, too.
+
+    A job that watches the export always has a value, also while its exporter is down.
+    """
+    lately = f"last_over_time({one('cavatica_export_state')}[1d])"
+    alive = _here(select("cavatica_exporter_build_info"))
+    down = f"({EXPORTER_DOWN} + 0 * {_here(lately)} unless on ({SOURCE}) {alive})"
+    every = f" or on ({SOURCE}) ".join((*terms, f"({NOT_KNOWN} + 0 * {_here(STATE)})", down))
+    # The tile that shows names needs one here, too.
+    not_watched = f'label_replace({NOT_WATCHED} * {ALIVE}, "job", "-", "", "")'
+    return first_of(f"({every})", not_watched)
+
+
 def _state_number() -> str:
     matchers = {f'state="{state}"': number for state, number in STATES.items()}
     documented = "|".join(STATES)
@@ -103,90 +130,91 @@ def _state() -> Json:
     return stat(
         "State",
         "The state at the end of the chosen time range.",
-        query(first_of(_here(_state_number()), f"{NOT_WATCHED} * {ALIVE}"), "{{job}}", now=True),
+        query(_for_each_job(_here(_state_number())), "{{job}}", now=True),
         unit="none",
-        mappings=[*value_mappings(STATE_NUMBERS), *tile_mappings(none="not watched")],
+        mappings=[*value_mappings(STATE_NUMBERS), *WORDS],
     )
 
 
 def _times() -> list[Json]:
-    known = tile_mappings(none="not known")
+    waiting = f"({NOT_STARTED} + {_in('PENDING')})"
+    unfinished = f"({NONE} + {_in('PENDING|RUNNING')})"
+    words = [*value_mappings({NONE: ("not finished", "text")}), *WORDS]
+    duration = f"({_here(FINISHED)} - {_here(STARTED)} or time() - {_here(STARTED)})"
     return [
         stat(
             title,
             description,
-            query(first_of(f"1000 * {_here(time)}", NOTHING), "{{job}}", now=True),
-            unit="dateTimeAsIso",
-            thresholds=thresholds("text"),
-            mappings=known,
+            query(_for_each_job(*terms), "{{job}}", now=True),
+            unit=unit,
+            decimals=decimals,
+            thresholds=steps,
+            mappings=words,
         )
-        for title, description, time in (
-            ("Started", "When CAVATICA started the export.", STARTED),
-            ("Finished", "When the export completed or failed.", FINISHED),
-        )
-    ] + [
-        stat(
-            "Duration",
-            "From start to finish, or until the end of the time range. Red from 24 hours on.",
-            query(
-                first_of(
-                    f"({_here(FINISHED)} - {_here(STARTED)} or time() - {_here(STARTED)})", NOTHING
-                ),
-                "{{job}}",
-                now=True,
+        for title, description, terms, unit, decimals, steps in (
+            (
+                "Started",
+                "When CAVATICA started the export.",
+                (f"1000 * {_here(STARTED)}", waiting),
+                "dateTimeAsIso",
+                None,
+                thresholds("text"),
             ),
-            unit="s",
-            decimals=1,
-            thresholds=thresholds("text", {DAY: "red"}),
-            mappings=known,
+            (
+                "Finished",
+                "When the export completed or failed.",
+                (f"1000 * {_here(FINISHED)}", unfinished),
+                "dateTimeAsIso",
+                None,
+                thresholds("text"),
+            ),
+            (
+                "Duration",
+                "From start to finish, or until the end of the time range. Red from 24 hours on.",
+                (duration, waiting),
+                "s",
+                1,
+                thresholds("text", {DAY: "red"}),
+            ),
         )
     ]
 
 
 def _size() -> Json:
     size = of_best(one("cavatica_export_size_bytes"), "export_id")
+    not_completed = f"({NONE} + {_in('PENDING|RUNNING|FAILED')})"
     return stat(
         "Size",
         "The size of the resulting file.",
-        query(first_of(_here(size), NOTHING), "{{job}}", now=True),
+        query(_for_each_job(_here(size), not_completed), "{{job}}", now=True),
         unit="bytes",
         thresholds=thresholds("text"),
-        mappings=tile_mappings(none="not known"),
+        mappings=[*value_mappings({NONE: ("not completed", "text")}), *WORDS],
     )
 
 
 def _error() -> Json:
-    explained = with_meaning(max_by(ERROR, f"{EXPORT}, code"), within=f"{EXPORT}, code")
-    state = one("cavatica_export_state", 'state="UNKNOWN"')
-    nobody_knows = _here(of_best(f"{state} == 1", "export_id", "state"))
-    unknown = f'label_replace(0 * {nobody_knows}, "code", "not known", "", "")'
-    none = f'label_replace({ZERO}, "code", "none", "", "")'
+    by = f"{SOURCE}, code"
+    explained = max_by(with_meaning(max_by(ERROR, by), within=by), f"{by}, meaning")
+    named = f'label_join({explained}, "error", " ", "code", "meaning")'
+    error = max_by(named, f"{SOURCE}, error")
+    failed = f"({error} + on ({SOURCE}) group_left () {_in('FAILED')})"
+    lookup = f"(1 + {error})"
     return stat(
         "Error",
-        "CAVATICA's error code and what it means, of a failed export or an ID that it does not "
-        "know.",
+        "CAVATICA's error code and what it means, of a failed export or an ID for which it answers "
+        "an error. The table below says whether to start it again.",
         query(
-            first_of(max_by(explained, f"{SOURCE}, code, meaning"), unknown, none),
-            "{{code}} {{meaning}}",
+            _for_each_job(failed, lookup, f"({NONE} + {_in('PENDING|RUNNING|COMPLETED')})"),
+            "{{job}} {{error}}",
             now=True,
         ),
-        as_name=True,
+        named=True,
         unit="none",
-        thresholds=thresholds("text", {1: "red"}),
-    )
-
-
-def _volume() -> Json:
-    volume = max_by(VOLUME, f"{SOURCE}, volume")
-    named = f'label_replace({volume}, "volume", "not known", "volume", "")'
-    unknown = f'label_replace({ZERO}, "volume", "not known", "", "")'
-    return stat(
-        "Volume",
-        "The volume that the export goes to.",
-        query(first_of(named, unknown), "{{volume}}", now=True),
-        as_name=True,
-        unit="none",
-        thresholds=thresholds("text"),
+        mappings=[
+            *value_mappings({1: ("failed", "red"), 2: ("lookup error", "purple")}),
+            *WORDS,
+        ],
     )
 
 
@@ -197,7 +225,17 @@ def _dealt_with() -> Json:
         "Dealt with",
         "Whether an ID file acknowledges this failure, or a later export to the same destination "
         "completed: then no alert fires for it.",
-        query(first_of(f"2 * {_here(superseded)}", _here(acknowledged), ZERO), "{{job}}", now=True),
+        query(
+            _for_each_job(
+                f"2 * {_here(superseded)}",
+                _here(acknowledged),
+                _in("FAILED"),
+                f"0 * {_here(ERROR)}",
+                f"({NOTHING_FAILED} + {_in('PENDING|RUNNING|COMPLETED')})",
+            ),
+            "{{job}}",
+            now=True,
+        ),
         unit="none",
         mappings=[
             *value_mappings(
@@ -207,12 +245,12 @@ def _dealt_with() -> Json:
                     2: ("made good by a later export", "green"),
                 }
             ),
-            *tile_mappings(),
+            *WORDS,
         ],
     )
 
 
-def _labels() -> Json:
+def _details() -> Json:
     zoom = link(
         "Only while it ran",
         f"/d/cavatica-export?{SAME_TARGETS}&${{export_id:queryparam}}"
@@ -226,7 +264,7 @@ def _labels() -> Json:
     )
     explained = with_meaning(max_by(ERROR, ERROR_LABELS), within=ERROR_LABELS)
     return table(
-        "Labels",
+        "Details",
         "Everything the exporter says about the export. A click on `Finished` shows the time from "
         "start to finish only; there is something to see if the exporter was watching then.",
         query(
@@ -252,7 +290,7 @@ def _labels() -> Json:
             "status": "Status",
             "message": "Message",
         },
-        empty="Not watched, or no exporter answers.",
+        empty="No exporter answers, or none watches this ID: the tiles above say which.",
         overrides=[
             override("Export", custom__width=300),
             override(
@@ -267,7 +305,7 @@ def _labels() -> Json:
             override("Started", unit="dateTimeAsIso", custom__width=170),
             override("Finished", unit="dateTimeAsIso", links=[zoom], custom__width=170),
             override("Code", custom__width=70),
-            override("Start it again", mappings=RETRY, custom__width=130),
+            override("Start it again", mappings=RETRY, custom__width=140),
         ],
     )
 
@@ -284,21 +322,28 @@ def _states() -> Json:
 def _view() -> Json:
     return timeline(
         "What the exporter could see",
-        "Whether CAVATICA answered every call. While it did not, a state can be late or UNKNOWN.",
-        query(select("cavatica_up"), "{{job}} {{instance}}"),
-        mappings=value_mappings({0: ("answers missing", "orange"), 1: ("complete", "green")}),
+        "Whether Prometheus reached the exporter, and CAVATICA answered every call. While it did "
+        "not, a state can be late or UNKNOWN.",
+        query(answers_over_time(), "{{job}} {{instance}}"),
+        mappings=ANSWERS,
     )
 
 
 def _batch() -> Json:
     states = of_best(select("cavatica_exports"), "state")
-    here = f"{states} and on ({BATCH}) {one('cavatica_export_state')}"
+    here = f"sum by ({SOURCE}, state) ({states} and on ({BATCH}) {one('cavatica_export_state')})"
+    # The names stay the same while the exporter of one job is down.
+    lately = f"last_over_time({one('cavatica_export_state')}[1d])"
+    several = f"count({_here(lately)}) > 1"
+    by_job = f'label_join({here} and on () {several}, "name", " ", "job", "state")'
+    by_state = f'label_join({here}, "name", "", "state")'
     return graph(
-        "The rest of its batch",
+        "Its whole batch",
         "The states of the export's batch: was this export the only one with problems?",
-        query(f"sum by (state) ({here})", "{{state}}"),
+        query(f"{by_job} or on ({SOURCE}, state) {by_state}", "{{name}}"),
         stacked=True,
         overrides=state_colours(),
         color={"mode": "fixed", "fixedColor": OTHER_COLOUR},
+        decimals=0,
         unit="locale",
     )

@@ -1,8 +1,9 @@
 """Can I trust the exporter?"""
 
 from dashboards.fields import (
-    NO_EXPORTER,
+    ANSWERS,
     Json,
+    cell_words,
     fixed_colour,
     override,
     thresholds,
@@ -11,15 +12,20 @@ from dashboards.fields import (
 )
 from dashboards.frame import PanelRow, Section, batch_variable
 from dashboards.frame import dashboard as frame
-from dashboards.panels import bars, graph, query, source, stat, table, timeline
+from dashboards.panels import bars, graph, note, query, source, stat, table, timeline
 from dashboards.promql import (
     BATCH,
+    DOWN,
+    DOWN_JOBS,
     NOTHING,
+    OURS,
     SEVERAL,
     SINCE_SUCCESS,
     SOURCE,
+    UP,
     WATCHED,
     ZERO,
+    answers_over_time,
     first_of,
     max_by,
     select,
@@ -27,10 +33,6 @@ from dashboards.promql import (
 
 HOUR = 60 * 60.0
 
-# `up` and `process_*` are everybody's, and "All" jobs is `.+`: keep to targets that are exporters,
-# or were within a day.
-OURS = f"and on ({SOURCE}, instance) last_over_time({select('cavatica_exporter_build_info')}[1d])"
-UP = f"({select('up')} {OURS})"
 INSTANCE = f"{SOURCE}, instance"
 
 
@@ -45,6 +47,7 @@ def dashboard() -> Json:
                 "Can I trust it?",
                 [
                     PanelRow(4, [*_health(), *_watchlist(), _rate_limit_left()]),
+                    PanelRow(1, [_where_the_names_are()]),
                     PanelRow(6, [_exporters()]),
                 ],
             ),
@@ -69,8 +72,11 @@ def _health() -> list[Json]:
     return [
         stat(
             "Exporters down",
-            "Exporters that Prometheus scraped within a day and cannot reach now.",
-            query(f"count({UP} == 0) or 0 * count({UP})", now=True),
+            "Exporters that Prometheus scraped within a day and cannot reach now, or jobs of which "
+            "no exporter is left.",
+            query(
+                first_of(f"count({UP} == 0)", f"count({DOWN_JOBS})", f"0 * count({UP})"), now=True
+            ),
             alarm={1: "red"},
             unit="locale",
         ),
@@ -82,14 +88,14 @@ def _health() -> list[Json]:
             unit="locale",
         ),
         stat(
-            "Last complete",
+            "Since full scrape",
             "How long ago every call of a scrape succeeded; of several jobs, the longest. Red from "
             "one hour on, when the alert on stale data fires.",
             query(first_of(f"max(min by ({SOURCE}) ({SINCE_SUCCESS}))", NOTHING), now=True),
             alarm={HOUR / 4: "orange", HOUR: "red"},
             unit="s",
             decimals=0,
-            mappings=[*value_mappings({-4: ("none yet", "red")}), NO_EXPORTER],
+            mappings=value_mappings({-4: ("none yet", "red")}),
         ),
     ]
 
@@ -139,6 +145,16 @@ def _watchlist() -> list[Json]:
     ]
 
 
+def _where_the_names_are() -> Json:
+    """Return the line below the tiles."""
+    return note(
+        "",
+        "",
+        "**Which files and IDs?** The exporter's log names them with their lines, and so does "
+        "`cavatica-exporter --config.check`; its status page lists the files in error.",
+    )
+
+
 def _rate_limit_left() -> Json:
     left = select("cavatica_api_rate_limit_remaining_requests")
     limit = select("cavatica_api_rate_limit_requests")
@@ -180,7 +196,7 @@ def _exporters() -> Json:
             "job": "Job",
             "Value #A": "Scraped",
             "Value #B": "Answers",
-            "Value #C": "Last complete scrape",
+            "Value #C": "Since full scrape",
             "Value #D": "IDs watched",
             "Value #G": "State file",
             "version": "Version",
@@ -190,7 +206,7 @@ def _exporters() -> Json:
         },
         sort="instance",
         ascending=True,
-        empty="No exporter within a day.",
+        empty="No exporter within a day. Is the Job right?",
         overrides=[
             override("Exporter", custom__width=230),
             override("Job", custom__width=140),
@@ -207,7 +223,7 @@ def _exporters() -> Json:
                 custom__width=150,
             ),
             override(
-                "Last complete scrape",
+                "Since full scrape",
                 unit="s",
                 decimals=0,
                 thresholds=thresholds("text", {HOUR / 4: "orange", HOUR: "red"}),
@@ -231,11 +247,6 @@ def _exporters() -> Json:
 
 TARGET_LEGEND = "{{job}} {{instance}}"
 
-ANSWERS = value_mappings(
-    {-1: ("down", "red"), 0: ("answers missing", "orange"), 1: ("complete", "green")}
-)
-"""The words for `cavatica_up`; -1 where there is no answer to the scrape itself."""
-
 
 def _by_instance(expr: str, *keep: str) -> str:
     labels = '"cluster", "namespace", "job", "instance"'
@@ -244,16 +255,11 @@ def _by_instance(expr: str, *keep: str) -> str:
 
 
 def _outcome() -> Json:
-    down = f"(min_over_time({select('up')}[$__interval]) {OURS}) == 0"
-    answers = select("cavatica_up")
-    # Seen from far away a moment stands for an hour or more: the worst of it counts. Close by, no
-    # sample may lie between two moments.
-    worst = f"(min_over_time({answers}[$__interval]) or 1 * {answers})"
     return timeline(
         "Answers over time",
         "Whether Prometheus reached the exporter, and CAVATICA answered every call of a "
         "scrape; of a long time the worst moment of each piece.",
-        query(f"({down}) - 1 or {worst}", TARGET_LEGEND),
+        query(answers_over_time(), TARGET_LEGEND),
         mappings=ANSWERS,
     )
 
@@ -269,30 +275,32 @@ def _duration() -> Json:
 
 def _requests() -> Json:
     rate = f"rate({select('cavatica_api_requests_total')}[$__rate_interval])"
+    answers = f'label_replace({rate}, "code", "no answer", "code", "none")'
     return graph(
         "Requests by answer",
-        "HTTP requests to CAVATICA a minute, by status; `none`: no answer.",
-        query(f"60 * sum by (code) ({rate})", "{{code}}"),
+        "HTTP requests to CAVATICA a minute, by the status of the answer.",
+        query(f"60 * sum by (code) ({answers})", "{{code}}"),
         stacked=True,
         overrides=[
             fixed_colour("200", "green"),
             fixed_colour("429", "orange"),
-            fixed_colour("none", "red"),
+            fixed_colour("no answer", "red"),
         ],
-        unit="cpm",
+        unit="reqpm",
     )
 
 
 def _failures() -> Json:
     rate = f"rate({select('cavatica_api_request_failures_total')}[$__rate_interval])"
-    none = f'label_replace({ZERO}, "reason", "none", "", "")'
+    none = f'label_replace({ZERO}, "reason", "no failures", "", "")'
     return graph(
         "Failures by reason",
         "Failed requests to CAVATICA a minute; reasons that did not occur are left out. `auth`: "
         "the token is refused or expired; `maintenance`: CAVATICA is under maintenance, wait.",
         query(first_of(f"60 * sum by (reason) ({rate}) > 0", none), "{{reason}}"),
         stacked=True,
-        unit="cpm",
+        overrides=[fixed_colour("no failures", "green")],
+        unit="reqpm",
     )
 
 
@@ -315,6 +323,7 @@ def _rate_limit() -> Json:
         "Requests that the account may make until its rate limit begins anew, and the limit.",
         query(f"min({select('cavatica_api_rate_limit_remaining_requests')})", "left"),
         query(f"max({select('cavatica_api_rate_limit_requests')})", "limit"),
+        empty="CAVATICA has not told its rate limit, or no exporter answers.",
         overrides=[fixed_colour("left", "blue"), fixed_colour("limit", "red")],
         unit="locale",
     )
@@ -325,6 +334,7 @@ def _calls() -> Json:
         "API calls of a scrape",
         "One call asks for 100 exports; more than one means that more than 100 are unfinished.",
         query(select("cavatica_scrape_api_calls"), TARGET_LEGEND),
+        decimals=0,
         unit="locale",
     )
 
@@ -335,20 +345,25 @@ def _files() -> Json:
         joined = f'label_join({expr}, "row", "\\u001f", {labels})'
         return query(max_by(joined, ", ".join(["row", *keep])), table=True)
 
+    no_file = f'label_replace({NOTHING}, "file", "no ID file", "", "")'
+    listed = column(select("cavatica_exporter_watchlist_file_error"), "file")
+    listed["expr"] = first_of(listed["expr"], f'label_replace({no_file}, "row", "-", "", "")')
     return table(
         "ID files",
         "Every ID file, whether it loads, and when it was changed. Those in error first.",
-        column(select("cavatica_exporter_watchlist_file_error"), "file"),
+        listed,
         column(f"{select('cavatica_exporter_watchlist_file_error')} and on () {SEVERAL}", "job"),
         column(f"1000 * {select('cavatica_exporter_watchlist_file_mtime_timestamp_seconds')}"),
         join="row",
         columns={"Value #A": "Loads", "file": "File", "job": "Job", "Value #C": "Changed"},
         sort="Value #A",
-        empty="No ID file, or no exporter answers.",
         overrides=[
             override(
                 "Loads",
-                mappings=value_mappings({0: ("yes", "green"), 1: ("error", "red")}),
+                mappings=[
+                    *value_mappings({0: ("yes", "green"), 1: ("error", "red")}),
+                    *cell_words(),
+                ],
                 custom__cellOptions={"type": "color-text"},
                 custom__width=90,
             ),
@@ -362,11 +377,12 @@ def _watched() -> Json:
     named = f'label_join({watched}, "name", "", "batch")'
     several = f'label_join({watched} and on () {SEVERAL}, "name", " / ", "job", "batch")'
     nothing = f'label_replace({ZERO}, "name", "nothing watched", "", "")'
+    down = f'label_replace({DOWN}, "name", "not known", "", "")'
     return bars(
         "IDs of each batch",
         "Export IDs that are watched; of more than 20 batches, the 20 largest.",
         query(
-            f"sort_desc(topk(20, {several} or on ({BATCH}) {named})) or on () {nothing}",
+            first_of(f"sort_desc(topk(20, {several} or on ({BATCH}) {named}))", nothing, down),
             "{{name}}",
             now=True,
         ),
@@ -375,11 +391,15 @@ def _watched() -> Json:
     )
 
 
+NO_OWN_METRICS = "No exporter answers, or its own metrics are switched off."
+
+
 def _memory() -> Json:
     return graph(
         "Memory",
         "Resident memory. Empty if the exporter's own metrics are switched off.",
         query(f"{select('process_resident_memory_bytes')} {OURS}", TARGET_LEGEND),
+        empty=NO_OWN_METRICS,
         unit="bytes",
     )
 
@@ -390,6 +410,7 @@ def _cpu() -> Json:
         "CPU",
         "CPU time by second: 100 % is one core. Empty if the exporter's own metrics are off.",
         query(f"{rate} {OURS}", TARGET_LEGEND),
+        empty=NO_OWN_METRICS,
         unit="percentunit",
     )
 

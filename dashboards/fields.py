@@ -3,7 +3,15 @@
 from collections.abc import Mapping
 from typing import Any
 
-from dashboards.promql import NONE, NONE_SO_FAR, NOT_KNOWN, NOT_STARTED, OTHER_STATE, STATES
+from dashboards.promql import (
+    EXPORTER_DOWN,
+    NONE,
+    NONE_SO_FAR,
+    NOT_KNOWN,
+    NOT_STARTED,
+    OTHER_STATE,
+    STATES,
+)
 
 Json = dict[str, Any]
 
@@ -46,8 +54,34 @@ def null_mapping(text: str, colour: str) -> Json:
     return {"type": "special", "options": {"match": "null", "result": result}}
 
 
-NO_EXPORTER = null_mapping("no exporter", "red")
-"""What a tile says without any exporter: zeros and "none" are values."""
+NO_EXPORTER = [
+    *value_mappings({EXPORTER_DOWN: ("exporter down", "red")}),
+    null_mapping("no exporter in 24 h", "red"),
+]
+"""What a tile says if no exporter answers: it is down, or perhaps the job is not the right one."""
+
+NOT_ANSWERED = "No exporter answers, so nothing is known. Is the Job right?"
+"""What an empty table says."""
+
+ANSWERS = value_mappings(
+    {-1: ("down", "red"), 0: ("answers missing", "orange"), 1: ("complete", "green")}
+)
+"""The words for `cavatica_up`; -1 where there is no answer to the scrape itself."""
+
+
+def cell_words(calm: str = "text") -> list[Json]:
+    """Return the words of a table's cells for what is not known, or does not apply.
+
+    Args:
+        calm: The colour of what does not apply.
+    """
+    return value_mappings(
+        {
+            NOT_KNOWN: ("not known", "purple"),
+            NONE_SO_FAR: ("none so far", "purple"),
+            NONE: ("-", calm),
+        }
+    )
 
 
 def tile_mappings(
@@ -66,12 +100,17 @@ def tile_mappings(
         NOT_STARTED: (not_started, calm),
         NONE: (none, calm),
     }
-    return [*value_mappings(words), NO_EXPORTER]
+    return value_mappings(words)
+
+
+NO_ROW, NOT_WATCHED_ROW, DOWN_ROW = "none", "nothing watched", "exporter down"
+"""In place of a state: there is no export to show, so that an empty table means something else."""
 
 
 def state_mappings() -> list[Json]:
     """Return the colours of states by name; any other name keeps its text."""
-    known = value_mappings({state: (state, colour) for state, colour in COLOURS.items()})
+    colours = {**COLOURS, NO_ROW: CALM, NOT_WATCHED_ROW: CALM, DOWN_ROW: "red"}
+    known = value_mappings({text: (text, colour) for text, colour in colours.items()})
     result = {"color": OTHER_COLOUR, "index": 9}
     other = {"type": "regex", "options": {"pattern": ".+", "result": result}}
     return [*known, other]
@@ -90,8 +129,14 @@ def fixed_colour(name: str, colour: str) -> Json:
 
 
 def state_colours() -> list[Json]:
-    """Return overrides for series named by the state."""
-    return [fixed_colour(state, colour) for state, colour in COLOURS.items()]
+    """Return overrides for series named by the state, or by a job and the state."""
+    return [
+        _override(
+            {"id": "byRegexp", "options": f"/(^| ){state}$/"},
+            {"color": {"mode": "fixed", "fixedColor": colour}},
+        )
+        for state, colour in COLOURS.items()
+    ]
 
 
 def override(name: str, **properties: object) -> Json:

@@ -1,8 +1,10 @@
 """The kinds of panels, as plain dictionaries in Grafana's classic JSON."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
-from dashboards.fields import CALM, NO_EXPORTER, Json, override_all, thresholds
+from dashboards.fields import CALM, NO_EXPORTER, NOT_ANSWERED, Json, override_all, thresholds
+from dashboards.promql import DOWN, first_of
 
 
 def source() -> Json:
@@ -66,7 +68,7 @@ def stat(
     description: str,
     *targets: Json,
     alarm: Mapping[float, str] | None = None,
-    as_name: bool = False,
+    named: bool = False,
     overrides: Iterable[Json] = (),
     **field: object,
 ) -> Json:
@@ -77,7 +79,7 @@ def stat(
         description: The panel's description.
         targets: Queries with `now=True`.
         alarm: From which value on the whole tile has which colour, because somebody has to act.
-        as_name: Show the series' name in place of its value.
+        named: Show the series' name beside its value, also of a single one, one below the other.
         overrides: Display of single series.
         field: Of the field's configuration: `unit`, `mappings` and so on.
     """
@@ -85,16 +87,23 @@ def stat(
         "colorMode": "value" if alarm is None else "background_solid",
         "graphMode": "none",
         "justifyMode": "auto",
-        "orientation": "auto",
+        "orientation": "horizontal" if named else "auto",
         "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
-        "textMode": "name" if as_name else "auto",
+        "textMode": "value_and_name" if named else "auto",
     }
     if alarm is not None:
         field["thresholds"] = thresholds(CALM, alarm)
-    field = {"color": {"mode": "thresholds"}, "mappings": [NO_EXPORTER], **field}
+    field = _with_words_for_no_exporter(field)
+    down = f'label_replace({DOWN}, "job", "-", "", "")' if named else DOWN
+    asked = [{**each, "expr": first_of(each["expr"], down)} for each in targets]
     return panel(
-        "stat", title, description, targets, options=options, field=field, overrides=overrides
+        "stat", title, description, asked, options=options, field=field, overrides=overrides
     )
+
+
+def _with_words_for_no_exporter(field: Mapping[str, Any]) -> Json:
+    words = [*field.get("mappings", []), *NO_EXPORTER]
+    return {"color": {"mode": "thresholds"}, **field, "mappings": words}
 
 
 def graph(
@@ -102,10 +111,14 @@ def graph(
     description: str,
     *targets: Json,
     stacked: bool = False,
+    empty: str = NOT_ANSWERED,
     overrides: Iterable[Json] = (),
     **field: object,
 ) -> Json:
-    """Return lines over time, or, `stacked`, areas one upon the other."""
+    """Return lines over time, or, `stacked`, areas one upon the other.
+
+    Without any line the panel says `empty`.
+    """
     options = {
         "legend": {"calcs": [], "displayMode": "list", "placement": "bottom", "showLegend": True},
         "tooltip": {"mode": "multi", "sort": "desc"},
@@ -120,7 +133,9 @@ def graph(
         "spanNulls": False,
         "stacking": {"group": "A", "mode": "normal" if stacked else "none"},
     }
-    field = {"color": {"mode": "palette-classic"}, "custom": custom, "min": 0, **field}
+    colour = {"mode": "palette-classic"}
+    field = {"color": colour, "custom": custom, "min": 0, "noValue": empty, **field}
+    overrides = [override_all(noValue="-"), *overrides]
     return panel(
         "timeseries", title, description, targets, options=options, field=field, overrides=overrides
     )
@@ -140,7 +155,7 @@ def bars(title: str, description: str, *targets: Json, **field: object) -> Json:
         "sizing": "manual",
         "valueMode": "color",
     }
-    field = {"color": {"mode": "thresholds"}, "mappings": [NO_EXPORTER], "min": 0, **field}
+    field = {"min": 0, **_with_words_for_no_exporter(field)}
     return panel("bargauge", title, description, targets, options=options, field=field)
 
 
@@ -155,8 +170,18 @@ def timeline(title: str, description: str, *targets: Json, **field: object) -> J
         "tooltip": {"mode": "single", "sort": "none"},
     }
     custom = {"fillOpacity": 80, "lineWidth": 0, "spanNulls": False}
-    field = {"color": {"mode": "thresholds"}, "custom": custom, "unit": "none", **field}
-    return panel("state-timeline", title, description, targets, options=options, field=field)
+    field = {
+        "color": {"mode": "thresholds"},
+        "custom": custom,
+        "unit": "none",
+        "noValue": NOT_ANSWERED,
+        **field,
+    }
+    overrides = [override_all(noValue="-")]
+    kind = "state-timeline"
+    return panel(
+        kind, title, description, targets, options=options, field=field, overrides=overrides
+    )
 
 
 def table(
@@ -165,7 +190,7 @@ def table(
     *targets: Json,
     join: str,
     columns: Mapping[str, str],
-    empty: str,
+    empty: str = NOT_ANSWERED,
     sort: str = "",
     ascending: bool = False,
     overrides: Iterable[Json] = (),

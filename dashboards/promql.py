@@ -82,6 +82,25 @@ NOT_KNOWN, NONE_SO_FAR, NOT_STARTED, NONE = -1, -2, -3, -4
 NOTHING = f"{NONE} * {ALIVE}"
 """`NONE`, but only while an exporter answers."""
 
+EXPORTER_DOWN = -6
+WITHIN_A_DAY = f"max(last_over_time({select('cavatica_exporter_build_info')}[1d]))"
+"""1 if an exporter answered within a day, else nothing."""
+
+DOWN = f"({EXPORTER_DOWN} * {WITHIN_A_DAY} unless on () {ALIVE})"
+"""`EXPORTER_DOWN` if no exporter answers but one did within a day, else nothing."""
+
+_BY_JOB = f"max by ({SOURCE})"
+DOWN_JOBS = (
+    f"({_BY_JOB} (last_over_time({select('cavatica_exporter_build_info')}[1d]))"
+    f" unless {_BY_JOB} ({select('cavatica_exporter_build_info')}))"
+)
+"""1 for each job of which no exporter answers but one did within a day."""
+
+# `up` and `process_*` are everybody's, and "All" jobs is `.+`: keep to targets that are exporters,
+# or were within a day.
+OURS = f"and on ({SOURCE}, instance) last_over_time({select('cavatica_exporter_build_info')}[1d])"
+UP = f"({select('up')} {OURS})"
+
 
 def first_of(*terms: str) -> str:
     """Return the first of several single values that there is."""
@@ -90,7 +109,10 @@ def first_of(*terms: str) -> str:
 
 WATCHED = counts("cavatica_watched_exports")
 
-NONE_OF_THEM = first_of(f"0 * sum({WATCHED})", NOTHING)
+NOT_OF_ALL_JOBS = f"{NONE_SO_FAR} + 0 * count({DOWN_JOBS}) * {ALIVE}"
+"""`NONE_SO_FAR` where an exporter answers, but none of another job, else nothing."""
+
+NONE_OF_THEM = first_of(NOT_OF_ALL_JOBS, f"0 * sum({WATCHED})", NOTHING)
 """0 of those that are watched; `NOTHING` where no export is."""
 
 _SUCCESS_AGE = select("cavatica_last_success_age_seconds")
@@ -122,6 +144,13 @@ UNKNOWN = of_best(
 )
 """1 for each export without a known state, except acknowledged ones."""
 
+DEALT_WITH = of_best(
+    f"({_FAILED} == 1 or {_UNKNOWN} == 1) and ignoring (state) ({_ACKNOWLEDGED} or {_SUPERSEDED})",
+    "export_id",
+    "state",
+)
+"""1 for each failed or unknown export that is acknowledged or superseded."""
+
 UNANSWERED = of_best(
     f"({_UNKNOWN} == 1) unless ignoring (state) {_ACKNOWLEDGED} "
     f"unless ignoring (state, code, status, message) {_ERROR}",
@@ -139,6 +168,12 @@ STATES_MISSING = f"{NOT_KNOWN} - ({_KNOWN} > bool 0) and count({UNANSWERED}) > 0
 
 NO_ANSWER = f"{NOT_KNOWN} + 0 * count({UNANSWERED})"
 """`NOT_KNOWN` where states are missing, else nothing."""
+
+
+def bytes_if_known(total: str) -> str:
+    """Return bytes of batches without those zeros that only mean that states are missing."""
+    missing = in_state('state="UNKNOWN"')
+    return f"({total} > 0 or {total} unless on ({BATCH}) ({missing} > 0))"
 
 
 def known_or_zero(total: str) -> str:
@@ -177,7 +212,9 @@ def job_column(expr: str, key: str) -> str:
 
 
 def with_meaning(expr: str, *, within: str) -> str:
-    """Return `expr` with the labels `meaning` and `retry` of its `code`, where they are known.
+    """Return `expr` with the labels `meaning` and `retry` of its `code`.
+
+    A code that the exporter does not explain gets words that say what to do.
 
     Args:
         expr: Has the label `code`; a code that is empty becomes `none`.
@@ -187,4 +224,22 @@ def with_meaning(expr: str, *, within: str) -> str:
     meanings = f"topk by ({SOURCE}, code) (1, {select('cavatica_error_code_info')})"
     named = f'label_replace({expr}, "code", "none", "code", "")'
     joined = f"{named} * on ({SOURCE}, code) group_left (meaning, retry) {meanings}"
-    return f"({joined} or on ({within}) {named})"
+    words = (
+        ("meaning", "unknown code", "code", ".*"),
+        ("meaning", "no code given", "code", "none"),
+        ("retry", "ask support", "code", ".*"),
+    )
+    unexplained = named
+    for label, text, of, pattern in words:
+        unexplained = f'label_replace({unexplained}, "{label}", "{text}", "{of}", "{pattern}")'
+    return f"({joined} or on ({within}) {unexplained})"
+
+
+def answers_over_time() -> str:
+    """Return for each exporter -1 while it is down, and otherwise whether no answer was missing."""
+    down = f"(min_over_time({select('up')}[$__interval]) {OURS}) == 0"
+    answers = select("cavatica_up")
+    # Seen from far away a moment stands for an hour or more: the worst of it counts. Close by, no
+    # sample may lie between two moments.
+    worst = f"(min_over_time({answers}[$__interval]) or 1 * {answers})"
+    return f"({down}) - 1 or {worst}"

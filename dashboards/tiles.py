@@ -12,22 +12,27 @@ from dashboards.fields import (
     link,
     thresholds,
     tile_mappings,
+    value_mappings,
 )
 from dashboards.panels import query, stat
 from dashboards.promql import (
     BATCH,
     DAY,
+    DOWN_JOBS,
     EXPORTER_TIME,
     FAILURES,
     NO_ANSWER,
     NONE_OF_THEM,
+    NOT_OF_ALL_JOBS,
     NOT_STARTED,
     NOTHING,
     SOURCE,
     STATES_MISSING,
     UNANSWERED,
     UNKNOWN,
+    UP,
     WATCHED,
+    WITHIN_A_DAY,
     ZERO,
     counts,
     first_of,
@@ -35,6 +40,7 @@ from dashboards.promql import (
     in_state,
     known_or_zero,
     max_by,
+    select,
 )
 
 HOUR = 60 * 60.0
@@ -54,16 +60,18 @@ ANSWER_AGE = f"({EXPORTER_TIME} - on ({SOURCE}, instance) group_right () {_ANSWE
 """How old the oldest answer about an unfinished export of each batch is."""
 
 
+THE_EXPORTER = link(
+    "The exporter",
+    f"/d/cavatica-exporter?{SAME_TARGETS}&${{batch:queryparam}}&${{__url_time_range}}",
+)
+
+
 def first_tiles() -> list[Json]:
     """Return the tiles that are coloured when something needs attention."""
     alarm_words = tile_mappings(none="nothing watched", calm=CALM)
-    the_exporter = link(
-        "The exporter",
-        f"/d/cavatica-exporter?{SAME_TARGETS}&${{batch:queryparam}}&${{__url_time_range}}",
-    )
     return [
         stat(
-            "Failed since yesterday",
+            "Failed in the last 24 h",
             "Exports that failed within 24 hours, neither acknowledged nor superseded by a later "
             "export to the same destination. The table below names them.",
             query(known_or_zero(f"count({FAILURES} > time() - {DAY:.0f})"), now=True),
@@ -83,11 +91,11 @@ def first_tiles() -> list[Json]:
         stat(
             "Refused at the start",
             "Files that CAVATICA refused to export when their batch was started, by the saved "
-            "answers. They have no ID and are never watched. `refusals_acknowledged: true` in an "
-            "ID file of the batch acknowledges them.",
+            "answers. They have no ID and are never watched; the exporter's status page lists "
+            "them. `refusals_acknowledged: true` in an ID file of the batch acknowledges them.",
             query(
                 first_of(
-                    f"sum({REFUSED}) - ({first_of(f'sum({ACKNOWLEDGED_REFUSALS})', ZERO)})",
+                    f"sum({REFUSED}) - ({first_of(f'sum({ACKNOWLEDGED_REFUSALS})', ZERO)}) > 0",
                     NONE_OF_THEM,
                 ),
                 now=True,
@@ -98,34 +106,51 @@ def first_tiles() -> list[Json]:
         ),
         stat(
             "Missing in the ID files",
-            "Exports that an ID file expects (`expected`) and that no ID file lists.",
-            query(first_of(f"sum({MISSING})", f"0 * sum({EXPECTED})", NOTHING), now=True),
+            "How many exports of a batch no ID file lists, of the number that an ID file expects "
+            "(`expected`). Their IDs are known to CAVATICA alone: `cavatica-exports discover` "
+            "finds them.",
+            query(
+                first_of(f"sum({MISSING})", NOT_OF_ALL_JOBS, f"0 * sum({EXPECTED})", NOTHING),
+                now=True,
+            ),
             alarm={1: "orange"},
             unit="locale",
-            mappings=tile_mappings(none="nothing expected", calm=CALM),
+            mappings=tile_mappings(none="no number given", calm=CALM),
         ),
         stat(
-            "State not known",
+            "State unknown",
             "Exports without an answer yet or for too long, and IDs that CAVATICA does not know. A "
             "click shows the exporter.",
             query(first_of(f"count({UNKNOWN})", NONE_OF_THEM), now=True),
             alarm={1: "purple"},
-            links=[the_exporter],
+            links=[THE_EXPORTER],
             unit="locale",
             mappings=alarm_words,
         ),
         stat(
-            "Data are at most … old",
-            "The age of the oldest answer about an unfinished export: nothing shown is older. Red "
-            "from one hour on, when the alert on stale data fires. A click shows the exporter.",
-            query(first_of(f"clamp_min(max({ANSWER_AGE}), 0)", NO_ANSWER, NOTHING), now=True),
-            alarm={HOUR / 4: "orange", HOUR: "red"},
-            links=[the_exporter],
-            unit="s",
-            decimals=0,
-            mappings=tile_mappings(none="all finished", calm=CALM),
+            "Exporter problems",
+            "Exporters that are down or lack answers of CAVATICA, ID files in error and rejected "
+            "IDs. What an exporter watches that is down is in no other panel. A click shows the "
+            "exporter.",
+            query(_problems(), now=True),
+            alarm={1: "red"},
+            links=[THE_EXPORTER],
+            unit="locale",
+            mappings=value_mappings({0: ("none", CALM)}),
         ),
     ]
+
+
+def _problems() -> str:
+    error = max_by(select("cavatica_exporter_watchlist_file_error"), f"{SOURCE}, file")
+    rejected = max_by(select("cavatica_exporter_watchlist_rejected_ids"), SOURCE)
+    terms = (
+        first_of(f"count({UP} == 0)", f"count({DOWN_JOBS})"),
+        f"count({select('cavatica_up')} == 0)",
+        f"sum({error})",
+        f"sum({rejected})",
+    )
+    return " + ".join(f"({first_of(each, f'0 * {WITHIN_A_DAY}')})" for each in terms)
 
 
 def second_tiles() -> list[Json]:
@@ -137,6 +162,7 @@ def second_tiles() -> list[Json]:
         _count("PENDING", "Exports that wait for CAVATICA to begin.", "blue"),
         _oldest(),
         _last(),
+        _age(),
     ]
 
 
@@ -181,7 +207,14 @@ def _oldest() -> Json:
         "How long ago the oldest pending or running export started. Yellow from 12 hours on; "
         "over 24 hours, where the alert on stuck exports begins, red.",
         query(
-            first_of(f"clamp_min(time() - min({oldest}), 0)", waiting, NO_ANSWER, NOTHING), now=True
+            first_of(
+                f"clamp_min(time() - min({oldest}), 0)",
+                waiting,
+                NO_ANSWER,
+                NOT_OF_ALL_JOBS,
+                NOTHING,
+            ),
+            now=True,
         ),
         unit="s",
         decimals=1,
@@ -193,11 +226,28 @@ def _oldest() -> Json:
 def _last() -> Json:
     latest = counts("cavatica_exports_last_finished_timestamp_seconds", own="state")
     return stat(
-        "Last finished",
+        "Since the last one finished",
         "How long ago the latest export completed or failed.",
         query(first_of(f"clamp_min(time() - max({latest}), 0)", STATES_MISSING, NOTHING), now=True),
         unit="s",
         decimals=1,
         thresholds=thresholds("text"),
         mappings=tile_mappings(none="none yet"),
+    )
+
+
+def _age() -> Json:
+    return stat(
+        "Age of the data",
+        "The age of the oldest answer about an unfinished export: nothing shown is older. Red "
+        "from one hour on, when the alert on stale data fires. A click shows the exporter.",
+        query(
+            first_of(f"clamp_min(max({ANSWER_AGE}), 0)", NO_ANSWER, NOT_OF_ALL_JOBS, NOTHING),
+            now=True,
+        ),
+        alarm={HOUR / 4: "orange", HOUR: "red"},
+        links=[THE_EXPORTER],
+        unit="s",
+        decimals=0,
+        mappings=tile_mappings(none="nothing unfinished", calm=CALM),
     )

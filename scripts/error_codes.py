@@ -21,7 +21,8 @@ volume was connected or tested.
 volume, the project or the token. *never*: another request is needed.
 
 The HTTP statuses of 9xxx codes are inferred, except for 9002 and 9006. A code that is not here is
-shown as its number; `none` stands for an error without a code.
+shown as its number; `none` stands for an error without a code. Of both, ask CAVATICA's support,
+and name the export's ID.
 
 | code | HTTP | meaning | where | retry | what to do |
 |---|---|---|---|---|---|

@@ -52,9 +52,9 @@ async function show(view, panel) {
   if (panel.type === 'stat' || panel.type === 'bargauge') {
     const values = G.getFieldDisplayValues({ ...common, data, fieldConfig, replaceVariables, reduceOptions: options.reduceOptions });
     // The name of a single value is not shown, unless the panel shows names.
-    const named = values.length > 1 || panel.type === 'bargauge' || options.textMode === 'name';
+    const named = values.length > 1 || panel.type === 'bargauge' || options.textMode !== 'auto';
     const cell = ({ display, view: _, getLinks }) => ({
-      text: options.textMode === 'name' ? display.title ?? text(display) : text(display),
+      text: text(display),
       colour: display.color, ...(named ? { name: display.title ?? '' } : {}),
       ...(getLinks?.({})?.[0] ? { href: getLinks({})[0].href } : {}),
     });

@@ -42,111 +42,151 @@ COLOURS = {
 """Grafana's, in the dark theme; `-` is no colour at all."""
 
 TILES = """
-demo         | Failed since yesterday   | 2                | red
-demo         | Failed earlier           | 1                | orange
-demo         | Refused at the start     | 5                | orange
-demo         | Missing in the ID files  | 5                | orange
-demo         | State not known          | 1                | purple
-demo         | Data are at most … old   | 20 s             | -
-demo         | Done                     | 86.1%            | red
-demo         | Completed                | 112              | green
-demo         | Running                  | 7                | blue
-demo         | Pending                  | 4                | blue
-demo         | ID files in error        | 1                | red
-demo         | IDs rejected             | 2                | red
-demo         | Files passed over        | 3                | orange
-demo         | IDs listed twice         | 1                | orange
-demo         | Rate limit left          | 95%              | text
-demo         | State                    | FAILED           | red
-demo         | Dealt with               | no               | text
-two jobs     | Failed since yesterday   | 3                | red
-two jobs     | Done                     | 71.4%            | red
-two jobs     | Oldest unfinished export | none unfinished  | text
-two replicas | Failed since yesterday   | 1                | red
-two replicas | State not known          | 0                | -
-two replicas | Completed                | 395              | green
-two replicas | Running                  | 4                | blue
-two replicas | Answers missing          | 1                | red
-blind        | Failed since yesterday   | not known        | purple
-blind        | Failed earlier           | not known        | purple
-blind        | State not known          | 20               | purple
-blind        | Data are at most … old   | not known        | purple
-blind        | Done                     | not known        | purple
-blind        | Completed                | not known        | purple
-blind        | Oldest unfinished export | not known        | purple
-blind        | Last finished            | not known        | purple
-blind        | Last complete            | none yet         | red
-blind        | State                    | UNKNOWN          | purple
-blind        | Error                    | not known        | text
-waiting      | Error                    | none             | text
-some unknown | Failed since yesterday   | none so far      | purple
-some unknown | Completed                | 3                | green
-some unknown | Running                  | none so far      | purple
-waiting      | Failed since yesterday   | 0                | -
-waiting      | Oldest unfinished export | not started      | text
-waiting      | Last finished            | none yet         | text
-waiting      | Missing in the ID files  | nothing expected | -
-all failed   | Failed since yesterday   | 400              | red
-all failed   | Done                     | 0.0%             | red
-all failed   | Oldest unfinished export | none unfinished  | text
-down         | Failed since yesterday   | no exporter      | red
-down         | Completed                | no exporter      | red
-down         | Exporters down           | 1                | red
-nobody       | Failed since yesterday   | no exporter      | red
-nobody       | Failed earlier           | no exporter      | red
-nobody       | State not known          | no exporter      | red
-nobody       | Data are at most … old   | no exporter      | red
-nobody       | Completed                | no exporter      | red
-nobody       | Oldest unfinished export | no exporter      | red
-nobody       | Exporters down           | no exporter      | red
-nobody       | State                    | no exporter      | red
-odd          | Failed since yesterday   | 6                | red
-no such batch | Failed since yesterday   | nothing watched  | -
-no such batch | Failed earlier           | nothing watched  | -
-no such batch | Refused at the start     | nothing watched  | -
-no such batch | State not known          | nothing watched  | -
-no such batch | Completed                | nothing watched  | text
-no such batch | Done                     | nothing watched  | text
-clocks       | Data are at most … old   | 20 s             | -
-clocks       | Last complete            | 40 s             | -
-many         | Failed since yesterday   | 200              | red
-many         | Completed                | 8,400            | green
-many         | Running                  | 800              | blue
+demo            | Failed in the last 24 h     | 2                   | red
+demo            | Failed earlier              | 1                   | orange
+demo            | Refused at the start        | 5                   | orange
+demo            | Missing in the ID files     | 5                   | orange
+demo            | State unknown               | 1                   | purple
+demo            | Age of the data             | 20 s                | -
+demo            | Done                        | 86.1%               | red
+demo            | Completed                   | 112                 | green
+demo            | Running                     | 7                   | blue
+demo            | Pending                     | 4                   | blue
+demo            | ID files in error           | 1                   | red
+demo            | IDs rejected                | 2                   | red
+demo            | Files passed over           | 3                   | orange
+demo            | IDs listed twice            | 1                   | orange
+demo            | Rate limit left             | 95%                 | text
+demo            | State                       | FAILED              | red
+demo            | Dealt with                  | no                  | text
+demo            | Exporter problems           | 3                   | red
+demo            | Error                       | failed              | red
+demo            | Size                        | not completed       | text
+two jobs        | Failed in the last 24 h     | 3                   | red
+two jobs        | Done                        | 71.4%               | red
+two jobs        | Oldest unfinished export    | none unfinished     | text
+two jobs        | Age of the data             | nothing unfinished  | -
+two jobs        | Exporter problems           | none                | -
+two replicas    | Failed in the last 24 h     | 1                   | red
+two replicas    | State unknown               | 0                   | -
+two replicas    | Completed                   | 395                 | green
+two replicas    | Running                     | 4                   | blue
+two replicas    | Answers missing             | 1                   | red
+two replicas    | Exporter problems           | 1                   | red
+two replicas    | Dealt with                  | not failed          | text
+blind           | Failed in the last 24 h     | not known           | purple
+blind           | Failed earlier              | not known           | purple
+blind           | State unknown               | 20                  | purple
+blind           | Age of the data             | not known           | purple
+blind           | Done                        | not known           | purple
+blind           | Completed                   | not known           | purple
+blind           | Oldest unfinished export    | not known           | purple
+blind           | Since the last one finished | not known           | purple
+blind           | Since full scrape           | none yet            | red
+blind           | State                       | UNKNOWN             | purple
+blind           | Error                       | not known           | purple
+blind           | Exporter problems           | 1                   | red
+blind           | Dealt with                  | not known           | purple
+blind           | Started                     | not known           | purple
+blind           | Size                        | not known           | purple
+waiting         | Error                       | none                | text
+waiting         | Failed in the last 24 h     | 0                   | -
+waiting         | Oldest unfinished export    | not started         | text
+waiting         | Since the last one finished | none yet            | text
+waiting         | Missing in the ID files     | no number given     | -
+waiting         | Started                     | not started         | text
+waiting         | Finished                    | not finished        | text
+some unknown    | Failed in the last 24 h     | none so far         | purple
+some unknown    | Completed                   | 3                   | green
+some unknown    | Running                     | none so far         | purple
+all failed      | Failed in the last 24 h     | 400                 | red
+all failed      | Done                        | 0.0%                | red
+all failed      | Oldest unfinished export    | none unfinished     | text
+all failed      | Age of the data             | nothing unfinished  | -
+down            | Failed in the last 24 h     | exporter down       | red
+down            | Completed                   | exporter down       | red
+down            | Exporters down              | 1                   | red
+down            | Exporter problems           | 1                   | red
+down            | State                       | exporter down       | red
+down            | Error                       | exporter down       | red
+down            | Dealt with                  | exporter down       | red
+down            | Answers missing             | exporter down       | red
+down            | IDs of each batch           | exporter down       | red
+nobody          | Failed in the last 24 h     | no exporter in 24 h | red
+nobody          | Failed earlier              | no exporter in 24 h | red
+nobody          | State unknown               | no exporter in 24 h | red
+nobody          | Age of the data             | no exporter in 24 h | red
+nobody          | Completed                   | no exporter in 24 h | red
+nobody          | Oldest unfinished export    | no exporter in 24 h | red
+nobody          | Exporters down              | no exporter in 24 h | red
+nobody          | State                       | no exporter in 24 h | red
+nobody          | Exporter problems           | no exporter in 24 h | red
+nobody          | Error                       | no exporter in 24 h | red
+nobody          | Dealt with                  | no exporter in 24 h | red
+nobody          | IDs of each batch           | no exporter in 24 h | red
+odd             | Failed in the last 24 h     | 6                   | red
+no such batch   | Failed in the last 24 h     | nothing watched     | -
+no such batch   | Failed earlier              | nothing watched     | -
+no such batch   | Refused at the start        | nothing watched     | -
+no such batch   | State unknown               | nothing watched     | -
+no such batch   | Completed                   | nothing watched     | text
+no such batch   | Done                        | nothing watched     | text
+no such batch   | Error                       | not watched         | text
+no such batch   | Dealt with                  | not watched         | text
+clocks          | Age of the data             | 20 s                | -
+clocks          | Since full scrape           | 40 s                | -
+many            | Failed in the last 24 h     | 200                 | red
+many            | Completed                   | 8,400               | green
+many            | Running                     | 800                 | blue
+one of two down | Exporter problems           | 1                   | red
+"""
+
+TILES_BY_JOB = """
+two jobs        | State      | lab-a: FAILED; lab-b: FAILED
+two jobs        | Dealt with | lab-a: no; lab-b: acknowledged
+two jobs        | Size       | lab-a: not completed; lab-b: not completed
+one of two down | State      | off: exporter down; up: FAILED
+one of two down | Dealt with | off: exporter down; up: acknowledged
+one of two down | Started    | off: exporter down; up: 2026-09-21 12:14:00
 """
 
 TABLES = {
-    ("demo", "Unfinished and failed exports"): """
-        State   | Export                           | Batch        | Since         | Code | Start it again
-        FAILED  | fNewestCG411ac0SbNkaUE0SNRK4H0Sx | tcga-7       | 30 minutes ago | 9103 | after a repair
-        FAILED  | fOlderCG411ac0SbNkaUE0SNRK4H0Sxy | tcga-7       | 8 hours ago   | 9107 | not as it is
-        FAILED  | fOldCG411ac0SbNkaUE0SNRK4H0Sxyz  | archive-2025 | 5 days ago    | 9999 | -
-        UNKNOWN | an-export-of-another-account     | archive-2025 | -             | 9008 | not as it is
+    ("demo", "Failed, unknown and unfinished exports"): """
+        State   | Export                           | Batch        | Ended or started      | Code | Start it again
+        FAILED  | fNewestCG411ac0SbNkaUE0SNRK4H0Sx | tcga-7       | 30 minutes ago | 9103 | after the repair
+        FAILED  | fOlderCG411ac0SbNkaUE0SNRK4H0Sxy | tcga-7       | 8 hours ago   | 9107 | no, change it first
+        FAILED  | fOldCG411ac0SbNkaUE0SNRK4H0Sxyz  | archive-2025 | 5 days ago    | 9999 | ask support
+        UNKNOWN | an-export-of-another-account     | archive-2025 | -             | 9008 | no, change it first
         RUNNING | rStuckCG411ac0SbNkaUE0SNRK4H0Sxy | trios        | a day ago     | -    | -
         RUNNING | rTcga00000CG411ac0SbNkaUE0SNRK4H | tcga-7       | an hour ago   | -    | -
     """,
     ("demo", "Batches"): """
-        Batch        | Done  | Watched | Failed | Running | Pending | Unknown | Refused | Missing | Exported | About done
-        tcga-7       | 76.9% | 52 | 2 | 6 | 4 | 0 | 3 | 5 | 80 GiB  | 15:42:00
-        archive-2025 | 92.3% | 65 | 1 | 0 | 0 | 1 | 0 | - | 120 GiB | finished
-        refused-only | -     | -  | 0 | 0 | 0 | 0 | 2 | - | -       | -
-        trios        | 92.3% | 13 | 0 | 1 | 0 | 0 | 0 | - | 24 GiB  | 14:44:00
+        Batch        | Done  | Watched | Failed | Dealt with | Running | Pending | Unknown | Refused | Missing | Exported | Estimated end
+        tcga-7       | 76.9% | 52 | 2 | 0 | 6 | 4 | 0 | 3 | 5 | 80 GiB  | 2026-09-21 15:42:00
+        archive-2025 | 92.3% | 65 | 1 | 3 | 0 | 0 | 1 | 0 | - | 120 GiB | ended, not complete
+        refused-only | -     | 0  | 0 | 0 | 0 | 0 | 0 | 2 | - | -       | ended, not complete
+        trios        | 92.3% | 13 | 0 | 0 | 1 | 0 | 0 | 0 | 0 | 24 GiB  | 2026-09-21 14:44:00
     """,
     ("demo", "Error codes"): """
-        Code | Meaning                               | To deal with | Failed | IDs not known | Refused
-        9103 | the location is not accessible as the volume is configured | 1 | 2 | - | -
-        9107 | the location already contains a file  | 1 | 1 | - | -
-        9999 | -                                     | 1 | 1 | - | -
+        Code | Meaning | Start it again | To deal with | Failed | Lookup errors | Refused
+        9006 | this kind of file cannot be exported: alias, public, archived or external | no, change it first | 3 | 0 | 0 | 4
+        none | no code given | ask support | 2 | 0 | 0 | 2
+        9008 | the job does not exist | no, change it first | 1 | 0 | 1 | 0
+        9103 | the volume's settings do not allow this location | after the repair | 1 | 2 | 0 | 0
+        9107 | the location holds a file already | no, change it first | 1 | 1 | 0 | 0
+        9999 | unknown code | ask support | 1 | 1 | 0 | 0
+        9100 | the storage service cannot be reached | yes | 0 | 2 | 0 | 0
     """,
     ("demo", "ID files"): """
         Loads | File        | Changed
         error | archive.yml | 3 hours ago
     """,
     ("two jobs", "Batches"): """
-        Batch  | Job   | Done  | Watched | Failed | About done
-        weekly | lab-a | 76.9% | 13      | 3      | finished
-        weekly | lab-b | 66.6% | 15      | 0      | finished
+        Batch  | Job   | Done  | Watched | Failed | Dealt with | Estimated end
+        weekly | lab-a | 76.9% | 13      | 3      | 0          | ended, not complete
+        weekly | lab-b | 66.6% | 15      | 0      | 5          | ended, failures dealt with
     """,
-    ("two jobs", "Unfinished and failed exports"): """
+    ("two jobs", "Failed, unknown and unfinished exports"): """
         State  | Export                          | Job   | Batch
         FAILED | f00000CG411ac0SbNkaUE0SNRK4H0Sxy | lab-a | weekly
         FAILED | f00001CG411ac0SbNkaUE0SNRK4H0Sxy | lab-a | weekly
@@ -162,14 +202,14 @@ TABLES = {
         two:10036 | up      | answers missing
     """,
     ("blind", "Batches"): """
-        Batch    | Watched | Unknown | About done
-        all-done | 20      | 20      | not known
+        Batch    | Done      | Watched | Failed    | Dealt with | Running   | Unknown | Exported  | Estimated end
+        all-done | not known | 20      | not known | not known  | not known | 20      | not known | not known
     """,
     ("all failed", "Batches"): """
-        Batch | Done | Watched | Failed | About done
-        burnt | 0.0% | 400     | 400    | finished
+        Batch | Done | Watched | Failed | Estimated end
+        burnt | 0.0% | 400     | 400    | ended, not complete
     """,
-    ("odd", "Unfinished and failed exports"): """
+    ("odd", "Failed, unknown and unfinished exports"): """
         State   | Export  | Code | Volume
         FAILED  | odd0    | none | l'ab/"é"
         FAILED  | odd1    | none | l'ab/"é"
@@ -180,13 +220,58 @@ TABLES = {
         ABORTED | aborted | -    | lab/results
     """,
     ("clocks", "Exporters"): """
-        Exporter     | Last complete scrape | State file
+        Exporter     | Since full scrape     | State file
         ahead:10036  | 40 s                 | error
         behind:10036 | 0 s                  | fine
     """,
     ("down", "Exporters"): """
         Exporter       | Scraped
         exporter:10036 | down
+    """,
+    ("some unknown", "Batches"): """
+        Batch | Done  | Failed      | Running     | Unknown | Exported
+        part  | 60.0% | none so far | none so far | 2       | 6 GiB
+    """,
+    ("outage", "Batches"): """
+        Batch | Done   | Watched | Failed | Exported | Estimated end
+        b     | 100.0% | 1       | 0      | 2 GiB    | complete
+    """,
+    ("two jobs", "Details"): """
+        Export                           | Job   | Start it again
+        f00000CG411ac0SbNkaUE0SNRK4H0Sxy | lab-a | after the repair
+        f00000CG411ac0SbNkaUE0SNRK4H0Sxy | lab-b | after the repair
+    """,
+    ("blind", "Failed, unknown and unfinished exports"): """
+        State   | Export                           | Batch    | Ended or started | Duration | Code | Meaning of the code | Start it again | Volume
+        UNKNOWN | b00000CG411ac0SbNkaUE0SNRK4H0Sxy | all-done | -                | -        | -    | -                   | -              | -
+    """,
+    ("blind", "Error codes"): """
+        Code      | To deal with | Failed    | Lookup errors | Refused
+        not known | not known    | not known | not known     | not known
+    """,
+    ("waiting", "Error codes"): """
+        Code      | To deal with | Failed
+        no errors | 0            | 0
+    """,
+    ("outage", "Failed, unknown and unfinished exports"): """
+        State
+        none
+    """,
+    ("no such batch", "Failed, unknown and unfinished exports"): """
+        State
+        nothing watched
+    """,
+    ("one of two down", "Failed, unknown and unfinished exports"): """
+        State         | Batch
+        exporter down | every batch of off
+    """,
+    ("down", "Failed, unknown and unfinished exports"): """
+        State         | Batch
+        exporter down | every batch of gone
+    """,
+    ("waiting", "ID files"): """
+        Loads | File
+        -     | no ID file
     """,
 }
 """The first rows of tables, by world and panel; other columns may follow."""
@@ -286,6 +371,23 @@ def test_a_tile_says(rendered: dict[str, list[Panel]], line: str) -> None:
     assert (text, colour) == (value["text"], COLOURS.get(value["colour"], value["colour"]))
 
 
+@pytest.mark.parametrize("line", TILES_BY_JOB.strip().splitlines())
+def test_a_tile_says_it_of_each_job(rendered: dict[str, list[Panel]], line: str) -> None:
+    """What one job says of an export is never shown as what all of them say."""
+    world, title, texts = cells(line)
+    values = find(rendered[world], title)["values"]
+    assert "; ".join(sorted(f"{each['name']}: {each['text']}" for each in values)) == texts
+
+
+@pytest.mark.parametrize("world", ["blind", "nobody"])
+@pytest.mark.parametrize("title", ["Exported volume", "Throughput"])
+def test_bytes_that_nobody_knows_are_no_zero(
+    rendered: dict[str, list[Panel]], world: str, title: str
+) -> None:
+    """A graph without an answer has no line, not one at zero."""
+    assert find(rendered[world], title)["series"] == []
+
+
 @pytest.mark.parametrize(("world", "title"), TABLES)
 def test_a_table_says(rendered: dict[str, list[Panel]], world: str, title: str) -> None:
     """A table begins with the rows of the table above."""
@@ -338,7 +440,7 @@ def test_10000_exports_fill_one_table(
     rendered: dict[str, list[Panel]],
 ) -> None:
     """Every export that is not completed has its row."""
-    panel = find(rendered["many"], "Unfinished and failed exports")
+    panel = find(rendered["many"], "Failed, unknown and unfinished exports")
     assert len(panel["rows"]) == 200 * 7 + 200
 
 

@@ -2,15 +2,10 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from exporter.cavatica import codes
 from tests.grafana.world import DAY, HOUR, MINUTE, Export, Replica
 
-MEANINGS = {
-    "9006": ("the file cannot be exported: alias, public, archived or external", "never"),
-    "9008": ("the job does not exist", "never"),
-    "9100": ("the storage service cannot be reached", "now"),
-    "9103": ("the location is not accessible as the volume is configured", "repair"),
-    "9107": ("the location already contains a file", "never"),
-}
+MEANINGS = {code: (each.meaning, each.retry) for code, each in codes.MEANINGS.items()}
 
 
 def target(job: str, instance: str = "exporter:10036", **others: str) -> Mapping[str, str]:
@@ -109,17 +104,19 @@ def _odd() -> list[Replica]:
     return [Replica(target("odd job+1"), exports, files={"ä b.yml": False})]
 
 
-def _two_jobs() -> list[Replica]:
-    def weekly(count: int, *, acknowledged: bool) -> list[Export]:
-        return [
-            *(
-                failed(f"f{number:05}", "weekly", "9103", HOUR, acknowledged=acknowledged)
-                for number in range(count)
-            ),
-            # Longer ago than Prometheus looks back: nothing of when they ran is left.
-            *completed("weekly", 10, ago=6 * MINUTE),
-        ]
+def weekly(count: int, *, acknowledged: bool) -> list[Export]:
+    """Return a batch whose name and IDs two jobs may have."""
+    return [
+        *(
+            failed(f"f{number:05}", "weekly", "9103", HOUR, acknowledged=acknowledged)
+            for number in range(count)
+        ),
+        # Longer ago than Prometheus looks back: nothing of when they ran is left.
+        *completed("weekly", 10, ago=6 * MINUTE),
+    ]
 
+
+def _two_jobs() -> list[Replica]:
     return [
         Replica(target("lab-a"), weekly(3, acknowledged=False), meanings=MEANINGS),
         Replica(target("lab-b"), weekly(5, acknowledged=True), meanings=MEANINGS),
@@ -133,7 +130,12 @@ def _two_replicas() -> list[Replica]:
         Export("failed", "cohort", "FAILED", 3 * HOUR, HOUR, code="9103"),
     ]
     return [
-        Replica(target("replicas", "one:10036", pod="a"), exports, since=10 * MINUTE),
+        Replica(
+            target("replicas", "one:10036", pod="a"),
+            exports,
+            since=10 * MINUTE,
+            meanings=MEANINGS,
+        ),
         # It was restarted, and has not asked yet.
         Replica(target("replicas", "two:10036", pod="b"), exports, since=2 * MINUTE, blind=True),
     ]
@@ -187,6 +189,10 @@ WORLDS: Mapping[str, Sequence[Replica]] = {
         )
     ],
     "down": [Replica(target("gone"), completed("gone", 3), down_since=30 * MINUTE)],
+    "one of two down": [
+        Replica(target("up"), weekly(1, acknowledged=True), meanings=MEANINGS),
+        Replica(target("off"), weekly(2, acknowledged=False), down_since=30 * MINUTE),
+    ],
     "outage": [
         Replica(target("outage"), completed("b", 1), outages=[(70 * MINUTE, 30 * MINUTE)]),
     ],

@@ -335,13 +335,13 @@ def test_two_replicas_count_once(scene: Scene) -> None:
 def test_the_table_lists_what_is_open_once(scene: Scene) -> None:
     """The table has a row for every unfinished export and every failure to act on."""
     rows = scene.ask(
-        panel_query("cavatica-exports", "Unfinished and failed exports A"), job="cavatica"
+        panel_query("cavatica-exports", "Failed, unknown and unfinished exports A"), job="cavatica"
     )
     states = [each.labels["state"] for each in rows if each.labels["batch"] == "open"]
     assert sorted(states) == ["ABORTED", "PENDING", "PENDING", "RUNNING", "RUNNING", "UNKNOWN"]
     tiles = [
         scene.ask(panel_query("cavatica-exports", f"{title} A"), job="cavatica")[0].value
-        for title in ("Failed since yesterday", "Failed earlier")
+        for title in ("Failed in the last 24 h", "Failed earlier")
     ]
     assert min(tiles) > 0
     assert len([each for each in rows if each.labels["state"] == "FAILED"]) == sum(tiles)

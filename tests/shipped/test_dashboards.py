@@ -40,7 +40,9 @@ def good_dashboard() -> Json:
     click = link("Again", f"/d/cavatica-exports?{VIEW}&${{__url_time_range}}")
     panels = [
         stat("Watched", "Exports.", query(watched, now=True), unit="s"),
-        graph("Requests", "By code.", query(f"sum by (code) ({rate})"), unit="cpm", links=[click]),
+        graph(
+            "Requests", "By code.", query(f"sum by (code) ({rate})"), unit="reqpm", links=[click]
+        ),
     ]
     states = table(
         "Exports",

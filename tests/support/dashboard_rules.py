@@ -11,6 +11,8 @@ from typing import Any
 
 import promql_parser as promql
 
+from dashboards.promql import EXPORTER_DOWN
+
 Json = dict[str, Any]
 Rule = Callable[[Json], Iterator[str]]
 
@@ -20,13 +22,12 @@ UIDS = {"cavatica-exports", "cavatica-export", "cavatica-exporter"}
 UNITS = {
     "binBps",
     "bytes",
-    "cpm",
     "dateTimeAsIso",
-    "dateTimeAsIsoNoDateIfToday",
     "dateTimeFromNow",
     "locale",
     "none",
     "percentunit",
+    "reqpm",
     "s",
 }
 """Those of Grafana's units that make sense here."""
@@ -202,7 +203,12 @@ def panel_units(dashboard: Json) -> Iterator[str]:
     """Every value has a unit or a word."""
     for panel in query_panels(dashboard):
         defaults = panel["fieldConfig"]["defaults"]
-        words = [each for each in defaults.get("mappings", []) if each["type"] != "special"]
+        # Every tile has words for what is missing, and for an exporter that is down.
+        words = [
+            each
+            for each in defaults.get("mappings", [])
+            if each["type"] != "special" and set(each["options"]) != {str(EXPORTER_DOWN)}
+        ]
         if not defaults.get("unit") and not words:
             yield f"{panel['title']}: no unit"
         units = [defaults.get("unit", "none")]

@@ -30,14 +30,16 @@ function Message({ text }) {
 }
 
 function Tiles({ panel, values, width, height }) {
-  const share = (width - 4 * (values.length - 1)) / values.length;
-  const { colorMode, graphMode, justifyMode, textMode } = panel.options;
+  const { colorMode, graphMode, justifyMode, orientation, textMode } = panel.options;
+  const below = orientation === 'horizontal';
+  const share = (total) => (total - 4 * (values.length - 1)) / values.length;
   const shown = textMode === 'auto' ? (values.length > 1 ? 'value_and_name' : 'value') : textMode;
   return (
-    <div style={{ display: 'flex', gap: 4 }}>
+    <div style={{ display: 'flex', flexDirection: below ? 'column' : 'row', gap: 4 }}>
       {values.map((value, index) => (
         <BigValue
-          key={index} value={value.display} count={values.length} width={share} height={height} theme={theme}
+          key={index} value={value.display} count={values.length} theme={theme}
+          width={below ? width : share(width)} height={below ? share(height) : height}
           colorMode={colorMode} graphMode={graphMode} justifyMode={justifyMode} textMode={shown}
         />
       ))}
@@ -111,7 +113,7 @@ function Body({ panel, data, view, width, height }) {
       />
     );
   }
-  if (!data.length) return <Message text="No data" />;
+  if (!data.length) return <Message text={fieldConfig.defaults.noValue ?? 'No data'} />;
   if (panel.type === 'state-timeline') return <Bands data={data} height={height} />;
   return (
     <PanelContextProvider value={{ eventsScope: 'x', eventBus: new G.EventBusSrv(), canAddAnnotations: () => false }}>
