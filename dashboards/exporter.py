@@ -6,6 +6,7 @@ from dashboards.fields import (
     cell_words,
     fixed_colour,
     override,
+    override_all,
     thresholds,
     tile_mappings,
     value_mappings,
@@ -299,7 +300,11 @@ def _failures() -> Json:
         "the token is refused or expired; `maintenance`: CAVATICA is under maintenance, wait.",
         query(first_of(f"60 * sum by (reason) ({rate}) > 0", none), "{{reason}}"),
         stacked=True,
-        overrides=[fixed_colour("no failures", "green")],
+        overrides=[
+            fixed_colour("no failures", "green"),
+            # Without it, the axis of no failures at all goes up to 100.
+            override_all(custom__axisSoftMax=1),
+        ],
         unit="reqpm",
     )
 

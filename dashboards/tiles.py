@@ -23,6 +23,7 @@ from dashboards.promql import (
     FAILURES,
     NO_ANSWER,
     NONE_OF_THEM,
+    NOT_KNOWN,
     NOT_OF_ALL_JOBS,
     NOT_STARTED,
     NOTHING,
@@ -242,7 +243,12 @@ def _age() -> Json:
         "The age of the oldest answer about an unfinished export: nothing shown is older. Red "
         "from one hour on, when the alert on stale data fires. A click shows the exporter.",
         query(
-            first_of(f"clamp_min(max({ANSWER_AGE}), 0)", NO_ANSWER, NOT_OF_ALL_JOBS, NOTHING),
+            first_of(
+                f"clamp_min(max({ANSWER_AGE}), 0)",
+                NO_ANSWER,
+                f"{NOT_KNOWN} + 0 * ({NOT_OF_ALL_JOBS})",
+                NOTHING,
+            ),
             now=True,
         ),
         alarm={HOUR / 4: "orange", HOUR: "red"},

@@ -6,7 +6,7 @@
 // done with the frames is done by @grafana/data.
 
 const CUSTOM = [
-  'align', 'cellOptions', 'drawStyle', 'fillOpacity', 'filterable', 'hidden', 'hideFrom',
+  'align', 'axisSoftMax', 'cellOptions', 'drawStyle', 'fillOpacity', 'filterable', 'hidden', 'hideFrom',
   'lineInterpolation', 'lineWidth', 'showPoints', 'spanNulls', 'stacking', 'width',
 ];
 

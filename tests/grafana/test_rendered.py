@@ -139,6 +139,14 @@ many            | Failed in the last 24 h     | 200                 | red
 many            | Completed                   | 8,400               | green
 many            | Running                     | 800                 | blue
 one of two down | Exporter problems           | 1                   | red
+one of two down | Failed in the last 24 h     | none so far         | purple
+one of two down | Failed earlier              | none so far         | purple
+one of two down | Refused at the start        | none so far         | purple
+one of two down | Missing in the ID files     | none so far         | purple
+one of two down | State unknown               | none so far         | purple
+one of two down | Running                     | none so far         | purple
+one of two down | Oldest unfinished export    | none so far         | purple
+one of two down | Age of the data             | not known           | purple
 """
 
 TILES_BY_JOB = """
