@@ -8,6 +8,8 @@ from dashboards.promql import (
     EXPORT,
     FAILURES,
     NO_ANSWER,
+    NOT_KNOWN,
+    NOT_OF_ALL_JOBS,
     SOURCE,
     UNKNOWN,
     ZERO,
@@ -36,7 +38,8 @@ def error_codes() -> Json:
     explained = with_meaning(any_of_them, within=f"{SOURCE}, code")
     # Jobs of two versions may word it differently.
     one_of_them = f"topk by (code) (1, {max_by(explained, 'code, meaning, retry')})"
-    unknown = f'label_replace({NO_ANSWER}, "code", "not known", "", "")'
+    not_known = first_of(NO_ANSWER, f"{NOT_KNOWN} + 0 * ({NOT_OF_ALL_JOBS})")
+    unknown = f'label_replace({not_known}, "code", "not known", "", "")'
     no_errors = f'label_replace({ZERO}, "code", "no errors", "", "")'
 
     def count(expr: str, *more: str) -> str:

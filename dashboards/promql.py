@@ -184,8 +184,12 @@ def known_or_zero(total: str) -> str:
     return first_of(f"{total} > 0", STATES_MISSING, NONE_OF_THEM)
 
 
-SEVERAL = f"count(count by ({SOURCE}) ({select('cavatica_exporter_build_info')})) > 1"
-"""Something if more than one job is shown, so that batches have to be told apart."""
+_WITHIN_A_DAY = f"last_over_time({select('cavatica_exporter_build_info')}[1d])"
+SEVERAL = f"count(count by ({SOURCE}) ({_WITHIN_A_DAY})) > 1"
+"""Something if more than one job is shown, so that batches have to be told apart.
+
+Also while the exporters of one are down: what is left is not all of it.
+"""
 
 
 def rows(expr: str, key: str, *keep: str) -> str:

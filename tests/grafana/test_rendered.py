@@ -273,6 +273,15 @@ TABLES = {
         State         | Batch
         exporter down | every batch of off
     """,
+    ("one of two down", "Batches"): """
+        Batch  | Job | Watched | Failed | Dealt with
+        weekly | up  | 11      | 0      | 1
+    """,
+    ("one of two down", "Error codes"): """
+        Code      | To deal with | Failed
+        9103      | 0            | 1
+        not known | not known    | not known
+    """,
     ("down", "Failed, unknown and unfinished exports"): """
         State         | Batch
         exporter down | every batch of gone
