@@ -78,7 +78,7 @@ def cell_words(calm: str = "text") -> list[Json]:
     return value_mappings(
         {
             NOT_KNOWN: ("not known", "purple"),
-            NONE_SO_FAR: ("none so far", "purple"),
+            NONE_SO_FAR: ("not all known", "purple"),
             NONE: ("-", calm),
         }
     )
@@ -96,7 +96,7 @@ def tile_mappings(
     """
     words: dict[int | str, tuple[str, str]] = {
         NOT_KNOWN: ("not known", "purple"),
-        NONE_SO_FAR: ("none so far", "purple"),
+        NONE_SO_FAR: ("not all known", "purple"),
         NOT_STARTED: (not_started, calm),
         NONE: (none, calm),
     }

@@ -1,7 +1,7 @@
 """The tiles of the first dashboard: what needs attention, and the progress of the exports.
 
 A tile says "none" only where every state is known. While states are missing it says "not known", or
-"none so far" where some are known.
+"not all known" where some are known.
 """
 
 from dashboards.fields import (

@@ -96,9 +96,9 @@ waiting         | Since the last one finished | none yet            | text
 waiting         | Missing in the ID files     | no number given     | -
 waiting         | Started                     | not started         | text
 waiting         | Finished                    | not finished        | text
-some unknown    | Failed in the last 24 h     | none so far         | purple
+some unknown    | Failed in the last 24 h     | not all known       | purple
 some unknown    | Completed                   | 3                   | green
-some unknown    | Running                     | none so far         | purple
+some unknown    | Running                     | not all known       | purple
 all failed      | Failed in the last 24 h     | 400                 | red
 all failed      | Done                        | 0.0%                | red
 all failed      | Oldest unfinished export    | none unfinished     | text
@@ -139,13 +139,13 @@ many            | Failed in the last 24 h     | 200                 | red
 many            | Completed                   | 8,400               | green
 many            | Running                     | 800                 | blue
 one of two down | Exporter problems           | 1                   | red
-one of two down | Failed in the last 24 h     | none so far         | purple
-one of two down | Failed earlier              | none so far         | purple
-one of two down | Refused at the start        | none so far         | purple
-one of two down | Missing in the ID files     | none so far         | purple
-one of two down | State unknown               | none so far         | purple
-one of two down | Running                     | none so far         | purple
-one of two down | Oldest unfinished export    | none so far         | purple
+one of two down | Failed in the last 24 h     | not all known       | purple
+one of two down | Failed earlier              | not all known       | purple
+one of two down | Refused at the start        | not all known       | purple
+one of two down | Missing in the ID files     | not all known       | purple
+one of two down | State unknown               | not all known       | purple
+one of two down | Running                     | not all known       | purple
+one of two down | Oldest unfinished export    | not all known       | purple
 one of two down | Age of the data             | not known           | purple
 """
 
@@ -237,8 +237,8 @@ TABLES = {
         exporter:10036 | down
     """,
     ("some unknown", "Batches"): """
-        Batch | Done  | Failed      | Running     | Unknown | Exported
-        part  | 60.0% | none so far | none so far | 2       | 6 GiB
+        Batch | Done  | Failed        | Running       | Unknown | Exported
+        part  | 60.0% | not all known | not all known | 2       | 6 GiB
     """,
     ("outage", "Batches"): """
         Batch | Done   | Watched | Failed | Exported | Estimated end
