@@ -130,9 +130,9 @@ def first_tiles() -> list[Json]:
         ),
         stat(
             "Exporter problems",
-            "Exporters that are down or lack answers of CAVATICA, ID files in error and rejected "
-            "IDs. What an exporter watches that is down is in no other panel. A click shows the "
-            "exporter.",
+            "Exporters that are down or lack answers of CAVATICA, ID files that cannot be read, "
+            "rejected IDs and state files in error. What an exporter watches that is down is in no "
+            "other panel. A click shows the exporter.",
             query(_problems(), now=True),
             alarm={1: "red"},
             links=[THE_EXPORTER],
@@ -144,12 +144,18 @@ def first_tiles() -> list[Json]:
 
 def _problems() -> str:
     error = max_by(select("cavatica_exporter_watchlist_file_error"), f"{SOURCE}, file")
+    # In error without a file in error: the path itself cannot be read.
+    unreadable = max_by(
+        f"1 - {select('cavatica_exporter_watchlist_last_reload_successful')}", SOURCE
+    )
+    state_file = max_by(select("cavatica_exporter_state_file_error"), SOURCE)
     rejected = max_by(select("cavatica_exporter_watchlist_rejected_ids"), SOURCE)
     terms = (
         first_of(f"count({UP} == 0)", f"count({DOWN_JOBS})"),
         f"count({select('cavatica_up')} == 0)",
-        f"sum({error})",
+        f"sum({error} or {unreadable} unless on ({SOURCE}) {error} == 1)",
         f"sum({rejected})",
+        f"sum({state_file})",
     )
     return " + ".join(f"({first_of(each, f'0 * {WITHIN_A_DAY}')})" for each in terms)
 

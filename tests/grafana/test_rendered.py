@@ -139,6 +139,7 @@ many            | Failed in the last 24 h     | 200                 | red
 many            | Completed                   | 8,400               | green
 many            | Running                     | 800                 | blue
 one of two down | Exporter problems           | 1                   | red
+clocks          | Exporter problems           | 2                   | red
 one of two down | Failed in the last 24 h     | not all known       | purple
 one of two down | Failed earlier              | not all known       | purple
 one of two down | Refused at the start        | not all known       | purple

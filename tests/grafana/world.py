@@ -74,6 +74,7 @@ class Replica:
         clock: By how many seconds its own clock is ahead.
         last_success: Seconds before each scrape at which the last complete one ended.
         state_file_error: Whether its state file is in error; None: it has none.
+        unreadable: Whether the directory of its ID files cannot be read.
     """
 
     target: Labels
@@ -90,6 +91,7 @@ class Replica:
     clock: int = 0
     last_success: int = 0
     state_file_error: bool | None = None
+    unreadable: bool = False
 
     def answers_at(self, ago: int) -> bool:
         """Return whether Prometheus could scrape it some seconds before `NOW`."""
@@ -208,7 +210,7 @@ class Replica:
             yield "cavatica_exports_oldest_answer_timestamp_seconds", own, answered
 
     def _of_watchlist(self) -> Iterator[Sample]:
-        reloaded = float(not any(self.files.values()))
+        reloaded = float(not (self.unreadable or any(self.files.values())))
         yield "cavatica_exporter_watchlist_last_reload_successful", {}, reloaded
         for file, error in self.files.items():
             own = {"file": file}

@@ -205,7 +205,9 @@ WORLDS: Mapping[str, Sequence[Replica]] = {
             last_success=40,
             state_file_error=True,
         ),
-        Replica(target("late", "behind:10036"), clock=-2 * HOUR, state_file_error=False),
+        Replica(
+            target("late", "behind:10036"), clock=-2 * HOUR, state_file_error=False, unreadable=True
+        ),
     ],
 }
 """By name; in the world `nobody` there is no exporter."""

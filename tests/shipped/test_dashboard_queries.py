@@ -140,6 +140,13 @@ def running_exporter(directory: Path, url: str, token: str, state: bytes = b"") 
         process.wait(10)
 
 
+class Files(SimpleHTTPRequestHandler):
+    """Files over HTTP."""
+
+    def log_message(self, *_: object) -> None:
+        """Log nothing."""
+
+
 @contextmanager
 def discovered(url: str, directory: Path) -> Iterator[str]:
     """Serve the metrics of discovery, whose second round was refused; yield host and port."""
@@ -151,7 +158,7 @@ def discovered(url: str, directory: Path) -> Iterator[str]:
             [*program, *flags], env=environment(SB_AUTH_TOKEN=token), check=False, timeout=60
         )
         assert done.returncode == status
-    handler = partial(SimpleHTTPRequestHandler, directory=str(directory))
+    handler = partial(Files, directory=str(directory))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
