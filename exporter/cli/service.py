@@ -116,15 +116,16 @@ class Exporter:
         """
         self._load_first()
         snapshot = self._tracker.scrape(self._clock.monotonic() + self._timeout)
+        # A printed scrape changes nothing: another exporter, or user, may have the file.
+        if self._flags.once_output is not None and self._state_file:
+            # Before the page, which shows whether it was written.
+            self._state_file.save(snapshot)
+            self._state_file.close(_ANSWER_SECONDS)
         chunks = self._exposition.render(snapshot, TEXT, compress=False).chunks
         if self._flags.once_output is None:
             for chunk in chunks:
                 click.echo(chunk, nl=False)
         else:
-            # A printed scrape changes nothing: another exporter, or user, may have the file.
-            if self._state_file:
-                self._state_file.save(snapshot)
-                self._state_file.close(_ANSWER_SECONDS)
             _write_output(self._flags.once_output, chunks)
         return 0 if snapshot.up else 1
 

@@ -22,7 +22,7 @@ from typing import Final
 from exporter import background, files
 from exporter.clock import Clock
 from exporter.tracker.snapshot import Batch, Block, Snapshot, WatchedExport
-from exporter.tracker.state_format import KEY_BYTES, StateFormatError, decode, encode
+from exporter.tracker.state_format import KEY_BYTES, StateFormatError, check_kind, decode, encode
 
 #: Seconds between the beginnings of two writes.
 INTERVAL_SECONDS: Final = 60.0
@@ -33,6 +33,7 @@ _LOAD_SECONDS: Final = 3.0
 _STALE_SECONDS: Final = 3600.0
 # Pause after each block, so that a scrape does not wait for the interpreter's lock.
 _PAUSE_SECONDS: Final = 0.0005
+_TOO_LONG: Final = "the last write takes too long"
 
 # The watched exports, and those that left the watchlist a short time ago.
 _Known = tuple[tuple[Batch, ...], tuple[Block, ...]]
@@ -67,7 +68,7 @@ class StateFile:
         self._key = secrets.token_bytes(KEY_BYTES)
         self._lock = threading.Lock()
         self._is_ours = True
-        self._latest: _Known = (), ()
+        self._latest: _Known | None = None
         self._written: _Known = (), ()
         self._began = -math.inf
         # The last write, and whether it lasts: both are changed, like its result, with the lock.
@@ -75,6 +76,7 @@ class StateFile:
         self._is_writing = False
         self._late_is_logged = False
         self._closing = threading.Event()
+        self._stale_are_removed = False
         self._problem: str | None = None
         self._last_write: float | None = None
 
@@ -94,25 +96,25 @@ class StateFile:
             if data is not None:
                 self._key, exports = decode(data)
                 return exports
-        except StateFormatError as error:
-            self._is_ours = not error.is_foreign
-            self._ignore(str(error))
         except (OSError, ValueError, RuntimeError, futures.TimeoutError) as error:
-            # It may be the file of another program.
-            self._is_ours = False
-            self._ignore(_reason(error))
+            # What cannot be read may be the file of another program.
+            self._is_ours = isinstance(error, StateFormatError) and not error.is_foreign
+            self._problem = _reason(error) if self._is_ours else _refusal(error)
+            self._warn("State file ignored", self._problem)
         return []
 
     def save(self, snapshot: Snapshot) -> None:
         """Start a write if anything changed and the last one began long enough ago."""
         with self._lock:
             self._latest = snapshot.batches, snapshot.departed
-            if is_late := self._is_late() and not self._late_is_logged:
+            problem = None
+            if self._is_late() and not self._late_is_logged:
                 self._late_is_logged = True
+                problem = _TOO_LONG
             elif self._clock.monotonic() - self._began >= INTERVAL_SECONDS:
-                self._start()
-        if is_late:
-            self._warn("State file not written", "the last write takes too long")
+                problem = self._start()
+        if problem is not None:
+            self._warn("State file not written", problem)
 
     def close(self, seconds: float) -> None:
         """Write the last state, but wait no longer than `seconds`."""
@@ -121,30 +123,46 @@ class StateFile:
         # A write in flight may be of an older state.
         for _ in range(2):
             with self._lock:
-                self._start()
+                problem = self._start()
                 writing = self._write_future
+            if problem is not None:
+                self._warn("State file not written", problem)
             if writing is not None:
                 futures.wait([writing], max(deadline - self._clock.monotonic(), 0))
+        with self._lock:
+            is_late = self._is_writing and not self._late_is_logged
+            if is_late:
+                self._late_is_logged = True
+                self._problem = _TOO_LONG
+        if is_late:
+            self._warn("State file not written", _TOO_LONG)
 
     def _is_late(self) -> bool:
         return self._is_writing and self._clock.monotonic() - self._began >= INTERVAL_SECONDS
 
-    def _start(self) -> None:
-        if self._is_writing or not self._is_ours or self._latest == self._written:
-            return
+    def _start(self) -> str | None:
+        """Start a write if there is anything to write; return a problem that is new."""
+        is_written = self._latest == self._written and self._problem is None
+        if self._is_writing or self._latest is None or is_written:
+            return None
         self._began = self._clock.monotonic()
-        with suppress(RuntimeError):
-            # Without a thread it is tried again a minute later.
+        try:
             write = functools.partial(self._write, self._latest)
             self._write_future = background.start(write, "state file")
-            self._is_writing = True
+        except RuntimeError:
+            # It is tried again a minute later.
+            before, self._problem = self._problem, "no thread can be started"
+            return None if before == self._problem else self._problem
+        self._is_writing = True
+        return None
 
     def _write(self, known: _Known) -> None:
         problem = None
         try:
+            self._check()
             self._replace(encode(self._blocks(known), self._key))
         except Exception as error:  # noqa: BLE001 # no thread reads this result
-            problem = _reason(error)
+            problem = _reason(error) if self._is_ours else _refusal(error)
         with self._lock:
             before, self._problem = self._problem, problem
             is_mended = problem is None and (before is not None or self._late_is_logged)
@@ -164,6 +182,9 @@ class StateFile:
             raise files.too_large(_MAX_BYTES)
         # A link stays a link.
         path = Path(os.path.realpath(self._path))
+        if not self._stale_are_removed:
+            self._stale_are_removed = True
+            _remove_stale(path, self._clock.time())
         files.replace_file(path, lines, mode=0o600, keep_owner=True)
 
     def _blocks(self, known: _Known) -> Iterator[Block]:
@@ -172,16 +193,17 @@ class StateFile:
             self._closing.wait(_PAUSE_SECONDS)
             yield block
 
+    def _check(self) -> None:
+        """Raise an error if the file must not be overwritten."""
+        if not self._is_ours and (data := self._read()) is not None:
+            check_kind(data)
+        self._is_ours = True
+
     def _read(self) -> bytes | None:
-        _remove_stale(self._path, self._clock.time())
         try:
             return files.read(self._path, _MAX_BYTES)[0]
         except FileNotFoundError:
             return None
-
-    def _ignore(self, problem: str) -> None:
-        self._problem = problem + ("" if self._is_ours else "; it will not be overwritten")
-        self._warn("State file ignored", self._problem)
 
     def _warn(self, message: str, problem: str) -> None:
         _log.warning(message, extra={"file": str(self._path), "err": problem})
@@ -189,7 +211,6 @@ class StateFile:
 
 def _remove_stale(path: Path, now: float) -> None:
     """Remove temporary files of `files.replace_file` that a killed exporter left behind."""
-    path = Path(os.path.realpath(path))
     beside = re.compile(rf"\.{re.escape(path.name)}\.[a-z0-9_]{{8}}")
     with suppress(OSError):
         for other in path.parent.iterdir():
@@ -200,6 +221,15 @@ def _remove_stale(path: Path, now: float) -> None:
 
 
 def _reason(error: Exception) -> str:
+    # From Python 3.11 on, `futures.TimeoutError` is an OSError: that of ETIMEDOUT, too.
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
     if isinstance(error, futures.TimeoutError):
         return "not read in time"
-    return (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
+    return str(error) or type(error).__name__
+
+
+def _refusal(error: Exception) -> str:
+    is_foreign = isinstance(error, StateFormatError)
+    until = "" if is_foreign else " until it can be read"
+    return f"{_reason(error)}; it will not be overwritten{until}"

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -220,6 +221,20 @@ def test_a_single_scrape_uses_it_too(site: Site) -> None:
     """A scrape that is written to a file uses the state file, too, as cron jobs need it."""
     calls = [scrape_into(site, "page")("cavatica_scrape_api_calls") for _ in range(2)]
     assert calls == [11, 1]
+
+
+def test_the_page_of_a_single_scrape_shows_its_own_write(site: Site) -> None:
+    """A cron job has no other page that could show it."""
+    began = time.time()
+    page = scrape_into(site, "page")
+    written = page("cavatica_exporter_state_file_last_write_success_timestamp_seconds")
+    assert written is not None
+    assert began <= written <= time.time()
+    assert page("cavatica_exporter_state_file_error") == 0
+    no_directory(site.state_file)
+    page = scrape_into(site, "page")
+    assert page("cavatica_exporter_state_file_last_write_success_timestamp_seconds") is None
+    assert page("cavatica_exporter_state_file_error") == 1
 
 
 def test_a_scrape_that_is_printed_only_reads_it(site: Site) -> None:

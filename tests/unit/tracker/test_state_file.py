@@ -234,6 +234,17 @@ def test_a_disk_that_hangs_holds_up_nobody(
     assert writes.count == 1
 
 
+def test_a_write_that_the_end_does_not_wait_for_is_told(
+    file: StateFile, writes: Writes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The page of `--once` shows it."""
+    writes.go.clear()
+    file.save(snapshot(EXPORTS[0]))
+    file.close(0.01)
+    assert file.status().error
+    assert [vars(each)["err"] for each in caplog.records] == ["the last write takes too long"]
+
+
 def test_a_disk_that_hangs_is_told(
     file: StateFile, clock: FakeClock, writes: Writes, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -301,17 +312,29 @@ def test_the_end_writes_what_a_write_in_flight_does_not_have(
 
 
 def test_without_a_thread_it_is_written_later(
-    path: Path, file: StateFile, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+    path: Path,
+    file: StateFile,
+    clock: FakeClock,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Without a thread the scrape succeeds, and the file is written later."""
+    """Without a thread the scrape succeeds, an error is shown, and the file is written later."""
+    caplog.set_level(logging.INFO)
     with monkeypatch.context() as patch:
         patch.setattr(background, "start", _no_thread)
-        file.save(snapshot(*EXPORTS))
+        for _ in range(2):
+            file.save(snapshot(*EXPORTS))
+            assert file.status().error
+            clock.pass_by(INTERVAL_SECONDS)
     assert not path.exists()
-    clock.pass_by(INTERVAL_SECONDS)
     file.save(snapshot(*EXPORTS))
     file.close(PATIENCE)
     assert path.exists()
+    assert not file.status().error
+    assert [(each.getMessage(), vars(each).get("err")) for each in caplog.records] == [
+        ("State file not written", "no thread can be started"),
+        ("State file written again", None),
+    ]
 
 
 def _no_thread(*_: object) -> None:
@@ -493,10 +516,61 @@ def test_a_file_server_that_hangs_does_not_hold_up_the_start(
     go.set()
 
 
+def test_a_file_that_could_not_be_read_at_the_start_is_written_once_it_can_be(
+    path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is tried again every minute, and the error is logged once."""
+    caplog.set_level(logging.INFO)
+    whole = content(EXPORTS[0])
+    path.write_bytes(whole)
+    file = StateFile(path, clock)
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "read", _fail)
+        assert file.load() == []
+        for known in (EXPORTS[:2], EXPORTS[:3]):
+            file.save(snapshot(*known))
+            wait_for(lambda: not is_writing())
+            assert file.status().error
+            clock.pass_by(INTERVAL_SECONDS)
+    assert path.read_bytes() == whole
+    file.save(snapshot(*EXPORTS))
+    wait_for(lambda: not file.status().error)
+    assert restart(path, clock)[1] == list(EXPORTS)
+    problem = f"{os.strerror(errno.EIO)}; it will not be overwritten until it can be read"
+    assert [(each.getMessage(), vars(each).get("err")) for each in caplog.records] == [
+        ("State file ignored", problem),
+        ("State file written again", None),
+    ]
+
+
+@pytest.mark.parametrize("known", [EXPORTS, ()])
+def test_a_foreign_file_that_is_removed_is_no_longer_in_the_way(
+    path: Path, clock: FakeClock, known: Sequence[Export]
+) -> None:
+    """Without a restart, and also where nothing is known."""
+    path.write_text("- an-id-file")
+    file = StateFile(path, clock)
+    assert file.load() == []
+    path.unlink()
+    file.save(snapshot(*known) if known else make_snapshot())
+    file.close(PATIENCE)
+    assert not file.status().error
+    assert restart(path, clock)[1] == list(known)
+
+
+def _fail(*_: object) -> None:
+    raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+def is_writing() -> bool:
+    """Return whether a write is in flight."""
+    return any(t.name == "state file" for t in threading.enumerate())
+
+
 # Disks that are not usable.
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EIO])
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EIO, errno.ETIMEDOUT])
 def test_a_write_that_fails_leaves_the_last_file(
     path: Path,
     file: StateFile,
@@ -646,5 +720,9 @@ def test_what_a_killed_exporter_left_is_removed(path: Path, clock: FakeClock) ->
         left = path.with_name(f".state.{name}")
         left.write_bytes(b"")
         os.utime(left, (clock.time() - age,) * 2)
-    StateFile(path, clock).load()
+    file = StateFile(path, clock)
+    file.load()
+    assert len(others(path)) == 3, "to read it changes nothing"
+    file.save(snapshot(*EXPORTS))
+    file.close(PATIENCE)
     assert others(path) == [".state.backup", ".state.young_01"]
