@@ -46,6 +46,8 @@ _SCRAPE_SECONDS = 3.0
 _ANSWER_SECONDS = 3.7
 # Minimum seconds left after that for writing the state file.
 _WRITE_SECONDS = 0.3
+# After so many seconds a reload that is not finished is logged.
+_LATE_SECONDS = 5.0
 
 _DEMO = """
 A simulated CAVATICA runs in this process; its exports begin, finish and fail within minutes.
@@ -187,7 +189,7 @@ class Exporter:
         if web_config:
             works = {"web configuration": partial(web_config.reload, force=True), **works}
         return {
-            name: background.Repeated(partial(_attempt, work), f"reload {name}")
+            name: background.Repeated(partial(_attempt, work, name), f"reload {name}")
             for name, work in works.items()
         }
 
@@ -253,8 +255,14 @@ def _begin(reload: Callable[[], object]) -> None:
         )
 
 
-def _attempt(reload: Callable[[], object]) -> None:
+def _attempt(reload: Callable[[], object], name: str) -> None:
+    message = "Reload not finished yet; the last good content stays in effect"
+    late = threading.Timer(_LATE_SECONDS, _log.warning, (message,), {"extra": {"of": name}})
+    late.daemon = True
     try:
+        # Without a thread for it, only what is late is not logged.
+        with contextlib.suppress(RuntimeError):
+            late.start()
         reload()
     except Exception as error:  # noqa: BLE001 # a failed reload changes nothing
         _log.error(  # the traceback is for debugging
@@ -262,6 +270,8 @@ def _attempt(reload: Callable[[], object]) -> None:
             extra={"err": type(error).__name__},
             exc_info=_log.isEnabledFor(logging.DEBUG),
         )
+    finally:
+        late.cancel()
 
 
 def _listen(app: "WSGIApplication", address: Address, web_config: WebConfigFile | None) -> Server:

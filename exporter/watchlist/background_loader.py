@@ -60,10 +60,11 @@ class BackgroundLoader:
         if not futures.wait([load], min(seconds / 2, MAX_WAIT_SECONDS)).done:
             return self._report_late("ID files not loaded in time", _LATE)
         with self._lock:
-            if self._late is not None:
-                _log.info("ID files loaded in time again")
-            self._late = None
-            return self._watchlist
+            was_late, self._late = self._late is not None, None
+            watchlist = self._watchlist
+        if was_late:
+            _log.info("ID files loaded in time again")
+        return watchlist
 
     def reload(self) -> "futures.Future[None]":
         """Load every file again, even if it looks unchanged; return the future of the load.
@@ -91,9 +92,11 @@ class BackgroundLoader:
         with self._lock:
             base = self._watchlist
             is_new = self._late is None or self._late[2] != message
-            if is_new:
-                _log.error(message, extra={"path": self._loader.name})
             if self._late is None or is_new or self._late[1] is not base:
                 error = f"{self._loader.name}: {problem}"
                 self._late = (replace(base, error=error), base, message)
-            return self._late[0]
+            watchlist = self._late[0]
+        # Outside the lock: a log pipe that hangs holds up this scrape only.
+        if is_new:
+            _log.error(message, extra={"path": self._loader.name})
+        return watchlist

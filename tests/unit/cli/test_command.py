@@ -890,6 +890,7 @@ def test_a_reload_that_hangs_holds_up_no_other(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """The web configuration is read while the token hangs; later signals are remembered as one."""
+    monkeypatch.setattr("exporter.cli.service._LATE_SECONDS", 0.05)
     reloads: list[str] = []
     answers = threading.Event()
 
@@ -917,6 +918,7 @@ def test_a_reload_that_hangs_holds_up_no_other(
             assert threads.count("reload token") == 1
         late = 'msg="Earlier reload not finished; another follows it" of=token'
         wait_for(partial(logged, late, 2), "it is told that they are remembered")
+        wait_for(partial(logged, 'msg="Reload not finished yet', 1), "it is told that it hangs")
         assert reloads == ["reload token"]
         answers.set()
         wait_for(lambda: len(reloads) == 2, "the last signals are made up for")
