@@ -1,7 +1,7 @@
 """What is remembered of IDs that are not watched now: files are replaced, renamed and repaired."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from typing import Final
 
@@ -32,11 +32,14 @@ class _Departed:
     watched: WatchedExport
     answer: Answer | None
     monotonic: float
-    is_stored: bool
 
 
 class DepartedExports:
-    """The IDs that left the watchlist, in the order in which they left, and restored ones."""
+    """The IDs that left the watchlist, in the order in which they left, and restored ones.
+
+    A restored ID is a departed one if that is what the state file says, or if all ID files can be
+    read and none has it.
+    """
 
     def __init__(self) -> None:
         self._departed: dict[str, _Departed] = {}
@@ -50,22 +53,38 @@ class DepartedExports:
         self._restored = {watched.id: watched for watched in exports}
         self._blocks = None
 
-    def expel(self, monotonic: float) -> None:
-        """Turn the restored IDs into departed ones: no ID file has them.
+    def expel(self, *, monotonic: float, unix: float, all_read: bool) -> None:
+        """Turn the restored IDs that no ID file has into departed ones.
 
-        They are not stored again. Otherwise no ID would ever be forgotten by processes that live
-        for less than an hour.
+        They keep the time at which they left: otherwise no ID would ever be forgotten by processes
+        that live for less than an hour.
+
+        Args:
+            monotonic: Now.
+            unix: Now.
+            all_read: Whether all ID files could be read.
         """
-        if not self._restored:
-            return
-        for export_id, watched in self._restored.items():
-            self._departed[export_id] = _Departed(watched, None, monotonic, is_stored=False)
-        self._restored = {}
-        self._blocks = None
+        restored, self._restored = self._restored, {}
+        for export_id, watched in restored.items():
+            if watched.left is None and not all_read:
+                self._restored[export_id] = watched
+            else:
+                # The clock may have been set back.
+                left = unix if watched.left is None else min(watched.left, unix)
+                self._departed[export_id] = _Departed(
+                    replace(watched, left=left), None, monotonic - (unix - left)
+                )
+        if len(self._restored) < len(restored):
+            in_order = sorted(self._departed.items(), key=lambda item: item[1].monotonic)
+            self._departed = dict(in_order)
+            self._blocks = None
 
-    def add(self, watched: WatchedExport, answer: Answer | None, *, monotonic: float) -> None:
+    def add(
+        self, watched: WatchedExport, answer: Answer | None, *, monotonic: float, unix: float
+    ) -> None:
         """Remember an ID that leaves."""
-        self._departed[watched.id] = _Departed(watched, answer, monotonic, is_stored=True)
+        left = replace(watched, left=unix)
+        self._departed[watched.id] = _Departed(left, answer, monotonic)
         self._blocks = None
 
     def take(self, export_id: str) -> tuple[WatchedExport, Answer | None] | None:
@@ -75,9 +94,12 @@ class DepartedExports:
             known = restored, None
         elif (departed := self._departed.pop(export_id, None)) is not None:
             known = departed.watched, departed.answer
-        if known is not None:
-            self._blocks = None
-        return known
+        if known is None:
+            return None
+        self._blocks = None
+        watched, answer = known
+        # Most have no such time, and there may be 100,000.
+        return (watched if watched.left is None else replace(watched, left=None)), answer
 
     def forget(self, monotonic: float) -> None:
         """Forget the IDs that left too long ago."""
@@ -91,7 +113,7 @@ class DepartedExports:
     def blocks(self) -> tuple[Block, ...]:
         """Return what is known of them, for the state file; the same object if nothing changed."""
         if self._blocks is None:
-            left = (each.watched for each in self._departed.values() if each.is_stored)
+            left = (each.watched for each in self._departed.values())
             exports = chain(left, self._restored.values())
             blocks = []
             while block := tuple(islice(exports, BLOCK_SIZE)):

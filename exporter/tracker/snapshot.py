@@ -35,6 +35,7 @@ class WatchedExport:
         failure: The error that the API last returned instead of an export, or None.
         acknowledged: Whether an ID file acknowledges its failure.
         superseded: Whether it FAILED and a later export to the same destination COMPLETED.
+        left: Unix time at which its ID left the watchlist, or None while it is watched.
         retired: Whether it has been COMPLETED for so long that it has no series of its own.
     """
 
@@ -45,6 +46,7 @@ class WatchedExport:
     acknowledged: bool = False
     retired: bool = False
     superseded: bool = False
+    left: float | None = None
 
     @property
     def dealt_with(self) -> bool:

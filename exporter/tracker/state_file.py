@@ -69,7 +69,7 @@ class StateFile:
         self._lock = threading.Lock()
         self._is_ours = True
         self._latest: _Known | None = None
-        self._written: _Known = (), ()
+        self._written: _Known | None = (), ()
         self._began = -math.inf
         # The last write, and whether it lasts: both are changed, like its result, with the lock.
         self._write_future: futures.Future[None] | None = None
@@ -95,6 +95,9 @@ class StateFile:
             data = background.start(self._read, "state file").result(_LOAD_SECONDS)
             if data is not None:
                 self._key, exports = decode(data)
+                if exports:
+                    # If nothing of it is known any more, that is to be written, too.
+                    self._written = None
                 return exports
         except (OSError, ValueError, RuntimeError, futures.TimeoutError) as error:
             # What cannot be read may be the file of another program.

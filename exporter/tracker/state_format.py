@@ -1,7 +1,7 @@
 """The content of a state file: finished exports, and the key of their destinations.
 
 The first line is a JSON object with the format's name, version, key and checksum; every other line
-is a JSON list of exports.
+is a JSON list of exports. Of an ID that left the watchlist it has a pair: Unix time, export.
 """
 
 import io
@@ -98,9 +98,9 @@ def decode(data: bytes) -> tuple[bytes, list[WatchedExport]]:
     return key, exports
 
 
-def _records(block: Block) -> list[_Record]:
+def _records(block: Block) -> list[_Record | tuple[float, _Record]]:
     return [
-        _record(watched.export)
+        _record(watched.export) if watched.left is None else (watched.left, _record(watched.export))
         for watched in block.exports
         if watched.state in FINISHED and watched.export is not None
     ]
@@ -126,6 +126,11 @@ def _restore(record: list[Any]) -> WatchedExport:
 
     One function for speed: a start calls it up to a hundred thousand times.
     """
+    left = None
+    if len(record) == 2:  # noqa: PLR2004 # a pair
+        left, record = record
+        if type(left) not in _NUMBER or not 0 <= left < _TOO_LARGE:
+            raise ValueError
     export_id, state, started, finished, size, volume, destination, error = record
     if (
         type(export_id) is not str
@@ -158,7 +163,7 @@ def _restore(record: list[Any]) -> WatchedExport:
         error,
         destination,
     )
-    return WatchedExport(export.id, state, export)
+    return WatchedExport(export.id, state, export, left=left)
 
 
 def _error(code: object, status: object) -> ErrorDetail:

@@ -49,7 +49,7 @@ class ExportStates:
         """Remember these exports of the state file."""
         self._departed.restore(exports)
 
-    def update_watchlist(self, watchlist: Watchlist, *, monotonic: float) -> None:
+    def update_watchlist(self, watchlist: Watchlist, *, monotonic: float, unix: float) -> None:
         """Watch the IDs of `watchlist` from now on; what is known of them stays."""
         before, self._known = self._known, {}
         self._departed.forget(monotonic)
@@ -67,9 +67,8 @@ class ExportStates:
         for export_id, watched in before.items():
             if export_id not in self._known and watched != WatchedExport(export_id, UNKNOWN):
                 answer = self._last_answers.pop(export_id, None)
-                self._departed.add(watched, answer, monotonic=monotonic)
-        if not watchlist.errors:
-            self._departed.expel(monotonic)
+                self._departed.add(watched, answer, monotonic=monotonic, unix=unix)
+        self._departed.expel(monotonic=monotonic, unix=unix, all_read=not watchlist.errors)
         unfinished: list[str] = []
         finished: list[str] = []
         bad: list[str] = []

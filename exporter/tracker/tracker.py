@@ -188,7 +188,9 @@ class Tracker:
         if watchlist is not self._watchlist:
             with self._lock:
                 self._watchlist = watchlist
-                self._states.update_watchlist(watchlist, monotonic=self._clock.monotonic())
+                self._states.update_watchlist(
+                    watchlist, monotonic=self._clock.monotonic(), unix=self._clock.time()
+                )
 
     def _record_answer(self, answer: BulkResponse, asked: float) -> None:
         with self._lock:

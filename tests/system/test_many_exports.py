@@ -221,7 +221,7 @@ def test_many_series_are_worth_a_warning(
         text = "".join(f"- {number:032}\n" for number in range(exports))
         (tmp_path / "batch.yml").write_text(text)
         watchlist = loader.load()
-        states.update_watchlist(watchlist, monotonic=clock.monotonic())
+        states.update_watchlist(watchlist, monotonic=clock.monotonic(), unix=clock.time())
         snapshot = Snapshot(
             watchlist=watchlist,
             batches=states.batches(),

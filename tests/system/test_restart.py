@@ -4,13 +4,14 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from exporter.simulator import Fault, Lifetimes, Simulator, serve
-from exporter.tracker.state_format import decode
+from exporter.tracker.snapshot import Block
+from exporter.tracker.state_format import decode, encode
 from tests.support.exporter_process import LOOPBACK, Page, Running, execute, process
 
 TOKEN = "t0ken-of-a-test"
@@ -133,14 +134,35 @@ def test_a_restart_while_an_id_file_cannot_be_read_forgets_nothing(site: Site) -
 
 
 def test_a_scrape_by_cron_forgets_ids_that_were_removed(site: Site) -> None:
-    """The state file has the exports of the present ID files, however short each process lives."""
+    """The state file has an export for an hour at most, however short each process lives."""
     file = site.directory / "exports" / f"{BATCH}.yml"
     ids = file.read_text().splitlines(keepends=True)
+    before: list[str] = []
     for part in (ids[:100], ids[100:200], ids[200:300]):
         file.write_text("".join(part))
         scrape_into(site, "page")
-        _, known = decode(site.state_file.read_bytes())
-        assert {f"- {each.id}\n" for each in known} == set(part)
+        key, known = decode(site.state_file.read_bytes())
+        assert {f"- {each.id}\n" for each in known if each.left is None} == set(part)
+        assert {f"- {each.id}\n" for each in known if each.left is not None} == set(before)
+        # An hour passes.
+        aged = tuple(replace(each, left=each.left and each.left - 3601) for each in known)
+        site.state_file.write_bytes(b"".join(encode([Block.of(BATCH, aged)], key)))
+        before = part
+
+
+def test_an_id_file_that_is_missing_for_one_scrape_by_cron_loses_nothing(site: Site) -> None:
+    """The time of a failure to which the API gives none is only in the state file."""
+    file = site.directory / "exports" / f"{BATCH}.yml"
+    scrape_into(site, "page")
+    before = scrape_into(site, "page")
+    content = file.read_bytes()
+    (site.directory / "exports" / "other.yml").write_text("[]")
+    file.unlink()
+    assert scrape_into(site, "page")("cavatica_watched_exports", batch=BATCH) is None
+    file.write_bytes(content)
+    after = scrape_into(site, "page")
+    assert after("cavatica_scrape_api_calls") == 1
+    assert facts(after).items() >= facts(before).items()
 
 
 def test_a_repeat_is_known_to_make_good_a_failure_of_before_the_restart(site: Site) -> None:

@@ -315,7 +315,9 @@ class Watched:
     def edit(self) -> None:
         """Update the watchlist."""
         watchlist = watch(self.batches, sorted(self.acknowledged))
-        self.states.update_watchlist(watchlist, monotonic=self.clock.monotonic())
+        self.states.update_watchlist(
+            watchlist, monotonic=self.clock.monotonic(), unix=self.clock.time()
+        )
 
     def scrape(self, exports: Sequence[Export]) -> None:
         """Record these exports, and expire what is too old."""

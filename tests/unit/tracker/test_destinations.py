@@ -26,7 +26,9 @@ class Line:
 
     def watch(self, *ids: str) -> None:
         """Watch these IDs."""
-        self.states.update_watchlist(watch({"b": ids}), monotonic=self.clock.monotonic())
+        self.states.update_watchlist(
+            watch({"b": ids}), monotonic=self.clock.monotonic(), unix=self.clock.time()
+        )
 
     def hear(self, *exports: Export) -> None:
         """Record these answers."""

@@ -99,14 +99,28 @@ def test_finished_exports_survive_a_restart(
 def test_exports_that_left_a_short_time_ago_survive_it_too(
     path: Path, clock: FakeClock, file: StateFile
 ) -> None:
-    """Their ID file may be unreadable only for now."""
-    watched, left = snapshot(EXPORTS[0]), snapshot(*EXPORTS[1:])
+    """Their ID file may be unreadable only for now, or missing: then they keep the time."""
+    watched, left = snapshot(EXPORTS[0]), snapshot(*EXPORTS[1:3])
+    [block] = left.batches[0].blocks
+    gone = Block.of("", (WatchedExport("odd", "FAILED", EXPORTS[3], left=7.5),))
     file.save(watched)
     wait_for(path.exists)
     clock.pass_by(INTERVAL_SECONDS)
-    file.save(replace(watched, departed=left.batches[0].blocks))
+    file.save(replace(watched, departed=(block, gone)))
     file.close(PATIENCE)
-    assert sorted(restart(path, clock)[1], key=EXPORTS.index) == list(EXPORTS)
+    restored = {each.id: each for each in StateFile(path, clock).load()}
+    assert [restored[export.id].export for export in EXPORTS] == list(EXPORTS)
+    assert [restored[export.id].left for export in EXPORTS] == [None, None, None, 7.5]
+
+
+def test_that_nothing_is_known_any_more_is_written_too(path: Path, clock: FakeClock) -> None:
+    """Otherwise the last exports would stay in the file for good."""
+    path.write_bytes(content(*EXPORTS))
+    file = StateFile(path, clock)
+    assert len(file.load()) == len(EXPORTS)
+    file.save(make_snapshot())
+    file.close(PATIENCE)
+    assert restart(path, clock)[1] == []
 
 
 def test_the_file_is_the_owners_alone(path: Path, file: StateFile) -> None:
@@ -402,6 +416,9 @@ def test_the_forged_record_would_be_read() -> None:
         "xFAILED",
         GOOD[:-1],
         [*GOOD, 1],
+        *([left, GOOD] for left in (None, "1", True, -1, math.nan, 10**400, GOOD)),
+        [1.0, [1.0, GOOD]],
+        [1.0, None],
         *(
             [*GOOD[:place], value, *GOOD[place + 1 :]]
             for place, values in enumerate(

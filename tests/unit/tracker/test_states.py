@@ -43,7 +43,9 @@ class Line:
     ) -> None:
         """Adopt a watchlist."""
         self.tracked.update_watchlist(
-            replace(watch(batches, acknowledged), error=error), monotonic=self.clock.monotonic()
+            replace(watch(batches, acknowledged), error=error),
+            monotonic=self.clock.monotonic(),
+            unix=self.clock.time(),
         )
 
     def record(self, outcomes: Mapping[str, Outcome]) -> None:
@@ -858,8 +860,8 @@ def departed(line: Line) -> list[str]:
     return [each.id for block in blocks for each in block.exports]
 
 
-def test_what_is_restored_is_stored_again_only_while_it_may_be_watched() -> None:
-    """Otherwise processes that live for less than an hour would keep each ID for ever."""
+def test_what_is_restored_is_stored_until_an_hour_after_it_is_known_to_have_left() -> None:
+    """While an ID file cannot be read, it may have it."""
     line = Line()
     line.tracked.restore([WatchedExport(i, "FAILED", failed(i)) for i in "xyz"])
     line.watch({"b": ["x"]}, error="a file that cannot be read")
@@ -869,8 +871,55 @@ def test_what_is_restored_is_stored_again_only_while_it_may_be_watched() -> None
     assert departed(line) == ["z"]
     assert line.states() == {"x": "FAILED", "y": "FAILED"}
     line.watch({"b": ["x", "y"]})
-    assert departed(line) == []
+    line.clock.pass_by(1)
     line.watch({"b": ["x"]})
+    assert departed(line) == ["z", "y"]
+    line.clock.pass_by(REMEMBER_SECONDS)
+    assert departed(line) == ["y"]
+    line.clock.pass_by(1.1)
+    assert departed(line) == []
+
+
+@pytest.mark.parametrize("error", [None, "a file that cannot be read"])
+def test_processes_that_live_for_a_moment_remember_for_an_hour_too(error: str | None) -> None:
+    """Each restores what the last one stored: an ID that left keeps the time."""
+    stored = [WatchedExport(i, "FAILED", failed(i)) for i in "wxyz"]
+    clock = FakeClock()
+
+    def live(*watched: str, error: str | None = None) -> dict[str, tuple[str, float | None]]:
+        nonlocal stored
+        line = Line()
+        line.clock.unix = clock.unix
+        line.tracked.restore(stored)
+        line.watch({"b": watched}, error=error)
+        blocks = line.tracked.departed(line.clock.monotonic())
+        stored = [*line.known().values(), *(each for block in blocks for each in block.exports)]
+        return {each.id: (each.state, each.left) for each in stored}
+
+    began = clock.unix
+    known, left = ("FAILED", None), ("FAILED", began)
+    assert live("w", "x") == {"w": known, "x": known, "y": left, "z": left}
+    clock.unix += REMEMBER_SECONDS / 2
+    later = clock.unix
+    assert live("w", "y") == {"w": known, "y": known, "z": left, "x": ("FAILED", later)}
+    clock.unix = began + REMEMBER_SECONDS
+    assert live("w", error=error)["z"] == left
+    clock.unix += 1
+    assert live("w", error=error).keys() == {"w", "x", "y"}
+    clock.unix = began
+    assert live("w")["x"] == left, "the clock was set back"
+
+
+def test_of_two_that_left_the_older_one_is_forgotten_first() -> None:
+    """Also if it was restored after the other one left."""
+    line = Line()
+    line.tracked.restore([WatchedExport(i, "FAILED", failed(i)) for i in "xy"])
+    line.watch({"b": ["x"]}, error="a file that cannot be read")
+    line.watch({}, error="a file that cannot be read")
+    line.clock.pass_by(10)
+    line.watch({})
+    assert departed(line) == ["x", "y"]
+    line.clock.pass_by(REMEMBER_SECONDS - 5)
     assert departed(line) == ["y"]
 
 

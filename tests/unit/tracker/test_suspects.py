@@ -269,14 +269,14 @@ def test_a_scrape_beside_another_may_ask_suspects() -> None:
     """A concurrent scrape asks for suspects if no other IDs are left."""
     states = ExportStates(600, 0)
     everyone = ids(100)
-    states.update_watchlist(watch({"b": everyone}), monotonic=0)
+    states.update_watchlist(watch({"b": everyone}), monotonic=0, unix=0)
     assert states.next_call(100) == [list(everyone)]
     states.plan(100, overlaps=False)
     states.requeue(
         everyone, [], refused=[everyone[:60], everyone[60:]], answered=[["y"]], monotonic=0
     )
     assert states.next_call(100) == [list(everyone[:30])]
-    states.update_watchlist(watch({"b": []}), monotonic=0)
+    states.update_watchlist(watch({"b": []}), monotonic=0, unix=0)
     assert states.next_call(100) == []
 
 
