@@ -24,6 +24,7 @@ from exporter.cavatica.answer import (
     RequestOutcome,
     UserResponse,
 )
+from exporter.cavatica.codes import explain
 from exporter.cavatica.export import pair_items, parse_error, parse_list
 from exporter.cavatica.order import parse_orders
 from exporter.cavatica.transport import Response, Transport, TransportError
@@ -247,6 +248,10 @@ def _refusal(response: Response) -> ApiError:
     else:
         reason = "invalid_response"
     text = f"HTTP {status}" + (f", platform code {code}" if code else "")
+    meaning = explain(code)
+    # What helps with a code that exports have, too, is about starting them again.
+    if meaning and meaning.places == ("call",) and meaning.http == status:
+        text += f" ({meaning.action.rstrip('.')})"
     return ApiError(reason, text, status=status, code=code, rate_limit=_rate_limit(response))
 
 

@@ -37,6 +37,11 @@ def failed_exports(snapshot: Snapshot, retry: Retry | None) -> list[WatchedExpor
     ]
 
 
+def may_succeed(failed: WatchedExport) -> bool:
+    """Return whether the same request may succeed, now or after a repair."""
+    return _retry(failed) != "never"
+
+
 @dataclass(frozen=True, slots=True)
 class Failures:
     """The exports to repeat.

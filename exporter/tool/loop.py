@@ -82,7 +82,7 @@ class Loop:
             raise
         except ApiError as error:
             problems = [
-                f"no usable answer from the API: {error} ({error.reason}); nothing is written"
+                f"no usable answer from the API: {error.reason}: {error}; nothing is written"
             ]
         except LedgerError as error:
             problems = [str(error)]

@@ -16,7 +16,7 @@ from exporter.cli.options import PATH, ApiFlags, api_flags, flag
 from exporter.cli.service import StartError
 from exporter.cli.signals import end_at_once
 from exporter.clock import SystemClock
-from exporter.tool.failed import FAILED_FORMATS, FailedFormat, Failures, failed_exports
+from exporter.tool.failed import FAILED_FORMATS, FailedFormat, Failures, failed_exports, may_succeed
 from exporter.tool.program import NAME, SETTINGS, connect, own_flag, pace, pause_until
 from exporter.tool.status import FAILURES, make_status
 from exporter.tool.table import FORMATS, Format
@@ -93,7 +93,8 @@ def failed_command() -> click.Command:
     @own_flag(
         "--retry",
         type=click.Choice(RETRIES),
-        help="Only failures whose request may succeed now, after a repair, or never.",
+        help="Only failures whose request may succeed now, after a repair, or never. Without"
+        " it, --format create leaves out those of never.",
     )
     @own_flag("--output", type=PATH, metavar="FILE", help="Write to this file, for its owner only.")
     @api_flags
@@ -110,6 +111,9 @@ def failed_command() -> click.Command:
         These are FAILED, and neither acknowledged nor superseded. The output contains file names.
         No export is started.
 
+        With --format create, those whose request would fail again are left out, and their number
+        is on standard error; --retry never prints them.
+
         Exit status: 0 all is printed, 1 no answer for some, an ID file in error or an entry that is
         not a valid ID, 2 for a wrong flag, no token or no ID file.
         """
@@ -117,6 +121,9 @@ def failed_command() -> click.Command:
         try:
             snapshot = watched.ask()
             exports = failed_exports(snapshot, retry)
+            if format == "create" and retry is None:
+                every, exports = exports, [each for each in exports if may_succeed(each)]
+                _tell_left_out(len(every) - len(exports))
             orders = watched.orders([each.id for each in exports])
         except (NoAnswerError, ApiError) as error:
             return _no_answer(error)
@@ -193,6 +200,15 @@ class _Watched:
         for begin in range(0, len(ids), MAX_IDS):
             orders |= self._api.get_orders(ids[begin : begin + MAX_IDS]).orders
         return orders
+
+
+def _tell_left_out(count: int) -> None:
+    if count:
+        click.echo(
+            f"{NAME}: {count} exports are left out, because the same request would fail again:"
+            " --retry never",
+            err=True,
+        )
 
 
 def _is_part(snapshot: Snapshot) -> bool:

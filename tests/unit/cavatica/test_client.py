@@ -348,7 +348,9 @@ class TestRefusal:
         assert reason in REASONS
         assert (error.reason, error.status, error.requests) == (reason, status, 1)
         assert error.rate_limit == RateLimit(None, 0, None)
-        assert str(error) == f"HTTP {status}" + ("" if code is None else f", platform code {code}")
+        text, _, advice = str(error).partition(" (")
+        assert text == f"HTTP {status}" + ("" if code is None else f", platform code {code}")
+        assert bool(advice) == ((status, str(code)) in {(429, "1000"), (503, "0")})
         assert api.statuses == [(status, reason)]
 
     @pytest.mark.parametrize("body", [b"", b"<html>Busy</html>", b"[1]", b"\xff", b'{"code": {}}'])
@@ -708,6 +710,6 @@ class TestList:
         """A broken connection is tried once more; a refusal has its reason."""
         api.say(hang_up)
         api.answer({"status": 401, "code": 90001}, status=401)
-        with pytest.raises(ApiError, match="HTTP 401, platform code 90001") as caught:
+        with pytest.raises(ApiError, match=r"platform code 90001 \(Renew the token: ") as caught:
             self.ask(api)
         assert (caught.value.reason, caught.value.requests) == ("auth", 2)

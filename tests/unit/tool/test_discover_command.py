@@ -61,8 +61,8 @@ def test_without_an_answer(
     account.simulator.fault = Fault(status=401, code=90001)
     assert run("--metrics-file", str(metrics)) == 1
     assert capsys.readouterr().err == (
-        "cavatica-exports: no usable answer from the API: HTTP 401, platform code 90001 (auth);"
-        " nothing is written\n"
+        "cavatica-exports: no usable answer from the API: auth: HTTP 401, platform code 90001"
+        " (Renew the token: it is missing, wrong or expired); nothing is written\n"
     )
     bad = metrics.read_text()
     changed = {

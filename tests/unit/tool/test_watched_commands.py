@@ -213,7 +213,10 @@ def test_no_answer(
     assert run(command, "--log.level", "error") == 1
     assert capsys.readouterr() == (
         "",
-        "cavatica-exports: no usable answer from the API: auth: HTTP 401, platform code 90001\n",
+        (
+            "cavatica-exports: no usable answer from the API: auth: HTTP 401, platform code 90001"
+            " (Renew the token: it is missing, wrong or expired)\n"
+        ),
     )
 
 
@@ -333,7 +336,20 @@ def test_failed_as_requests(mixed: Account, run: Run, capsys: pytest.CaptureFixt
         "overwrite": False,
         "properties": {"sse_algorithm": "AES256"},
     }
-    assert len(body["items"]) == 3
+    assert [item["source"]["file"] for item in body["items"]] == ["file-locked", "file-away"]
+    assert "1 exports are left out, because the same request would fail again" in captured.err
+
+
+def test_requests_that_would_fail_again(
+    mixed: Account, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They are printed when asked for, and nothing is said to be left out."""
+    del mixed
+    assert run("failed", "--format", "create", "--retry", "never") == 0
+    captured = capsys.readouterr()
+    [body] = map(json.loads, captured.out.splitlines())
+    assert [item["source"]["file"] for item in body["items"]] == ["file-exists"]
+    assert captured.err == ""
 
 
 def test_the_requests_start_the_exports_again(
