@@ -107,10 +107,11 @@ class BasicAuth:
         try:
             # The server sets it. An IPv6 client has a whole network of addresses.
             network = str(environ.get("exporter.network", ""))
-            if credentials and self._allows(users, *credentials, network):
-                return self._app(environ, start_response)
+            passes = credentials is not None and self._allows(users, *credentials, network)
         except TimeoutError:
             return _refusal(start_response, "503 Service Unavailable", ("Retry-After", "1"))
+        if passes:
+            return self._app(environ, start_response)
         challenge = ("WWW-Authenticate", 'Basic realm="cavatica-exporter", charset="UTF-8"')
         return _refusal(start_response, "401 Unauthorized", challenge)
 

@@ -261,6 +261,17 @@ def test_guesses_wait_for_their_turn_and_give_up() -> None:
     assert passed == OK
 
 
+def test_an_error_of_the_application_is_its_own() -> None:
+    """A disk or a network that timed out is not a password check that took too long."""
+
+    def fail(_environ: "WSGIEnvironment", _start_response: "StartResponse") -> Iterable[bytes]:
+        raise TimeoutError
+
+    application = BasicAuth(fail, lambda: {b"alice": hashed(b"a")})
+    with pytest.raises(TimeoutError):
+        ask(application, basic(b"alice", b"a"))
+
+
 def test_one_network_may_wait_for_so_many_checks_and_no_more() -> None:
     """Guesses of one client do not keep the scraper of another from being checked."""
     users = HeldUsers({b"alice": hashed(b"a")})
