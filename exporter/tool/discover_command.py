@@ -90,7 +90,7 @@ def discover_command() -> click.Command:
         metrics_file: Path | None,
         **values: Any,  # noqa: ANN401 # click has parsed them
     ) -> int:
-        """Write ID files with all exports of the token's account.
+        """Write ID files with the exports of the token's account.
 
         Exit status: 0 when every export was found, 1 when not, 2 for a wrong flag or no token.
         """
