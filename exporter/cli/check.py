@@ -78,7 +78,8 @@ def rejected_ids(watchlist: Watchlist) -> Iterator[str]:
     for file in watchlist.files:
         for rejected in file.rejected[:MAX_LISTED]:
             line = "" if rejected.line is None else f"{rejected.line}:"
-            yield f"{file.name}:{line} not a valid export ID: {rejected.text or 'nothing'}"
+            text = f'"{rejected.text}"' if rejected.text else "nothing"
+            yield f"{file.name}:{line} not a valid export ID: {text}"
         if len(file.rejected) > MAX_LISTED:
             yield f"{file.name}: {len(file.rejected) - MAX_LISTED} more are not valid export IDs"
 

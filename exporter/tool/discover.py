@@ -27,12 +27,13 @@ class Round:
     """The result of a round.
 
     Attributes:
+        first: Whether no earlier round read the whole list.
         whole: Whether every export of the account is known now.
         total: How many exports the account has.
         missing: Number of exports that never appeared in the list.
         exports: Number of exports in the files.
         files: Number of files.
-        changed: Number of files written or removed.
+        changed: Number of ID files written or removed.
         added: Exports added to the files.
         dropped: Exports removed because they COMPLETED too long ago.
         older: New exports that ended before `--since`, or too long ago to keep.
@@ -43,6 +44,7 @@ class Round:
         warning: The problem of the state file, or None.
     """
 
+    first: bool
     whole: bool
     total: int
     missing: int
@@ -82,6 +84,7 @@ def discover(
         search = Search(api, ledger.knows, ledger.known, progress)
         found, quiet = search.probe()
         now = clock.time()
+        first = ledger.verified is None
         if _is_check_due(ledger, now, selection, quiet=quiet):
             search.find_every(found)
         elif not quiet:
@@ -109,6 +112,7 @@ def discover(
                 ledger.verified = now
         dropped = ledger.expire(now)
         return Round(
+            first=first,
             whole=found.whole and not details.pending,
             total=found.total,
             missing=0

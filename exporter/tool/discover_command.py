@@ -28,6 +28,9 @@ from exporter.tool.program import NAME, SETTINGS, connect, own_flag, pace, pause
 
 _VOLUME = re.compile(r"[^/\s]+/[^/\s]+")
 
+# Said once, because an account may also be new.
+_NO_EXPORTS = "this account started no exports; is it the token of the account that starts them?"
+
 _log = logging.getLogger(__name__)
 
 
@@ -154,6 +157,8 @@ def _print_round(done: Round) -> None:
         f"{done.exports} of {done.total} exports in {done.files} files: {', '.join(parts)};"
         f" {done.changed} files changed, {done.calls} calls"
     )
+    if done.first and not done.total:
+        click.echo(f"{NAME}: {_NO_EXPORTS}", err=True)
 
 
 def _log_round(done: Round) -> None:
@@ -161,7 +166,8 @@ def _log_round(done: Round) -> None:
         _log.warning("State file ignored", extra={"err": done.warning})
     if done.without_details:
         _log.warning("API refused details of exports", extra={"exports": done.without_details})
-    level = logging.INFO if done.changed else logging.DEBUG
+    news = done.changed or done.older or done.elsewhere or done.first
+    level = logging.INFO if news else logging.DEBUG
     _log.log(
         level,
         "Exports discovered",
@@ -177,3 +183,5 @@ def _log_round(done: Round) -> None:
             "calls": done.calls,
         },
     )
+    if done.first and not done.total:
+        _log.warning("No exports", extra={"err": _NO_EXPORTS})

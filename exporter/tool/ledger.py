@@ -118,7 +118,7 @@ class Ledger:
         self._unlisted += self.known - total
 
     def write(self) -> int:
-        """Write the changed files, and return their number.
+        """Write the changed files; return the number of ID files among them.
 
         The state comes first: if the process ends before the other files are written, the next
         round notices missing exports and finds them again.
@@ -143,7 +143,7 @@ class Ledger:
                 f"{self._directory / name}: cannot be written: {error.strerror}"
             ) from error
         self._on_disk = wanted
-        return len(changed) + len(removed)
+        return len({*changed, *removed} - {STATE_NAME})
 
     def _load(self) -> None:
         try:

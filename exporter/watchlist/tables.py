@@ -16,6 +16,7 @@ REFUSED: Final = frozenset({*NULL, "invalid", "NA", "NaN", "nan", "None"})
 _ID_COLUMN: Final = "export_id"
 _OTHER_ID_COLUMN: Final = "id"
 _SEPARATORS: Final = {",": "commas", "\t": "tabs"}
+_MARKS: Final = (",", ";", "\t")
 # Fewer characters than `str.strip` removes: a no-break space is part of the entry, and is shown.
 _BLANKS: Final = " \t\n"
 # A file looks like this while it is rewritten in place, and after a crash.
@@ -92,6 +93,10 @@ def _rows(text: str, separator: str) -> Iterator[_Row]:
                 yield line, cells
             line = reader.line_num + 1
     except csv.Error as error:
+        # Of another separator only the first quote is noticed: nothing may follow it.
+        header = text.lstrip("\n").partition("\n")[0]
+        if separator not in header and any(mark in header for mark in _MARKS):
+            raise _wrong_separator(line, separator) from None
         raise TextError(line, f"not a valid table: {excerpt(str(error))}") from None
 
 
@@ -110,10 +115,18 @@ def _find_column(first: _Row, separator: str) -> tuple[int, bool] | None:
         if name in names:
             return names.index(name), name == _OTHER_ID_COLUMN
     if len(cells) > 1:
-        raise TextError(line, _needs_header(len(cells)))
-    if any(mark in cells[0] for mark in (",", ";", "\t")):
-        raise TextError(line, f"the columns must be separated by {_SEPARATORS[separator]}")
+        raise TextError(
+            line,
+            f"no column {_ID_COLUMN} among: {excerpt(', '.join(cells))}; the header must name the"
+            f" column with the IDs {_ID_COLUMN}",
+        )
+    if any(mark in cells[0] for mark in _MARKS):
+        raise _wrong_separator(line, separator)
     return None
+
+
+def _wrong_separator(line: int, separator: str) -> TextError:
+    return TextError(line, f"the columns must be separated by {_SEPARATORS[separator]}")
 
 
 def _needs_header(columns: int) -> str:

@@ -49,16 +49,16 @@ def test_one_is_not_many() -> None:
 
 def test_rejected_ids_have_file_and_line() -> None:
     """The first hundred of each file, and how many more there are."""
-    few = FileStatus("a.yml", 1.0, None, (Rejected("x y", 3), Rejected("", None)))
+    few = FileStatus("a.yml", 1.0, None, (Rejected("x y ", 3), Rejected("", None)))
     many = FileStatus("b.yml", 1.0, None, tuple(Rejected("!", n) for n in range(1, 104)))
     lines = [*rejected_ids(Watchlist(files=(few, many)))]
     assert lines[:3] == [
-        "a.yml:3: not a valid export ID: x y",
+        'a.yml:3: not a valid export ID: "x y "',
         "a.yml: not a valid export ID: nothing",
-        "b.yml:1: not a valid export ID: !",
+        'b.yml:1: not a valid export ID: "!"',
     ]
     assert lines[101:] == [
-        "b.yml:100: not a valid export ID: !",
+        'b.yml:100: not a valid export ID: "!"',
         "b.yml: 3 more are not valid export IDs",
     ]
 

@@ -367,7 +367,7 @@ def test_a_check_fails_for_ids_that_are_not_valid(
     (cavatica.exports / "notes.md").touch()
     assert run(*cavatica.flags, "--config.check") == 1
     written = capsys.readouterr()
-    assert written.err == "odd.yml:2: not a valid export ID: b\\xa0\n"
+    assert written.err == 'odd.yml:2: not a valid export ID: "b\\xa0"\n'
     # The rest is printed, too.
     assert "ignored files: 1" in written.out.splitlines()
 

@@ -45,9 +45,26 @@ def test_it_says_what_it_found(
     first, second = capsys.readouterr().out.splitlines()
     assert first == (
         "3 of 5 exports in 1 files: 3 new, 0 dropped, 2 to other volumes left out;"
-        " 2 files changed, 2 calls"
+        " 1 files changed, 2 calls"
     )
     assert second == "3 of 5 exports in 1 files: 0 new, 0 dropped; 0 files changed, 1 calls"
+
+
+def test_an_account_without_exports(
+    account: Account, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It may be the wrong account: that is said once, so that cron does not mail it every time."""
+    assert [run(), run()] == [0, 0]
+    captured = capsys.readouterr()
+    assert captured.out.splitlines() == [
+        f"0 of 0 exports in 0 files: 0 new, 0 dropped; 0 files changed, {calls} calls"
+        for calls in (1, 1)
+    ]
+    assert captured.err == (
+        "cavatica-exports: this account started no exports; is it the token of the account that"
+        " starts them?\n"
+    )
+    assert account.ids() == []
 
 
 def test_without_an_answer(
@@ -92,6 +109,7 @@ def test_a_metrics_file_that_cannot_be_written(
     account: Account, run: Run, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     """Exit 1 and its name; the exports are found all the same."""
+    account.simulator.start(1)
     metrics = tmp_path / "away" / "discover.prom"
     assert run("--metrics-file", str(metrics)) == 1
     problem = f"{metrics}: cannot be written: No such file or directory\n"
@@ -267,9 +285,13 @@ def test_a_failed_round_is_not_the_last_one(account: Account, run: Run) -> None:
     arguments = ["discover", "--to", str(account.directory), "--every", "100ms"]
     with subprocess.Popen([*PROGRAM, *arguments], stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
-        lines = [process.stderr.readline() for _ in range(2)]
+        lines = [process.stderr.readline() for _ in range(3)]
         process.terminate()
-        process.stderr.read()
+        rest = process.stderr.read()
     assert "level=error" in lines[0]
     assert "Discovery failed" in lines[0]
     assert "Exports discovered" in lines[1]
+    # The account has no exports, which is said once.
+    assert "level=warn" in lines[2]
+    assert "this account started no exports" in lines[2]
+    assert rest == ""

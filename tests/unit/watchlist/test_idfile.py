@@ -39,6 +39,7 @@ FILE_IDS = (
     " that the API gave when the export was started"
 )
 
+NAME_IT = "; the header must name the column with the IDs export_id"
 NO_HEADER = "has 2 columns; add a header that names the one with the IDs export_id"
 EMPTY = "is empty; for none write a comment (.txt) or a header (.tsv, .csv)"
 IMPORTS = "holds imports (/storage/imports/), and only exports can be watched"
@@ -87,12 +88,14 @@ INVALID = {
     "invalid-file-ids.json": ":1: " + FILE_IDS,
     "invalid-json.txt": ":2: must hold an ID on each line; name the file .json",
     "invalid-yaml.txt": ":1: must hold an ID on each line; name the file .yml",
-    "invalid-no-header.tsv": ":1: " + NO_HEADER,
+    "invalid-no-header.tsv": ":1: no column export_id among: a.bam, " + "x" * 32 + NAME_IT,
+    "invalid-header.csv": ":1: no column export_id among: sample, Export ID" + NAME_IT,
     "invalid-late-columns.csv": ":3: " + NO_HEADER,
     "invalid-other-ids.csv": ":3: the column id holds something other than export IDs:"
     " name the column with the export IDs export_id",
     "invalid-repeated-column.tsv": ":1: the column export_id is repeated",
     "invalid-semicolons.csv": ":1: the columns must be separated by commas",
+    "invalid-semicolons-quoted.csv": ":1: the columns must be separated by commas",
     "invalid-commas.tsv": ":1: the columns must be separated by tabs",
     "invalid-open-quote.csv": ":3: not a valid table: unexpected end of data",
     "invalid-quote.tsv": r""":2: not a valid table: '\t' expected after '"'""",
