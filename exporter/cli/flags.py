@@ -147,7 +147,7 @@ def make_command(run: Callable[[Flags], int], version: str) -> click.Command:
         is_flag=True,
         help="Show the API's error texts in metrics. They can contain file names.",
     )
-    @api_flags
+    @api_flags(scraped=True)
     @flag(
         "--web.listen-address",
         type=click_type(parse_listen_address),

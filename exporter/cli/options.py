@@ -98,9 +98,17 @@ def flag(name: str, **attributes: Any) -> _Flag:  # noqa: ANN401 # as click has 
     return click.option(name, parameter, **attributes)
 
 
-def api_flags(command: Callable[..., int]) -> Callable[..., int]:
-    """Add the flags of `ApiFlags` to a command."""
-    return _add(_API_FLAGS, command)
+def api_flags(*, scraped: bool) -> _Flag:
+    """Return a decorator that adds the flags of `ApiFlags` to a command, which may be scraped."""
+    timeout = flag(
+        "--api.timeout",
+        type=click_type(_timeout),
+        metavar="DURATION",
+        default="10s",
+        help="Time limit of the API calls"
+        + (", unless a scraper sends its own." if scraped else "."),
+    )
+    return lambda command: _add((*_API_ACCESS_FLAGS, timeout, *_API_USE_FLAGS), command)
 
 
 def log_flags(command: Callable[..., int]) -> Callable[..., int]:
@@ -114,7 +122,7 @@ def _add(flags: Sequence[_Flag], command: Callable[..., int]) -> Callable[..., i
     return command
 
 
-_API_FLAGS: Final[tuple[_Flag, ...]] = (
+_API_ACCESS_FLAGS: Final[tuple[_Flag, ...]] = (
     flag("--api.url", metavar="URL", help="Base URL of the API, up to /v2."),
     flag(
         "--api.token-file", type=PATH, metavar="FILE", help="File with the token and nothing else."
@@ -124,13 +132,8 @@ _API_FLAGS: Final[tuple[_Flag, ...]] = (
         metavar="NAME",
         help="Section of ~/.sevenbridges/credentials with URL and token.",
     ),
-    flag(
-        "--api.timeout",
-        type=click_type(_timeout),
-        metavar="DURATION",
-        default="10s",
-        help="Time limit of the API calls, unless a scraper sends its own.",
-    ),
+)
+_API_USE_FLAGS: Final[tuple[_Flag, ...]] = (
     flag(
         "--api.quota-share",
         type=click_type(_share),

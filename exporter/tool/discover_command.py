@@ -81,7 +81,7 @@ def discover_command() -> click.Command:
         metavar="FILE",
         help="Write metrics of the last round to this file, for the textfile collector.",
     )
-    @api_flags
+    @api_flags(scraped=False)
     @log_flags
     def command(
         to: Path,

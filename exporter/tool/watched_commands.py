@@ -49,7 +49,7 @@ def status_command() -> click.Command:
     @click.command("status", context_settings=SETTINGS)
     @_path_flag
     @own_flag("--format", type=click.Choice(FORMATS), default="text", help="Output format.")
-    @api_flags
+    @api_flags(scraped=False)
     @_log_flag
     def command(
         exports_path: Path,
@@ -97,7 +97,7 @@ def failed_command() -> click.Command:
         " it, --format create leaves out those of never.",
     )
     @own_flag("--output", type=PATH, metavar="FILE", help="Write to this file, for its owner only.")
-    @api_flags
+    @api_flags(scraped=False)
     @_log_flag
     def command(
         exports_path: Path,

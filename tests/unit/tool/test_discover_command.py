@@ -220,6 +220,16 @@ def test_wrong_flags(
     assert problem in error
 
 
+@pytest.mark.parametrize("command", ["discover", "status", "failed"])
+def test_help_is_not_about_scrapers(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """No scraper asks these commands, so none can send them a timeout."""
+    with pytest.raises(SystemExit, match="0"):
+        main([command, "--help"])
+    help_text = " ".join(capsys.readouterr().out.split())
+    assert "Time limit of the API calls. " in help_text
+    assert "scraper" not in help_text
+
+
 def test_no_token(
     run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
