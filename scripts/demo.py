@@ -18,6 +18,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 from typing import NoReturn
@@ -31,6 +32,7 @@ SERVERS = ROOT / ".servers"
 _START_SECONDS = 20.0
 _STOP_SECONDS = 10.0
 _LOOK_SECONDS = 5.0
+_LOG_LINES = 10
 
 _LINKS = """
 Status page    {exporter}
@@ -101,14 +103,43 @@ def alertmanager_configuration() -> str:
     )
 
 
+@dataclass(frozen=True)
+class Child:
+    """A program that runs; without a log its errors are on standard error."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+    log: Path | None
+
+
+def check(children: Sequence[Child]) -> None:
+    """Raise an error if a program has ended.
+
+    Raises:
+        SystemExit: with the end of its log.
+    """
+    for child in children:
+        if (status := child.process.poll()) is not None:
+            said = _log_end(child.log) if child.log else ""
+            sys.exit(f"error: {child.name} ended with status {status}{said}")
+
+
+def _log_end(log: Path) -> str:
+    lines = log.read_text(errors="replace").splitlines()[-_LOG_LINES:]
+    return "; the end of its log:\n" + "\n".join(lines)
+
+
 @contextlib.contextmanager
-def running(command: Sequence[str], directory: Path, log: Path | None) -> Iterator[None]:
+def running(command: Sequence[str], directory: Path, log: Path | None) -> Iterator[Child]:
     """Run a program, and end it at the end; without a log only its errors are shown."""
-    output = log.open("wb") if log else subprocess.DEVNULL
-    errors = output if log else None
-    with subprocess.Popen(command, cwd=directory, stdout=output, stderr=errors) as process:
+    with contextlib.ExitStack() as stack:
+        output = stack.enter_context(log.open("wb")) if log else subprocess.DEVNULL
+        errors = output if log else None
+        process = stack.enter_context(
+            subprocess.Popen(command, cwd=directory, stdout=output, stderr=errors)
+        )
         try:
-            yield
+            yield Child(log.stem if log else "exporter", process, log)
         finally:
             process.terminate()
             try:
@@ -128,16 +159,17 @@ def status_of(url: str) -> int | None:
         return None
 
 
-def page_of(page: str, instead: str, log: Path | None = None) -> str:
+def page_of(page: str, instead: str, child: Child) -> str:
     """Wait until a server answers; return its page, or what it has instead (Debian's: an API).
 
     Raises:
-        SystemExit: It does not answer.
+        SystemExit: It ends, or does not answer.
     """
     end = time.monotonic() + _START_SECONDS
     while (status := status_of(page)) in (None, HTTPStatus.SERVICE_UNAVAILABLE):
+        check([child])
         if time.monotonic() > end:
-            said = f"; its log:\n{log.read_text(errors='replace')}" if log else ""
+            said = _log_end(child.log) if child.log else ""
             sys.exit(f"error: no answer within {_START_SECONDS:.0f} s: {page}{said}")
         time.sleep(0.1)
     return instead if status == HTTPStatus.NOT_FOUND else page
@@ -163,10 +195,11 @@ def firing_alerts(api: str) -> dict[str, str]:
     }
 
 
-def print_alerts(api: str) -> NoReturn:
-    """Print each alert once, when it begins to fire."""
+def print_alerts(api: str, children: Sequence[Child]) -> NoReturn:
+    """Print each alert once, when it begins to fire, while all programs run."""
     printed: set[str] = set()
     while True:
+        check(children)
         firing = firing_alerts(api)
         for key in firing.keys() - printed:
             print(firing[key], flush=True)
@@ -208,21 +241,21 @@ def main() -> None:
                 "--cluster.listen-address=",
             ],
         )
+        children: list[Child] = []
         for command in commands:
             name = Path(command[0]).name.removeprefix("prometheus-")
             log = None if command[0] == sys.executable else directory / f"{name}.log"
             # The unpacked Alertmanager finds its own templates below the working directory.
-            stack.enter_context(running(command, Path(command[0]).parents[1] if log else ROOT, log))
+            place = Path(command[0]).parents[1] if log else ROOT
+            children.append(stack.enter_context(running(command, place, log)))
         alerts = f"{urls[1]}/api/v1/alerts"
         links = _LINKS.format(
-            exporter=page_of(f"{urls[0]}/", f"{urls[0]}/"),
-            prometheus=page_of(f"{urls[1]}/alerts", alerts, directory / "prometheus.log"),
-            alertmanager=page_of(
-                f"{urls[2]}/", f"{urls[2]}/api/v2/alerts", directory / "alertmanager.log"
-            ),
+            exporter=page_of(f"{urls[0]}/", f"{urls[0]}/", children[0]),
+            prometheus=page_of(f"{urls[1]}/alerts", alerts, children[1]),
+            alertmanager=page_of(f"{urls[2]}/", f"{urls[2]}/api/v2/alerts", children[2]),
         )
         print(links, end="", flush=True)
-        print_alerts(alerts)
+        print_alerts(alerts, children)
 
 
 if __name__ == "__main__":

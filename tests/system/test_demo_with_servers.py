@@ -58,10 +58,33 @@ def test_a_server_that_does_not_start_is_an_error_with_its_log(
     """A Prometheus of PATH may be one that cannot read the configuration."""
     monkeypatch.setattr(demo, "_START_SECONDS", 0.0)
     log = tmp_path / "prometheus.log"
-    log.write_text("field nonsense not found")
     page = f"http://127.0.0.1:{demo.free_port()}/alerts"
-    with pytest.raises(SystemExit, match=f"no answer within 0 s: {page}; its log:\nfield nonsense"):
-        demo.page_of(page, "", log)
+    with demo.running(["sleep", "60"], tmp_path, log) as child:
+        log.write_text("field nonsense not found")
+        problem = f"no answer within 0 s: {page}; the end of its log:\nfield nonsense"
+        with pytest.raises(SystemExit, match=problem):
+            demo.page_of(page, "", child)
+
+
+def test_a_program_that_ends_is_an_error_with_the_end_of_its_log(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Without Prometheus the demo would wait for alerts for ever."""
+    monkeypatch.setattr(demo, "_LOOK_SECONDS", 0.05)
+    nowhere = f"http://127.0.0.1:{demo.free_port()}/"
+    program = ["sh", "-c", "seq 1 30; sleep 0.3; exit 5"]
+    with (
+        demo.running(["sleep", "60"], tmp_path, None) as other,
+        demo.running(program, tmp_path, tmp_path / "prometheus.log") as child,
+        pytest.raises(SystemExit) as caught,
+    ):
+        demo.print_alerts(nowhere, [other, child])
+    lines = [str(number) for number in range(21, 31)]
+    problem = "error: prometheus ended with status 5; the end of its log:"
+    assert str(caught.value).splitlines() == [problem, *lines]
+    # While it starts, too, and without waiting.
+    with pytest.raises(SystemExit, match="prometheus ended with status 5"):
+        demo.page_of(nowhere, "", child)
 
 
 def test_the_newest_servers_are_taken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
