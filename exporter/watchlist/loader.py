@@ -80,6 +80,8 @@ class WatchlistLoader:
             error = f"{self.name}: cannot be read: {_reason(problem)}"
         else:
             ignored = listing.ignored
+            if not (found or self._loaded):
+                _log.warning("No ID file, so nothing is watched", extra={"path": self.name})
             if found or afresh or not any(file.matters for file in known.values()):
                 known = found
             else:

@@ -236,7 +236,7 @@ def _wrong(status: Status) -> Iterator[str]:
     if status.missing:
         yield f"{_count(status.missing, 'export')} expected and not listed"
     if status.lookup_errors.total:
-        yield f"{_count(status.lookup_errors.total, 'ID')} the API does not know"
+        yield f"{_count(status.lookup_errors.total, 'ID')} without an export"
     if status.rejected:
         yield (
             "1 entry of the ID files is not a valid export ID"

@@ -173,5 +173,6 @@ class Status:
 
 
 NOT_SCRAPED: Final = Status(
-    "unknown", "Not known yet: no scrape since the start. Does Prometheus scrape this exporter?"
+    "unknown",
+    "Not known yet: no scrape since the start. Open Metrics to make one; later Prometheus does.",
 )

@@ -140,9 +140,13 @@ def test_a_single_file_is_watched_alone(directory: Path, clock: Clock) -> None:
     assert watchlist.batches == {"ids": ("a",)}
 
 
-def test_an_empty_directory_is_fine(loader: WatchlistLoader, clock: Clock) -> None:
-    """Files may follow later: nothing is watched, and nothing is wrong."""
+def test_an_empty_directory_is_fine(
+    loader: WatchlistLoader, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Files may follow later: nothing is wrong. A warning at the start says what is watched."""
     assert loader.load() == Watchlist(reloaded=clock.now)
+    assert loader.load() == Watchlist(reloaded=clock.now)
+    assert caplog.messages == ["No ID file, so nothing is watched"]
 
 
 def test_files_of_one_batch_make_one_batch(directory: Path, loader: WatchlistLoader) -> None:
@@ -303,6 +307,8 @@ def test_an_ignored_file_is_told_once(
     directory: Path, loader: WatchlistLoader, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Ignored files are logged once, in case of a misspelt extension; hidden files are not."""
+    loader.load()
+    logged(caplog)
     (directory / "ids.ylm").write_text("- x\n")
     (directory / ".ids.yml.swp").write_text("")
     watchlist = loader.load()
@@ -319,6 +325,8 @@ def test_many_ignored_files_do_not_fill_the_log(
     directory: Path, loader: WatchlistLoader, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Twenty are named, the rest is a number."""
+    loader.load()
+    logged(caplog)
     for number in range(23):
         (directory / f"{number}.md").touch()
     assert len(loader.load().ignored) == 23

@@ -80,7 +80,7 @@ def status_of(taken: Snapshot, age: float = 0.0) -> Status:
             "All is well: 0 exports completed.",
         ),
         ([unknown("a")], "unknown", "1 export in a state that is not known."),
-        ([unknown("a", "9008")], "attention", "1 ID the API does not know."),
+        ([unknown("a", "9008")], "attention", "1 ID without an export."),
         (
             [unknown("a", "9008", acknowledged=True), watched("b", "COMPLETED")],
             "well",
@@ -89,7 +89,7 @@ def status_of(taken: Snapshot, age: float = 0.0) -> Status:
         (
             [watched("a", "FAILED"), watched("b", "FAILED"), unknown("c"), unknown("d", "9005")],
             "attention",
-            "2 exports failed; 1 ID the API does not know; 1 export in a state that is not known.",
+            "2 exports failed; 1 ID without an export; 1 export in a state that is not known.",
         ),
     ],
 )
