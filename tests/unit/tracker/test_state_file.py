@@ -351,6 +351,19 @@ def test_without_a_thread_it_is_written_later(
     ]
 
 
+def test_a_last_write_without_a_thread_is_told(
+    file: StateFile, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """At the end there is no later attempt: the log says that the last state is not in the file."""
+    file.save(snapshot(*EXPORTS))
+    wait_for(lambda: file.status().last_write is not None)
+    file.save(snapshot(EXPORTS[0]))
+    monkeypatch.setattr(background, "start", _no_thread)
+    file.close(PATIENCE)
+    assert caplog.messages == ["State file not written"]
+    assert file.status().error
+
+
 def _no_thread(*_: object) -> None:
     raise RuntimeError("can't start new thread")
 
