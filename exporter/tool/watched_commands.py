@@ -169,6 +169,9 @@ class _Watched:
             raise StartError(
                 "--exports.path: no ID file can be read: " + "; ".join(watchlist.errors)
             )
+        if not watchlist.files:
+            # Nothing to do and a directory that is not mounted look the same.
+            raise StartError(f"--exports.path {loader.name}: no ID file")
         client = connect(flags)
         self._pause = pause_until(threading.Event())
         self._api = pace(client, flags, clock, self._pause)

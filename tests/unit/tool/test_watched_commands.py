@@ -244,10 +244,19 @@ def test_an_entry_that_is_no_id(
     assert "Skipping invalid export ID" in capsys.readouterr().err
 
 
-def test_no_id_file(account: Account, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    """Exit 2."""
-    account.directory.rmdir()
-    assert run("status") == 2
+@pytest.mark.parametrize("command", ["status", "failed"])
+@pytest.mark.parametrize("is_there", [True, False])
+def test_no_id_file(
+    is_there: bool,  # noqa: FBT001 # a case
+    command: str,
+    account: Account,
+    run: Run,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Exit 2: a directory that is not mounted looks like an empty one."""
+    if not is_there:
+        account.directory.rmdir()
+    assert run(command) == 2
     assert "cavatica-exports: --exports.path" in capsys.readouterr().err
 
 
