@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
+from http import HTTPStatus
 from pathlib import Path
 
 from benchmarks.processes import Exporter, Simulator, exporter, naive_exporter, simulator
@@ -235,7 +236,7 @@ def _run_exporter(case: Case, api: Simulator, ids: Path) -> Result:
 
 
 def _wait_until_ready(scraper: Scraper) -> None:
-    while scraper.status("/-/ready") != 200:  # noqa: PLR2004 # OK
+    while scraper.status("/-/ready") != HTTPStatus.OK:
         time.sleep(0.005)
 
 

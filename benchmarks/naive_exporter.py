@@ -64,8 +64,8 @@ class NaiveExporter:
             self._finished.labels(*labels).set(export.finished_on.timestamp())
         self._info.labels(*labels, export.destination.volume).set(1)
         if export.state == "COMPLETED":
-            # `export.result` would ask the API for the file, one call for each export.
-            self._size.labels(*labels).set(export._result["size"])  # noqa: SLF001 # see above
+            size = export._result["size"]  # noqa: SLF001 # `export.result` makes a call for the file
+            self._size.labels(*labels).set(size)
         if export.state == "FAILED":
             self._error.labels(*labels, export.error.code, export.error.status).set(1)
 

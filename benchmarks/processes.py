@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-TOKEN = "simulated"  # noqa: S105 # the simulator's
+TOKEN = "simulated"  # noqa: S105 # made up, for the simulator
 # So many that the answers for 100,000 IDs need not wait for a window.
 _RATE_LIMIT = 1_000_000
 _START_SECONDS = 60.0
@@ -43,10 +43,10 @@ class Simulator:
 
     def remaining_calls(self) -> int:
         """Return how many calls the rate limit leaves; asking costs none."""
-        request = urllib.request.Request(  # noqa: S310 # loopback
+        request = urllib.request.Request(  # noqa: S310 # the simulator's URL, on loopback
             f"{self.url}/rate_limit", headers={"X-SBG-Auth-Token": TOKEN}
         )
-        with urllib.request.urlopen(request) as response:  # noqa: S310 # loopback
+        with urllib.request.urlopen(request) as response:  # noqa: S310 # as above, http only
             rate: dict[str, int] = json.load(response)["rate"]
         return rate["remaining"]
 

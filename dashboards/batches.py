@@ -1,9 +1,9 @@
 """The table of batches."""
 
 from dashboards.fields import (
-    CALM,
     Json,
     cell_words,
+    count_column,
     hidden,
     link,
     override,
@@ -32,6 +32,7 @@ from dashboards.promql import (
 from dashboards.tiles import ACKNOWLEDGED_REFUSALS, EXPECTED, MISSING, REFUSED, TOLD
 
 NOT_IN_SIGHT, COMPLETE, NOT_COMPLETE, ALL_DEALT_WITH = -11, -12, -13, -14
+_ALARMS = {"Failed": "red", "Unknown": "purple", "Refused": "orange", "Missing": "orange"}
 PACE = 6 * 60 * 60
 """Seconds over which the pace of a batch is measured: as long as the alert on stalled ones."""
 
@@ -117,18 +118,8 @@ def batches() -> Json:
                 custom__cellOptions={"type": "color-text"},
                 custom__width=90,
             ),
-            *(
-                override(
-                    name,
-                    unit="locale",
-                    mappings=cell_words(),
-                    thresholds=thresholds("text"),
-                    custom__cellOptions={"type": "color-text"},
-                    custom__width=90,
-                )
-                for name in ("Watched", "Dealt with", "Running", "Pending")
-            ),
-            *map(_alarm, ("Failed", "Unknown", "Refused", "Missing")),
+            *(count_column(name, 90) for name in ("Watched", "Dealt with", "Running", "Pending")),
+            *(count_column(name, 90, alarm) for name, alarm in _ALARMS.items()),
             override(
                 "Exported",
                 unit="bytes",
@@ -161,18 +152,6 @@ def batches() -> Json:
 
 def _sum(expr: str) -> str:
     return f"sum by ({BATCH}) ({expr})"
-
-
-def _alarm(name: str) -> Json:
-    colours = {"Failed": "red", "Unknown": "purple"}
-    return override(
-        name,
-        unit="locale",
-        mappings=cell_words(CALM),
-        thresholds=thresholds(CALM, {1: colours.get(name, "orange")}),
-        custom__cellOptions={"type": "color-background"},
-        custom__width=90,
-    )
 
 
 OPEN_REFUSALS = f"(sum by ({BATCH}) ({REFUSED}) - ({ACKNOWLEDGED_REFUSALS} or 0 * {TOLD}))"

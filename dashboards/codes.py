@@ -1,7 +1,7 @@
 """The table of error codes: how often, and what they mean."""
 
 from dashboards.attention import RETRY
-from dashboards.fields import CALM, Json, cell_words, override, thresholds
+from dashboards.fields import Json, count_column, override
 from dashboards.panels import query, table
 from dashboards.promql import (
     BATCH,
@@ -74,24 +74,9 @@ def error_codes() -> Json:
         overrides=[
             override("Code", custom__width=90),
             override("Start it again", mappings=RETRY, custom__width=140),
-            override(
-                "To deal with",
-                unit="locale",
-                mappings=cell_words(CALM),
-                thresholds=thresholds(CALM, {1: "red"}),
-                custom__cellOptions={"type": "color-background"},
-                custom__width=110,
-            ),
-            *(
-                override(
-                    name,
-                    unit="locale",
-                    mappings=cell_words(),
-                    thresholds=thresholds("text"),
-                    custom__cellOptions={"type": "color-text"},
-                    custom__width=width,
-                )
-                for name, width in (("Failed", 85), ("Lookup errors", 110), ("Refused", 85))
-            ),
+            count_column("To deal with", 110, "red"),
+            count_column("Failed", 85),
+            count_column("Lookup errors", 110),
+            count_column("Refused", 85),
         ],
     )

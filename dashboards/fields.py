@@ -149,6 +149,18 @@ def override_all(**properties: object) -> Json:
     return _override({"id": "byRegexp", "options": "/.*/"}, properties)
 
 
+def count_column(name: str, width: int, alarm: str | None = None) -> Json:
+    """Return the override of a column of counts; from 1 on it has the colour `alarm`, if any."""
+    return override(
+        name,
+        unit="locale",
+        mappings=cell_words(CALM) if alarm else cell_words(),
+        thresholds=thresholds(CALM, {1: alarm}) if alarm else thresholds("text"),
+        custom__cellOptions={"type": "color-background" if alarm else "color-text"},
+        custom__width=width,
+    )
+
+
 def hidden(name: str) -> Json:
     """Return an override that hides a column which links need."""
     everywhere = {"legend": False, "tooltip": False, "viz": True}

@@ -11,7 +11,7 @@ def main() -> NoReturn:
     restart a process that SIGHUP ended.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
-    from exporter.cli import command  # noqa: PLC0415 # see above
+    from exporter.cli import command  # noqa: PLC0415 # once SIGHUP is blocked
 
     command.main()
 

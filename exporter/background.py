@@ -81,5 +81,5 @@ class Repeated(Generic[_Result]):
 def _complete(future: futures.Future[_Result], work: Callable[[], _Result]) -> None:
     try:
         future.set_result(work())
-    except BaseException as error:  # noqa: BLE001 # result() raises it again
+    except BaseException as error:  # noqa: BLE001 # passed on: `result()` raises it
         future.set_exception(error)

@@ -1,4 +1,4 @@
-"""Untrusted text: decoding, escaping, and the wording of errors that point into a file."""
+"""Untrusted text: decoding, escaping, errors that point into a file. And counts with nouns."""
 
 import difflib
 from collections.abc import Iterable
@@ -24,6 +24,12 @@ class TextError(ValueError):
     def at(self, file: str) -> str:
         """Return the error as `file:line: problem`."""
         return f"{file}:{'' if self.line is None else f'{self.line}:'} {self}"
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a count with its noun: "1 batch", "2,000 exports"."""
+    ending = "" if count == 1 else "es" if noun.endswith("ch") else "s"
+    return f"{count:,} {noun}{ending}"
 
 
 def decode(data: bytes) -> str:

@@ -196,8 +196,7 @@ class _Abortable(urllib3.connection.HTTPConnection):
         response = self.response_class(self.sock, method="CONNECT")
         with contextlib.closing(response):
             response.begin()
-        # RFC 9110, section 9.3.6: any 2xx.
-        if response.status // 100 != 2:  # noqa: PLR2004 # see above
+        if response.status // 100 != 2:  # noqa: PLR2004 # any 2xx is good: RFC 9110, 9.3.6
             raise ProxyRefusalError(response.status)
         self._connection.phase = "in the TLS handshake"
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from exporter.cavatica.answer import MAX_IDS
+from exporter.text import counted
 from exporter.tracker.rate_limit import LIMIT, WINDOW_SECONDS, allowed_calls
 from exporter.watchlist.watchlist import Watchlist
 
@@ -21,8 +22,8 @@ def describe(watchlist: Watchlist, quota_share: float) -> Iterator[str]:
     calls = math.ceil(ids / MAX_IDS)
     share = allowed_calls(quota_share, LIMIT)
     yield (
-        f"{_count(len(watchlist.files), 'ID file')}, {_count(ids, 'export ID')} in"
-        f" {_count(len(watchlist.batches), 'batch')}"
+        f"{counted(len(watchlist.files), 'ID file')}, {counted(ids, 'export ID')} in"
+        f" {counted(len(watchlist.batches), 'batch')}"
     )
     for name, batch in watchlist.batches.items():
         yield f"  {name}: {len(batch)}{_remarks(watchlist, name)}"
@@ -43,14 +44,14 @@ def describe(watchlist: Watchlist, quota_share: float) -> Iterator[str]:
         # Scrapes still make their first call when the share is used up.
         held = share + scrapes - math.ceil(share / calls) if used > share else used
         yield (
-            f"  scraped every {interval} s: {_count(used, 'call')} in {_WINDOW},"
+            f"  scraped every {interval} s: {counted(used, 'call')} in {_WINDOW},"
             f" {used / LIMIT:.1%} of the account's rate limit of {LIMIT}"
             + (f"; limited to {held} by --api.quota-share" if held < used else "")
         )
     if calls <= share:
         yield "after a start, one scrape gets an answer for every ID, if its timeout allows"
         return
-    allowed = _count(share, "call")
+    allowed = counted(share, "call")
     yield f"after a start, --api.quota-share {quota_share:g} allows {allowed} in {_WINDOW}"
     for interval in _INTERVALS:
         minutes = math.ceil(_start_seconds(calls, share, interval) / 60)
@@ -94,9 +95,3 @@ def _remarks(watchlist: Watchlist, batch: str) -> str:
         remarks += f", refused: {refusals.count} (by code: {codes})"
         remarks += ", acknowledged" if refusals.acknowledged else ""
     return remarks
-
-
-def _count(count: int, what: str) -> str:
-    if count == 1:
-        return f"1 {what}"
-    return f"{count} {what}{'es' if what.endswith('ch') else 's'}"

@@ -21,6 +21,7 @@ from exporter.cli.options import (
 )
 from exporter.cli.signals import Signals, end_at_once
 from exporter.clock import SystemClock
+from exporter.text import counted
 from exporter.tool.discover import BATCH_BY, BatchBy, Round, discover
 from exporter.tool.ledger import Selection
 from exporter.tool.loop import Loop, ProgressBar
@@ -147,15 +148,17 @@ def _print_round(done: Round) -> None:
         click.echo(f"{NAME}: {done.warning}", err=True)
     if done.without_details:
         click.echo(
-            f"{NAME}: API refused details of {done.without_details} exports; their IDs are written",
+            f"{NAME}: API refused details of {counted(done.without_details, 'export')};"
+            " their IDs are written",
             err=True,
         )
     parts = [f"{done.added} new", f"{done.dropped} dropped"]
     left_out = {"that ended too long ago": done.older, "to other volumes": done.elsewhere}
     parts += [f"{count} {why} left out" for why, count in left_out.items() if count]
     click.echo(
-        f"{done.exports} of {done.total} exports in {done.files} files: {', '.join(parts)};"
-        f" {done.changed} files changed, {done.calls} calls"
+        f"{done.exports} of {counted(done.total, 'export')} in {counted(done.files, 'file')}:"
+        f" {', '.join(parts)};"
+        f" {counted(done.changed, 'file')} changed, {counted(done.calls, 'call')}"
     )
     if done.first and not done.total:
         click.echo(f"{NAME}: {_NO_EXPORTS}", err=True)

@@ -17,6 +17,7 @@ from exporter import background, files
 from exporter.cavatica.answer import ApiError
 from exporter.cli.signals import Signals
 from exporter.clock import Clock
+from exporter.text import counted
 from exporter.tool.discover import Round
 from exporter.tool.ledger import LedgerError
 from exporter.tool.program import StoppedError
@@ -147,13 +148,13 @@ def _problems(done: Round) -> Iterator[str]:
     """Yield why a round did not find every export."""
     if done.missing:
         yield (
-            f"the list never showed {done.missing} of {done.total} exports; what it showed is"
-            " written"
+            f"the list never showed {done.missing} of {counted(done.total, 'export')}; what it"
+            " showed is written"
         )
     if done.pending:
         yield (
-            f"the API returned no details yet for {done.pending} of {done.total} exports; the"
-            " others are written"
+            f"the API returned no details yet for {done.pending} of"
+            f" {counted(done.total, 'export')}; the others are written"
         )
 
 

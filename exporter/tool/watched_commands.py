@@ -16,6 +16,7 @@ from exporter.cli.options import PATH, ApiFlags, api_flags, flag
 from exporter.cli.service import StartError
 from exporter.cli.signals import end_at_once
 from exporter.clock import SystemClock
+from exporter.text import counted
 from exporter.tool.failed import FAILED_FORMATS, FailedFormat, Failures, failed_exports, may_succeed
 from exporter.tool.program import NAME, SETTINGS, connect, own_flag, pace, pause_until
 from exporter.tool.status import FAILURES, make_status
@@ -140,8 +141,8 @@ def failed_command() -> click.Command:
                 ) from error
         if format == "create" and failures.without_order:
             click.echo(
-                f"{NAME}: API returned no file and location for {failures.without_order} exports;"
-                " no request is written for them",
+                f"{NAME}: API returned no file and location for"
+                f" {counted(failures.without_order, 'export')}; no request is written for them",
                 err=True,
             )
             return _NO_ANSWER
@@ -208,8 +209,8 @@ class _Watched:
 def _tell_left_out(count: int) -> None:
     if count:
         click.echo(
-            f"{NAME}: {count} exports are left out, because the same request would fail again:"
-            " --retry never",
+            f"{NAME}: {counted(count, 'export')} left out, because the same request would fail"
+            " again: --retry never",
             err=True,
         )
 

@@ -214,7 +214,7 @@ class Tracker:
         last = self._last_success
 
         def at_unix(at: float) -> float:
-            """Return a monotonic time as Unix time, without the jitter between the clocks."""
+            """Return a monotonic time as Unix time, to the millisecond: the two clocks jitter."""
             return round(unix - (monotonic - at), 3)
 
         return Snapshot(

@@ -13,6 +13,7 @@ from typing import Final
 
 from exporter.cavatica.codes import explain
 from exporter.cavatica.export import COMPLETED, FAILED, STATES, UNFINISHED, UNKNOWN
+from exporter.text import counted
 from exporter.tracker.snapshot import Batch, Block, Snapshot, WatchedExport
 from exporter.watchlist.watchlist import Watchlist
 from exporter.web.status import (
@@ -224,19 +225,19 @@ def _judge(status: Status, states: Mapping[str, int], explained: int) -> tuple[V
     if not any(states.values()):
         return "unknown", "Nothing is watched: the ID files list no exports."
     under_way = sum(states[state] for state in UNFINISHED)
-    text = f"All is well: {_count(states[COMPLETED], 'export')} completed"
+    text = f"All is well: {counted(states[COMPLETED], 'export')} completed"
     return "well", f"{text}, {under_way} under way." if under_way else f"{text}."
 
 
 def _wrong(status: Status) -> Iterator[str]:
     if status.attention.total:
-        yield f"{_count(status.attention.total, 'export')} failed"
+        yield f"{counted(status.attention.total, 'export')} failed"
     if status.refused_total:
-        yield f"{_count(status.refused_total, 'file')} refused at the start"
+        yield f"{counted(status.refused_total, 'file')} refused at the start"
     if status.missing:
-        yield f"{_count(status.missing, 'export')} expected and not listed"
+        yield f"{counted(status.missing, 'export')} expected and not listed"
     if status.lookup_errors.total:
-        yield f"{_count(status.lookup_errors.total, 'ID')} without an export"
+        yield f"{counted(status.lookup_errors.total, 'ID')} without an export"
     if status.rejected:
         yield (
             "1 entry of the ID files is not a valid export ID"
@@ -244,7 +245,7 @@ def _wrong(status: Status) -> Iterator[str]:
             else f"{status.rejected:,} entries of the ID files are not valid export IDs"
         )
     if status.file_errors_total:
-        yield f"{_count(status.file_errors_total, 'error')} in the ID files"
+        yield f"{counted(status.file_errors_total, 'error')} in the ID files"
 
 
 def _unknown(status: Status, unknown: int) -> Iterator[str]:
@@ -253,8 +254,4 @@ def _unknown(status: Status, unknown: int) -> Iterator[str]:
     elif status.api and not status.api.up:
         yield "the API did not answer the last scrape properly"
     if unknown > 0:
-        yield f"{_count(unknown, 'export')} in a state that is not known"
-
-
-def _count(count: int, noun: str) -> str:
-    return f"{count:,} {noun}" + ("" if count == 1 else "s")
+        yield f"{counted(unknown, 'export')} in a state that is not known"

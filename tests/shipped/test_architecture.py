@@ -27,7 +27,7 @@ ALLOWED: dict[str, set[str]] = {
     "watchlist": {"background", "cavatica", "document", "files", "text"},
     "tracker": {"background", "cavatica", "watchlist", "clock", "files"},
     "metrics": {"cavatica", "tracker"},
-    "web": {"cavatica", "clock", "metrics", "tracker", "watchlist"},
+    "web": {"cavatica", "clock", "metrics", "text", "tracker", "watchlist"},
     # Beside it.
     "server": set(),
     "webconfig": {"background", "document", "files", "text"},

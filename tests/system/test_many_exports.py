@@ -23,6 +23,7 @@ from exporter.tracker.states import ExportStates
 from exporter.tracker.tracker import Tracker
 from exporter.watchlist.background_loader import BackgroundLoader
 from exporter.watchlist.loader import WatchlistLoader
+from tests.support.fakes import make_snapshot
 from tests.support.servers import Prometheus, wait_until
 
 TOKEN = "simulated"
@@ -222,17 +223,7 @@ def test_many_series_are_worth_a_warning(
         (tmp_path / "batch.yml").write_text(text)
         watchlist = loader.load()
         states.update_watchlist(watchlist, monotonic=clock.monotonic(), unix=clock.time())
-        snapshot = Snapshot(
-            watchlist=watchlist,
-            batches=states.batches(),
-            oldest_answers={},
-            up=True,
-            duration=0.0,
-            api_calls=0,
-            last_success=None,
-            rate_limit=None,
-            time=1_700_000_000.0,
-        )
+        snapshot = make_snapshot(*states.batches(), watchlist=watchlist)
         exposition.render(snapshot, TEXT, compress=False)
 
     # An export without an answer has five series: one for each state.

@@ -337,7 +337,7 @@ def test_failed_as_requests(mixed: Account, run: Run, capsys: pytest.CaptureFixt
     del mixed
     assert run("failed", "--format", "create") == 1
     captured = capsys.readouterr()
-    assert "for 1 exports; no request is written for them" in captured.err
+    assert "for 1 export; no request is written for them" in captured.err
     [body] = map(json.loads, captured.out.splitlines())
     assert body["items"][0] == {
         "source": {"file": "file-locked"},
@@ -346,7 +346,7 @@ def test_failed_as_requests(mixed: Account, run: Run, capsys: pytest.CaptureFixt
         "properties": {"sse_algorithm": "AES256"},
     }
     assert [item["source"]["file"] for item in body["items"]] == ["file-locked", "file-away"]
-    assert "1 exports are left out, because the same request would fail again" in captured.err
+    assert "1 export left out, because the same request would fail again" in captured.err
 
 
 def test_requests_that_would_fail_again(
