@@ -9,7 +9,7 @@ import ipaddress
 import re
 import ssl
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote_to_bytes, urlsplit
@@ -24,6 +24,8 @@ _BUNDLE_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 _FILE_VARIABLES = ("SSL_CERT_FILE",)
 _PROXY_VARIABLES = ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
 _NO_PROXY_VARIABLES = ("no_proxy", "NO_PROXY")
+# The names that `openssl rehash` makes: OpenSSL finds no other file of a directory.
+_HASHED = re.compile(r"[0-9a-f]{8}\.[0-9]+")
 
 
 class ProxySettingsError(ValueError):
@@ -121,6 +123,28 @@ class Authorities:
             self._lock.release()
 
 
+def address_of(url: str) -> tuple[str, str, int]:
+    """Return scheme, host and port of a URL with a host."""
+    parts = urlsplit(url)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    return parts.scheme, parts.hostname or "", port
+
+
+def find_errors(url: str, environ: Mapping[str, str]) -> Iterator[str]:
+    """Yield the errors that calls to `url` would meet in the variables, in the same words."""
+    scheme, host, port = address_of(url)
+    # Plain HTTP uses none of them.
+    if scheme == "https":
+        try:
+            find_proxy(host, port, environ)
+        except ProxySettingsError as error:
+            yield str(error)
+        try:
+            Authorities().context(environ, 0)
+        except AuthoritiesError as error:
+            yield str(error)
+
+
 def named_authorities(environ: Mapping[str, str]) -> str:
     """Return the variable that adds to the system's authorities, or an empty string."""
     return _first(_BUNDLE_VARIABLES + _FILE_VARIABLES, environ)[0]
@@ -140,16 +164,18 @@ def _client_context(bundle: tuple[str, str], file: tuple[str, str]) -> ssl.SSLCo
 
 def _load(context: ssl.SSLContext, variable: str, path: str) -> None:
     try:
-        if Path(path).is_dir():
-            context.load_verify_locations(capath=path)
-        else:
+        if not Path(path).is_dir():
             context.load_verify_locations(cafile=path)
+            return
+        # OpenSSL itself reads it when a certificate is checked, and reports no error.
+        if any(_HASHED.fullmatch(each.name) for each in Path(path).iterdir()):
+            context.load_verify_locations(capath=path)
+            return
+        problem = "holds no certificates under the names that openssl rehash makes"
     except ssl.SSLError:
         problem = "holds no certificates (PEM)"
     except OSError as error:
         problem = f"cannot be read: {error.strerror}"
-    else:
-        return
     raise AuthoritiesError(f"{variable}: {path} {problem}")
 
 

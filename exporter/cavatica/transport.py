@@ -42,6 +42,7 @@ from exporter.cavatica.environment import (
     Authorities,
     AuthoritiesError,
     ProxySettingsError,
+    address_of,
     find_proxy,
     named_authorities,
 )
@@ -138,27 +139,25 @@ class Transport:
     def _exchange(
         self, url: str, body: bytes | None, connection: Connection, max_bytes: int
     ) -> Response:
-        parts = urlsplit(url)
-        host = parts.hostname or ""
-        port = parts.port or (443 if parts.scheme == "https" else 80)
+        scheme, host, port = address_of(url)
         connection.phase = "reading the token"
         token = self._token()
         headers = {**self._headers, "X-SBG-Auth-Token": token}
         if body is not None:
             headers["Content-Type"] = "application/json"
         tls = proxy = None
-        if parts.scheme == "https":
+        if scheme == "https":
             connection.phase = "reading the certificate authorities"
             tls = self._authorities.context(os.environ, connection.remaining())
             # None for plain HTTP, which only goes to this machine: a proxy would see the token.
             proxy = find_proxy(host, port, os.environ)
         http = make_connection(
-            connection, (parts.scheme, host, port), resolver=self._resolver, tls=tls, proxy=proxy
+            connection, (scheme, host, port), resolver=self._resolver, tls=tls, proxy=proxy
         )
         try:
             http.request(
                 "GET" if body is None else "POST",
-                parts._replace(scheme="", netloc="").geturl(),
+                urlsplit(url)._replace(scheme="", netloc="").geturl(),
                 body,
                 headers,
                 preload_content=False,

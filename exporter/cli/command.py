@@ -17,6 +17,7 @@ import click
 
 from exporter import __version__
 from exporter.cavatica.answer import ApiError
+from exporter.cavatica.environment import find_errors
 from exporter.cavatica.token import CredentialsError
 from exporter.cli import check, logs
 from exporter.cli.api import find_credentials, make_client
@@ -110,7 +111,10 @@ def _check(flags: Flags, demo: Demo | None, path: Path) -> int:
         lines.insert(0, f"API: {api.url}, token: {api.origin}")
         if warning := check.url_warning(api.url):
             lines.insert(1, warning)
-        if flags.config_check_api:
+        unusable = [*find_errors(api.url, os.environ)]
+        errors += unusable
+        # The call would fail for the same reason.
+        if flags.config_check_api and not unusable:
             deadline = SystemClock().monotonic() + flags.api_timeout
             name = make_client(flags, api.url, api.token).user(deadline).name
             lines.insert(1, f"token accepted: it belongs to {name or 'a user without a name'}")

@@ -14,6 +14,7 @@ from exporter.cavatica.environment import (
     AuthoritiesError,
     Proxy,
     ProxySettingsError,
+    find_errors,
     find_proxy,
 )
 
@@ -161,10 +162,13 @@ class TestAuthorities:
         assert len(names) > 50
         assert any("trustme" in name for name in names)
 
-    def test_may_be_a_directory(self, tmp_path: Path) -> None:
-        """The bundle may be a directory of certificates."""
-        context = Authorities().context({"REQUESTS_CA_BUNDLE": str(tmp_path)}, 5)
-        assert context.get_ca_certs() == []
+    def test_may_be_a_directory(self, bundle: Path) -> None:
+        """The bundle may be a directory of certificates, with the names by which they are found."""
+        environ = {"REQUESTS_CA_BUNDLE": str(bundle.parent)}
+        with pytest.raises(AuthoritiesError, match="no certificates under the names that openssl"):
+            Authorities().context(environ, 5)
+        bundle.rename(bundle.with_name("0123abcd.0"))
+        assert Authorities().context(environ, 5).get_ca_certs() == []
 
     @pytest.mark.parametrize("variable", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"])
     def test_that_cannot_be_read_are_named_by_their_variable(
@@ -196,3 +200,17 @@ class TestAuthorities:
         authorities = Authorities()
         with authorities._lock, pytest.raises(TimeoutError):  # noqa: SLF001 # as another thread
             authorities.context({}, 0.05)
+
+
+def test_errors_are_found_without_a_call(tmp_path: Path) -> None:
+    """Both kinds at once, in the words of a call's error; plain HTTP uses neither."""
+    environ = {"ALL_PROXY": "socks5://a:1", "SSL_CERT_FILE": str(tmp_path / "nowhere")}
+    assert [*find_errors("https://api.example/v2", environ)] == [
+        "ALL_PROXY: not a valid proxy URL (use http://HOST:PORT or https://HOST:PORT)",
+        f"SSL_CERT_FILE: {tmp_path}/nowhere cannot be read: No such file or directory",
+    ]
+    assert [*find_errors("http://localhost:1/v2", environ)] == []
+    environ = {"HTTPS_PROXY": "a:1"}
+    assert [*find_errors("https://api.example/v2", environ)] == []
+    environ = {"HTTPS_PROXY": "socks5://a:1", "NO_PROXY": "api.example:8443"}
+    assert [*find_errors("https://api.example:8443/v2", environ)] == []

@@ -439,6 +439,25 @@ def test_a_check_warns_of_a_url_that_is_not_the_apis(
     assert f"warning: {url} does not end in /v2" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("flag", ["--config.check", "--config.check.api"])
+def test_a_check_finds_variables_that_no_call_can_use(
+    cavatica: Cavatica,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    flag: str,
+) -> None:
+    """Each is printed once: no call is made that would fail for the same reason."""
+    (tmp_path / "empty.pem").touch()
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", f"{tmp_path}/empty.pem")
+    monkeypatch.setenv("https_proxy", "socks5://me:a-secret@localhost:1")
+    assert run(*cavatica.flags, "--api.url=https://localhost:1/v2", flag) == 1
+    assert capsys.readouterr().err.splitlines() == [
+        "https_proxy: not a valid proxy URL (use http://HOST:PORT or https://HOST:PORT)",
+        f"REQUESTS_CA_BUNDLE: {tmp_path}/empty.pem holds no certificates (PEM)",
+    ]
+
+
 def test_an_unknown_variable_is_warned_of(
     cavatica: Cavatica, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
