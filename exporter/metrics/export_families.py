@@ -32,7 +32,7 @@ def export_families(*, expose_error_messages: bool) -> tuple[Family[WatchedExpor
             "cavatica_export_finished_timestamp_seconds",
             "Unix time in seconds at which the export finished.",
             (),
-            lambda watched: single(watched.export.finished if watched.export else None),
+            lambda watched: single(watched.finished),
         ),
         Family(
             "cavatica_export_size_bytes",

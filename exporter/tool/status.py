@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from exporter.cavatica.codes import explain
-from exporter.cavatica.export import COMPLETED, FAILED, PENDING, RUNNING, UNKNOWN
+from exporter.cavatica.export import COMPLETED, FAILED, FINISHED, PENDING, RUNNING, UNKNOWN
 from exporter.tool.table import Format, Row, format_time, render
 from exporter.tool.watched import exports, needs_attention
 from exporter.tracker.snapshot import NO_CODE, Batch, Snapshot
@@ -84,8 +84,19 @@ def _batch_row(batch: Batch, snapshot: Snapshot) -> Row:
     row["refused"] = refusals.count if refusals else 0
     row["expected"] = snapshot.watchlist.expected.get(batch.name)
     row["bytes"] = totals.exported_bytes
-    row["last_finished"] = format_time(max(totals.last_finished.values(), default=None))
+    row["last_finished"] = format_time(_last_finished(batch))
     return row
+
+
+def _last_finished(batch: Batch) -> float | None:
+    """Return the latest time of the API's; when this command saw an export finished is none."""
+    times = (
+        each.export.finished
+        for block in batch.blocks
+        for each in block.exports
+        if each.export is not None and each.state in FINISHED
+    )
+    return max((time for time in times if time is not None), default=None)
 
 
 def _missing(batch: Batch, snapshot: Snapshot) -> int:

@@ -1,6 +1,11 @@
-"""Which FAILED exports are superseded by a later COMPLETED export to the same destination."""
+"""Which FAILED exports are superseded by a later COMPLETED export to the same destination.
+
+Only the API's times decide, so that every exporter finds the same, whenever it saw the answers. In
+doubt a failure is not superseded.
+"""
 
 from collections.abc import Iterable, Mapping
+from math import inf
 
 from exporter.cavatica.export import COMPLETED, FAILED, FINISHED
 from exporter.tracker.snapshot import WatchedExport
@@ -37,11 +42,9 @@ class Destinations:
         for destination in self._changed:
             ids = self._finished.get(destination, {})
             exports = [states[i] for i in ([ids] if isinstance(ids, str) else ids)]
-            arrived = max(
-                (_finished(each) for each in exports if each.state == COMPLETED), default=0.0
-            )
+            arrived = max(map(_arrived, exports), default=-inf)
             for each in exports:
-                superseded = each.state == FAILED and _finished(each) < arrived
+                superseded = _failed(each) < arrived
                 if each.superseded != superseded:
                     changes.append((each, superseded))
         self._changed.clear()
@@ -79,5 +82,16 @@ def _destination(watched: WatchedExport) -> int | None:
     return watched.export.destination
 
 
-def _finished(watched: WatchedExport) -> float:
-    return (watched.export and watched.export.finished) or 0.0
+def _arrived(watched: WatchedExport) -> float:
+    """Return a time at which the file of a COMPLETED export had not arrived yet, or just had."""
+    if (export := watched.export) is None or watched.state != COMPLETED:
+        return -inf
+    times = (time for time in (export.finished, export.started) if time is not None)
+    return next(times, -inf)
+
+
+def _failed(watched: WatchedExport) -> float:
+    """Return when an export FAILED; without a time from the API it may have been at any time."""
+    if (export := watched.export) is None or watched.state != FAILED or export.finished is None:
+        return inf
+    return export.finished

@@ -25,10 +25,9 @@ class Retirement:
 
     def retires_at(self, watched: WatchedExport) -> float | None:
         """Return the Unix time at which an export retires or has retired; None for never."""
-        if not self._retention or watched.state != COMPLETED or watched.export is None:
+        if not self._retention or watched.state != COMPLETED or watched.finished is None:
             return None
-        # `ExportStates.record` gives every finished export a time.
-        return (watched.export.finished or 0) + self._retention
+        return watched.finished + self._retention
 
     def rebuild(self, exports: Iterable[WatchedExport]) -> None:
         """Schedule these exports and no others."""

@@ -34,9 +34,12 @@ class WatchedExport:
         export: The export as last answered, or None before the first answer.
         failure: The error that the API last returned instead of an export, or None.
         acknowledged: Whether an ID file acknowledges its failure.
-        superseded: Whether it FAILED and a later export to the same destination COMPLETED.
+        superseded: Whether it FAILED and a later export to the same destination COMPLETED, by the
+            API's times.
         left: Unix time at which its ID left the watchlist, or None while it is watched.
         retired: Whether it has been COMPLETED for so long that it has no series of its own.
+        seen_finished: Unix time of the first answer that it is finished, if the API does not say
+            when that was; or None.
     """
 
     id: str
@@ -47,6 +50,14 @@ class WatchedExport:
     retired: bool = False
     superseded: bool = False
     left: float | None = None
+    seen_finished: float | None = None
+
+    @property
+    def finished(self) -> float | None:
+        """Unix time at which it finished: the API's, or else that of the first such answer."""
+        if self.export is None or self.export.finished is None:
+            return self.seen_finished
+        return self.export.finished
 
     @property
     def dealt_with(self) -> bool:
@@ -183,8 +194,8 @@ def _total(exports: Iterable[WatchedExport]) -> Totals:
             total.superseded += watched.superseded
         if state == COMPLETED:
             total.exported_bytes += export.size or 0
-        if state in FINISHED and export.finished is not None:
-            total.finished(state, export.finished)
+        if state in FINISHED and (finished := watched.finished) is not None:
+            total.finished(state, finished)
         if state in UNFINISHED and export.started is not None:
             total.started(state, export.started)
     return total.totals()

@@ -1,7 +1,8 @@
 """The content of a state file: finished exports, and the key of their destinations.
 
 The first line is a JSON object with the format's name, version, key and checksum; every other line
-is a JSON list of exports. Of an ID that left the watchlist it has a pair: Unix time, export.
+is a JSON list of exports. Of an ID that left the watchlist it has a pair: Unix time, export. The
+time at which an export finished is a list of itself if it is not the API's.
 """
 
 import io
@@ -32,7 +33,14 @@ _TOO_LARGE: Final = 2**64
 _CODE: Final = re.compile(r"[0-9]{0,16}")
 
 _Record = tuple[
-    str, str, float | None, float, int | None, str, int | None, tuple[str, int | None] | None
+    str,
+    str,
+    float | None,
+    float | tuple[float],
+    int | None,
+    str,
+    int | None,
+    tuple[str, int | None] | None,
 ]
 
 
@@ -100,20 +108,22 @@ def decode(data: bytes) -> tuple[bytes, list[WatchedExport]]:
 
 def _records(block: Block) -> list[_Record | tuple[float, _Record]]:
     return [
-        _record(watched.export) if watched.left is None else (watched.left, _record(watched.export))
+        _record(export, watched)
+        if watched.left is None
+        else (watched.left, _record(export, watched))
         for watched in block.exports
-        if watched.state in FINISHED and watched.export is not None
+        if watched.state in FINISHED and (export := watched.export) is not None
     ]
 
 
-def _record(export: Export) -> _Record:
-    # `ExportStates` gives every finished export a time. Messages are not kept: they may contain
-    # file names.
+def _record(export: Export, watched: WatchedExport) -> _Record:
+    # Messages are not kept: they may contain file names.
     return (
         export.id,
         export.state,
         export.started,
-        export.finished or 0.0,
+        # `ExportStates` gives every finished export a time.
+        (watched.seen_finished or 0.0,) if export.finished is None else export.finished,
         export.size,
         export.volume,
         export.destination,
@@ -132,6 +142,11 @@ def _restore(record: list[Any]) -> WatchedExport:
         if type(left) not in _NUMBER or not 0 <= left < _TOO_LARGE:
             raise ValueError
     export_id, state, started, finished, size, volume, destination, error = record
+    seen = None
+    if type(finished) is list:
+        [seen] = finished
+        finished = None
+    at = finished if seen is None else seen
     if (
         type(export_id) is not str
         or not is_export_id(export_id)
@@ -143,8 +158,8 @@ def _restore(record: list[Any]) -> WatchedExport:
         raise ValueError
     # The comparisons are false for NaN; a bool is of another type.
     if not (
-        type(finished) in _NUMBER
-        and 0 <= finished < _TOO_LARGE
+        type(at) in _NUMBER
+        and 0 <= at < _TOO_LARGE
         and (started is None or (type(started) in _NUMBER and 0 <= started < _TOO_LARGE))
         and (size is None or (type(size) is int and 0 <= size < _TOO_LARGE))
         and (destination is None or (type(destination) is int and 0 <= destination < _TOO_LARGE))
@@ -163,7 +178,7 @@ def _restore(record: list[Any]) -> WatchedExport:
         error,
         destination,
     )
-    return WatchedExport(export.id, state, export, left=left)
+    return WatchedExport(export.id, state, export, left=left, seen_finished=seen)
 
 
 def _error(code: object, status: object) -> ErrorDetail:

@@ -221,7 +221,7 @@ class ExportStates:
     def _record_export(
         self, before: WatchedExport, export: Export, monotonic: float, unix: float
     ) -> None:
-        was_finished = before.state in FINISHED
+        seen = None
         if export.state not in FINISHED:
             last = self._last_answers.get(export.id)
             is_same = before.export is not None and before.export.state == export.state
@@ -230,15 +230,16 @@ class ExportStates:
         else:
             self._last_answers.pop(export.id, None)
             if export.finished is None:
-                # Without a time from the API, use that of the first answer with this state.
-                seen = before.export.finished if before.export and was_finished else None
-                export = replace(export, finished=unix if seen is None else seen)
+                # Without a time from the API, use that of the first answer that it is finished.
+                seen = before.finished if before.state in FINISHED else None
+                seen = unix if seen is None else seen
         after = replace(
             before,
             state=export.state,
             export=export,
             failure=None,
             retired=False,
+            seen_finished=seen,
             # Exports without a destination cannot be superseded, and are not checked again.
             superseded=before.superseded
             and export.state == FAILED

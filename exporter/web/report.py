@@ -178,7 +178,7 @@ def _exports(
 def _time(watched: WatchedExport) -> float | None:
     if watched.export is None:
         return None
-    return watched.export.started if watched.state in UNFINISHED else watched.export.finished
+    return watched.export.started if watched.state in UNFINISHED else watched.finished
 
 
 def _export_row(batch: str, watched: WatchedExport) -> ExportRow:

@@ -202,6 +202,20 @@ def test_a_failure_made_good_needs_nobody(
     assert bodies.count("file-first") == (not made_good)
 
 
+def test_a_time_that_the_api_does_not_say(
+    account: Account, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The time of this command is not that of an export's end."""
+    put(account, "done", "COMPLETED")
+    put(account, "bad", "FAILED")
+    put(account, "odd", "RUNNING", finished_on=FINISHED)
+    watch(account, "b", export_ids=["done", "bad", "odd"])
+    assert run("status", "--format", "json") == 3
+    assert json.loads(capsys.readouterr().out)["batches"][0]["last_finished"] is None
+    assert run("failed", "--format", "json") == 0
+    assert json.loads(capsys.readouterr().out)[0]["finished_on"] is None
+
+
 @pytest.mark.parametrize("command", ["status", "failed"])
 def test_no_answer(
     account: Account, run: Run, capsys: pytest.CaptureFixture[str], command: str

@@ -54,6 +54,12 @@ def to(destination: int | None, export: Export) -> Export:
     return replace(export, destination=destination)
 
 
+def at(times: tuple[float | None, float | None], export: Export) -> Export:
+    """Return the export with this start and end."""
+    started, finished = times
+    return replace(export, started=started, finished=finished)
+
+
 def test_a_failure_is_superseded_when_its_file_arrived_later() -> None:
     """A failure is superseded for either order of the answers."""
     answers = [to(PLACE, failed("old", 10.0)), to(PLACE, completed("new", 20.0))]
@@ -127,27 +133,88 @@ def test_a_failure_is_open_again_when_the_repeat_is_not_watched_any_more() -> No
     assert line.superseded() == {"old"}
 
 
-def test_a_repeat_without_a_time_finished_when_it_was_first_seen() -> None:
-    """Without a finish time, an export finished when it was first seen."""
+@pytest.mark.parametrize(
+    ("old", "new", "is_superseded"),
+    [
+        ((5.0, 10.0), (20.0, None), True),
+        ((5.0, 10.0), (10.0, None), False),
+        ((5.0, 10.0), (7.0, None), False),
+        ((5.0, 10.0), (None, None), False),
+        ((5.0, None), (20.0, 30.0), False),
+        ((None, None), (None, None), False),
+        ((None, 0.0), (0.5, None), True),
+    ],
+    ids=[
+        "began after the failure",
+        "began as it failed",
+        "began before it failed",
+        "no times",
+        "the failure may be later",
+        "nothing is known",
+        "the first second",
+    ],
+)
+def test_a_time_that_the_api_does_not_say(
+    old: tuple[float | None, float | None],
+    new: tuple[float | None, float | None],
+    *,
+    is_superseded: bool,
+) -> None:
+    """A COMPLETED export without an end was later if it began later; in doubt, it was not."""
+    answers = [
+        to(PLACE, at(old, failed("old", None))),
+        to(PLACE, at(new, completed("new", None))),
+    ]
+    for order in itertools.permutations(answers):
+        line = Line("old", "new")
+        for answer in order:
+            line.hear(answer)
+            line.clock.pass_by(60)
+        assert line.superseded() == ({"old"} if is_superseded else set())
+
+
+def test_a_repeat_that_gets_its_time() -> None:
+    """The API says the end of the repeat, or that of the failure, in a later answer."""
     line = Line("old", "new")
-    line.hear(to(PLACE, failed("old", None)))
-    line.clock.pass_by(60)
-    line.hear(to(PLACE, completed("new", None)))
+    failure = to(PLACE, at((5.0, None), failed("old", None)))
+    repeat = to(PLACE, at((7.0, None), completed("new", None)))
+    line.hear(failure, repeat)
+    line.hear(replace(failure, finished=10.0))
+    assert line.superseded() == set()
+    line.hear(replace(repeat, finished=20.0))
     assert line.superseded() == {"old"}
+    line.hear(failure)
+    assert line.superseded() == set()
 
 
 IDS = ["a", "b", "c", "d"]
-ANSWERS = st.builds(
-    lambda kind, name, time, place: to(place, kind(name, time)),
-    st.sampled_from([completed, failed, lambda name, _: running(name)]),
-    st.sampled_from(IDS),
-    st.sampled_from([10.0, 20.0, 30.0]),
-    st.sampled_from([PLACE, ELSEWHERE, None]),
-)
+TIMES = st.sampled_from([10.0, 20.0, 30.0, None])
+
+
+@st.composite
+def answers(draw: st.DrawFn, ids: st.SearchStrategy[str]) -> Export:
+    """An export in a state, from and to some time, to some destination."""
+    kind = draw(st.sampled_from([completed, failed, lambda name, _: running(name)]))
+    times = draw(TIMES), draw(TIMES)
+    return to(draw(st.sampled_from([PLACE, ELSEWHERE, None])), at(times, kind(draw(ids), times[1])))
+
+
+def supersedes(new: Export, old: Export) -> bool:
+    """Return whether the API says that `new` made `old` good."""
+    arrived = new.started if new.finished is None else new.finished
+    return (
+        (old.state, new.state) == ("FAILED", "COMPLETED")
+        and old.destination == new.destination is not None
+        and old.finished is not None
+        and arrived is not None
+        and old.finished < arrived
+    )
 
 
 @examples(60)
-@given(st.lists(ANSWERS | st.sets(st.sampled_from(IDS), min_size=1), max_size=12))
+@given(
+    st.lists(answers(st.sampled_from(IDS)) | st.sets(st.sampled_from(IDS), min_size=1), max_size=12)
+)
 def test_what_is_kept_is_what_a_walk_over_all_exports_finds(steps: list[Export | set[str]]) -> None:
     """The index equals a search over all exports, after any answers and edits."""
     line = Line(*IDS)
@@ -157,12 +224,17 @@ def test_what_is_kept_is_what_a_walk_over_all_exports_finds(steps: list[Export |
         else:
             line.watch(*sorted(step))
         exports = [watched.export for watched in line.known().values() if watched.export]
-        expected = {
-            old.id
-            for old in exports
-            for new in exports
-            if (old.state, new.state) == ("FAILED", "COMPLETED")
-            and old.destination == new.destination is not None
-            and (old.finished or 0) < (new.finished or 0)
-        }
+        expected = {old.id for old in exports for new in exports if supersedes(new, old)}
         assert line.superseded() == expected
+
+
+@examples(60)
+@given(st.tuples(*[answers(st.just(name)) for name in IDS]), st.permutations(range(len(IDS))))
+def test_every_exporter_finds_the_same(exports: tuple[Export, ...], order: list[int]) -> None:
+    """What is superseded depends on the API's last answers, not on when they were first seen."""
+    first, second = Line(*IDS), Line(*IDS)
+    first.hear(*exports)
+    for number in order:
+        second.hear(exports[number])
+        second.clock.pass_by(3600)
+    assert first.superseded() == second.superseded()

@@ -413,6 +413,13 @@ def signed(body: object, **header: object) -> bytes:
     return b'{"format":"cavatica-exporter-state",' + rest + b"\n" + text
 
 
+def test_a_time_that_is_not_the_apis_stays_so() -> None:
+    """After a restart as before: the exporter saw the end, and the API does not say when it was."""
+    seen = WatchedExport("x", "FAILED", Export("x", "FAILED", 1.0), seen_finished=2.5)
+    left = replace(seen, left=3.0)
+    assert decode(b"".join(encode([Block.of("b", (seen, left))], KEY))) == (KEY, [seen, left])
+
+
 GOOD = ["x", "FAILED", 1.0, 2.0, 3, "o/v", 4, ["9103", 403]]
 
 
@@ -439,7 +446,7 @@ def test_the_forged_record_would_be_read() -> None:
                     (None, 7, "a b", ""),
                     (None, "RUNNING", ["FAILED"], "failed"),
                     ("1", True, -1, math.inf, math.nan, []),
-                    (None, "1", -1, math.nan, 10**400),
+                    (None, "1", -1, math.nan, 10**400, [], [None], [True], [-1], [[1]], [1, 2]),
                     (1.5, -1, "1", True, 10**400),
                     (None, 7, "\0", "a\n", "v" * 201),
                     (1.5, "1", -1),

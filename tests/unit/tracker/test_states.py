@@ -330,11 +330,11 @@ def test_a_finished_export_without_a_time_finished_when_it_was_first_seen_finish
     line.hear(completed("x", None))
     line.clock.pass_by(60)
     line.hear(completed("x", None))
-    assert line.known()["x"].export == completed("x", seen)
+    assert (line.known()["x"].export, line.known()["x"].finished) == (completed("x", None), seen)
     line.hear(failed("x", None))
-    assert line.known()["x"].export == failed("x", seen)
+    assert (line.known()["x"].export, line.known()["x"].finished) == (failed("x", None), seen)
     line.hear(failed("x", 7.0))
-    assert line.known()["x"].export == failed("x", 7.0)
+    assert line.known()["x"] == WatchedExport("x", "FAILED", failed("x", 7.0))
 
 
 def test_a_failure_that_comes_back_begins_anew() -> None:
@@ -347,7 +347,7 @@ def test_a_failure_that_comes_back_begins_anew() -> None:
     line.hear(replace(running("x"), finished=7.0))
     line.clock.pass_by(60)
     line.hear(failed("x", None))
-    assert line.known()["x"].export == failed("x", line.clock.time())
+    assert line.known()["x"].finished == line.clock.time()
 
 
 # Age.
@@ -783,7 +783,7 @@ def test_an_id_that_comes_back_soon_is_known() -> None:
     assert line.oldest_answers() == {"b": answered}
     assert line.asked(size=2) == [["x", "z"]]
     line.hear(failed("f", None))
-    assert line.known()["f"].export == failed("f", seen)
+    assert line.known()["f"].finished == seen
 
 
 def test_an_id_that_comes_back_is_not_fresher_than_its_last_answer() -> None:
