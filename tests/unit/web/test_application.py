@@ -46,14 +46,14 @@ class Scrapes:
     deadlines: list[float] = field(default_factory=list)
 
     def __call__(self, deadline: float) -> Snapshot:
-        """Scrape."""
+        """Record the deadline, and return the snapshot."""
         self.deadlines.append(deadline)
         return SNAPSHOT
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What the application answered."""
+    """The answer of the application."""
 
     status: str
     headers: Mapping[str, str]
@@ -61,7 +61,7 @@ class Answer:
 
 
 class Client:
-    """A client of an application whose clock is at 1,000 s, with a check of PEP 3333."""
+    """A client of an application whose monotonic clock is at 1,000 s; checks PEP 3333."""
 
     def __init__(self, *, ready: bool = True, telemetry_path: str = "/metrics") -> None:
         """Make the application, with a timeout of 10 s and an offset of 500 ms."""
@@ -83,7 +83,7 @@ class Client:
             self.app.ready.set()
 
     def get(self, path: str, method: str = "GET", **headers: str) -> Answer:
-        """Ask for a path."""
+        """Send a request for a path, and return the answer."""
         environ: dict[str, Any] = {"REQUEST_METHOD": method, "SCRIPT_NAME": "", "PATH_INFO": path}
         environ["QUERY_STRING"] = ""
         setup_testing_defaults(environ)
@@ -93,7 +93,7 @@ class Client:
 
         def start_response(status: str, fields: list[tuple[str, str]], _: object = None) -> Any:  # noqa: ANN401 # as PEP 3333 has it
             started.append((status, fields))
-            return None  # what is written goes nowhere
+            return None  # no `write`: the application returns its body
 
         chunks = validator(self.app)(environ, start_response)
         try:
@@ -104,8 +104,8 @@ class Client:
         return Answer(status, dict(fields), body)
 
 
-def test_metrics_are_a_scrape() -> None:
-    """The metrics are the result of a scrape."""
+def test_metrics_request_runs_one_scrape() -> None:
+    """A request for the metrics runs one scrape, and is answered with its result."""
     client = Client()
     answer = client.get("/metrics")
     assert answer.status == "200 OK"
@@ -114,15 +114,15 @@ def test_metrics_are_a_scrape() -> None:
     assert len(client.scrapes.deadlines) == 1
 
 
-def test_metrics_can_be_elsewhere() -> None:
-    """The metrics are only at the path of the flag."""
+def test_metrics_path_is_configurable() -> None:
+    """The metrics are at the path that `--web.telemetry-path` sets, and at no other."""
     client = Client(telemetry_path="/exports")
     assert client.get("/exports").status == "200 OK"
     assert client.get("/metrics").status == "404 Not Found"
 
 
-def test_nothing_but_metrics_asks_the_api() -> None:
-    """Probes and browsers make no scrape."""
+def test_other_requests_run_no_scrape() -> None:
+    """Probes, browsers and a POST of the metrics run no scrape, so they cost no API call."""
     client = Client()
     for path in ("/", "/runbooks", "/-/healthy", "/-/ready", "/favicon.ico"):
         client.get(path)
@@ -130,8 +130,11 @@ def test_nothing_but_metrics_asks_the_api() -> None:
     assert client.scrapes.deadlines == []
 
 
-def test_before_the_id_files_are_loaded_nothing_is_ready() -> None:
-    """`/-/ready` and the metrics are 503, for nothing is known; the process is healthy."""
+def test_metrics_are_unavailable_until_the_id_files_are_loaded() -> None:
+    """Until the ID files are loaded, `/-/ready` and the metrics are 503, because nothing is known.
+
+    The process is healthy, and the status page is available.
+    """
     client = Client(ready=False)
     for path in ("/-/ready", "/metrics"):
         assert client.get(path).status == "503 Service Unavailable"
@@ -143,8 +146,8 @@ def test_before_the_id_files_are_loaded_nothing_is_ready() -> None:
 
 
 @pytest.mark.parametrize("path", ["/", "/runbooks", "/metrics", "/-/healthy", "/-/ready"])
-def test_head_is_answered_as_get(path: str) -> None:
-    """Status and headers are the same; the server leaves the body out."""
+def test_head_has_the_status_and_headers_of_get(path: str) -> None:
+    """HEAD is answered with the status and the headers of GET; the server omits the body."""
     client = Client()
     got, head = client.get(path), client.get(path, "HEAD")
     assert (got.status, got.headers) == (head.status, head.headers)
@@ -154,7 +157,7 @@ def test_head_is_answered_as_get(path: str) -> None:
 @pytest.mark.parametrize("path", ["/", "/runbooks", "/metrics", "/-/healthy", "/-/ready"])
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE"])
 def test_other_methods_are_not_allowed(method: str, path: str) -> None:
-    """405 says which are."""
+    """Other methods are answered 405, and the header `Allow` lists GET and HEAD."""
     answer = Client().get(path, method)
     assert answer.status == "405 Method Not Allowed"
     assert answer.headers["Allow"] == "GET, HEAD"
@@ -162,22 +165,22 @@ def test_other_methods_are_not_allowed(method: str, path: str) -> None:
 
 @pytest.mark.parametrize("path", ["/metrics/", "/Metrics", "/-/", "/-/healthy/", "/x", "/é", "/\0"])
 def test_other_paths_are_not_found(path: str) -> None:
-    """Other paths are answered 404, for every method."""
+    """An unknown path is answered 404, for every method."""
     client = Client()
     assert client.get(path).status == "404 Not Found"
     assert client.get(path, "POST").status == "404 Not Found"
 
 
 @pytest.mark.parametrize("path", ["/", "/runbooks", "/metrics", "/-/healthy", "/-/ready", "/x"])
-def test_no_browser_takes_an_answer_for_something_else(path: str) -> None:
-    """Answers have `X-Content-Type-Options: nosniff`."""
+def test_answers_forbid_content_sniffing(path: str) -> None:
+    """Answers name their charset and have `nosniff`, so that a browser guesses no other type."""
     answer = Client().get(path)
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
     assert answer.headers["Content-Type"].endswith("; charset=utf-8")
 
 
 def links(body: bytes) -> list[str]:
-    """Return where the links of a page lead to."""
+    """Return the targets of the links of a page."""
     found: list[str] = []
 
     class Links(HTMLParser):
@@ -189,8 +192,8 @@ def links(body: bytes) -> list[str]:
 
 
 @pytest.mark.parametrize("path", ["/", "/runbooks"])
-def test_the_pages_have_relative_links_that_work(path: str) -> None:
-    """They lead to all there is, from below any prefix of a reverse proxy."""
+def test_pages_have_relative_links_that_work(path: str) -> None:
+    """The links of a page are relative, so that they work below a reverse proxy's path prefix."""
     client = Client(telemetry_path="/deep/exports")
     answer = client.get(path)
     found = [link for link in links(answer.body) if not link.startswith("#")]
@@ -201,8 +204,8 @@ def test_the_pages_have_relative_links_that_work(path: str) -> None:
         assert client.get(target.removeprefix("http://exporter/prefix")).status == "200 OK"
 
 
-def test_a_page_may_load_nothing_but_its_own_style_sheet() -> None:
-    """The policy allows the style sheet by its hash, and no script."""
+def test_page_can_load_only_its_own_style_sheet() -> None:
+    """The Content-Security-Policy allows the style sheet, by its hash, and no script."""
     answer = Client().get("/")
     policy = answer.headers["Content-Security-Policy"]
     style = answer.body.partition(b"<style>")[2].partition(b"</style>")[0]
@@ -214,15 +217,15 @@ def test_a_page_may_load_nothing_but_its_own_style_sheet() -> None:
     assert answer.headers["Refresh"] == "60"
 
 
-def test_before_the_first_scrape_the_page_says_so() -> None:
-    """Before the first scrape, the page says so without an API call."""
+def test_page_before_the_first_scrape_says_so() -> None:
+    """Before the first scrape, the page says that there was none, without an API call."""
     client = Client()
     assert b"no scrape since the start" in client.get("/").body
     assert client.scrapes.deadlines == []
 
 
-def test_the_page_tells_of_the_last_scrape_and_of_its_age() -> None:
-    """What is unfinished is not known any more once that is too long ago."""
+def test_page_is_outdated_when_the_last_scrape_is_older_than_max_age() -> None:
+    """Once the last scrape is more than 600 s ago, unfinished exports count as unknown."""
     client = Client()
     client.get("/metrics")
     client.clock.pass_by(600)
@@ -248,14 +251,14 @@ def test_the_page_tells_of_the_last_scrape_and_of_its_age() -> None:
     ],
 )
 def test_programs_get_json_and_browsers_html(accept: str, *, json_preferred: bool) -> None:
-    """JSON is for those who name it."""
+    """The status page is JSON for clients that prefer `application/json`, otherwise HTML."""
     assert prefers_json(accept) is json_preferred
     content_type = Client().get("/", accept=accept).headers["Content-Type"]
     assert content_type.startswith("application/json" if json_preferred else "text/html")
 
 
 @pytest.mark.parametrize(
-    ("told", "seconds"),
+    ("header_value", "seconds"),
     [
         ("", 10.0),
         ("10", 9.5),
@@ -276,26 +279,29 @@ def test_programs_get_json_and_browsers_html(accept: str, *, json_preferred: boo
         ("\xe9", 10.0),
     ],
 )
-def test_a_scrape_is_over_before_its_scraper_gives_up(told: str, seconds: float) -> None:
-    """Less the offset, or half where nothing is left; nonsense counts as nothing said."""
+def test_scrape_ends_before_the_scraper_times_out(header_value: str, seconds: float) -> None:
+    """The deadline is the scraper's timeout less the offset, or half of it if nothing is left.
+
+    It is at most 120 s away. An invalid header is ignored, so the flag's timeout applies.
+    """
     client = Client()
-    client.get("/metrics", x_prometheus_scrape_timeout_seconds=told)
+    client.get("/metrics", x_prometheus_scrape_timeout_seconds=header_value)
     assert client.scrapes.deadlines == [pytest.approx(1000.0 + seconds)]
 
 
-def test_a_scraper_that_says_nothing_has_the_flags_timeout() -> None:
-    """Without a timeout from the scraper, the flag's is used."""
+def test_scrape_without_a_timeout_header_uses_the_flags_timeout() -> None:
+    """If the scraper sends no timeout, that of `--api.timeout` applies."""
     client = Client()
     client.get("/metrics")
     assert client.scrapes.deadlines == [1010.0]
 
 
 @pytest.mark.slow
-@given(told=st.text(st.characters(max_codepoint=255)) | st.floats().map(str))
-def test_no_header_makes_a_scrape_endless(told: str) -> None:
-    """No header makes a deadline in the past or more than two minutes away."""
+@given(header_value=st.text(st.characters(max_codepoint=255)) | st.floats().map(str))
+def test_any_timeout_header_leads_to_a_deadline_within_two_minutes(header_value: str) -> None:
+    """No value of the header sets a deadline in the past or more than two minutes away."""
     client = Client()
-    client.get("/metrics", x_prometheus_scrape_timeout_seconds=told)
+    client.get("/metrics", x_prometheus_scrape_timeout_seconds=header_value)
     [deadline] = client.scrapes.deadlines
     assert 1000 <= deadline <= 1120
 
@@ -323,8 +329,8 @@ def test_no_header_makes_a_scrape_endless(told: str) -> None:
         (";;,,=;q", TEXT),
     ],
 )
-def test_the_format_is_the_one_that_the_scraper_likes_best(accept: str, expected: str) -> None:
-    """The format with the highest q-value is sent; text by default."""
+def test_format_has_the_highest_q_value(accept: str, expected: str) -> None:
+    """The format with the highest q-value in `Accept` is sent: text by default."""
     assert negotiate(accept) == expected
     answer = Client().get("/metrics", accept=accept)
     assert answer.headers["Content-Type"] == expected
@@ -349,10 +355,8 @@ def test_the_format_is_the_one_that_the_scraper_likes_best(accept: str, expected
         ("gzip;q=x", False),
     ],
 )
-def test_the_answer_is_compressed_where_that_is_accepted(
-    accept_encoding: str, *, expected: bool
-) -> None:
-    """Compression follows RFC 9110, with q-values and the header Vary."""
+def test_answer_is_compressed_if_gzip_is_accepted(accept_encoding: str, *, expected: bool) -> None:
+    """Compression follows `Accept-Encoding` as in RFC 9110, with q-values and `Vary`."""
     assert accepts_gzip(accept_encoding) == expected
     answer = Client().get("/metrics", accept_encoding=accept_encoding)
     assert answer.headers.get("Content-Encoding") == ("gzip" if expected else None)
@@ -362,7 +366,7 @@ def test_the_answer_is_compressed_where_that_is_accepted(
 
 
 @given(header=st.text(st.characters(max_codepoint=255)))
-def test_no_header_of_a_scraper_is_an_error(header: str) -> None:
-    """Any Accept header gets one of the two formats, compressed or not."""
+def test_any_accept_header_can_be_negotiated(header: str) -> None:
+    """Any text in `Accept` leads to a format, and any in `Accept-Encoding` to yes or no."""
     assert negotiate(header) in {TEXT, OPENMETRICS}
     assert accepts_gzip(header) in {True, False}

@@ -26,12 +26,12 @@ STATES = {"PENDING": 1, "RUNNING": 0, "COMPLETED": 2, "FAILED": 0, "UNKNOWN": 0,
 
 
 def page(base_url: str = "./") -> StatusPage:
-    """Return a page of version 1.2.3."""
+    """Return the status page of an exporter of version 1.2.3."""
     return StatusPage(version="1.2.3", base_url=base_url, telemetry_path="/metrics")
 
 
 def status_with(text: str) -> Status:
-    """Return a status that has a text in every place."""
+    """Return a status with `text` in every field that can hold text."""
     row = ExportRow(text, text, text, text, text, NOW)
     exports = Exports((row,), 1)
     return Status(
@@ -62,8 +62,8 @@ def status_with(text: str) -> Status:
     )
 
 
-def test_whatever_is_shown_is_escaped() -> None:
-    """Batch names, codes and IDs do nothing in a browser."""
+def test_page_escapes_all_text() -> None:
+    """Tags and template expressions in batch names, codes and IDs are shown, not evaluated."""
     html = page().html(status_with(HOSTILE), NOW).decode()
     assert "<script" not in html
     assert html.count("&lt;script&gt;") > 10
@@ -72,14 +72,17 @@ def test_whatever_is_shown_is_escaped() -> None:
 
 @given(st.text())
 def test_no_text_breaks_the_page(text: str) -> None:
-    """Neither as HTML nor as JSON; a lone surrogate cannot come this far."""
+    """Any text can be rendered as HTML and as JSON.
+
+    Lone surrogates are replaced here, because they cannot reach the page.
+    """
     status = status_with(text.encode(errors="replace").decode())
     assert page().html(status, NOW).endswith(b"</html>")
     assert json.loads(to_json(status))["headline"] == status.headline
 
 
-def test_json_says_the_same() -> None:
-    """Rows, totals and times, for programs."""
+def test_json_has_the_content_of_the_page() -> None:
+    """The JSON form has the rows, totals and times of the page, for programs."""
     status = json.loads(to_json(status_with("x")))
     assert status["verdict"] == "attention"
     assert status["attention"]["rows"][0]["time"] == NOW
@@ -103,29 +106,29 @@ def test_rows_that_are_not_shown_are_counted() -> None:
     assert b"<p>2,000 more are not shown.</p>" in html
 
 
-def test_the_page_reads_well_without_eyes() -> None:
-    """Tables have captions and headers, pictures have texts, and the language is named."""
+def test_page_is_readable_by_screen_readers() -> None:
+    """Tables have captions and headers, pictures have labels, and the language is declared."""
     html = page().html(status_with("x"), NOW).decode()
     assert '<html lang="en">' in html
     assert html.count("<table>") == html.count("<caption>") == html.count("<thead>")
     assert html.count("<svg") == html.count('role="img" aria-label="1 PENDING, 2 COMPLETED')
 
 
-def test_an_external_url_is_what_links_begin_with() -> None:
-    """Links begin with the external URL."""
+def test_links_begin_with_the_external_url() -> None:
+    """Links begin with the URL that `--web.external-url` sets."""
     html = page("https://lab.example/cavatica/").html(NOT_SCRAPED, NOW).decode()
     assert 'href="https://lab.example/cavatica/metrics"' in html
     assert 'href="https://lab.example/cavatica/runbooks"' in html
 
 
-def test_the_runbooks_are_those_of_the_docs() -> None:
-    """`python -m scripts.runbooks_page` writes the page after a change."""
+def test_runbooks_page_is_up_to_date() -> None:
+    """The page equals docs/runbooks.md as `python -m scripts.runbooks_page` renders it."""
     text = runbooks_page.SOURCE.read_text(encoding="utf-8")
     assert runbooks_page.PAGE.read_text(encoding="utf-8") == runbooks_page.render(text)
 
 
-def test_every_alert_of_the_runbooks_has_an_anchor() -> None:
-    """Every alert has an anchor on the page of runbooks."""
+def test_alert_on_the_runbooks_page_has_an_anchor() -> None:
+    """The section of an alert has an anchor, which the alert's link leads to."""
     assert b'<h2 id="cavaticaexportfailed">' in page().runbooks
 
 
@@ -147,7 +150,7 @@ def test_ages_have_their_largest_unit(seconds: float, text: str) -> None:
     assert format_age(seconds) == text
 
 
-def test_times_are_utc_and_never_fail() -> None:
+def test_times_are_in_utc_and_impossible_dates_are_numbers() -> None:
     """Times are shown in UTC; an impossible date is shown as a number."""
     assert format_time(1_522_162_828.0) == "2018-03-27 15:00 UTC"
     assert format_time(1e300) == "1e+300"
@@ -166,5 +169,5 @@ def test_times_are_utc_and_never_fail() -> None:
     ],
 )
 def test_sizes_have_decimal_units(count: float, text: str) -> None:
-    """Sizes have decimal units."""
+    """A size is shown with up to three digits and a decimal unit (1 kB is 1,000 bytes)."""
     assert format_bytes(count) == text

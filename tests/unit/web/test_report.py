@@ -1,4 +1,4 @@
-"""What the status page says of a snapshot."""
+"""The status report: what the status page shows of a snapshot."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -20,7 +20,7 @@ MAX_AGE = 600.0
 def watched(
     export_id: str, state: str, time: float | None = None, *, acknowledged: bool = False
 ) -> WatchedExport:
-    """Return an export as the API returned it."""
+    """Return a watched export with a state that the API returned."""
     started, finished = (time, None) if state in {"PENDING", "RUNNING"} else (None, time)
     error = ErrorDetail("9103", 403, "patient-7.bam") if state == "FAILED" else None
     export = Export(export_id, state, started=started, finished=finished, size=10, error=error)
@@ -28,7 +28,7 @@ def watched(
 
 
 def unknown(export_id: str, code: str = "", *, acknowledged: bool = False) -> WatchedExport:
-    """Return an export that is not known, with the code of a lookup error where there is one."""
+    """Return an UNKNOWN export, with a lookup error if there is a code."""
     failure = LookupFailure(code, 404, "patient-8.bam") if code else None
     return WatchedExport(export_id, "UNKNOWN", failure=failure, acknowledged=acknowledged)
 
@@ -39,7 +39,7 @@ def snapshot(
     problem: str | None = None,
     watchlist: Watchlist | None = None,
 ) -> Snapshot:
-    """Return a snapshot of batches with a block each."""
+    """Return a snapshot of batches that have one block each."""
     return make_snapshot(
         *(Batch.of(name, (Block.of(name, tuple(exports)),)) for name, exports in batches),
         watchlist=watchlist or Watchlist(),
@@ -53,7 +53,7 @@ def snapshot(
 
 
 def status_of(taken: Snapshot, age: float = 0.0) -> Status:
-    """Return the status by a new report."""
+    """Return the status of a snapshot from a new report."""
     return StatusReport(MAX_AGE).of(taken, age)
 
 
@@ -93,7 +93,7 @@ def status_of(taken: Snapshot, age: float = 0.0) -> Status:
         ),
     ],
 )
-def test_one_line_says_whether_all_is_well(
+def test_headline_summarizes_all_exports(
     exports: Sequence[WatchedExport], verdict: str, headline: str
 ) -> None:
     """The headline says in one line whether all is well."""
@@ -101,8 +101,8 @@ def test_one_line_says_whether_all_is_well(
     assert (status.verdict, status.headline) == (verdict, headline)
 
 
-def test_without_an_answer_of_the_api_nothing_is_well() -> None:
-    """Without an answer of the API the verdict is not "well"."""
+def test_verdict_is_unknown_if_the_api_call_failed() -> None:
+    """If an API call of the last scrape failed, the verdict is "unknown", not "well"."""
     status = status_of(
         snapshot(("a", [watched("a", "COMPLETED")]), up=False, problem="auth: HTTP 401")
     )
@@ -112,8 +112,8 @@ def test_without_an_answer_of_the_api_nothing_is_well() -> None:
     assert status.api.problem == "auth: HTTP 401"
 
 
-def test_errors_in_the_id_files_need_somebody() -> None:
-    """The files in error come first, and their errors are there in full."""
+def test_errors_in_the_id_files_need_attention() -> None:
+    """Files with errors are listed first, and their errors in full."""
     files = (FileStatus("a.yml", NOW, None), FileStatus("b.yml", None, "b.yml:1: not YAML"))
     status = status_of(
         snapshot(("a", [watched("a", "COMPLETED")]), watchlist=Watchlist(files=files))
@@ -123,7 +123,7 @@ def test_errors_in_the_id_files_need_somebody() -> None:
     assert status.file_errors == ("b.yml:1: not YAML",)
 
 
-def test_files_that_were_refused_at_the_start_need_somebody() -> None:
+def test_refused_files_and_missing_exports_need_attention() -> None:
     """Refusals are listed by batch and code until acknowledged; missing exports are counted."""
     refused = Refusals({"9006": 2, "": 1}, NOW - 60, acknowledged=False)
     known = Refusals({"9006": 4}, NOW - 90, acknowledged=True)
@@ -146,14 +146,17 @@ def test_files_that_were_refused_at_the_start_need_somebody() -> None:
     ]
 
 
-def test_an_entry_that_is_no_id_needs_somebody() -> None:
-    """One of them, in words."""
+def test_one_invalid_entry_is_counted_in_the_singular() -> None:
+    """A single entry that is not a valid export ID has a headline in the singular."""
     taken = snapshot(("a", [watched("1", "COMPLETED")]), watchlist=Watchlist(rejected=1))
     assert status_of(taken).headline == "1 entry of the ID files is not a valid export ID."
 
 
-def test_a_scrape_that_is_too_old_says_nothing_of_what_was_under_way() -> None:
-    """States are never old: they count as UNKNOWN; finished exports stay."""
+def test_unfinished_exports_of_an_outdated_scrape_are_unknown() -> None:
+    """If the last scrape is older than the maximum age, unfinished exports count as UNKNOWN.
+
+    Their states may have changed since; those of finished exports cannot.
+    """
     taken = snapshot(
         ("a", [watched("a", "RUNNING"), watched("b", "COMPLETED"), watched("c", "PENDING")])
     )
@@ -166,7 +169,10 @@ def test_a_scrape_that_is_too_old_says_nothing_of_what_was_under_way() -> None:
 
 
 def test_failures_are_shown_newest_first_with_their_meaning() -> None:
-    """The code and this project's words for it: no text of an answer."""
+    """A failure is shown with its code and this project's meaning of the code.
+
+    Text of an API answer is never shown, because it can hold file names.
+    """
     failures = [watched("old", "FAILED", NOW - 9), watched("new", "FAILED", NOW - 1)]
     rows = status_of(snapshot(("a", [*failures, watched("never", "FAILED")]))).attention.rows
     assert [row.id for row in rows] == ["new", "old", "never"]
@@ -176,14 +182,14 @@ def test_failures_are_shown_newest_first_with_their_meaning() -> None:
 
 
 def test_unfinished_exports_are_shown_oldest_first() -> None:
-    """Unfinished exports are sorted by time, oldest first; unknown times come last."""
+    """Unfinished exports are sorted by their start, oldest first; unknown times come last."""
     exports = [watched("x", "PENDING"), watched("b", "RUNNING", NOW), watched("a", "PENDING", 5.0)]
     rows = status_of(snapshot(("a", exports))).unfinished.rows
     assert [row.id for row in rows] == ["a", "b", "x"]
 
 
 def test_lookup_errors_are_shown_with_their_code() -> None:
-    """A code that is not in the table has no meaning."""
+    """A lookup error has its code, and its meaning if the code is in the project's table."""
     rows = status_of(snapshot(("a", [unknown("a", "9008"), unknown("b", "1")]))).lookup_errors.rows
     assert [(row.id, row.code, bool(row.meaning)) for row in rows] == [
         ("a", "9008", True),
@@ -191,8 +197,8 @@ def test_lookup_errors_are_shown_with_their_code() -> None:
     ]
 
 
-def test_a_table_has_a_bounded_number_of_rows_and_says_how_many_more() -> None:
-    """A table has a maximum number of rows, and says how many more there are."""
+def test_table_is_truncated_and_counts_the_rest() -> None:
+    """A table has at most `MAX_ROWS` rows, and the number of further ones."""
     failures = [watched(f"e{number}", "FAILED", NOW - number) for number in range(MAX_ROWS + 5)]
     table = status_of(snapshot(("a", failures))).attention
     assert (len(table.rows), table.more) == (MAX_ROWS, 5)
@@ -203,7 +209,7 @@ def test_a_table_has_a_bounded_number_of_rows_and_says_how_many_more() -> None:
     assert status.headline == f"{MAX_ROWS + 5} errors in the ID files."
 
 
-def test_batches_that_need_somebody_come_first() -> None:
+def test_batches_that_need_attention_come_first() -> None:
     """Batches that need attention come first, the others by name."""
     batches = [
         ("a", [watched("1", "COMPLETED", 5.0)]),
@@ -215,8 +221,8 @@ def test_batches_that_need_somebody_come_first() -> None:
     assert (rows[0].attention, rows[0].other, rows[0].last_finished) == (2, 1, 7.0)
 
 
-def test_a_block_that_did_not_change_is_not_searched_again() -> None:
-    """Blocks that did not change are not searched again."""
+def test_unchanged_block_is_not_searched_again() -> None:
+    """A block that did not change is not searched again, to keep the page cheap."""
 
     class Exports(tuple[WatchedExport, ...]):
         __slots__ = ()
