@@ -4,6 +4,7 @@ import functools
 import gc
 import ipaddress
 import os
+import signal
 import socket
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -47,6 +48,9 @@ def pytest_configure() -> None:
         setattr(socket.socket, name, on_loopback(getattr(socket.socket, name)))
     # The files of tests are the user's own, as a token should be.
     os.umask(0o077)
+    # A script's background jobs ignore these signals, and so would the processes that tests start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.hookimpl(optionalhook=True)
