@@ -41,21 +41,21 @@ def app(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable
     return [BODY]
 
 
-class Held:
-    """An application that answers when the test allows it."""
+class BlockingApp:
+    """An application whose answers wait until the test sets `release`."""
 
     def __init__(self) -> None:
         self.called = threading.Event()
         self.calls = 0
-        self.go = threading.Event()
+        self.release = threading.Event()
 
     def __call__(
         self, environ: "WSGIEnvironment", start_response: "StartResponse"
     ) -> Iterable[bytes]:
-        """Answer after `go`."""
+        """Answer after `release` is set."""
         self.calls += 1
         self.called.set()
-        assert self.go.wait(10)
+        assert self.release.wait(10)
         return app(environ, start_response)
 
 
@@ -85,15 +85,15 @@ def authority() -> trustme.CA:
 
 @pytest.fixture(scope="module")
 def tls(authority: trustme.CA) -> ssl.SSLContext:
-    """Return the context of the server."""
+    """Return the TLS context of the server."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("localhost", "127.0.0.1").configure_cert(context)
     return context
 
 
 @pytest.fixture(scope="module")
-def trusting(authority: trustme.CA) -> ssl.SSLContext:
-    """Return the context of a client that trusts the server."""
+def client_tls(authority: trustme.CA) -> ssl.SSLContext:
+    """Return the TLS context of a client that trusts the server."""
     context = ssl.create_default_context()
     authority.configure_trust(context)
     return context
@@ -139,8 +139,8 @@ def body(answer: bytes) -> bytes:
 
 
 @contextlib.contextmanager
-def idle(server: Server, count: int, data: bytes = b"") -> Iterator[list[socket.socket]]:
-    """Open connections that send a little and then nothing."""
+def idle_clients(server: Server, count: int, data: bytes = b"") -> Iterator[list[socket.socket]]:
+    """Open `count` connections that send `data` and then nothing."""
     with ExitStack() as stack:
         clients = [stack.enter_context(connect(server)) for _ in range(count)]
         for client in clients:
@@ -163,7 +163,7 @@ def idle(server: Server, count: int, data: bytes = b"") -> Iterator[list[socket.
     ],
 )
 def test_a_listen_address_is_host_and_port(text: str, address: tuple[str, int]) -> None:
-    """A host may be a name, an IPv4 address, an IPv6 address in brackets, or all of them."""
+    """The host may be a name, an IPv4 address, an IPv6 address in brackets, or empty for all."""
     assert address == parse_listen_address(text)
 
 
@@ -175,23 +175,23 @@ def test_a_listen_address_is_host_and_port(text: str, address: tuple[str, int]) 
         *("::1:9", "[::1]", "[localhost]:1", "[]:1", "a b:1", "a..b:1", f"{'a' * 64}:1"),
     ],
 )
-def test_anything_else_is_not_a_listen_address(text: str) -> None:
-    """The error shows the text and the valid forms."""
+def test_an_invalid_listen_address_is_refused(text: str) -> None:
+    """The error shows the text that is not valid and the valid forms."""
     with pytest.raises(ValueError, match="not a valid listen address: ") as error:
         parse_listen_address(text)
     assert str(error.value).startswith(f"not a valid listen address: {text!r} (use HOST:PORT")
 
 
-def test_the_port_is_the_bound_one(serve: Serve) -> None:
-    """Port 0 picks one, and the URL says which."""
+def test_port_0_binds_a_free_port(serve: Serve) -> None:
+    """Port 0 means any free port; `server_port` and `url` have its number."""
     server = serve()
     assert server.server_port > 0
     assert server.url == f"http://127.0.0.1:{server.server_port}"
 
 
 @pytest.mark.parametrize("host", ["", "::"])
-def test_every_address_means_ipv4_and_ipv6(serve: Serve, host: str) -> None:
-    """Without a host a server answers on both."""
+def test_a_server_on_all_addresses_answers_ipv4_and_ipv6(serve: Serve, host: str) -> None:
+    """With an empty host or `::`, the server answers on IPv4 and on IPv6."""
     server = serve(address=(host, 0))
     assert server.url == f"http://localhost:{server.server_port}"
     for address in ("127.0.0.1", "::1"):
@@ -200,8 +200,8 @@ def test_every_address_means_ipv4_and_ipv6(serve: Serve, host: str) -> None:
             assert status(read_all(client)) == b"200 OK"
 
 
-def test_one_ipv6_address(serve: Serve) -> None:
-    """An IPv6 address is in brackets in the URL."""
+def test_a_server_listens_on_one_ipv6_address(serve: Serve) -> None:
+    """A server on an IPv6 address shows the address in brackets in its URL."""
     server = serve(address=("::1", 0))
     assert server.url == f"http://[::1]:{server.server_port}"
     with socket.create_connection(("::1", server.server_port), timeout=5) as client:
@@ -209,8 +209,10 @@ def test_one_ipv6_address(serve: Serve) -> None:
         assert status(read_all(client)) == b"200 OK"
 
 
-def test_a_name_s_ipv4_address_comes_first(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A name with addresses of both kinds is listened on as by Go's exporters: on IPv4."""
+def test_a_host_name_prefers_its_ipv4_address(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For a name with IPv4 and IPv6 addresses the server listens on IPv4, as Go's exporters do."""
     found = [
         (socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("::1", 0, 0, 0)),
         (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 0)),
@@ -222,14 +224,14 @@ def test_a_name_s_ipv4_address_comes_first(serve: Serve, monkeypatch: pytest.Mon
 
 
 def test_a_port_in_use_is_an_error_that_names_it(serve: Serve) -> None:
-    """The second exporter on one port names the port."""
+    """A second server on the same port fails with an error that names address and port."""
     port = serve().server_port
     with pytest.raises(OSError, match=f"cannot listen on 127.0.0.1:{port}: Address already in use"):
         Server(app, ("127.0.0.1", port))
 
 
 def test_an_unknown_host_is_an_error_that_names_it() -> None:
-    """An address of another machine cannot be listened on."""
+    """A server on an address that this machine does not have fails with an error that names it."""
     with pytest.raises(OSError, match=r"cannot listen on \[fe80::1%nowhere\]:0: .+"):
         Server(app, ("fe80::1%nowhere", 0))
 
@@ -237,8 +239,8 @@ def test_an_unknown_host_is_an_error_that_names_it() -> None:
 # Answers
 
 
-def test_an_answer_is_whole(serve: Serve) -> None:
-    """Status, the application's headers, length, date and body arrive, and the connection ends."""
+def test_an_answer_has_a_head_and_a_body(serve: Serve) -> None:
+    """An answer has a status, a date, the application's headers, the length and the body."""
     head, _, content = ask(serve()).partition(b"\r\n\r\n")
     lines = head.split(b"\r\n")
     assert lines[0] == b"HTTP/1.1 200 OK"
@@ -251,7 +253,7 @@ def test_an_answer_is_whole(serve: Serve) -> None:
     assert content == BODY
 
 
-def test_nothing_tells_the_version_of_the_server(serve: Serve) -> None:
+def test_no_answer_names_the_server_software(serve: Serve) -> None:
     """Answers name neither Python nor the standard library's server."""
     for answer in (ask(serve()), ask(serve(), b"a b\n")):
         assert b"Server: WSGI" not in answer
@@ -259,19 +261,19 @@ def test_nothing_tells_the_version_of_the_server(serve: Serve) -> None:
 
 
 def test_head_has_no_body(serve: Serve) -> None:
-    """HEAD has the same head as GET, with the length, and no body."""
+    """The answer to HEAD has the same head as to GET, with the length, and no body."""
     head, _, content = ask(serve(), b"HEAD / HTTP/1.1\r\n\r\n").partition(b"\r\n\r\n")
     assert b"Content-Length: 14" in head
     assert content == b""
 
 
-def test_the_application_is_served_as_pep_3333_says(serve: Serve) -> None:
-    """The standard library's validator finds nothing wrong with the environment."""
+def test_the_server_follows_pep_3333(serve: Serve) -> None:
+    """The standard library's WSGI validator finds no error in how the application is called."""
     assert status(ask(serve(validator(app)))) == b"200 OK"
 
 
-def test_the_environment_tells_both_ends(serve: Serve) -> None:
-    """The server's address and the client's are in the environment."""
+def test_the_environment_has_both_addresses(serve: Serve) -> None:
+    """The WSGI environment has the server's address and the client's."""
 
     def show(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         start_response("200 OK", [])
@@ -283,7 +285,7 @@ def test_the_environment_tells_both_ends(serve: Serve) -> None:
 
 
 def test_a_generator_is_served(serve: Serve) -> None:
-    """A body that is made while it is sent ends with the connection."""
+    """A body from a generator has no `Content-Length`; the end of the connection ends it."""
 
     def generate(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         del environ
@@ -297,19 +299,19 @@ def test_a_generator_is_served(serve: Serve) -> None:
     assert body(ask(serve(generate), b"HEAD / HTTP/1.1\r\n\r\n")) == b""
 
 
-def test_the_application_may_tell_the_length(serve: Serve) -> None:
-    """A `Content-Length` of the application's is not repeated."""
+def test_the_application_may_set_the_content_length(serve: Serve) -> None:
+    """If the application sets `Content-Length`, the server does not add a second one."""
 
-    def tell(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+    def with_length(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         del environ
         start_response("200 OK", [("content-length", "1")])
         return [b"a"]
 
-    assert ask(serve(tell)).lower().count(b"content-length") == 1
+    assert ask(serve(with_length)).lower().count(b"content-length") == 1
 
 
-def test_many_small_chunks_and_large_ones_are_one_body(serve: Serve) -> None:
-    """A body arrives unchanged, in chunks of any size."""
+def test_chunks_of_any_size_are_one_body(serve: Serve) -> None:
+    """A body of small and large chunks arrives unchanged."""
     chunks = [b"a" * 100] * 2000 + [b"b" * 3_000_000] + [b"c"]
 
     def cut(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
@@ -321,7 +323,7 @@ def test_many_small_chunks_and_large_ones_are_one_body(serve: Serve) -> None:
 
 
 def test_the_body_is_closed(serve: Serve) -> None:
-    """A body's `close` is called when it was sent, and when the client has gone."""
+    """The server calls the body's `close`, even when the client leaves before the end."""
 
     class Body:
         def __init__(self) -> None:
@@ -336,20 +338,22 @@ def test_the_body_is_closed(serve: Serve) -> None:
 
     endless = Body()
 
-    def give(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+    def send_endless(
+        environ: "WSGIEnvironment", start_response: "StartResponse"
+    ) -> Iterable[bytes]:
         del environ
         start_response("200 OK", [])
         return endless
 
-    server = serve(give)
+    server = serve(send_endless)
     with connect(server) as client:
         client.sendall(GET)
         client.recv(1)
     assert endless.closed.wait(5)
 
 
-def test_twenty_answers_take_no_pause(serve: Serve) -> None:
-    """No answer waits for an acknowledgement that the client holds back for 40 ms."""
+def test_answers_do_not_wait_for_delayed_acknowledgements(serve: Serve) -> None:
+    """No answer waits for the client's delayed acknowledgement, which would take 40 ms."""
     server = serve()
     begin = time.monotonic()
     for _ in range(20):
@@ -360,18 +364,18 @@ def test_twenty_answers_take_no_pause(serve: Serve) -> None:
     assert time.monotonic() - begin < 20 * 0.03
 
 
-def test_a_body_of_the_client_does_not_hide_the_answer(serve: Serve) -> None:
-    """A request with a body is answered without reading the body."""
+def test_a_request_with_a_large_body_is_answered(serve: Serve) -> None:
+    """The server answers without waiting for the body, and the client receives the answer."""
     answer = ask(
         serve(), b"POST / HTTP/1.1\r\nContent-Length: 20000000\r\n\r\n" + b"a" * 20_000_000
     )
     assert status(answer) == b"200 OK"
 
 
-def test_an_unexpected_error_is_a_500_that_tells_nothing(
+def test_an_unexpected_error_is_a_500_without_details(
     serve: Serve, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The client reads a fixed text; the log has the traceback, and neither query nor headers."""
+    """The client receives a fixed text; the log has the traceback, but no query and no headers."""
 
     def fail(_environ: "WSGIEnvironment", _start: "StartResponse") -> Iterable[bytes]:
         raise RuntimeError("detail")
@@ -391,12 +395,12 @@ def test_an_unexpected_error_is_a_500_that_tells_nothing(
 
 
 def test_an_application_that_starts_no_response_is_a_500(serve: Serve) -> None:
-    """A mistake of the application is an error of the server."""
+    """An application that never calls `start_response` is answered with 500."""
     assert status(ask(serve(lambda _environ, _start: []))) == b"500 Internal Server Error"
 
 
-def test_an_error_in_the_middle_cuts_the_answer_short(serve: Serve) -> None:
-    """The client notices, because the length is not reached."""
+def test_an_error_within_the_body_cuts_the_answer_short(serve: Serve) -> None:
+    """The body is shorter than its `Content-Length`, so the client notices the error."""
 
     def fail(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         del environ
@@ -410,15 +414,17 @@ def test_an_error_in_the_middle_cuts_the_answer_short(serve: Serve) -> None:
 
 
 def test_extra_headers_are_in_every_answer(serve: Serve) -> None:
-    """Answers of the application, refusals and errors have them; they replace its own."""
+    """Answers and errors have the extra headers, which replace the application's of these names."""
 
-    def several(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+    def fail_or_answer(
+        environ: "WSGIEnvironment", start_response: "StartResponse"
+    ) -> Iterable[bytes]:
         if environ["PATH_INFO"] == "/error":
             raise RuntimeError
         start_response("200 OK", [("x-frame-options", "sameorigin")])
         return [BODY]
 
-    server = serve(several, extra_headers=lambda: [("X-Frame-Options", "deny"), ("B", "c")])
+    server = serve(fail_or_answer, extra_headers=lambda: [("X-Frame-Options", "deny"), ("B", "c")])
     for request in (GET, b"HEAD / HTTP/1.1\r\n\r\n", b"GET /error HTTP/1.1\r\n\r\n", b"a b c\n"):
         head = ask(server, request).partition(b"\r\n\r\n")[0]
         assert head.lower().count(b"x-frame-options: ") == 1
@@ -426,8 +432,8 @@ def test_extra_headers_are_in_every_answer(serve: Serve) -> None:
         assert b"\r\nB: c" in head
 
 
-def test_the_process_s_environment_is_not_in_that_of_a_request(serve: Serve) -> None:
-    """The process's environment, which may hold the token, is not in the request's."""
+def test_the_environment_has_no_variables_of_the_process(serve: Serve) -> None:
+    """A request's environment has no variable of the process: one of them may be the token."""
     assert "PATH" in os.environ
 
     def show(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
@@ -440,7 +446,7 @@ def test_the_process_s_environment_is_not_in_that_of_a_request(serve: Serve) -> 
 def test_unexpected_errors_do_not_fill_the_log(
     serve: Serve, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A traceback is written once a minute for each kind of error."""
+    """The server logs a traceback at most once a minute for each type of exception."""
     errors: list[Exception] = [ValueError("1"), ValueError("2"), KeyError("3"), ValueError("4")]
 
     def fail(_environ: "WSGIEnvironment", _start: "StartResponse") -> Iterable[bytes]:
@@ -456,7 +462,7 @@ def test_unexpected_errors_do_not_fill_the_log(
 
 
 def test_a_long_path_is_cut_in_the_log(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
-    """A client cannot choose how long a line of the log is."""
+    """The log shows at most 64 characters of a path: a client cannot make log lines long."""
 
     def fail(_environ: "WSGIEnvironment", _start: "StartResponse") -> Iterable[bytes]:
         raise RuntimeError
@@ -471,16 +477,17 @@ def test_a_long_path_is_cut_in_the_log(serve: Serve, caplog: pytest.LogCaptureFi
 @pytest.mark.parametrize(
     ("data", "expected"),
     [
-        # Of TLS: the number of an extension that every handshake begins with is a line's end.
+        # A TLS handshake contains the number of an extension, 10, which is also a line feed.
         (b"\x16\x03\x01\x02\x00\x01\x00\x0a", b"400"),
         (b"GET / HTTP/1.1\r\n" + b"A: " + b"b" * 99_000, b"431"),
         (b"GET / HTTP/3.0\r\n\r\n", b"505"),
         (b"GET /" + b"a" * 9000, b"414"),
         (b"GET / HTTP/1.1\r\n" + b"A: b\r\n" * 9000, b"431"),
     ],
+    ids=["TLS handshake", "long header", "unknown version", "long target", "many headers"],
 )
-def test_nonsense_is_answered_at_once(serve: Serve, data: bytes, expected: bytes) -> None:
-    """An invalid request is answered with its status at once."""
+def test_an_invalid_request_is_answered_at_once(serve: Serve, data: bytes, expected: bytes) -> None:
+    """The server answers an invalid request with the matching status, without reading more."""
     begin = time.monotonic()
     assert status(ask(serve(), data))[:3] == expected
     assert time.monotonic() - begin < 0.5
@@ -494,12 +501,13 @@ def test_nonsense_is_answered_at_once(serve: Serve, data: bytes, expected: bytes
         b"message/external-body; access-type=" + b"a;" * 30_000,
         b"text/x; charset*=" + b"%41" * 20_000,
     ],
+    ids=["many semicolons", "continued parameter", "many parameters", "many escapes"],
 )
 @pytest.mark.parametrize("name", [b"Content-Type", b"Content-Disposition", b"Cookie"])
 def test_a_head_is_not_parsed_as_mail(
     serve: Serve, caplog: pytest.LogCaptureFixture, name: bytes, value: bytes
 ) -> None:
-    """No header about the body costs time or raises an error."""
+    """Headers that would keep the parser of e-mails busy, or make it fail, have no effect."""
     server = serve()
     used = time.process_time()
     assert status(ask(server, GET[:-2] + name + b": " + value + b"\r\n\r\n")) == b"200 OK"
@@ -507,15 +515,15 @@ def test_a_head_is_not_parsed_as_mail(
     assert caplog.records == []
 
 
-def test_a_head_of_many_lines_is_limited_as_a_whole(serve: Serve) -> None:
-    """Ninety lines of 800 bytes are each short enough, and too many together."""
+def test_the_size_of_a_head_is_limited(serve: Serve) -> None:
+    """Ninety header lines of 800 bytes, each short enough, are too large together."""
     lines = b"".join(b"A%d: %s\r\n" % (number, b"b" * 800) for number in range(90))
     assert status(ask(serve(), GET[:-2] + lines + b"\r\n"))[:3] == b"431"
 
 
 @pytest.mark.parametrize("expect", [b"100-continue", b"100-Continue", b"200-ok"])
-def test_nobody_is_told_to_continue(serve: Serve, expect: bytes) -> None:
-    """A body is never read, so the answer to a request that announces one is the only one."""
+def test_100_continue_is_never_sent(serve: Serve, expect: bytes) -> None:
+    """Bodies are not read, so a request with `Expect` gets only its final answer."""
     request = b"POST / HTTP/1.1\r\nContent-Length: 9\r\nExpect: " + expect + b"\r\n\r\n"
     answer = ask(serve(), request)
     assert status(answer) == b"200 OK"
@@ -537,8 +545,10 @@ def test_nobody_is_told_to_continue(serve: Serve, expect: bytes) -> None:
         (b"http://[::1]example", "/ "),
     ],
 )
-def test_a_target_may_be_a_whole_url(serve: Serve, target: bytes, expected: str) -> None:
-    """A client that takes the exporter for a proxy gets the same pages."""
+def test_a_request_target_may_be_an_absolute_url(
+    serve: Serve, target: bytes, expected: str
+) -> None:
+    """A client that uses the exporter like a proxy, with whole URLs, gets the same pages."""
 
     def show(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         start_response("200 OK", [])
@@ -548,7 +558,7 @@ def test_a_target_may_be_a_whole_url(serve: Serve, target: bytes, expected: str)
 
 
 def test_an_error_does_not_repeat_the_request(serve: Serve) -> None:
-    """What a client sent is not sent back to it."""
+    """The answer to an invalid request contains nothing that the client sent."""
     answer = ask(serve(), b"GET <script> secret HTTP/1.1\r\n\r\n")
     assert status(answer) == b"400 Bad Request"
     assert b"secret" not in answer
@@ -556,10 +566,10 @@ def test_an_error_does_not_repeat_the_request(serve: Serve) -> None:
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.binary(max_size=100) | st.binary(max_size=60).map(lambda end: GET[:-2] + end))
-def test_no_bytes_are_a_500_or_a_traceback(
+def test_arbitrary_bytes_cause_no_500_and_no_traceback(
     serve: Serve, capfd: pytest.CaptureFixture[str], data: bytes
 ) -> None:
-    """Any bytes lead to an answer, an error of the client, or silence."""
+    """Any bytes lead to an answer, to a client error, or to the end of the connection."""
     server = serve()
     with connect(server) as client:
         client.sendall(data)
@@ -570,8 +580,8 @@ def test_no_bytes_are_a_500_or_a_traceback(
     assert capfd.readouterr().err == ""
 
 
-def test_a_slow_client_is_cut_off_whatever_it_drips(serve: Serve) -> None:
-    """The whole request has a deadline, not each of its bytes."""
+def test_a_client_that_sends_slowly_is_cut_off(serve: Serve) -> None:
+    """The deadline is for the whole request, so sending one byte at a time does not extend it."""
     server = serve(head_seconds=0.2)
     begin = time.monotonic()
     with connect(server) as client:
@@ -587,14 +597,14 @@ def test_a_slow_client_is_cut_off_whatever_it_drips(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"\r\n\r\n"])
-def test_a_silent_client_is_left_without_a_word(serve: Serve, data: bytes) -> None:
-    """A client that sent no request gets no answer."""
+def test_a_connection_without_a_request_gets_no_answer(serve: Serve, data: bytes) -> None:
+    """The server closes a connection without a request at the deadline and sends nothing."""
     server = serve(head_seconds=0.1)
     assert ask(server, data) == b""
 
 
-def test_dripping_empty_lines_is_no_way_around_the_deadline(serve: Serve) -> None:
-    """A client that sends line ends and no request is closed too."""
+def test_empty_lines_do_not_extend_the_deadline(serve: Serve) -> None:
+    """The server also closes a connection at the deadline if the client sends only empty lines."""
     server = serve(head_seconds=0.1)
     begin = time.monotonic()
     with connect(server) as client, contextlib.suppress(OSError):
@@ -607,29 +617,29 @@ def test_dripping_empty_lines_is_no_way_around_the_deadline(serve: Serve) -> Non
     assert time.monotonic() - begin < 0.5
 
 
-def test_a_client_that_goes_early_leaves_no_trace(
+def test_a_connection_reset_is_not_logged(
     serve: Serve, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A reset before, in and after the request is a line in the debug log at most."""
+    """A reset before, within or after the request is logged at level debug at most."""
     caplog.set_level(logging.INFO)
-    held = Held()
-    server = serve(held)
+    blocking_app = BlockingApp()
+    server = serve(blocking_app)
     for data in (b"", b"GET / HT", GET):
         client = connect(server)
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         client.sendall(data)
         if data == GET:
-            assert held.called.wait(5)
+            assert blocking_app.called.wait(5)
         client.close()
-    held.go.set()
+    blocking_app.release.set()
     server.close(1)
     assert caplog.records == []
     assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.2])
-def test_a_reader_that_stops_is_cut_off(serve: Serve, seconds: float) -> None:
-    """A client that does not take its answer costs a thread for a bounded time."""
+def test_a_client_that_stops_reading_is_cut_off(serve: Serve, seconds: float) -> None:
+    """A client that does not read its answer occupies a thread for a limited time."""
     sent = threading.Event()
 
     class Body(list[bytes]):
@@ -647,8 +657,8 @@ def test_a_reader_that_stops_is_cut_off(serve: Serve, seconds: float) -> None:
         assert sent.wait(2)
 
 
-def test_a_client_that_stays_after_its_answer_is_left_alone(serve: Serve) -> None:
-    """A client that does not close the connection after its answer blocks a thread only briefly."""
+def test_a_client_that_stays_after_its_answer_is_dropped(serve: Serve) -> None:
+    """A client that does not close its connection after the answer occupies a thread briefly."""
     server = serve()
     threads = threading.active_count()
     with connect(server) as client:
@@ -661,10 +671,10 @@ def test_a_client_that_stays_after_its_answer_is_left_alone(serve: Serve) -> Non
 
 
 @pytest.mark.parametrize("data", [b"", b"GET", b"GET / HTTP/1.1\r\nA"])
-def test_two_hundred_idle_clients_block_nobody(serve: Serve, data: bytes) -> None:
-    """While 200 clients stand before or in their request, the next is answered within a second."""
+def test_two_hundred_idle_clients_do_not_delay_others(serve: Serve, data: bytes) -> None:
+    """While 200 clients are idle before or within a request, the next is answered in a second."""
     server = serve()
-    with idle(server, 200, data):
+    with idle_clients(server, 200, data):
         ask(server)  # connections are accepted in order: all are open now
         begin = time.monotonic()
         assert status(ask(server)) == b"200 OK"
@@ -672,32 +682,34 @@ def test_two_hundred_idle_clients_block_nobody(serve: Serve, data: bytes) -> Non
 
 
 @pytest.mark.parametrize("data", [b"", b"\x16\x03\x01\x02\x00\x01"])
-def test_two_hundred_idle_tls_clients_block_nobody(
-    serve: Serve, tls: ssl.SSLContext, trusting: ssl.SSLContext, data: bytes
+def test_two_hundred_idle_tls_clients_do_not_delay_others(
+    serve: Serve, tls: ssl.SSLContext, client_tls: ssl.SSLContext, data: bytes
 ) -> None:
-    """While 200 clients stand before or in their handshake, the next is answered in a second."""
+    """While 200 clients are idle before or within a handshake, the next is answered in a second."""
     server = serve(tls=lambda: tls)
-    with idle(server, 200, data):
-        ask_tls(server, trusting)  # connections are accepted in order: all are open now
+    with idle_clients(server, 200, data):
+        ask_tls(server, client_tls)  # connections are accepted in order: all are open now
         begin = time.monotonic()
-        assert status(ask_tls(server, trusting)) == b"200 OK"
+        assert status(ask_tls(server, client_tls)) == b"200 OK"
         assert time.monotonic() - begin < 1
 
 
 # TLS
 
 
-def test_tls(serve: Serve, tls: ssl.SSLContext, trusting: ssl.SSLContext) -> None:
-    """An answer over TLS is as one without, and its end is not a torn connection."""
+def test_an_answer_over_tls_is_complete(
+    serve: Serve, tls: ssl.SSLContext, client_tls: ssl.SSLContext
+) -> None:
+    """An answer over TLS has the whole body, and the server ends TLS before the connection."""
     server = serve(tls=lambda: tls)
     assert server.url == f"https://127.0.0.1:{server.server_port}"
-    assert body(ask_tls(server, trusting)) == BODY
+    assert body(ask_tls(server, client_tls)) == BODY
 
 
-def test_the_context_is_asked_for_each_connection(
-    serve: Serve, authority: trustme.CA, trusting: ssl.SSLContext
+def test_each_connection_uses_the_current_tls_context(
+    serve: Serve, authority: trustme.CA, client_tls: ssl.SSLContext
 ) -> None:
-    """A new certificate holds from the next connection."""
+    """A new certificate takes effect with the next connection."""
     contexts: list[ssl.SSLContext] = []
     serials = set()
     server = serve(tls=lambda: contexts[-1])
@@ -705,29 +717,33 @@ def test_the_context_is_asked_for_each_connection(
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         authority.issue_cert("localhost").configure_cert(context)
         contexts.append(context)
-        with trusting.wrap_socket(connect(server), server_hostname="localhost") as client:
+        with client_tls.wrap_socket(connect(server), server_hostname="localhost") as client:
             certificate = client.getpeercert()
             assert certificate
             serials.add(certificate["serialNumber"])
     assert len(serials) == 2
 
 
-def test_plain_http_to_a_tls_port_is_told(serve: Serve, tls: ssl.SSLContext) -> None:
+def test_plain_http_to_a_tls_port_is_a_400(serve: Serve, tls: ssl.SSLContext) -> None:
     """A client that uses http instead of https gets an error that says so."""
     answer = ask(serve(tls=lambda: tls))
     assert answer.startswith(b"HTTP/1.0 400 Bad Request\r\n\r\n")
     assert body(answer) == b"Client sent an HTTP request to an HTTPS server.\n"
 
 
-@pytest.mark.parametrize("data", [b"\x16\x03\x01\x00\x05garbage", b"\x16" + b"\0" * 100])
-def test_garbage_in_the_handshake_is_dropped(
+@pytest.mark.parametrize(
+    "data",
+    [b"\x16\x03\x01\x00\x05garbage", b"\x16" + b"\0" * 100],
+    ids=["invalid message", "invalid version"],
+)
+def test_an_invalid_handshake_is_not_logged(
     serve: Serve,
     tls: ssl.SSLContext,
     capfd: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,
     data: bytes,
 ) -> None:
-    """Bytes that only begin like TLS end the connection, without a word in the log."""
+    """Bytes that only begin like TLS end the connection without a log line."""
     caplog.set_level(logging.INFO)
     server = serve(tls=lambda: tls)
     assert b"HTTP" not in ask(server, data)
@@ -736,18 +752,18 @@ def test_garbage_in_the_handshake_is_dropped(
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_client_that_does_not_trust_the_certificate_harms_nobody(
-    serve: Serve, tls: ssl.SSLContext, trusting: ssl.SSLContext
+def test_a_client_that_rejects_the_certificate_does_not_affect_others(
+    serve: Serve, tls: ssl.SSLContext, client_tls: ssl.SSLContext
 ) -> None:
-    """A handshake that the client breaks off is followed by ones that succeed."""
+    """After a client has aborted its handshake, the next handshake succeeds."""
     server = serve(tls=lambda: tls)
     with pytest.raises(ssl.SSLError):
         ask_tls(server, ssl.create_default_context())
-    assert status(ask_tls(server, trusting)) == b"200 OK"
+    assert status(ask_tls(server, client_tls)) == b"200 OK"
 
 
 def test_a_slow_handshake_is_cut_off(serve: Serve, tls: ssl.SSLContext) -> None:
-    """Handshake and request have one deadline together."""
+    """The TLS handshake and the request share one deadline."""
     server = serve(tls=lambda: tls, head_seconds=0.1)
     begin = time.monotonic()
     assert ask(server, b"") == b""
@@ -758,7 +774,7 @@ def test_a_slow_handshake_is_cut_off(serve: Serve, tls: ssl.SSLContext) -> None:
 def test_an_error_of_the_tls_settings_is_logged(
     serve: Serve, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """An unexpected error ends the connection and is in the log."""
+    """An unexpected error while the TLS context is made ends the connection and is logged."""
 
     def fail() -> ssl.SSLContext:
         raise RuntimeError("detail")
@@ -768,25 +784,25 @@ def test_an_error_of_the_tls_settings_is_logged(
     assert "RuntimeError: detail" in caplog.text
 
 
-# Too many
+# Too many connections
 
 
 @contextlib.contextmanager
-def working(serve: Serve, count: int, **options: Any) -> Iterator[Server]:  # noqa: ANN401 -- those of Server
-    """Serve with `count` requests that the application works on until the end of the block."""
-    held = Held()
-    server = serve(held, **options)
-    with idle(server, count, GET):
-        wait_for(lambda: held.calls == count, "the application was called")
+def busy_server(serve: Serve, count: int, **options: Any) -> Iterator[Server]:  # noqa: ANN401 -- those of Server
+    """Run a server with `count` requests in flight until the end of the block."""
+    blocking_app = BlockingApp()
+    server = serve(blocking_app, **options)
+    with idle_clients(server, count, GET):
+        wait_for(lambda: blocking_app.calls == count, "the application was called")
         yield server
-        held.go.set()
+        blocking_app.release.set()
 
 
 def test_connections_beyond_the_limit_are_refused(
     serve: Serve, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A connection beyond the limit is answered 503 at once; the log says it once a minute."""
-    with working(serve, 1, max_connections=1) as server:
+    """A connection beyond the limit receives 503 at once; this is logged once a minute."""
+    with busy_server(serve, 1, max_connections=1) as server:
         for _ in range(3):
             answer = ask(server)
             assert status(answer) == b"503 Service Unavailable"
@@ -794,10 +810,10 @@ def test_connections_beyond_the_limit_are_refused(
     assert caplog.messages == ["Request refused: too many connections are open"]
 
 
-def test_one_address_is_answered_so_many_requests_at_once_and_no_more(serve: Serve) -> None:
-    """A quarter of the places is left to each address; others find the rest free."""
-    server_of_all = ("", 0)
-    with working(serve, 2, max_connections=8, address=server_of_all) as server:
+def test_one_address_gets_a_quarter_of_the_concurrent_answers(serve: Serve) -> None:
+    """One address has at most a quarter of the places for concurrent answers; the rest is free."""
+    all_addresses = ("", 0)
+    with busy_server(serve, 2, max_connections=8, address=all_addresses) as server:
         assert status(ask(server)) == b"503 Service Unavailable"
         with socket.create_connection(("::1", server.server_port), timeout=5) as client:
             client.sendall(b"HEAD")
@@ -806,20 +822,20 @@ def test_one_address_is_answered_so_many_requests_at_once_and_no_more(serve: Ser
                 client.recv(1)
 
 
-def test_places_are_free_again_when_others_have_gone(serve: Serve) -> None:
+def test_a_place_is_free_again_after_its_connection_closes(serve: Serve) -> None:
     """The limit applies to the connections that are open now."""
-    with working(serve, 1, max_connections=1) as server:
+    with busy_server(serve, 1, max_connections=1) as server:
         assert status(ask(server)) == b"503 Service Unavailable"
     wait_for(lambda: status(ask(server)) == b"200 OK", "the place is free")
 
 
 @pytest.mark.parametrize("data", [b"", b"GET / HTTP/1.1\r\nA"])
-def test_a_silent_connection_gives_way_to_a_new_one(
+def test_a_silent_connection_is_evicted_for_a_new_one(
     serve: Serve, data: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A request comes before silence: one silent connection is closed."""
+    """When all places are taken, a new connection evicts one that has not sent its request."""
     server = serve(max_connections=4)
-    with idle(server, 4, data) as clients:
+    with idle_clients(server, 4, data) as clients:
 
         def one_is_closed() -> bool:
             assert status(ask(server)) == b"200 OK"
@@ -829,30 +845,30 @@ def test_a_silent_connection_gives_way_to_a_new_one(
     assert caplog.messages == ["Slow connection closed: too many connections are open"]
 
 
-def test_six_hundred_silent_connections_do_not_keep_scrapers_out(serve: Serve) -> None:
-    """An address that takes all places does not keep others out."""
+def test_six_hundred_silent_connections_do_not_block_scrapes(serve: Serve) -> None:
+    """Silent connections that take all places do not prevent new ones from being answered."""
     server = serve()
-    with idle(server, 600):
+    with idle_clients(server, 600):
         for _ in range(20):
             assert status(ask(server)) == b"200 OK"
 
 
-def test_silence_over_tls_gives_way_too(
-    serve: Serve, tls: ssl.SSLContext, trusting: ssl.SSLContext
+def test_silent_tls_connections_are_evicted(
+    serve: Serve, tls: ssl.SSLContext, client_tls: ssl.SSLContext
 ) -> None:
-    """A client that began its handshake, or finished it, has not sent a request yet."""
+    """A connection counts as silent within the TLS handshake, and after it without a request."""
     server = serve(tls=lambda: tls, max_connections=4)
     with (
-        idle(server, 2, b"\x16\x03\x01\x02\x00\x01"),
-        trusting.wrap_socket(connect(server), server_hostname="localhost"),
-        trusting.wrap_socket(connect(server), server_hostname="localhost"),
+        idle_clients(server, 2, b"\x16\x03\x01\x02\x00\x01"),
+        client_tls.wrap_socket(connect(server), server_hostname="localhost"),
+        client_tls.wrap_socket(connect(server), server_hostname="localhost"),
     ):
         for _ in range(5):
-            assert status(ask_tls(server, trusting)) == b"200 OK"
+            assert status(ask_tls(server, client_tls)) == b"200 OK"
 
 
-def test_a_slow_reader_of_another_address_gives_way(serve: Serve) -> None:
-    """A client that does not take its answer holds its place only as long as there are others."""
+def test_a_slow_reader_of_another_address_is_evicted(serve: Serve) -> None:
+    """A client that does not read its answer loses its place when no other place is free."""
 
     def large(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         start_response("200 OK", [])
@@ -861,9 +877,9 @@ def test_a_slow_reader_of_another_address_gives_way(serve: Serve) -> None:
     server = serve(large, address=("", 0), max_connections=8)
     with ExitStack() as stack:
         for _ in range(2):
-            stack.enter_context(idle(server, 1, b"GET /large HTTP/1.1\r\n\r\n"))
+            stack.enter_context(idle_clients(server, 1, b"GET /large HTTP/1.1\r\n\r\n"))
         wait_for(lambda: status(ask(server))[:3] == b"503", "both answers are under way")
-        # The places that are left are taken by requests that the server waits for.
+        # Clients that have not sent their request yet take the other places.
         for _ in range(6):
             client = socket.create_connection(("127.0.0.1", server.server_port), timeout=5)
             stack.enter_context(client)
@@ -872,60 +888,60 @@ def test_a_slow_reader_of_another_address_gives_way(serve: Serve) -> None:
             assert status(read_all(client)) == b"200 OK"
 
 
-def test_a_refusal_over_tls_is_one_too(
-    serve: Serve, tls: ssl.SSLContext, trusting: ssl.SSLContext
+def test_a_refusal_over_tls_is_a_503(
+    serve: Serve, tls: ssl.SSLContext, client_tls: ssl.SSLContext
 ) -> None:
-    """The handshake is made, so that the client can read why."""
-    held = Held()
-    server = serve(held, tls=lambda: tls, max_connections=1)
-    with trusting.wrap_socket(connect(server), server_hostname="localhost") as client:
+    """The server performs the handshake before it refuses, so that the client can read the 503."""
+    blocking_app = BlockingApp()
+    server = serve(blocking_app, tls=lambda: tls, max_connections=1)
+    with client_tls.wrap_socket(connect(server), server_hostname="localhost") as client:
         client.sendall(GET)
-        assert held.called.wait(5)
-        assert status(ask_tls(server, trusting)) == b"503 Service Unavailable"
-        held.go.set()
+        assert blocking_app.called.wait(5)
+        assert status(ask_tls(server, client_tls)) == b"503 Service Unavailable"
+        blocking_app.release.set()
 
 
-def test_refusals_leave_room_for_further_ones(serve: Serve) -> None:
+def test_many_refusals_in_a_row_are_all_503(serve: Serve) -> None:
     """After many refusals, the next connection still receives 503."""
-    with working(serve, 1, max_connections=1) as server:
+    with busy_server(serve, 1, max_connections=1) as server:
         for _ in range(70):
             assert status(ask(server)) == b"503 Service Unavailable"
 
 
-def test_a_refused_client_that_sends_on_reads_why(serve: Serve) -> None:
-    """The connection is read for a moment, or the kernel would take the refusal back."""
-    with working(serve, 1, max_connections=1) as server:
+def test_a_refused_client_that_keeps_sending_receives_the_503(serve: Serve) -> None:
+    """The server reads on for a moment; otherwise the kernel's reset could discard the 503."""
+    with busy_server(serve, 1, max_connections=1) as server:
         assert status(ask(server, GET + b"a" * 3_000_000)) == b"503 Service Unavailable"
 
 
-def test_a_refused_client_is_waited_for_a_moment_only(serve: Serve) -> None:
-    """A connection without a place has half a second for its request."""
-    with working(serve, 1, max_connections=1) as server:
+def test_a_refused_client_has_half_a_second_for_its_request(serve: Serve) -> None:
+    """The server closes a connection beyond the limit that sends no request for half a second."""
+    with busy_server(serve, 1, max_connections=1) as server:
         begin = time.monotonic()
         assert ask(server, b"") == b""
         assert 0.4 < time.monotonic() - begin < 2
 
 
-def test_a_flood_beyond_the_refusals_is_cut_off(serve: Serve) -> None:
-    """Only some connections beyond the limit receive 503 at a time; others are closed."""
-    with working(serve, 1, max_connections=1) as server:
+def test_connections_beyond_the_limit_of_refusals_are_closed(serve: Serve) -> None:
+    """A limited number of connections beyond the limit receive 503 at a time; others are closed."""
+    with busy_server(serve, 1, max_connections=1) as server:
 
         def ask_in_the_flood() -> bytes:
-            with idle(server, 64):
+            with idle_clients(server, 64):
                 return ask_or_reset(server)
 
         wait_for(lambda: ask_in_the_flood() == b"", "there is no answer")
 
 
-def test_running_out_of_file_descriptors_passes(
+def test_the_server_survives_running_out_of_file_descriptors(
     serve: Serve, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A connection that cannot be accepted waits until it can; the server does not spin or end."""
+    """A connection waits until there is a file descriptor; the server neither spins nor stops."""
     server = serve()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.ExitStack() as stack, socket.socket() as client:
         client.settimeout(5)
-        # Below are standard input, output and error: no number is left, whatever is closed.
+        # Standard input, output and error have the numbers below 3: no other can be opened.
         resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
         stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
         client.connect(("127.0.0.1", server.server_port))
@@ -941,8 +957,10 @@ def test_running_out_of_file_descriptors_passes(
     assert "Cannot accept connections" in caplog.text
 
 
-def test_running_out_of_threads_passes(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
-    """A connection that cannot have a thread is closed, and the next one is served."""
+def test_the_server_survives_running_out_of_threads(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The server closes a connection that it cannot start a thread for, and serves the next one."""
     server = serve()
     before = threading.stack_size(1 << 46)
     try:
@@ -954,30 +972,30 @@ def test_running_out_of_threads_passes(serve: Serve, caplog: pytest.LogCaptureFi
 
 
 def count_files() -> int:
-    """Return how many files this process has open."""
+    """Return the number of open files of this process."""
     return len(list(FILES.iterdir()))
 
 
 def ask_or_reset(server: Server) -> bytes:
-    """Return the answer; nothing if the connection is torn."""
+    """Return the answer, or nothing if the connection is reset."""
     with contextlib.suppress(ConnectionError):
         return ask(server)
     return b""
 
 
-# The end
+# Closing the server
 
 
-def test_closing_waits_for_answers_under_way(serve: Serve) -> None:
-    """A scrape in flight at the end is answered; idle clients are not waited for."""
-    held = Held()
-    server = serve(held)
+def test_closing_waits_for_answers_in_flight(serve: Serve) -> None:
+    """The server answers a scrape in flight before it closes; idle clients do not delay it."""
+    blocking_app = BlockingApp()
+    server = serve(blocking_app)
     answers = []
     scraper = threading.Thread(target=lambda: answers.append(ask(server)))
-    with idle(server, 3):
+    with idle_clients(server, 3):
         scraper.start()
-        assert held.called.wait(5)
-        threading.Timer(0.1, held.go.set).start()
+        assert blocking_app.called.wait(5)
+        threading.Timer(0.1, blocking_app.release.set).start()
         begin = time.monotonic()
         server.close(5)
         assert 0.05 < time.monotonic() - begin < 1
@@ -985,21 +1003,21 @@ def test_closing_waits_for_answers_under_way(serve: Serve) -> None:
         assert [status(answer) for answer in answers] == [b"200 OK"]
 
 
-def test_closing_waits_no_longer_than_the_grace(serve: Serve) -> None:
-    """An answer that is not ready in time is abandoned."""
-    held = Held()
-    server = serve(held)
+def test_closing_waits_at_most_the_grace_period(serve: Serve) -> None:
+    """The server abandons an answer that is not ready within the grace period."""
+    blocking_app = BlockingApp()
+    server = serve(blocking_app)
     with connect(server) as client:
         client.sendall(GET)
-        assert held.called.wait(5)
+        assert blocking_app.called.wait(5)
         begin = time.monotonic()
         server.close(0.1)
         assert time.monotonic() - begin < 0.5
-        held.go.set()
+        blocking_app.release.set()
 
 
-def test_a_closed_server_takes_no_more_connections(serve: Serve) -> None:
-    """After the end the port is free."""
+def test_a_closed_server_refuses_connections(serve: Serve) -> None:
+    """A closed server refuses connections, and another server can use its port."""
     server = serve()
     server.close()
     with pytest.raises(ConnectionRefusedError):
@@ -1008,12 +1026,12 @@ def test_a_closed_server_takes_no_more_connections(serve: Serve) -> None:
 
 
 def test_a_server_that_was_never_started_can_be_closed() -> None:
-    """A server can be closed at any time."""
+    """Closing does not fail when there is no thread to stop."""
     Server(app, LOOPBACK).close()
 
 
-def test_no_thread_and_no_file_is_left(serve: Serve) -> None:
-    """A hundred connections, good and bad, leave nothing behind."""
+def test_connections_leak_no_threads_and_no_files(serve: Serve) -> None:
+    """A hundred connections, half of them without a request, leave no thread and no open file."""
     server = serve(head_seconds=0.1)
     ask(server)
     threads, files = threading.active_count(), count_files()

@@ -10,7 +10,7 @@ from exporter.server.occasional import OccasionalLog
 
 
 class Clock:
-    """A clock that is set by the test."""
+    """A clock that the test sets."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -35,7 +35,7 @@ def occasional(clock: Clock) -> OccasionalLog:
 def test_an_event_is_logged_once_a_minute(
     occasional: OccasionalLog, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The next line has the number of omitted ones."""
+    """The same event is logged once a minute, with the number of lines that were left out."""
     for _ in range(3):
         occasional.warning("Event", err="1")
     clock.now += 59
@@ -59,7 +59,7 @@ def fail(occasional: OccasionalLog, exception: Exception) -> None:
         occasional.error("Event", sys.exc_info())
 
 
-def test_each_event_counts_for_itself(
+def test_each_event_has_its_own_limit(
     occasional: OccasionalLog, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Each event, and each type of exception of an event, has its own limit."""

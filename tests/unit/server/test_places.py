@@ -15,7 +15,7 @@ class Arrivals:
         self.lost: list[str] = []
 
     def take(self, host: str, stage: Stage = Stage.READING, count: int = 1) -> list[Place | None]:
-        """Take `count` places, which go on to `stage`."""
+        """Take `count` places and set their stage."""
         places = []
         for number in range(count):
             place = self.places.take(host, self._record(f"{host} {number}"))
@@ -29,7 +29,7 @@ class Arrivals:
 
 
 def test_places_are_limited() -> None:
-    """A connection beyond the limit has none, until another one leaves."""
+    """A connection beyond the limit gets no place until another one leaves."""
     arrivals = Arrivals(2)
     first, _ = arrivals.take("127.0.0.1", Stage.WORKING, 2)
     assert arrivals.take("127.0.0.2") == [None]
@@ -38,8 +38,8 @@ def test_places_are_limited() -> None:
     assert arrivals.take("127.0.0.2") != [None]
 
 
-def test_the_oldest_silent_connection_of_the_largest_network_gives_way() -> None:
-    """The oldest silent connection of the largest network is evicted."""
+def test_the_oldest_silent_connection_of_the_largest_network_is_evicted() -> None:
+    """When all places are taken, a new one is made in the network with the most connections."""
     arrivals = Arrivals(6)
     arrivals.take("10.0.0.1", count=2)
     arrivals.take("10.0.0.2", count=3)
@@ -49,7 +49,7 @@ def test_the_oldest_silent_connection_of_the_largest_network_gives_way() -> None
 
 
 def test_a_connection_never_takes_the_place_of_a_smaller_network() -> None:
-    """An address that has many connections cannot push out one that has few."""
+    """An address with many connections cannot evict those of an address with few."""
     arrivals = Arrivals(4)
     arrivals.take("10.0.0.1", Stage.SENDING)
     arrivals.take("10.0.0.2")
@@ -58,8 +58,8 @@ def test_a_connection_never_takes_the_place_of_a_smaller_network() -> None:
     assert arrivals.lost == []
 
 
-def test_silent_connections_give_way_before_slow_readers() -> None:
-    """Clients that have sent a request come first."""
+def test_silent_connections_are_evicted_before_slow_readers() -> None:
+    """A connection that has sent its request keeps its place while there are silent ones."""
     arrivals = Arrivals(4)
     arrivals.take("10.0.0.1", Stage.SENDING, 3)
     arrivals.take("10.0.0.2")
@@ -69,8 +69,8 @@ def test_silent_connections_give_way_before_slow_readers() -> None:
     assert arrivals.lost == ["10.0.0.2 0", "10.0.0.3 0", "10.0.0.1 0"]
 
 
-def test_a_connection_that_has_its_answer_gives_way() -> None:
-    """A connection that waits for its client to close counts as idle."""
+def test_a_connection_that_has_its_answer_is_evicted() -> None:
+    """After its answer, a connection that waits for the client to close counts as idle."""
     arrivals = Arrivals(4)
     [ended, working, _, _] = arrivals.take("10.0.0.1", Stage.ENDING, count=4)
     assert ended
@@ -80,7 +80,7 @@ def test_a_connection_that_has_its_answer_gives_way() -> None:
     assert arrivals.lost == ["10.0.0.1 0"]
 
 
-def test_a_network_s_own_silent_connection_gives_way() -> None:
+def test_a_network_s_own_silent_connection_is_evicted() -> None:
     """A new connection may evict a silent one of its own network."""
     arrivals = Arrivals(2)
     arrivals.take("10.0.0.1", count=2)
@@ -89,7 +89,7 @@ def test_a_network_s_own_silent_connection_gives_way() -> None:
 
 
 def test_a_place_that_was_lost_is_not_freed_twice() -> None:
-    """A connection that ends after it lost its place leaves nothing behind."""
+    """When an evicted connection ends, the place of the connection that evicted it stays taken."""
     arrivals = Arrivals(1)
     [lost] = arrivals.take("10.0.0.1")
     arrivals.take("10.0.0.1", Stage.WORKING)
@@ -100,7 +100,7 @@ def test_a_place_that_was_lost_is_not_freed_twice() -> None:
 
 @pytest.mark.parametrize(("limit", "share"), [(512, 128), (4, 1), (1, 1)])
 def test_one_network_has_its_share_of_answers(limit: int, share: int) -> None:
-    """One network may have a quarter of the answers, at least one."""
+    """One network may have a quarter of the limit as concurrent answers, but at least one."""
     arrivals = Arrivals(limit)
     places = [place for place in arrivals.take("10.0.0.1", count=limit) if place]
     assert [arrivals.places.begin_answer(place) for place in places] == [
@@ -120,7 +120,7 @@ def test_one_network_has_its_share_of_answers(limit: int, share: int) -> None:
     ],
 )
 def test_an_address_belongs_to_a_network(one: str, other: str, *, same: bool) -> None:
-    """Of IPv4 each address is one; of IPv6 64 bits, for a single client has all of the others."""
+    """Each IPv4 address is a network of its own; of IPv6 it is a /64, which one client controls."""
     arrivals = Arrivals(4)
     [first] = arrivals.take(one)
     [second] = arrivals.take(other)

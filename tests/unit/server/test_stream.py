@@ -1,4 +1,4 @@
-"""The bytes of a connection."""
+"""The stream of a connection: the end of a request, and the limit of its size."""
 
 import http.client
 import socket
@@ -10,8 +10,8 @@ from exporter.server.stream import Stream
 
 
 @pytest.mark.parametrize("end", ["close", "abort"])
-def test_a_request_that_is_cut_off_is_none(end: str) -> None:
-    """The part that arrived is not served, whether the client left or its place was lost."""
+def test_an_incomplete_request_is_an_error(end: str) -> None:
+    """Reading fails if the client leaves or loses its place within a request."""
     server, client = socket.socketpair()
     with server, client:
         stream = Stream(server, seconds=30)
@@ -23,8 +23,8 @@ def test_a_request_that_is_cut_off_is_none(end: str) -> None:
             stream.readinto(buffer)
 
 
-def test_a_request_is_limited_however_large_the_buffer() -> None:
-    """Python 3.14 reads with one that takes twice the limit."""
+def test_the_size_limit_does_not_depend_on_the_buffer() -> None:
+    """A buffer larger than the limit, as Python 3.14 uses, does not allow a larger request."""
     server, client = socket.socketpair()
     with server, client:
         client.sendall(b"x" * 70 * 1024)
