@@ -82,7 +82,7 @@ def test_a_file_server_that_hangs_costs_a_part_of_the_time(
     assert late.batches == slow.watched.batches
     assert late.errors == (LATE,)
     assert loader.load(0.02) is late
-    assert slow.readings == [False, False]
+    wait_for(lambda: slow.readings == [False, False], "a reading is in flight")
     assert caplog.messages == ["ID files not loaded in time"]
     caplog.clear()
     slow.answers.set()
@@ -129,6 +129,7 @@ def test_a_reload_while_the_file_server_hangs_is_made_up_for(
     """It does not wait, and the next reading is the one that was asked for."""
     slow.answers.clear()
     loader.load(0.02)
+    wait_for(lambda: len(slow.readings) == 2, "a reading is in flight")
     reading = loader.reload()
     assert not reading.done()
     slow.answers.set()
