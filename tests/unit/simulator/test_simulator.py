@@ -37,20 +37,20 @@ Order = Literal["oldest", "newest", "id", "random"]
 
 
 class Clock:
-    """A clock that is set by hand; it records how long was slept."""
+    """A clock that the test sets; it records every sleep."""
 
     def __init__(self) -> None:
         """Start in November 2023."""
         self.now = EPOCH
-        self.naps: list[float] = []
+        self.sleeps: list[float] = []
 
     def __call__(self) -> float:
         """Return the Unix time."""
         return self.now
 
     def sleep(self, seconds: float) -> None:
-        """Take no time."""
-        self.naps.append(seconds)
+        """Record the sleep, and return at once."""
+        self.sleeps.append(seconds)
 
 
 class Client:
@@ -90,7 +90,7 @@ class Client:
 
 @pytest.fixture
 def clock() -> Clock:
-    """Return a clock set by hand."""
+    """Return a clock that the test sets."""
     return Clock()
 
 
@@ -102,14 +102,14 @@ def simulator(clock: Clock) -> Simulator:
 
 @pytest.fixture
 def url(simulator: Simulator) -> Iterator[str]:
-    """Serve the simulator, and check that its answers are proper WSGI."""
+    """Serve the simulator, check that it conforms to WSGI, and return its URL."""
     with serve(validator(simulator)) as url:
         yield url
 
 
 @pytest.fixture
 def client(url: str) -> Iterator[Client]:
-    """Return a client of that simulator with the right token."""
+    """Return a client with the right token."""
     with requests.Session() as session:
         session.trust_env = False
         session.headers["X-SBG-Auth-Token"] = TOKEN
@@ -126,7 +126,7 @@ def api(url: str) -> Iterator[sevenbridges.Api]:
 
 
 def order(location: str = "release/a.bam") -> dict[str, object]:
-    """One item of the call that starts a batch."""
+    """Return one item of a bulk create."""
     destination = {"volume": "me/vol", "location": location}
     return {"source": {"file": FILE}, "destination": destination}
 
@@ -159,7 +159,7 @@ class TestOfficialClient:
                 assert export.destination.location.rpartition("/")[2] in export.error.message
 
     def test_bulk_submit(self, api: sevenbridges.Api) -> None:
-        """sevenbridges-python submits a batch, and what it asked for is what it gets back."""
+        """sevenbridges-python submits a batch, and gets back the values that it submitted."""
         wanted = {
             "file": "5aba5c8b1c94b662fa6c2ae4",
             "volume": "me/vol",
@@ -200,7 +200,7 @@ class TestOfficialClient:
         assert export.reload().state in ("COMPLETED", "FAILED")
 
     def test_list_in_another_order(self, simulator: Simulator, api: sevenbridges.Api) -> None:
-        """sevenbridges-python gets all fields of a list whose newest exports come first."""
+        """sevenbridges-python gets all exports, with all fields, of a list in another order."""
         simulator.listing = Listing(order="newest")
         ids = simulator.start(120, volume="me/vol")
         exports = list(api.exports.query(limit=100).all())
@@ -208,7 +208,7 @@ class TestOfficialClient:
         assert {export.destination.volume for export in exports} == {"me/vol"}
 
     def test_refusals(self, simulator: Simulator, api: sevenbridges.Api) -> None:
-        """sevenbridges-python shows what was refused at the start, and whose job it is not."""
+        """sevenbridges-python shows the errors of refused exports and of other users' exports."""
         simulator.refuse("archived", 9006)
         wanted = {"volume": "me/vol", "location": "out/a.bam"}
         records = api.exports.bulk_submit(
@@ -226,7 +226,7 @@ class TestOfficialClient:
         assert api.remaining == 999
 
     def test_errors(self, url: str) -> None:
-        """sevenbridges-python finds the platform's message in a refusal."""
+        """sevenbridges-python raises its error for a 401, with the platform's message."""
         api = sevenbridges.Api(url=url, token="wrong", debug=True)
         with pytest.raises(sevenbridges.errors.Unauthorized, match="Unauthorized"):
             api.exports.bulk_get(["x"])
@@ -234,9 +234,9 @@ class TestOfficialClient:
 
 
 class TestBulkGet:
-    """The call that the exporter lives on."""
+    """The call bulk get, which the exporter makes on each scrape."""
 
-    def test_order(self, simulator: Simulator, client: Client) -> None:
+    def test_keeps_the_requested_order(self, simulator: Simulator, client: Client) -> None:
         """Items come in the requested order; an unknown ID gets an error item without an ID."""
         first, second = simulator.start(2)
         items = client.items("nobody", second, "no-one", first)
@@ -244,13 +244,13 @@ class TestBulkGet:
         assert {"error": UNKNOWN} == items[0] == items[2]
         assert [second, first] == [items[1]["resource"]["id"], items[3]["resource"]["id"]]
 
-    def test_same_id_twice(self, simulator: Simulator, client: Client) -> None:
+    def test_answers_a_repeated_id_twice(self, simulator: Simulator, client: Client) -> None:
         """An ID that is requested twice has two items."""
         [one] = simulator.start(1)
         assert len(client.items(one, one)) == 2
 
-    def test_limit(self, client: Client) -> None:
-        """100 IDs are accepted, 101 are refused."""
+    def test_accepts_at_most_100_ids(self, client: Client) -> None:
+        """A call with 100 IDs is answered, one with 101 is refused."""
         ids = [str(number) for number in range(101)]
         assert len(client.items(*ids[:100])) == 100
         refused = client.bulk_get(*ids)
@@ -270,28 +270,30 @@ class TestBulkGet:
             b"null",
             b"[]",
             b"{}",
-            b"[" * 100_000,
+            pytest.param(b"[" * 100_000, id="deeply nested"),
             b"\xff",
             b'{"export_ids": null}',
             b'{"export_ids": [1]}',
             b'{"export_ids": []}',
         ],
     )
-    def test_bad_body(self, client: Client, body: bytes) -> None:
-        """A body that is not what the call wants is refused with the platform's error."""
+    def test_refuses_an_invalid_body(self, client: Client, body: bytes) -> None:
+        """A body that is not valid for the call is refused with the platform's error."""
         refused = client.call("POST", "/bulk/storage/exports/get", data=body)
         assert refused.status_code == 400
         assert {"status", "code", "message", "more_info"} == set(refused.json())
 
-    def test_scripted(self, simulator: Simulator, client: Client) -> None:
-        """An export that was put there is shown as it is, until it is put there anew."""
+    def test_shows_a_put_export_unchanged(self, simulator: Simulator, client: Client) -> None:
+        """An export that a test puts is shown unchanged, until the test puts it again."""
         simulator.put({"id": "x", "state": "ABORTED", "odd": [1]})
         assert client.items("x") == [{"resource": {"id": "x", "state": "ABORTED", "odd": [1]}}]
         simulator.put({"id": "x", "state": None})
         assert client.items("x") == [{"resource": {"id": "x", "state": None}}]
 
-    def test_truth(self, simulator: Simulator, client: Client, clock: Clock) -> None:
-        """What the simulator says about an export without a call is what it answers."""
+    def test_shows_the_same_as_export(
+        self, simulator: Simulator, client: Client, clock: Clock
+    ) -> None:
+        """`Simulator.export` returns the same as a call, and is not recorded as a request."""
         [one] = simulator.start(1)
         clock.now += 1000
         [item] = client.items(one)
@@ -302,10 +304,10 @@ class TestBulkGet:
 
 
 class TestCreate:
-    """The call that starts a batch."""
+    """The call bulk create, which starts a batch."""
 
-    def test_items(self, client: Client) -> None:
-        """Each item is answered in its place: with a new export, or with an error."""
+    def test_answers_each_item_in_its_place(self, client: Client) -> None:
+        """The answer has, in the order of the items, a new export or an error for each."""
         bad = [{}, {"source": 1, "destination": 2}, order(location="")]
         items = client.create(order(), *bad, order()).json()["items"]
 
@@ -325,10 +327,10 @@ class TestCreate:
             ("me/vol", 9027, 400),
         ],
     )
-    def test_refused(
+    def test_refuses_a_file_or_a_volume(
         self, simulator: Simulator, client: Client, name: str, code: int, status: int
     ) -> None:
-        """A file or a volume can be refused; the refusal is in the place of the export."""
+        """Exports of a refused file, or to a refused volume, get an error; others start."""
         simulator.refuse(name, code)
         other = order() | {"source": {"file": "other"}, "destination": ELSEWHERE}
         refused, started = client.create(order(), other).json()["items"]
@@ -336,16 +338,16 @@ class TestCreate:
         assert (refused["error"]["code"], refused["error"]["status"]) == (code, status)
         assert started["resource"]["state"] == "PENDING"
 
-    def test_refused_with_an_unknown_code(self, simulator: Simulator) -> None:
-        """Only codes of a refused start can be asked for."""
+    def test_refuse_needs_a_known_code(self, simulator: Simulator) -> None:
+        """`Simulator.refuse` raises an error for a code that is not one of a refused start."""
         with pytest.raises(KeyError):
             simulator.refuse("me/vol", 9103)
 
     @pytest.mark.parametrize(("copy_only", "code"), [("false", 9006), ("True", None)])
-    def test_exported_before(
+    def test_refuses_a_file_that_was_moved(
         self, clock: Clock, client: Client, copy_only: str, code: int | None
     ) -> None:
-        """A file that was moved is an alias, which cannot be exported again; a copied one can."""
+        """A moved file is an alias, which cannot be exported again; with `copy_only` it can."""
         path = f"/bulk/storage/exports/create?copy_only={copy_only}"
 
         def create() -> dict[str, Any]:
@@ -354,20 +356,20 @@ class TestCreate:
             item: dict[str, Any] = items[0]
             return item
 
-        # One that failed has moved nothing.
+        # A failed export does not move its file.
         while client.items(create()["resource"]["id"])[0]["resource"]["state"] == "FAILED":
             pass
         assert create().get("error", {}).get("code") == code
 
-    def test_limit(self, client: Client) -> None:
-        """More than 100 exports at once are refused."""
+    def test_accepts_at_most_100_exports(self, client: Client) -> None:
+        """A call with more than 100 exports is refused."""
         assert client.create(*[order()] * 101).status_code == 400
 
 
 class TestList:
-    """The list of exports, and the page of one."""
+    """The list of exports, and the page of one export."""
 
-    def test_last_page(self, simulator: Simulator, client: Client) -> None:
+    def test_last_page_has_no_next_link(self, simulator: Simulator, client: Client) -> None:
         """The last page has no link to a next one, and every page has the total."""
         simulator.start(4)
         page = client.list(offset=2, limit=2)
@@ -375,8 +377,10 @@ class TestList:
         assert len(page.json()["items"]) == 2
         assert page.headers["X-Total-Matching-Query"] == "4"
 
-    def test_filters(self, simulator: Simulator, client: Client, clock: Clock) -> None:
-        """Only exports of the volume and in the state asked for are listed."""
+    def test_filters_by_volume_and_state(
+        self, simulator: Simulator, client: Client, clock: Clock
+    ) -> None:
+        """Only exports of the requested volume and in the requested state are listed."""
         old = simulator.start(5, volume="me/vol")
         clock.now += 1000
         simulator.start(5, volume="me/vol")
@@ -389,8 +393,8 @@ class TestList:
         ]
         assert set(old) == set(listed)
 
-    def test_fields(self, simulator: Simulator, client: Client) -> None:
-        """An item is href, id and state, unless all fields are asked for and that is honored."""
+    def test_shows_all_fields_on_request(self, simulator: Simulator, client: Client) -> None:
+        """An item is href, id and state, or has all fields if they are requested and honored."""
         [one] = simulator.start(1)
         slim = {
             "href": f"{client.url}/storage/exports/{one}",
@@ -403,14 +407,14 @@ class TestList:
         simulator.listing = Listing(honors_fields=False)
         assert client.list(fields="_all").json()["items"] == [slim]
 
-    def test_page_size(self, simulator: Simulator, client: Client) -> None:
-        """A page has 50 exports where no limit is asked for, and never over 100."""
+    def test_page_has_50_exports_or_up_to_100(self, simulator: Simulator, client: Client) -> None:
+        """A page has 50 exports without a limit, and 100 with the highest limit."""
         simulator.start(120)
         assert len(client.list().json()["items"]) == 50
         assert len(client.list(limit=100).json()["items"]) == 100
 
-    def test_orders(self, simulator: Simulator, client: Client) -> None:
-        """Nothing is documented: oldest first, newest first, by ID, or never twice the same."""
+    def test_order_can_be_chosen(self, simulator: Simulator, client: Client) -> None:
+        """The API documents no order: oldest or newest first, by ID or random can be chosen."""
         ids = simulator.start(100)
 
         def listed(order: Order) -> list[str]:
@@ -425,8 +429,10 @@ class TestList:
         assert once != again
         assert sorted(once) == sorted(again) == sorted(ids)
 
-    def test_states(self, simulator: Simulator, client: Client, clock: Clock) -> None:
-        """Repeated states filter by all of them, or by none."""
+    def test_filters_by_several_states(
+        self, simulator: Simulator, client: Client, clock: Clock
+    ) -> None:
+        """Several states filter by all of them, or are ignored with `honors_states=False`."""
         simulator.start(3, lifetimes=Lifetimes(failed_share=0))
         clock.now += 1000
         ids = simulator.start(2)
@@ -439,8 +445,8 @@ class TestList:
         assert client.list(state=states).headers["X-Total-Matching-Query"] == "5"
         assert client.list(state="PENDING").headers["X-Total-Matching-Query"] == "2"
 
-    def test_moves(self, simulator: Simulator, client: Client) -> None:
-        """The list can change between two pages."""
+    def test_can_change_between_two_pages(self, simulator: Simulator, client: Client) -> None:
+        """A new export between two pages moves the others, so that one is listed twice."""
         first, second = simulator.start(2)
 
         def arrive(request: Request) -> None:
@@ -453,14 +459,16 @@ class TestList:
         assert [page.headers["X-Total-Matching-Query"] for page in pages] == ["2", "3", "3"]
 
     @pytest.mark.parametrize(
-        "parameters", [{"limit": 101}, {"limit": 0}, {"limit": "x"}, {"offset": -1}]
+        "parameters", [{"limit": 101}, {"limit": 0}, {"limit": "x"}, {"offset": -1}], ids=str
     )
-    def test_bad_parameters(self, client: Client, parameters: dict[str, object]) -> None:
+    def test_refuses_invalid_parameters(
+        self, client: Client, parameters: dict[str, object]
+    ) -> None:
         """A limit over 100 and invalid numbers are refused."""
         assert client.list(**parameters).status_code == 400
 
-    def test_exports_of_others(self, simulator: Simulator, client: Client) -> None:
-        """Jobs of another account are not listed, and asking for one is 403 with code 9005."""
+    def test_hides_exports_of_other_accounts(self, simulator: Simulator, client: Client) -> None:
+        """Exports of another account are not listed; requested by ID they are 403 and 9005."""
         [own] = simulator.start(1)
         [other] = simulator.start(1, of_others=True)
         assert [item["id"] for item in client.list().json()["items"]] == [own]
@@ -469,8 +477,8 @@ class TestList:
         single = client.call("GET", f"/storage/exports/{other}")
         assert (single.status_code, single.json()) == (403, error)
 
-    def test_unknown_export(self, client: Client) -> None:
-        """The page of an unknown export is the platform's 404."""
+    def test_unknown_export_is_404(self, client: Client) -> None:
+        """The page of an unknown export has the platform's error and status 404."""
         answer = client.call("GET", "/storage/exports/nobody")
         assert (answer.status_code, answer.json()) == (404, UNKNOWN)
 
@@ -479,8 +487,10 @@ class TestRefusals:
     """Requests that the platform refuses."""
 
     @pytest.mark.parametrize("token", [None, "", "wrong"])
-    def test_token(self, simulator: Simulator, client: Client, token: str | None) -> None:
-        """Without the right token there is a 401, which uses up nothing of the rate limit."""
+    def test_missing_or_wrong_token_is_401(
+        self, simulator: Simulator, client: Client, token: str | None
+    ) -> None:
+        """Without the right token a call is refused, and does not count for the rate limit."""
         path = "/bulk/storage/exports/get"
         headers = {"X-SBG-Auth-Token": token}
         refused = client.call("POST", path, json={"export_ids": ["x"]}, headers=headers)
@@ -489,12 +499,12 @@ class TestRefusals:
         assert TOKEN not in repr(simulator.requests)
 
     @pytest.mark.parametrize("path", ["", "/", "/bulk/storage/export/get", "/files", "/../v2"])
-    def test_path(self, client: Client, path: str) -> None:
-        """A path that does not exist is a 404 with the platform's error."""
+    def test_unknown_path_is_404(self, client: Client, path: str) -> None:
+        """A path that does not exist has the platform's error and status 404."""
         refused = client.call("GET", path)
         assert (refused.status_code, refused.json()["status"]) == (404, 404)
 
-    def test_root(self, client: Client) -> None:
+    def test_path_outside_v2_is_404(self, client: Client) -> None:
         """Paths outside /v2 do not exist."""
         client.url = client.url.replace("/v2", "/v1")
         assert client.bulk_get("x").status_code == 404
@@ -508,18 +518,18 @@ class TestRefusals:
             ("DELETE", "/storage/exports/x", "GET"),
         ],
     )
-    def test_method(self, client: Client, method: str, path: str, allow: str) -> None:
-        """Another method is a 405 that says which one is allowed."""
+    def test_wrong_method_is_405(self, client: Client, method: str, path: str, allow: str) -> None:
+        """Another method is refused; the header `Allow` names the allowed one."""
         refused = client.call(method, path)
         assert (405, allow) == (refused.status_code, refused.headers["Allow"])
         assert refused.json()["status"] == 405
 
 
 class TestRateLimit:
-    """The account's calls are counted."""
+    """The rate limit of the account."""
 
     def test_counts_and_resets(self, client: Client, clock: Clock) -> None:
-        """Every call counts down, whatever its answer, until the window of 5 minutes ends."""
+        """Every call counts, whatever its status, until the window of 5 minutes ends."""
         left = []
         for now in (0, 1, 299, 300):
             clock.now = EPOCH + now
@@ -530,8 +540,8 @@ class TestRateLimit:
         assert last["X-RateLimit-Remaining"] == "998"
         assert last["X-RateLimit-Reset"] == str(int(EPOCH) + 600)
 
-    def test_used_up(self, simulator: Simulator, client: Client, clock: Clock) -> None:
-        """When others have used up the account's calls there is a 429 until the window ends."""
+    def test_used_up_is_429(self, simulator: Simulator, client: Client, clock: Clock) -> None:
+        """When other users have used up the account's calls, calls fail until the window ends."""
         simulator.spend(2000)
         refused = client.bulk_get("x")
         assert (refused.status_code, refused.json()["code"]) == (429, 1000)
@@ -539,12 +549,12 @@ class TestRateLimit:
         clock.now = float(refused.headers["X-RateLimit-Reset"])
         assert client.bulk_get("x").status_code == 200
 
-    def test_page(self, client: Client) -> None:
-        """The page about the rate limit is in milliseconds and does not count."""
+    def test_page_about_it_does_not_count(self, client: Client) -> None:
+        """The page about the rate limit has the reset in milliseconds; reading it is no call."""
         page = {"rate": {"limit": 1000, "remaining": 1000, "reset": int(EPOCH + 300) * 1000}}
         assert [page, page] == [client.call("GET", "/rate_limit").json() for _ in range(2)]
 
-    def test_clock_set_back(self, client: Client, clock: Clock) -> None:
+    def test_window_ends_if_the_clock_is_set_back(self, client: Client, clock: Clock) -> None:
         """A clock that is set back by a day does not make the window a day longer."""
         client.bulk_get("x")
         clock.now -= 86400
@@ -553,10 +563,10 @@ class TestRateLimit:
 
 
 class TestLife:
-    """Exports live by the clock and the seed."""
+    """The life of an export depends on the clock and the seed."""
 
-    def test_states(self, simulator: Simulator, clock: Clock) -> None:
-        """An export waits, runs and ends to the second; what is not known yet is absent."""
+    def test_changes_its_state_on_time(self, simulator: Simulator, clock: Clock) -> None:
+        """An export is PENDING, RUNNING and finished to the second; later fields are absent."""
         [one] = simulator.start(1, lifetimes=Lifetimes((10, 10), (100, 100), failed_share=0))
         seen = []
         for now in (0, 9, 10, 109, 110):
@@ -571,7 +581,7 @@ class TestLife:
         assert ["result" in export for export in seen] == [False] * 4 + [True]
         assert not any("error" in export for export in seen)
 
-    def test_range(self, simulator: Simulator, clock: Clock) -> None:
+    def test_draws_times_from_the_whole_range(self, simulator: Simulator, clock: Clock) -> None:
         """Times are drawn from the whole range between the shortest and the longest."""
         ids = simulator.start(200)
         shares = []
@@ -582,40 +592,40 @@ class TestLife:
         assert 60 < shares[1] < 140
         assert shares[2] == 200
 
-    def test_for_ever(self, simulator: Simulator, clock: Clock) -> None:
-        """An export that ended is the same for ever."""
+    def test_does_not_change_after_its_end(self, simulator: Simulator, clock: Clock) -> None:
+        """An export that ended is still the same years later."""
         ids = simulator.start(10, ago=1000)
         then = [simulator.export(one) for one in ids]
         clock.now += 1e8
         assert then == [simulator.export(one) for one in ids]
 
-    def test_failures(self, simulator: Simulator) -> None:
-        """About the share asked for fails, each with an error of the platform's 9xxx."""
+    def test_fails_at_the_requested_share(self, simulator: Simulator) -> None:
+        """About the requested share of exports fails, each with an error code from 9100 to 9109."""
         exports = [simulator.export(one) for one in simulator.start(1000, ago=1000)]
         failed = [export for export in exports if export["state"] == "FAILED"]
         assert 450 < len(failed) < 550
         assert {export["error"]["code"] for export in failed} == set(range(9100, 9110))
 
-    def test_seed(self, clock: Clock) -> None:
-        """The same seed gives the same exports, another one gives others."""
+    def test_depends_on_the_seed(self, clock: Clock) -> None:
+        """The same seed results in the same exports, another seed in others."""
         lives = []
         for seed in (1, 1, 2):
             simulator = Simulator(token=TOKEN, clock=clock, seed=seed)
             lives.append([simulator.export(one) for one in simulator.start(5, ago=5000)])
         assert lives[0] == lives[1] != lives[2]
 
-    def test_own_lifetimes(self, simulator: Simulator, clock: Clock) -> None:
-        """Exports can be started that live otherwise than the rest."""
+    def test_can_have_its_own_lifetimes(self, simulator: Simulator, clock: Clock) -> None:
+        """Lifetimes given to `Simulator.start` replace the simulator's for these exports."""
         [one] = simulator.start(1, lifetimes=Lifetimes(pending=(0, 0), running=(1e9, 1e9)))
         clock.now += 1e8
         assert simulator.export(one)["state"] == "RUNNING"
 
 
 class TestRequests:
-    """What was asked is on record."""
+    """The requests that the simulator has received."""
 
-    def test_recorded(self, simulator: Simulator, client: Client) -> None:
-        """A request is on record with all that a test may want to know of it."""
+    def test_are_recorded(self, simulator: Simulator, client: Client) -> None:
+        """A request is recorded with method, path, query, headers, body and export IDs."""
         client.bulk_get("a", "b")
         client.list(limit=7)
         get, listed = simulator.requests
@@ -627,8 +637,8 @@ class TestRequests:
         assert get.headers["content-type"] == "application/json"
         assert (listed.query, listed.export_ids) == ("limit=7", ())
 
-    def test_bounded(self, simulator: Simulator) -> None:
-        """Only the latest 1,000 requests are kept; they can be cleared."""
+    def test_only_the_latest_1000_are_kept(self, simulator: Simulator) -> None:
+        """The simulator keeps the latest 1,000 requests; a test can clear them."""
         environ = {
             "REQUEST_METHOD": "GET",
             "PATH_INFO": "/",
@@ -646,10 +656,10 @@ class TestRequests:
 
 
 class TestFault:
-    """Answers are spoilt on demand."""
+    """A fault changes answers."""
 
-    def test_status(self, simulator: Simulator, client: Client) -> None:
-        """A status alone is the platform's error with it, the rate limit's headers included."""
+    def test_status_alone_is_a_platform_error(self, simulator: Simulator, client: Client) -> None:
+        """A fault with only a status sends the platform's error with the rate limit's headers."""
         simulator.fault = Fault(status=503, code=0)
         spoilt = client.bulk_get("x")
         assert (spoilt.status_code, spoilt.json()["code"]) == (503, 0)
@@ -658,34 +668,36 @@ class TestFault:
         assert simulator.fault is None
         assert client.bulk_get("x").status_code == 200
 
-    def test_malformed_ids(self, simulator: Simulator, client: Client) -> None:
-        """One ID of another form has the whole call refused; other calls are answered."""
+    def test_malformed_ids_refuse_the_whole_call(
+        self, simulator: Simulator, client: Client
+    ) -> None:
+        """One ID of another form makes the API refuse the whole call; other calls are answered."""
         [known] = simulator.start(1)
         simulator.fault = malformed_ids()
         refused = client.bulk_get(known, "x")
         assert (refused.status_code, refused.json()["code"]) == (400, 9011)
         assert client.bulk_get(known).status_code == 200
 
-    def test_unknown_status(self, simulator: Simulator, client: Client) -> None:
-        """A status that HTTP does not know can be sent too."""
+    def test_status_may_be_unknown_to_http(self, simulator: Simulator, client: Client) -> None:
+        """A fault can send a status that HTTP does not define."""
         simulator.fault = Fault(status=599)
         assert client.bulk_get("x").status_code == 599
 
-    def test_body(self, simulator: Simulator, client: Client) -> None:
-        """A body is sent as it is, as if by a proxy: without the platform's headers."""
+    def test_body_is_sent_unchanged(self, simulator: Simulator, client: Client) -> None:
+        """A fault's body is sent unchanged and without the platform's headers, as by a proxy."""
         simulator.fault = Fault(status=502, body=b"<html>", headers={"Content-Type": "text/html"})
         spoilt = client.bulk_get("x")
         assert (spoilt.status_code, spoilt.content) == (502, b"<html>")
         assert spoilt.headers == {"Content-Type": "text/html", "Content-Length": "6"}
 
-    def test_large_body(self, simulator: Simulator, client: Client) -> None:
-        """A large body is made of one chunk, many times."""
+    def test_body_may_have_many_chunks(self, simulator: Simulator, client: Client) -> None:
+        """A fault's body may have many chunks, so that a large one takes little memory."""
         simulator.fault = Fault(body=(b" " * 65536,) * 50)
         spoilt = client.bulk_get("x")
         assert (spoilt.status_code, len(spoilt.content)) == (200, 50 * 65536)
 
-    def test_headers(self, simulator: Simulator, client: Client) -> None:
-        """Headers are replaced and removed; without a length the connection ends the body."""
+    def test_headers_are_replaced_and_removed(self, simulator: Simulator, client: Client) -> None:
+        """A fault replaces and removes headers; without a length the connection ends the body."""
         simulator.fault = Fault(headers={"X-RateLimit-Reset": "soon", "Content-Length": None})
         spoilt = client.bulk_get("x")
         assert spoilt.headers["X-RateLimit-Reset"] == "soon"
@@ -693,51 +705,53 @@ class TestFault:
         assert "Content-Length" not in spoilt.headers
         assert spoilt.headers["Connection"] == "close"
 
-    def test_wrong_length(self, simulator: Simulator, client: Client) -> None:
-        """A body shorter than its Content-Length ends with the connection, not with a hang."""
+    def test_content_length_may_be_wrong(self, simulator: Simulator, client: Client) -> None:
+        """A body shorter than its `Content-Length` ends with the connection and does not hang."""
         simulator.fault = Fault(headers={"Content-Length": "9999"}, times=1)
         with pytest.raises(requests.exceptions.ChunkedEncodingError):
             client.bulk_get("x")
         assert client.bulk_get("x").status_code == 200
 
-    def test_items(self, simulator: Simulator, client: Client) -> None:
-        """The list of items is changed by a function of the test."""
+    def test_items_can_be_changed(self, simulator: Simulator, client: Client) -> None:
+        """A function of the test changes the list of items."""
         ids = simulator.start(3)
         simulator.fault = Fault(items=lambda items: items[::-1])
         assert ids[::-1] == [item["resource"]["id"] for item in client.items(*ids)]
         simulator.fault = Fault(items=lambda _: None)
         assert client.bulk_get(*ids).json() == {"items": None}
 
-    def test_rewrite(self, simulator: Simulator, client: Client) -> None:
-        """The true body is rewritten, and its length with it."""
+    def test_body_can_be_rewritten(self, simulator: Simulator, client: Client) -> None:
+        """A function of the test rewrites the true body; `Content-Length` is that of the result."""
         simulator.fault = Fault(rewrite=lambda body: b"\xef\xbb\xbf" + body)
         assert client.bulk_get("x").content.startswith(b"\xef\xbb\xbf{")
 
-    def test_delay_and_drip(self, simulator: Simulator, client: Client, clock: Clock) -> None:
-        """An answer comes late, and then byte by byte."""
+    def test_answer_is_delayed_and_slow(
+        self, simulator: Simulator, client: Client, clock: Clock
+    ) -> None:
+        """A fault delays an answer and then sends it byte by byte."""
         simulator.fault = Fault(delay=3.0, drip=1.0, body=b"1234")
         assert client.bulk_get("x").content == b"1234"
-        assert clock.naps == [3.0, 1.0, 1.0, 1.0]
+        assert clock.sleeps == [3.0, 1.0, 1.0, 1.0]
 
-    def test_every_and_times(self, simulator: Simulator, client: Client) -> None:
-        """A fault strikes every second request, twice in all; set anew it counts anew."""
+    def test_every_and_times_select_requests(self, simulator: Simulator, client: Client) -> None:
+        """A fault affects every second request, twice; setting it again resets the count."""
         for _ in range(2):
             simulator.fault = Fault(status=500, every=2, times=2)
             seen = [client.bulk_get("x").status_code for _ in range(6)]
             assert seen == [200, 500, 200, 500, 200, 200]
 
-    def test_when(self, simulator: Simulator, client: Client) -> None:
-        """A fault is about certain requests only, and does not count the others."""
+    def test_when_selects_requests(self, simulator: Simulator, client: Client) -> None:
+        """A fault affects only the requests that `when` accepts, and counts no others."""
         simulator.fault = Fault(status=500, times=1, when=lambda asked: "x" in asked.export_ids)
         seen = [client.bulk_get(one).status_code for one in ("a", "x", "a", "x")]
         assert seen == [200, 500, 200, 200]
 
 
 class TestServe:
-    """A server for as long as a block lasts."""
+    """`serve` runs a server until the end of a block."""
 
-    def test_keeps_connections(self, simulator: Simulator) -> None:
-        """One connection carries many requests, with a body or without."""
+    def test_keeps_connections_open(self, simulator: Simulator) -> None:
+        """A client can send several requests on one connection, with a body or without."""
         with serve(simulator) as url:
             connection = HTTPConnection(urlsplit(url).netloc, timeout=5)
             connection.connect()
@@ -750,16 +764,16 @@ class TestServe:
             connection.close()
         assert [request.body for request in simulator.requests] == [b"null", b"{}", b""]
 
-    def test_ends(self, simulator: Simulator) -> None:
-        """After the block nothing listens any more, and idle connections are closed."""
+    def test_stops_after_the_block(self, simulator: Simulator) -> None:
+        """After the block the port is closed, and so are idle connections."""
         with requests.Session() as session:
             with serve(simulator) as url:
                 session.get(f"{url}/rate_limit", timeout=5)
             with pytest.raises(requests.ConnectionError):
                 session.get(f"{url}/rate_limit", timeout=5)
 
-    def test_comes_back(self, simulator: Simulator) -> None:
-        """The same port can be served again at once: an API that was away for a while."""
+    def test_can_use_the_same_port_again(self, simulator: Simulator) -> None:
+        """The same port can be used again at once, to simulate an API that was unavailable."""
         with requests.Session() as session:
             with serve(simulator) as url:
                 session.get(f"{url}/rate_limit", timeout=5)
@@ -767,26 +781,26 @@ class TestServe:
                 assert again == url
                 assert session.get(f"{url}/rate_limit", timeout=5).status_code == 401
 
-    def test_many_at_once(self, client: Client) -> None:
-        """Concurrent calls are all answered, and each counts once."""
+    def test_answers_concurrent_calls(self, client: Client) -> None:
+        """All concurrent calls are answered, and each counts once for the rate limit."""
         with ThreadPoolExecutor(8) as pool:
             answers = list(pool.map(client.bulk_get, ["x"] * 40))
         left = sorted(int(answer.headers["X-RateLimit-Remaining"]) for answer in answers)
         assert [answer.status_code for answer in answers] == [200] * 40
         assert left[0] == 960
 
-    def test_client_goes_away(
+    def test_logs_nothing_when_a_client_leaves(
         self, simulator: Simulator, client: Client, capfd: pytest.CaptureFixture[str]
     ) -> None:
-        """A client that does not wait for the end of the answer leaves no trace."""
+        """A client that leaves before the end of the answer causes no output and no error."""
         simulator.fault = Fault(body=(b" " * 65536,) * 500)
         client.call("GET", "/rate_limit", stream=True).close()
         simulator.fault = None
         assert client.bulk_get("x").status_code == 200
         assert capfd.readouterr() == ("", "")
 
-    def test_broken_application(self, capfd: pytest.CaptureFixture[str]) -> None:
-        """An application's own mistake is shown, not swallowed."""
+    def test_shows_an_error_of_the_application(self, capfd: pytest.CaptureFixture[str]) -> None:
+        """An exception of the application is written to standard error."""
 
         def broken(*_: object) -> list[bytes]:
             raise ZeroDivisionError
@@ -799,10 +813,10 @@ class TestServe:
 class TestProcess:
     """The simulator in a process of its own."""
 
-    def test_serves(
+    def test_serves_exports_and_changes_some(
         self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
     ) -> None:
-        """It prints its URL, serves the exports whose IDs it wrote, and lets some change."""
+        """The process prints its URL, serves the exports in its ID files, and changes some."""
         states = []
 
         def steps() -> Iterator[str]:
@@ -826,7 +840,7 @@ class TestProcess:
         assert sorted(file.name for file in tmp_path.iterdir()) == names
 
     def test_ends_with_its_input(self) -> None:
-        """As a module it prints its URL and exits when its standard input ends."""
+        """`python -m exporter.simulator` prints its URL and exits when its input ends."""
         command = [sys.executable, "-m", "exporter.simulator"]
         ended = subprocess.run(command, input="", capture_output=True, text=True, check=True)
         assert ended.stdout.startswith("http://127.0.0.1:")
