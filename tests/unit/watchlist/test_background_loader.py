@@ -1,4 +1,4 @@
-"""The watchlist of a scrape while reading the files takes too long."""
+"""The background loader: the watchlist of a scrape, even if reading the files takes too long."""
 
 import logging
 import threading
@@ -28,10 +28,16 @@ NO_THREAD = (
 
 
 class SlowLoader(WatchlistLoader):
-    """A loader whose file server answers when the test says so."""
+    """A loader whose file server hangs while the test wants it to.
+
+    Attributes:
+        answers: Set while the file server answers.
+        watched: The watchlist that a load finds when it begins.
+        readings: The argument `afresh` of every load so far.
+    """
 
     def __init__(self) -> None:
-        """Answer at once, at first."""
+        """Start with a file server that answers at once."""
         super().__init__(Path("exports"), time.time)
         self.answers = threading.Event()
         self.answers.set()
@@ -39,7 +45,7 @@ class SlowLoader(WatchlistLoader):
         self.readings: list[bool] = []
 
     def load(self, *, afresh: bool = False) -> Watchlist:
-        """Wait for the file server."""
+        """Return the watchlist once the file server answers."""
         self.readings.append(afresh)
         watched = self.watched
         self.answers.wait()
@@ -47,7 +53,7 @@ class SlowLoader(WatchlistLoader):
 
 
 @pytest.fixture
-def slow() -> Iterator[SlowLoader]:
+def slow_loader() -> Iterator[SlowLoader]:
     """Yield a loader whose thread is released at the end."""
     loader = SlowLoader()
     yield loader
@@ -55,132 +61,143 @@ def slow() -> Iterator[SlowLoader]:
 
 
 @pytest.fixture
-def loader(slow: SlowLoader) -> BackgroundLoader:
+def loader(slow_loader: SlowLoader) -> BackgroundLoader:
     """Return a background loader that has loaded once."""
-    loader = BackgroundLoader(slow)
+    loader = BackgroundLoader(slow_loader)
     loader.load(10)
     return loader
 
 
-def test_files_that_are_read_in_time_are_the_watchlist(
-    slow: SlowLoader, loader: BackgroundLoader
+def test_load_in_time_returns_the_watchlist(
+    slow_loader: SlowLoader, loader: BackgroundLoader
 ) -> None:
-    """Each call reads; the same object is the same."""
-    assert loader.load(10) is slow.watched is loader.watchlist
-    assert slow.readings == [False, False]
+    """Each call loads the files, and returns the same object while nothing changes."""
+    assert loader.load(10) is slow_loader.watched is loader.watchlist
+    assert slow_loader.readings == [False, False]
 
 
-def test_a_file_server_that_hangs_costs_a_part_of_the_time(
-    slow: SlowLoader, loader: BackgroundLoader, caplog: pytest.LogCaptureFixture
+def test_hanging_file_server_keeps_the_last_watchlist(
+    slow_loader: SlowLoader, loader: BackgroundLoader, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The last watchlist stays in effect with an error; the end of the delay is logged."""
+    """While the file server hangs, a call spends only a part of its time on the files.
+
+    It returns the last watchlist with an error. The delay and its end are logged once.
+    """
     caplog.set_level(logging.INFO)
-    slow.answers.clear()
+    slow_loader.answers.clear()
     before = time.monotonic()
     late = loader.load(0.2)
     assert time.monotonic() - before < 5
-    assert late.batches == slow.watched.batches
+    assert late.batches == slow_loader.watched.batches
     assert late.errors == (LATE,)
     assert loader.load(0.02) is late
-    wait_for(lambda: slow.readings == [False, False], "a reading is in flight")
+    wait_for(lambda: slow_loader.readings == [False, False], "a reading is in flight")
     assert caplog.messages == ["ID files not loaded in time"]
     caplog.clear()
-    slow.answers.set()
-    assert loader.load(10) is slow.watched
+    slow_loader.answers.set()
+    assert loader.load(10) is slow_loader.watched
     loader.load(10)
     assert caplog.messages == ["ID files loaded in time again"]
 
 
-def test_a_reading_that_was_late_counts_in_the_end(
-    slow: SlowLoader, loader: BackgroundLoader
+def test_late_load_is_used_by_a_later_scrape(
+    slow_loader: SlowLoader, loader: BackgroundLoader
 ) -> None:
     """A late load continues between scrapes, and a later scrape has its result."""
-    slow.answers.clear()
-    slow.watched = Watchlist(batches={"b": ("y",)})
+    slow_loader.answers.clear()
+    slow_loader.watched = Watchlist(batches={"b": ("y",)})
     assert loader.load(0.02).batches == {"a": ("x",)}
     reading = loader.reload()
-    slow.answers.set()
+    slow_loader.answers.set()
     reading.result(10)
-    slow.answers.clear()
+    slow_loader.answers.clear()
     late = loader.load(0.02)
     assert (late.batches, late.errors) == ({"b": ("y",)}, (LATE,))
 
 
-def test_without_time_nothing_is_read(slow: SlowLoader, loader: BackgroundLoader) -> None:
-    """Without time, the last known watchlist is returned."""
-    assert loader.load(0) is slow.watched
-    assert slow.readings == [False]
+def test_load_without_time_reads_nothing(slow_loader: SlowLoader, loader: BackgroundLoader) -> None:
+    """If no time is left, the last known watchlist is returned at once."""
+    assert loader.load(0) is slow_loader.watched
+    assert slow_loader.readings == [False]
 
 
-def test_a_reading_that_began_before_may_have_missed_a_change(
-    slow: SlowLoader, loader: BackgroundLoader
+def test_scrape_during_a_load_waits_for_another_load(
+    slow_loader: SlowLoader, loader: BackgroundLoader
 ) -> None:
-    """Its result is waited for, and the files are read once more."""
-    slow.answers.clear()
+    """A load that is in flight may have missed a change, so the files are loaded once more."""
+    slow_loader.answers.clear()
     loader.reload()
-    slow.watched = Watchlist(batches={"new": ("z",)})
-    threading.Timer(0.05, slow.answers.set).start()
+    slow_loader.watched = Watchlist(batches={"new": ("z",)})
+    threading.Timer(0.05, slow_loader.answers.set).start()
     assert loader.load(10).batches == {"new": ("z",)}
 
 
-def test_a_reload_while_the_file_server_hangs_is_made_up_for(
-    slow: SlowLoader, loader: BackgroundLoader
+def test_reload_while_the_file_server_hangs_is_the_next_load(
+    slow_loader: SlowLoader, loader: BackgroundLoader
 ) -> None:
-    """It does not wait, and the next reading is the one that was asked for."""
-    slow.answers.clear()
+    """`reload` does not wait for a load that hangs; the next load reads every file afresh."""
+    slow_loader.answers.clear()
     loader.load(0.02)
-    wait_for(lambda: len(slow.readings) == 2, "a reading is in flight")
+    wait_for(lambda: len(slow_loader.readings) == 2, "a reading is in flight")
     reading = loader.reload()
     assert not reading.done()
-    slow.answers.set()
+    slow_loader.answers.set()
     reading.result(10)
-    assert slow.readings == [False, False, True]
+    assert slow_loader.readings == [False, False, True]
     loader.load(10)
-    assert slow.readings == [False, False, True, False]
+    assert slow_loader.readings == [False, False, True, False]
 
 
-def test_any_number_of_scrapes_take_two_readings(
-    slow: SlowLoader, loader: BackgroundLoader, monkeypatch: pytest.MonkeyPatch
+def test_concurrent_scrapes_share_the_next_load(
+    slow_loader: SlowLoader, loader: BackgroundLoader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One may have missed the latest change, the next not: no scrape waits for more."""
-    slow.answers.clear()
+    """Scrapes that begin during a load share the next one.
+
+    The load in flight may have missed the latest change, the next one cannot: no scrape waits for
+    more than two loads.
+    """
+    slow_loader.answers.clear()
     loader.reload()
-    wait_for(lambda: len(slow.readings) == 2, "a reading is in flight")
-    slow.watched = Watchlist(batches={"new": ("z",)})
+    wait_for(lambda: len(slow_loader.readings) == 2, "a reading is in flight")
+    slow_loader.watched = Watchlist(batches={"new": ("z",)})
     waiting = noted_waits(monkeypatch)
     scrapes = [background.start(lambda: loader.load(10), "scrape") for _ in range(4)]
     assert all(waiting.acquire(timeout=10) for _ in scrapes)
-    slow.answers.set()
-    assert all(scrape.result(10) is slow.watched for scrape in scrapes)
-    assert len(slow.readings) == 3
+    slow_loader.answers.set()
+    assert all(scrape.result(10) is slow_loader.watched for scrape in scrapes)
+    assert len(slow_loader.readings) == 3
 
 
-def test_a_system_without_threads_keeps_the_last_watchlist(
+def test_last_watchlist_is_kept_if_no_thread_can_be_started(
     loader: BackgroundLoader,
-    slow: SlowLoader,
+    slow_loader: SlowLoader,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """A reading in this thread could hang, with all others behind it; a reload is made up for."""
+    """If no thread can be started, the last watchlist stays in effect with an error.
+
+    A load in the scrape's own thread could hang, and block all other scrapes. A reload that failed
+    is done by the next load.
+    """
     caplog.set_level(logging.INFO)
 
     def fail(*_: object) -> None:
         raise RuntimeError
 
-    slow.answers.clear()
+    slow_loader.answers.clear()
     with monkeypatch.context() as patch:
         patch.setattr(background, "start", fail)
         late = loader.load(10)
         assert loader.load(10) is late
         with pytest.raises(RuntimeError):
             loader.reload()
-    assert late.batches == slow.watched.batches
+    assert late.batches == slow_loader.watched.batches
     assert late.errors == (NO_THREAD,)
-    assert slow.readings == [False]
+    assert slow_loader.readings == [False]
     assert loader.load(0.02).errors == (LATE,)
-    slow.answers.set()
-    assert loader.load(10) is slow.watched
-    assert slow.readings[:2] == [False, True]
+    slow_loader.answers.set()
+    assert loader.load(10) is slow_loader.watched
+    assert slow_loader.readings[:2] == [False, True]
     assert caplog.messages == [
         "ID files not loaded, as no thread can be started",
         "ID files not loaded in time",

@@ -1,4 +1,4 @@
-"""ID files: every valid form, every error with its text, and what is left out."""
+"""ID files: every valid form, every error with its text, and the entries that are skipped."""
 
 import csv
 import io
@@ -44,7 +44,7 @@ NO_HEADER = "has 2 columns; add a header that names the one with the IDs export_
 EMPTY = "is empty; for none write a comment (.txt) or a header (.tsv, .csv)"
 IMPORTS = "holds imports (/storage/imports/), and only exports can be watched"
 
-# Every file there with the text of its error, which begins with the file's name.
+# The error of every file in DATA, without the file's name, with which it begins.
 INVALID = {
     # Keys
     "invalid-unknown-key.yml": ":2: unknown key export_id: did you mean export_ids?",
@@ -128,7 +128,7 @@ INVALID = {
     "invalid-half.json": ":3: not JSON: Expecting property name enclosed in double quotes",
 }
 
-# What the text says, with the file's name `tcga-7` and the ending beside it.
+# The extension of a file named `tcga-7`, its content, and what it is parsed to.
 VALID = [
     pytest.param(
         ".yml",
@@ -198,7 +198,7 @@ VALID = [
     ),
     pytest.param(
         ".yml", f"batch: kids\nacknowledged: [{B}]", IdFile("kids", (), frozenset({B}), ()),
-        id="acknowledged IDs and a batch: a batch of none",
+        id="acknowledged IDs and a batch: an empty batch",
     ),
     pytest.param(
         ".yml", f"export_ids:\n#  - {A}\nacknowledged:\n", IdFile("tcga-7", (), frozenset(), ()),
@@ -206,12 +206,12 @@ VALID = [
     ),
     pytest.param(
         ".json", '{"export_ids": null, "acknowledged": null}',
-        IdFile("tcga-7", (), frozenset(), ()), id="null for none",
+        IdFile("tcga-7", (), frozenset(), ()), id="null instead of lists",
     ),
     *(
         pytest.param(
             ".yml", f"export_ids: {null}\nacknowledged: {null}",
-            IdFile("tcga-7", (), frozenset(), ()), id=f"{null!r} for none",
+            IdFile("tcga-7", (), frozenset(), ()), id=f"{null!r} instead of lists",
         )
         for null in NULL
     ),
@@ -229,7 +229,7 @@ VALID = [
                        {"resource": {}, "error": {"code": 9006}}], "refusals_acknowledged": True}
         ),
         IdFile("tcga-7", (), refused={"9006": 2, "": 2}, refusals_acknowledged=True),
-        id="answer of refusals alone",
+        id="answer with nothing but refusals",
     ),
     pytest.param(
         ".json",
@@ -240,19 +240,19 @@ VALID = [
     pytest.param(
         ".yml", "expected: 884\nrefusals_acknowledged: true",
         IdFile("tcga-7", (), refusals_acknowledged=True, expected=884),
-        id="beside the table of the same name",
+        id="neither IDs nor acknowledged, as beside a table of the same name",
     ),
     pytest.param(
         ".yml", f"expected: ~\nrefusals_acknowledged:\nexport_ids: [{A}]",
-        IdFile("tcga-7", (A,)), id="null for what is not said",
+        IdFile("tcga-7", (A,)), id="null for optional keys",
     ),
     pytest.param(
         ".yml", '[{"id": "\\ud83e\\uddec", "x": 1}]'.replace("[{", '{"items": [{') + "}",
         IdFile("tcga-7", (), rejected=(Rejected("🧬", 1),)),
-        id="JSON that YAML does not allow",
+        id="JSON that is not valid YAML",
     ),
     pytest.param("", '\n {"items": [{"id": "a", "name": "\\ud83e\\uddec"}]}',
-        IdFile("tcga-7", ("a",)), id="the same without an ending",
+        IdFile("tcga-7", ("a",)), id="JSON that is not valid YAML, without an extension",
     ),
     # Lists
     pytest.param(
@@ -260,7 +260,7 @@ VALID = [
         IdFile("tcga-7", (A, B), refused={"": 2}), id="list",
     ),
     pytest.param(".TXT", f"\ufeff{A}", IdFile("tcga-7", (A,)), id="list with a byte order mark"),
-    pytest.param(".txt", "# none yet\n", IdFile("tcga-7", ()), id="list of none"),
+    pytest.param(".txt", "# none yet\n", IdFile("tcga-7", ()), id="list without IDs"),
     pytest.param(
         ".txt", f"{A}\u00a0\n{A} {B}\n",
         IdFile("tcga-7", (), rejected=(Rejected(rf"{A}\xa0", 1), Rejected(f"{A} {B}"[:64], 2))),
@@ -277,7 +277,7 @@ VALID = [
     ),
     pytest.param(
         ".tsv", f"#id\tsample\n{A}\ts1\nNA\ts2\n", IdFile("tcga-7", (A,), refused={"": 1}),
-        id="table with id",
+        id="table with a column id",
     ),
     pytest.param(
         ".csv", f"{A}\n{B}\n'!'\n",
@@ -290,20 +290,20 @@ VALID = [
         ".csv", f",\nfile,export_id\na,{A}\n,\nb,\n , \n,\n",
         IdFile("tcga-7", (A,), refused={"": 1}), id="table with empty rows",
     ),
-    pytest.param(".txt", "# none\n", IdFile("tcga-7", ()), id="lines with a comment alone"),
-    pytest.param(".csv", "export_id\n", IdFile("tcga-7", ()), id="table with a header alone"),
+    pytest.param(".txt", "# none\n", IdFile("tcga-7", ()), id="list with nothing but a comment"),
+    pytest.param(".csv", "export_id\n", IdFile("tcga-7", ()), id="table with nothing but a header"),
     pytest.param(".yml", "[]", IdFile("tcga-7", (), frozenset(), ()), id="empty list"),
     pytest.param(".json", '{"items": []}', IdFile("tcga-7", (), frozenset(), ()), id="no items"),
     pytest.param(
         ".yml", f"- {A}\n- {A}\n", IdFile("tcga-7", (A, A), frozenset(), ()),
-        id="an ID as often as it is listed",
+        id="an ID that is listed twice",
     ),
     pytest.param(
         ".yml", "- 1e32\n- 0123\n- no\n- 123\n- 2024-01-01\n- -1\n- _-\n",
         IdFile(
             "tcga-7", ("1e32", "0123", "no", "123", "2024-01-01", "-1", "_-"), frozenset(), ()
         ),
-        id="IDs that look like something else",
+        id="IDs that look like numbers, dates or words of YAML",
     ),
     pytest.param(
         ".json", "[1e32, 123, -1, true, false, NaN]",
@@ -327,20 +327,20 @@ VALID = [
 
 @pytest.mark.parametrize(("ending", "text", "expected"), VALID)
 def test_valid_forms(ending: str, text: str, expected: IdFile) -> None:
-    """Each of these is a file."""
+    """Each valid form is parsed to its batch, its IDs and its other values."""
     assert parse(text.encode(), "tcga-7" + ending) == expected
 
 
 @pytest.mark.parametrize(("name", "problem"), INVALID.items(), ids=INVALID)
 def test_invalid_files(name: str, problem: str) -> None:
-    """The error names the file, the line, the key, and the remedy."""
+    """The error of an invalid file names the file, the line, the key, and the remedy."""
     with pytest.raises(IdFileError) as error:
         parse((DATA / name).read_bytes(), name)
     assert str(error.value) == name + problem
 
 
 def test_every_invalid_file_is_in_the_table() -> None:
-    """Every example of an invalid file is in the table."""
+    """Every file in the directory of invalid files has its error in the table."""
     assert sorted(file.name for file in DATA.iterdir()) == sorted(INVALID)
 
 
@@ -357,8 +357,11 @@ def test_every_invalid_file_is_in_the_table() -> None:
         ("n" * 250 + ".yml", "n" * 250),
     ],
 )
-def test_the_default_batch_is_the_name_without_its_ending(name: str, batch: str) -> None:
-    """A file needs no `batch`; a batch is never empty, and never cut to that of another file."""
+def test_default_batch_is_the_file_name_without_its_extension(name: str, batch: str) -> None:
+    """Without `batch`, the batch is the file's name without its extension.
+
+    It is never empty, and never truncated, because two truncated names could be equal.
+    """
     assert parse(b"[]", name).batch == batch
 
 
@@ -366,25 +369,27 @@ def test_the_default_batch_is_the_name_without_its_ending(name: str, batch: str)
     "data", [b"", b"\n\n", b" \t\r\n", b"\xef\xbb\xbf", b"\xc2\xa0\n"], ids=repr
 )
 @pytest.mark.parametrize("ending", [".txt", ".tsv", ".CSV"])
-def test_an_empty_text_file_is_an_error(ending: str, data: bytes) -> None:
-    """It may have been emptied: none of the forms for no IDs is an empty file."""
+def test_empty_text_file_is_an_error(ending: str, data: bytes) -> None:
+    """An empty file may be damaged: one that shall list no IDs has a comment or a header."""
     with pytest.raises(IdFileError) as error:
         parse(data, "x" + ending)
     assert str(error.value) == f"x{ending}: {EMPTY}"
 
 
 @pytest.mark.parametrize(("ending", "text"), [(".csv", ",,\n,,\n"), (".tsv", "\t\n\t")])
-def test_a_table_without_a_row_is_empty(ending: str, text: str) -> None:
-    """Spreadsheets write empty rows as separators alone."""
+def test_table_of_blank_rows_is_empty(ending: str, text: str) -> None:
+    """A table of separators alone counts as empty: spreadsheets write blank rows like that."""
     with pytest.raises(IdFileError) as error:
         parse(text.encode(), "x" + ending)
     assert str(error.value) == f"x{ending}: {EMPTY}"
 
 
-@pytest.mark.parametrize("before", [b"", f"# IDs\n{A}\n".encode()], ids=["whole", "end"])
+@pytest.mark.parametrize(
+    "before", [b"", f"# IDs\n{A}\n".encode()], ids=["NUL bytes only", "NUL bytes at the end"]
+)
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_nul_bytes_are_an_error_of_the_file(ending: str, before: bytes) -> None:
-    """After a crash, file systems show them in the place of what was not written yet."""
+    """NUL bytes are an error: after a crash, file systems show them for unwritten content."""
     with pytest.raises(IdFileError) as error:
         parse(before + bytes(99), "x" + ending)
     line = before.count(b"\n") + 1
@@ -394,13 +399,13 @@ def test_nul_bytes_are_an_error_of_the_file(ending: str, before: bytes) -> None:
 
 
 @pytest.mark.parametrize("name", ["x.yml", "x.YAML", "x", "x.ids"])
-def test_what_has_no_other_ending_is_yaml(name: str) -> None:
-    """A file without a known extension is read as YAML."""
+def test_file_without_another_extension_is_yaml(name: str) -> None:
+    """A file is read as YAML unless its extension is that of another format."""
     assert parse(b"- a", name).ids == ("a",)
 
 
-def test_the_endings_and_the_keys_are_those_of_the_documentation() -> None:
-    """The extensions and keys are those of the documentation."""
+def test_extensions_and_keys_are_those_of_the_documentation() -> None:
+    """A change of the extensions or keys must be made in the documentation, too."""
     assert ENDINGS == (".yml", ".yaml", ".json", ".txt", ".tsv", ".csv")
     assert KEYS == ("batch", "export_ids", "acknowledged", "refusals_acknowledged", "expected")
 
@@ -408,8 +413,8 @@ def test_the_endings_and_the_keys_are_those_of_the_documentation() -> None:
 @pytest.mark.parametrize(
     "text", ["", "a b", "a/b", "Größe", "a" * 65, "a\n", "a:b", "../etc", "a,", "\x00", "\ud800"]
 )
-def test_what_is_no_export_id_is_left_out(text: str) -> None:
-    """An invalid ID is skipped, and reported with its line."""
+def test_invalid_export_id_is_skipped(text: str) -> None:
+    """An entry that is not a valid export ID is skipped, and reported with its line."""
     expected = (Rejected(text[:64].encode("unicode_escape").decode(), 3),)
     if text == "Größe":
         expected = (Rejected("Größe", 3),)
@@ -417,15 +422,15 @@ def test_what_is_no_export_id_is_left_out(text: str) -> None:
     assert ids == IdFile("x", (A, B), frozenset(), expected)
 
 
-def test_rejected_ids_have_the_line_on_which_they_stand() -> None:
+def test_rejected_ids_have_their_lines() -> None:
     """The same invalid text in two places is reported twice, each with its line."""
     text = "export_ids:\n- a!\n- b\n- a!\nacknowledged:\n- c!\n"
     expected = (Rejected("a!", 2), Rejected("a!", 4), Rejected("c!", 6))
     assert parse(text.encode(), "x.yml").rejected == expected
 
 
-def test_a_missing_dash_makes_no_id_of_two_lines() -> None:
-    """A missing dash makes YAML fold two lines into one text, which is rejected."""
+def test_two_lines_that_yaml_folds_are_rejected() -> None:
+    """Without its dash, YAML folds a line into the one before; the result is not a valid ID."""
     assert parse(f"- {A}\n  {B}\n".encode(), "x.yml").rejected == (Rejected(f"{A} {B}"[:64], 1),)
 
 
@@ -433,13 +438,13 @@ def test_a_missing_dash_makes_no_id_of_two_lines() -> None:
     "item", ["{}", '{"resource": {}}', '{"resource": {"id": null}}', '{"id": []}', '{"id": ""}']
 )
 def test_an_item_without_an_id_or_an_error_is_counted_as_rejected(item: str) -> None:
-    """An item with neither ID nor error counts as rejected."""
+    """An item of an answer with neither an ID nor an error counts as rejected."""
     ids = parse(f'{{"items": [{{"id": "a"}},\n{item}]}}'.encode(), "x.json")
     assert (ids.ids, ids.rejected) == (("a",), (Rejected("an item without id", 2),))
 
 
-def test_an_item_with_an_ill_formed_id_is_rejected_with_the_line_of_the_id() -> None:
-    """An item with an invalid ID is rejected, even if it also has an error."""
+def test_item_with_an_invalid_id_is_rejected_with_the_line_of_the_id() -> None:
+    """An item with an invalid ID is rejected, not counted as refused, even if it has an error."""
     ids = parse(b'{"items": [{"id":\n"a b", "error": {}}]}', "x.json")
     assert ids.rejected == (Rejected("a b", 2),)
 
@@ -454,8 +459,8 @@ def test_an_item_with_an_ill_formed_id_is_rejected_with_the_line_of_the_id() -> 
         (b"\xef\xbb\xbf\n\n\xff", 3),
     ],
 )
-def test_text_is_utf_8(data: bytes, name: str, line: int) -> None:
-    """Another encoding is an error with its line."""
+def test_other_encodings_than_utf_8_are_errors(data: bytes, name: str, line: int) -> None:
+    """A file in another encoding is an error that names the first line that is not UTF-8."""
     with pytest.raises(IdFileError) as error:
         parse(data, name)
     assert str(error.value) == f"{name}:{line}: not UTF-8 text: save it as UTF-8"
@@ -463,13 +468,13 @@ def test_text_is_utf_8(data: bytes, name: str, line: int) -> None:
 
 @pytest.mark.parametrize("name", ["x.yml", "x.json"])
 def test_a_byte_order_mark_and_windows_line_ends_do_not_matter(name: str) -> None:
-    """A file of Windows' editors is a file, and its lines are counted as anywhere."""
+    """A file of a Windows editor is valid, and its lines are numbered like those of others."""
     ids = parse(b'\xef\xbb\xbf[\r\n"a",\r\n"b!"\r\n]\r\n', name)
     assert (ids.ids, ids.rejected) == (("a",), (Rejected("b!", 3),))
 
 
-def test_an_error_shows_a_strange_name_escaped() -> None:
-    """A file name is escaped in errors, so it cannot forge a log line."""
+def test_error_escapes_the_file_name() -> None:
+    """Control characters in a file's name are escaped, so that it cannot forge a log line."""
     with pytest.raises(IdFileError) as error:
         parse(b"- [", "a\nlevel=info.yml")
     assert str(error.value).startswith(r"a\nlevel=info.yml:2: not YAML")
@@ -481,10 +486,10 @@ def test_an_error_shows_a_strange_name_escaped() -> None:
     LISTS,
     st.sampled_from(["mapping", "list", "items"]),
 )
-def test_a_dumped_file_is_read_back_from_both_formats(
+def test_file_written_by_a_library_is_read_back(
     batch: str, ids: list[str], acknowledged: list[str], form: str
 ) -> None:
-    """A file that a program wrote as YAML or JSON is read back unchanged."""
+    """A file that a library wrote as YAML or JSON is parsed to the values that it was given."""
     value: object = {"batch": batch, "export_ids": ids, "acknowledged": acknowledged}
     expected = IdFile(batch, tuple(ids), frozenset(acknowledged), ())
     if form == "list":
@@ -506,7 +511,7 @@ def test_ids_need_no_quotes_in_yaml(ids: list[str]) -> None:
 @pytest.mark.parametrize("name", ["x.yml", "x.json", "x.txt", "x.tsv", "x.csv"])
 @given(data=st.binary() | st.text('[]{}",:\\-? \n\t&*#!%|>a1').map(str.encode))
 def test_no_bytes_raise_anything_but_an_id_file_error(data: bytes, name: str) -> None:
-    """Any bytes are an ID file or an error that can be shown in one line."""
+    """Any bytes are parsed, or raise an `IdFileError` whose text is a single line."""
     try:
         parse(data, name)
     except IdFileError as error:
@@ -527,7 +532,7 @@ VALUES = st.recursive(
 
 @given(VALUES)
 def test_no_shape_raises_anything_but_an_id_file_error(value: object) -> None:
-    """Known keys with values of any shape are a file or an error."""
+    """A document of known keys with values of any type is parsed, or raises `IdFileError`."""
     try:
         ids = parse(json.dumps(value).encode(), "x.json")
     except IdFileError:
@@ -537,8 +542,8 @@ def test_no_shape_raises_anything_but_an_id_file_error(value: object) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["x.txt", "x.tsv", "x.csv"])
-def test_a_list_has_no_more_entries_than_a_document(name: str) -> None:
-    """That many are read in a second; more are an error with its line."""
+def test_text_file_has_at_most_as_many_lines_as_a_document_has_values(name: str) -> None:
+    """A file of `MAX_VALUES` lines is read in a second; the first line beyond is an error."""
     parse(b"a\n" * MAX_VALUES, name)
     with pytest.raises(
         IdFileError, match=f"^{name}:{MAX_VALUES + 1}: holds more than {MAX_VALUES}"
@@ -548,8 +553,8 @@ def test_a_list_has_no_more_entries_than_a_document(name: str) -> None:
 
 @given(ids=st.lists(IDS.filter(lambda export_id: export_id not in REFUSED)))
 @pytest.mark.parametrize("name", ["x.tsv", "x.csv"])
-def test_a_written_table_is_read_back(name: str, ids: list[str]) -> None:
-    """A written table is read back, with anything in the other columns."""
+def test_table_written_by_a_library_is_read_back(name: str, ids: list[str]) -> None:
+    """A table written by `csv` is read back, whatever its other columns hold."""
     text = io.StringIO(newline="")
     rows = csv.writer(text, delimiter="\t" if name.endswith("tsv") else ",")
     rows.writerow(["file", "export_id"])
@@ -558,6 +563,6 @@ def test_a_written_table_is_read_back(name: str, ids: list[str]) -> None:
 
 
 @given(ids=st.lists(IDS.filter(lambda export_id: export_id not in REFUSED), min_size=1))
-def test_a_written_list_is_read_back(ids: list[str]) -> None:
-    """A list of IDs, one on each line, is read back."""
+def test_list_of_one_id_per_line_is_read_back(ids: list[str]) -> None:
+    """A text file of one ID per line is parsed to these IDs."""
     assert parse("\n".join(ids).encode(), "x.txt") == IdFile("x", tuple(ids))

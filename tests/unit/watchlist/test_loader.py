@@ -23,10 +23,10 @@ EXTRAS = ("file", "files", "ids", "errors", "err", "at", "id", "more", "reason",
 
 
 class Clock:
-    """A clock that is set by hand; it begins so late that no file changed just now."""
+    """A clock that is set by hand; at first it is so late that no file changed just now."""
 
     def __init__(self) -> None:
-        """Start a minute from now: the times of files are real."""
+        """Start a minute ahead of the real time, at which the tests write files."""
         self.now = time.time() + 60
 
     def __call__(self) -> float:
@@ -36,16 +36,16 @@ class Clock:
 
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> set[str]:
-    """Return the names of all files opened in the test; clear the list before the checked part."""
+    """Return a set that collects the names of opened files; clear it before the checked part."""
     names: set[str] = set()
 
-    def noting(real: Callable[..., Any]) -> Callable[..., Any]:
-        def note(path: object, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401 # as the original
+    def recording(real: Callable[..., Any]) -> Callable[..., Any]:
+        def record(path: object, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401 # as the original
             if isinstance(path, str | os.PathLike):
                 names.add(Path(path).name)
             return real(path, *arguments, **options)
 
-        return note
+        return record
 
     opens: dict[str, Callable[..., Any]] = {
         "os.open": os.open,
@@ -53,7 +53,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> set[str]:
         "builtins.open": open,
     }
     for name, real in opens.items():
-        monkeypatch.setattr(name, noting(real))
+        monkeypatch.setattr(name, recording(real))
     return names
 
 
@@ -92,15 +92,15 @@ def logged(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str, dict[str, o
 
 
 def errors(watchlist: Watchlist) -> dict[str, str | None]:
-    """Every file with its error."""
+    """Return the error of every file, by the file's name."""
     return {file.name: file.error for file in watchlist.files}
 
 
-# What is watched
+# Watched files and IDs
 
 
-def test_a_directory_is_its_id_files(directory: Path, loader: WatchlistLoader) -> None:
-    """Files in all formats are read, each as a batch; other files are reported as ignored."""
+def test_all_id_files_of_a_directory_are_loaded(directory: Path, loader: WatchlistLoader) -> None:
+    """Files in all formats are read, each as a batch; other files but hidden ones are ignored."""
     (directory / "kids.yml").write_text("- a1\n- a2\n")
     (directory / "adults.yaml").write_text("export_ids: [b1]\nbatch: grown-ups\n")
     (directory / "answer.json").write_text('{"items": [{"resource": {"id": "c1"}}]}')
@@ -132,35 +132,37 @@ def test_a_directory_is_its_id_files(directory: Path, loader: WatchlistLoader) -
     assert (watchlist.duplicates, watchlist.rejected, watchlist.errors) == (0, 0, ())
 
 
-def test_a_single_file_is_watched_alone(directory: Path, clock: Clock) -> None:
-    """The path may be a file of any name; files beside it are not read."""
+def test_path_of_a_file_loads_this_file_only(directory: Path, clock: Clock) -> None:
+    """The path may be that of a file with any name; files beside it are not read."""
     (directory / "ids.list").write_text("- a\n")
     (directory / "other.yml").write_text("- b\n")
     watchlist = WatchlistLoader(directory / "ids.list", clock).load()
     assert watchlist.batches == {"ids": ("a",)}
 
 
-def test_an_empty_directory_is_fine(
+def test_empty_directory_is_not_an_error(
     loader: WatchlistLoader, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Files may follow later: nothing is wrong. A warning at the start says what is watched."""
+    """Files may follow later, so only a warning at the start says that nothing is watched."""
     assert loader.load() == Watchlist(reloaded=clock.now)
     assert loader.load() == Watchlist(reloaded=clock.now)
     assert caplog.messages == ["No ID file, so nothing is watched"]
 
 
-def test_files_of_one_batch_make_one_batch(directory: Path, loader: WatchlistLoader) -> None:
-    """IDs follow each other in the order of the files' names, and within a file as listed."""
+def test_files_that_name_the_same_batch_are_one_batch(
+    directory: Path, loader: WatchlistLoader
+) -> None:
+    """The IDs of a batch are in the order of the files' names, and within a file as listed."""
     (directory / "2.yml").write_text("batch: kids\nexport_ids: [c, b]\n")
     (directory / "1.yml").write_text("batch: kids\nexport_ids: [z]\n")
     (directory / "kids.json").write_text('["a"]')
     assert loader.load().batches == {"kids": ("z", "c", "b", "a")}
 
 
-def test_the_first_file_in_order_of_names_has_an_id(
+def test_repeated_id_belongs_to_the_first_file_by_name(
     directory: Path, loader: WatchlistLoader
 ) -> None:
-    """An ID listed again, in one file or several, is watched once; the others are counted."""
+    """An ID listed again, in one file or several, is watched once; repetitions are counted."""
     (directory / "b.yml").write_text("- x\n- y\n- y\n- z\n")
     (directory / "a.yml").write_text("- y\n")
     (directory / "c.yml").write_text("- z\n- x\n")
@@ -169,7 +171,9 @@ def test_the_first_file_in_order_of_names_has_an_id(
     assert watchlist.duplicates == 4
 
 
-def test_an_id_moves_when_its_first_file_goes(directory: Path, loader: WatchlistLoader) -> None:
+def test_id_moves_to_the_next_file_when_its_first_is_removed(
+    directory: Path, loader: WatchlistLoader
+) -> None:
     """After the first file is removed, an ID is watched in the next file that lists it."""
     (directory / "a.yml").write_text("- x\n")
     (directory / "b.yml").write_text("- x\n")
@@ -182,7 +186,10 @@ def test_an_id_moves_when_its_first_file_goes(directory: Path, loader: Watchlist
 def test_an_id_acknowledged_in_any_file_is_acknowledged(
     directory: Path, loader: WatchlistLoader
 ) -> None:
-    """A file with nothing but acknowledged IDs is a file, and makes no batch."""
+    """`acknowledged` applies to the IDs of all files.
+
+    A file with nothing but acknowledged IDs is valid, and makes no batch.
+    """
     (directory / "a.yml").write_text("export_ids: [x, y]\nacknowledged: [x]\n")
     (directory / "done.yml").write_text("acknowledged: [y, unknown]\n")
     watchlist = loader.load()
@@ -194,7 +201,7 @@ def test_an_id_acknowledged_in_any_file_is_acknowledged(
 def test_rejected_ids_are_logged_with_file_and_line(
     directory: Path, loader: WatchlistLoader, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """They cost only themselves, are counted over all files, and logged once, not per scrape."""
+    """Rejected IDs are skipped, counted over all files, and logged once, not at every scrape."""
     (directory / "a.yml").write_text("- good\n- not good\n")
     (directory / "b.json").write_text('{"items": [{}]}')
     assert loader.load().rejected == 2
@@ -210,10 +217,10 @@ def test_rejected_ids_are_logged_with_file_and_line(
     assert logged(caplog) == []
 
 
-def test_many_rejected_ids_do_not_fill_the_log(
+def test_log_has_at_most_twenty_rejected_ids_of_a_file(
     directory: Path, loader: WatchlistLoader, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Twenty are shown, the rest is a number."""
+    """Twenty rejected IDs are logged one by one, the rest as a number."""
     (directory / "a.yml").write_text("- not good\n" * 20)
     assert loader.load().rejected == 20
     assert len(logged(caplog)) == 20
@@ -228,10 +235,10 @@ def test_many_rejected_ids_do_not_fill_the_log(
     )
 
 
-def test_names_of_files_become_labels_that_cannot_do_harm(
+def test_file_names_are_escaped_in_batches_and_log_lines(
     directory: Path, loader: WatchlistLoader, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Control characters and broken encoding are escaped, and no two names become one."""
+    """Control characters and invalid encoding are escaped, and different names stay different."""
     caplog.set_level(INFO)
     names = [b"a\nb.yml", b"a\\nb.yml", b"a\x1b[31m.yml", b"\xff.yml", b"\xfe.yml", b"\\udcff.yml"]
     for number, name in enumerate(names):
@@ -248,13 +255,13 @@ def test_names_of_files_become_labels_that_cannot_do_harm(
     assert all(text.isprintable() for text in extras)
 
 
-# What was not started, and how much was expected
+# Refused and expected exports
 
 
 def test_refused_exports_are_counted_by_batch_and_code(
     directory: Path, loader: WatchlistLoader, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A batch may consist of refused files only; they are logged once."""
+    """Refused files count even if an ID file lists no other; they are logged once."""
     error = '{"error": {"status": 403, "code": 9006}}'
     (directory / "a.json").write_text(f'{{"items": [{error}, {error}, {{"error": {{}}}}]}}')
     (directory / "b.json").write_text(f'{{"batch": "a", "items": [{error}, {{"id": "x"}}]}}')
@@ -281,7 +288,7 @@ def test_refused_exports_are_counted_by_batch_and_code(
 def test_refusals_are_acknowledged_by_any_file_of_the_batch(
     directory: Path, loader: WatchlistLoader
 ) -> None:
-    """Refusals are acknowledged by any file of the batch, and by no other."""
+    """`refusals_acknowledged` in any file of a batch applies to this batch and to no other."""
     for name in ["a", "b"]:
         (directory / f"{name}.json").write_text('{"items": [{"error": {}}]}')
     (directory / "done.yml").write_text("batch: b\nrefusals_acknowledged: true\n")
@@ -293,7 +300,7 @@ def test_refusals_are_acknowledged_by_any_file_of_the_batch(
 
 
 def test_expected_exports_are_added_up(directory: Path, loader: WatchlistLoader) -> None:
-    """Several files of a batch may say how many exports each of them is part of."""
+    """If several files of a batch have `expected`, the batch should have the sum."""
     (directory / "a.yml").write_text("export_ids: [x]\nexpected: 3\n")
     (directory / "b.yml").write_text("batch: a\nexport_ids: [y]\nexpected: 4\n")
     (directory / "c.yml").write_text("- z\n")
@@ -303,10 +310,10 @@ def test_expected_exports_are_added_up(directory: Path, loader: WatchlistLoader)
 # Ignored files
 
 
-def test_an_ignored_file_is_told_once(
+def test_ignored_file_is_logged_once(
     directory: Path, loader: WatchlistLoader, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Ignored files are logged once, in case of a misspelt extension; hidden files are not."""
+    """An ignored file is logged, as its extension may be misspelt; a hidden one is not."""
     loader.load()
     logged(caplog)
     (directory / "ids.ylm").write_text("- x\n")
@@ -321,10 +328,10 @@ def test_an_ignored_file_is_told_once(
     assert [extras["file"] for *_, extras in logged(caplog)] == ["sub"]
 
 
-def test_many_ignored_files_do_not_fill_the_log(
+def test_log_has_at_most_twenty_ignored_files(
     directory: Path, loader: WatchlistLoader, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Twenty are named, the rest is a number."""
+    """Twenty ignored files are logged by name, the rest as a number."""
     loader.load()
     logged(caplog)
     for number in range(23):
@@ -335,14 +342,17 @@ def test_many_ignored_files_do_not_fill_the_log(
     assert lines[-1] == ("WARNING", "Ignoring more files", {"more": 3})
 
 
-# A watchlist that vanishes
+# Directories without ID files
 
 
 @pytest.mark.parametrize("content", ["- x\n", "acknowledged: [x]", '{"items": [{"error": {}}]}'])
-def test_a_directory_without_its_files_keeps_them(
+def test_emptied_directory_keeps_the_last_watchlist(
     directory: Path, loader: WatchlistLoader, content: str
 ) -> None:
-    """A lost mount or an emptied ConfigMap must not end the watch: it is an error until it ends."""
+    """If no ID file is left, the last watchlist stays in effect, with an error.
+
+    A lost mount or an emptied ConfigMap must not end the watch. The next ID file ends the error.
+    """
     (directory / "a.yml").write_text(content)
     before = loader.load()
     (directory / "a.yml").rename(directory / "a.old")
@@ -360,8 +370,10 @@ def test_a_directory_without_its_files_keeps_them(
     assert (watchlist.batches, watchlist.errors) == ({"b": ()}, ())
 
 
-def test_reading_afresh_takes_off_the_last_file(directory: Path, loader: WatchlistLoader) -> None:
-    """Reload from scratch on SIGHUP: the directory's current content replaces the watchlist."""
+def test_loading_afresh_accepts_an_emptied_directory(
+    directory: Path, loader: WatchlistLoader
+) -> None:
+    """On SIGHUP, the watchlist becomes empty if no ID file is left, without an error."""
     (directory / "a.yml").write_text("- x\n")
     loader.load()
     (directory / "a.yml").unlink()
@@ -371,8 +383,10 @@ def test_reading_afresh_takes_off_the_last_file(directory: Path, loader: Watchli
     assert loader.load() is watchlist
 
 
-def test_a_file_without_content_may_go(directory: Path, loader: WatchlistLoader) -> None:
-    """A file without content may be removed."""
+def test_removing_files_without_ids_is_not_an_error(
+    directory: Path, loader: WatchlistLoader
+) -> None:
+    """If no file lists anything, all of them may be removed."""
     (directory / "a.yml").write_text("[]")
     (directory / "b.yml").write_text("- [")
     loader.load()
@@ -381,13 +395,13 @@ def test_a_file_without_content_may_go(directory: Path, loader: WatchlistLoader)
     assert loader.load().errors == ()
 
 
-# Whatever happens
+# Unexpected errors
 
 
 def test_an_unexpected_exception_is_an_error_of_its_file(
     directory: Path, loader: WatchlistLoader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An unexpected exception is an error of its file; the last good content stays."""
+    """An exception becomes the file's error, without its text, and the last good content stays."""
     (directory / "a.yml").write_text("- x\n")
     (directory / "b.yml").write_text("- y\n")
     loader.load()
@@ -406,7 +420,7 @@ def test_an_unexpected_exception_is_an_error_of_its_file(
 
 
 def test_a_path_that_cannot_exist_is_an_error(clock: Clock) -> None:
-    """A path that cannot exist is an error."""
+    """A path with a NUL character, which cannot exist, is an error of the watchlist."""
     assert WatchlistLoader(Path("a\0b"), clock).load().errors == (
         "a\\x00b: cannot be read: ValueError",
     )
@@ -418,7 +432,7 @@ def test_a_path_that_cannot_exist_is_an_error(clock: Clock) -> None:
 def test_a_missing_path_is_an_error(
     tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is the path's, not a file's; and it may come as a directory later."""
+    """The error is the path's, not a file's; the path may become a directory later."""
     path = tmp_path / "exports"
     loader = WatchlistLoader(path, clock)
     problem = f"{path}: cannot be read: No such file or directory"
@@ -433,10 +447,10 @@ def test_a_missing_path_is_an_error(
     assert loader.load().errors == ()
 
 
-def test_a_file_that_never_was_good_is_known_and_has_no_mtime(
+def test_file_that_was_never_valid_has_no_modification_time(
     directory: Path, loader: WatchlistLoader, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Report a file that was never valid, without a modification time."""
+    """A file that was never valid is listed with its error and no modification time."""
     (directory / "a.yml").write_text("- [\n")
     watchlist = loader.load()
     problem = "a.yml:2: not YAML: did not find expected node content"
@@ -450,10 +464,10 @@ def test_a_file_that_never_was_good_is_known_and_has_no_mtime(
 # Changes
 
 
-def test_nothing_changed_is_the_same_watchlist(
+def test_unchanged_files_are_not_opened_again(
     directory: Path, loader: WatchlistLoader, opened: set[str]
 ) -> None:
-    """No unchanged file is opened again, whether valid, invalid or empty."""
+    """If no file changed, valid, invalid or empty, the result is the same object."""
     (directory / "good.yml").write_text("- x\n")
     (directory / "bad.yml").write_text("- [\n")
     (directory / "empty.yml").write_text("[]\n")
@@ -464,10 +478,10 @@ def test_nothing_changed_is_the_same_watchlist(
     assert opened == set()
 
 
-def test_of_many_files_only_the_changed_one_is_opened(
+def test_only_changed_files_are_opened(
     directory: Path, loader: WatchlistLoader, opened: set[str]
 ) -> None:
-    """The cost of a scrape does not follow the number of files' contents."""
+    """A scrape reads only the files that changed, so the content of others costs it nothing."""
     for number in range(200):
         (directory / f"{number}.yml").write_text(f"- id{number}\n")
     loader.load()
@@ -480,7 +494,7 @@ def test_of_many_files_only_the_changed_one_is_opened(
 def test_a_touched_file_is_not_parsed_again(
     directory: Path, loader: WatchlistLoader, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Its time is new; the content is the same, so nothing is logged."""
+    """A file with a new time and the same content has this time, and nothing is logged."""
     file = directory / "a.yml"
     file.write_text("- x\n- not good\n")
     os.utime(file, (1000, 1000))
@@ -498,7 +512,7 @@ def test_a_touched_file_is_not_parsed_again(
 def test_editing_breaking_and_repairing_a_file(
     directory: Path, loader: WatchlistLoader, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Last good content stays while a file is in error; times are those of the content in force."""
+    """While a file is in error, its last good content and its time stay in effect."""
     caplog.set_level(INFO)
     file = directory / "a.yml"
     loaded = ("INFO", "ID file loaded", {"file": "a.yml", "ids": 1})
@@ -542,7 +556,7 @@ def test_editing_breaking_and_repairing_a_file(
     assert logged(caplog) == [loaded]
 
 
-def test_a_broken_file_does_not_touch_the_others(directory: Path, loader: WatchlistLoader) -> None:
+def test_broken_file_does_not_affect_the_others(directory: Path, loader: WatchlistLoader) -> None:
     """While one file is in error, others can be added, changed and removed."""
     (directory / "bad.yml").write_text("- x\n")
     (directory / "good.yml").write_text("- y\n")
@@ -564,12 +578,23 @@ def test_a_broken_file_does_not_touch_the_others(directory: Path, loader: Watchl
     ],
 )
 @pytest.mark.parametrize(
-    ("name", "none"), [("a.txt", "# none\n"), ("a.tsv", "export_id\n"), ("A.CSV", "export_id\n")]
+    ("name", "valid"), [("a.txt", "# none\n"), ("a.tsv", "export_id\n"), ("A.CSV", "export_id\n")]
 )
-def test_an_emptied_text_file_keeps_its_ids(
-    directory: Path, clock: Clock, name: str, none: str, empty: bytes, problem: str, *, afresh: bool
+def test_emptied_text_file_keeps_its_ids(
+    directory: Path,
+    clock: Clock,
+    name: str,
+    valid: str,
+    empty: bytes,
+    problem: str,
+    *,
+    afresh: bool,
 ) -> None:
-    """It is just being rewritten in place, or lost by a crash; a restart does not end the error."""
+    """A text file without content is an error, and its last IDs stay in effect.
+
+    It is being rewritten in place, or was damaged by a crash. The error does not end with a
+    restart, but with content or with the `valid` form of a file without IDs.
+    """
     path = directory / name
     loader = WatchlistLoader(directory, clock)
     problem = f"{name}:{problem}"
@@ -584,14 +609,14 @@ def test_an_emptied_text_file_keeps_its_ids(
     assert watchlist.errors == (problem,)
     path.write_text("x\n")
     assert (loader.load().batches, loader.load().errors) == (before.batches, ())
-    path.write_text(none)
+    path.write_text(valid)
     assert (loader.load().batches, loader.load().errors) == ({name[0]: ()}, ())
 
 
 def test_an_error_is_logged_once(
     directory: Path, loader: WatchlistLoader, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """An error is logged once, also if other files change meanwhile."""
+    """An error that lasts is logged once, even if other files change meanwhile."""
     (directory / "bad.yml").write_text("")
     loader.load()
     assert len(logged(caplog)) == 1
@@ -601,10 +626,10 @@ def test_an_error_is_logged_once(
     assert logged(caplog) == []
 
 
-def test_reading_afresh_always_says_its_result(
+def test_loading_afresh_always_logs_its_result(
     directory: Path, loader: WatchlistLoader, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """SIGHUP is answered in the log, whether anything changed or not."""
+    """On SIGHUP, the result and all errors are logged, even if nothing changed."""
     caplog.set_level(INFO)
     (directory / "a.yml").write_text("- x\n- y\n")
     loader.load(afresh=True)
@@ -632,7 +657,7 @@ def test_reading_afresh_always_says_its_result(
 def test_adding_and_removing_files(
     directory: Path, loader: WatchlistLoader, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A new file is watched, one that is gone no longer, good or not; both are logged."""
+    """A new file is watched; a removed one, valid or not, is no longer, and that is logged."""
     loader.load()
     caplog.set_level(INFO)
     (directory / "a.yml").write_text("- x\n")
@@ -651,8 +676,8 @@ def test_adding_and_removing_files(
     ]  # fmt: skip
 
 
-def test_a_file_that_comes_back_is_read_anew(directory: Path, loader: WatchlistLoader) -> None:
-    """Nothing of its earlier life stays: a file that is broken when it returns has no IDs."""
+def test_file_that_returns_has_no_earlier_content(directory: Path, loader: WatchlistLoader) -> None:
+    """A file that was removed, and is broken when it returns, has no IDs."""
     (directory / "a.yml").write_text("- x\n")
     (directory / "b.yml").write_text("- y\n")
     loader.load()
@@ -662,10 +687,10 @@ def test_a_file_that_comes_back_is_read_anew(directory: Path, loader: WatchlistL
     assert loader.load().batches == {"b": ("y",)}
 
 
-def test_reading_afresh_reads_everything(
+def test_loading_afresh_opens_every_file(
     directory: Path, loader: WatchlistLoader, clock: Clock, opened: set[str]
 ) -> None:
-    """On request every file is opened, and the time of the reload is new."""
+    """On SIGHUP, every file is opened, and the time of the last reload is updated."""
     (directory / "a.yml").write_text("- x\n")
     before = loader.load()
     opened.clear()
@@ -677,10 +702,10 @@ def test_reading_afresh_reads_everything(
 
 
 @pytest.mark.parametrize("seconds", [-1.9, 0.0, 1.9])
-def test_a_file_that_changed_just_now_is_opened_again(
+def test_recently_changed_file_is_opened_again(
     directory: Path, loader: WatchlistLoader, clock: Clock, opened: set[str], seconds: float
 ) -> None:
-    """Within one tick of its clock a file can change and look the same; so its bytes are read."""
+    """Within a tick of the file system's clock, a file can change without a new signature."""
     file = directory / "a.yml"
     file.write_text("- x\n")
     clock.now = file.stat().st_mtime + seconds
@@ -695,10 +720,10 @@ def test_a_file_that_changed_just_now_is_opened_again(
     assert opened == set()
 
 
-def test_a_time_of_just_now_is_enough(
+def test_recent_modification_time_alone_is_enough_to_open_a_file_again(
     directory: Path, loader: WatchlistLoader, clock: Clock, opened: set[str]
 ) -> None:
-    """A file with a modification time of just now is read again."""
+    """A recent modification time counts even if the change time is not recent by the clock."""
     file = directory / "a.yml"
     file.write_text("- x\n")
     os.utime(file, (clock.now, clock.now))
@@ -708,10 +733,10 @@ def test_a_time_of_just_now_is_enough(
     assert opened == {"a.yml"}
 
 
-def test_a_time_set_to_the_past_does_not_make_a_file_settled(
+def test_recent_change_time_alone_is_enough_to_open_a_file_again(
     directory: Path, loader: WatchlistLoader, clock: Clock, opened: set[str]
 ) -> None:
-    """Tools that keep the times of what they copy write files that look old."""
+    """Tools that preserve times when they copy write files with old modification times."""
     file = directory / "a.yml"
     file.write_text("- x\n")
     os.utime(file, (1000, 1000))
@@ -725,11 +750,11 @@ def test_a_time_set_to_the_past_does_not_make_a_file_settled(
     assert loader.load().batches == {"a": ("y",)}
 
 
-# Links
+# Symbolic links and ConfigMaps
 
 
-def test_a_mounted_config_map_is_followed(tmp_path: Path, loader: WatchlistLoader) -> None:
-    """Kubernetes swaps the link `..data`; the file's own link never changes."""
+def test_mounted_config_map_is_followed(tmp_path: Path, loader: WatchlistLoader) -> None:
+    """A change is found though Kubernetes swaps only the link `..data`, not the file's own."""
     directory = tmp_path / "exports"
     for number, content in enumerate(["- x\n", "- y\n"], 1):
         (directory / f"..{number}").mkdir()
@@ -746,15 +771,15 @@ def test_a_mounted_config_map_is_followed(tmp_path: Path, loader: WatchlistLoade
 
 
 class ConfigMap:
-    """A directory that is mounted as Kubernetes does it: every file is a link into `..data`."""
+    """A directory as Kubernetes mounts a ConfigMap: every file is a link into `..data`."""
 
     def __init__(self, path: Path) -> None:
-        """Begin without files."""
+        """Start without files."""
         self.path = path
         self.number = 0
 
     def replace(self, **files: str) -> None:
-        """Write a new tree and swap the link; the links to files follow one after the other."""
+        """Write a new tree, and swap `..data`; the links of the files do not change yet."""
         self.number += 1
         old = self.path / "..data"
         gone = old.resolve() if old.is_symlink() else None
@@ -768,15 +793,15 @@ class ConfigMap:
             shutil.rmtree(gone)
 
     def link(self, *names: str) -> None:
-        """Link these files, and no others."""
+        """Replace the links of all files by those of these."""
         for path in self.path.glob("*.yml"):
             path.unlink()
         for name in names:
             (self.path / f"{name}.yml").symlink_to(f"..data/{name}.yml")
 
 
-def test_a_config_map_is_read_as_one(directory: Path, loader: WatchlistLoader) -> None:
-    """An ID that moves to another file is watched even before that one has its link."""
+def test_config_map_is_read_from_one_tree(directory: Path, loader: WatchlistLoader) -> None:
+    """An ID that moves to a new file is watched even before this file has its link."""
     config_map = ConfigMap(directory)
     config_map.replace(a="- x\n- y\n")
     config_map.link("a")
@@ -791,10 +816,10 @@ def test_a_config_map_is_read_as_one(directory: Path, loader: WatchlistLoader) -
     assert (watchlist.batches, watchlist.errors) == ({"b": ("y",)}, ())
 
 
-def test_a_config_map_that_is_swapped_while_it_is_read_is_read_again(
+def test_config_map_swapped_while_it_is_read_is_read_again(
     directory: Path, loader: WatchlistLoader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was read is of one tree, never a part of the old one and a part of the new."""
+    """All files come from the same tree, never some from the old one and some from the new."""
     config_map = ConfigMap(directory)
     config_map.replace(a="- x\n", b="- y\n")
     config_map.link("a", "b")
@@ -813,10 +838,10 @@ def test_a_config_map_that_is_swapped_while_it_is_read_is_read_again(
     assert (watchlist.batches, watchlist.errors) == ({"a": ("y",), "b": ("x",)}, ())
 
 
-def test_a_config_map_that_never_rests_is_read_in_the_end(
+def test_config_map_that_keeps_changing_is_read_at_most_three_times(
     directory: Path, loader: WatchlistLoader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After three readings the last one counts, with the errors that it has."""
+    """If the ConfigMap is swapped during each reading, the third one counts, with its errors."""
     config_map = ConfigMap(directory)
     config_map.replace(a="- x\n", b="- y\n")
     config_map.link("a", "b")
@@ -833,10 +858,10 @@ def test_a_config_map_that_never_rests_is_read_in_the_end(
     assert watchlist.batches == {"a": ("x",), "b": ("y",)}
 
 
-def test_a_link_that_goes_while_the_directory_is_read_is_no_error(
+def test_link_removed_while_the_directory_is_read_is_not_an_error(
     directory: Path, loader: WatchlistLoader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Kubernetes takes links away one after the other."""
+    """Kubernetes removes the links of a ConfigMap one after the other, at any time."""
     config_map = ConfigMap(directory)
     config_map.replace(a="- x\n")
     config_map.link("a")
@@ -852,10 +877,10 @@ def test_a_link_that_goes_while_the_directory_is_read_is_no_error(
     assert (watchlist.batches, watchlist.errors) == ({"a": ("x",)}, ())
 
 
-def test_a_file_that_is_back_as_it_was_is_good_again(
+def test_file_that_returns_unchanged_has_no_error(
     tmp_path: Path, directory: Path, loader: WatchlistLoader
 ) -> None:
-    """What a link led to was away for a moment; it looks as before, and the error is over."""
+    """If the target of a link returns with the same signature, the error of its absence ends."""
     (tmp_path / "volume").mkdir()
     (tmp_path / "volume" / "a.yml").write_text("- x\n")
     (directory / "a.yml").symlink_to("../volume/a.yml")
@@ -869,7 +894,7 @@ def test_a_file_that_is_back_as_it_was_is_good_again(
 
 
 def test_the_directory_may_be_a_link(tmp_path: Path, directory: Path, clock: Clock) -> None:
-    """The directory may be a link, which is followed on every load."""
+    """The directory may be a symbolic link, which is followed on every load."""
     (directory / "a.yml").write_text("- x\n")
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "b.yml").write_text("- y\n")
@@ -883,15 +908,13 @@ def test_the_directory_may_be_a_link(tmp_path: Path, directory: Path, clock: Clo
 
 
 def test_a_link_to_a_directory_is_ignored(directory: Path, loader: WatchlistLoader) -> None:
-    """Subdirectories are not read, under any name, nor links to directories."""
+    """A directory is not read, nor a link to one, even if its name is that of an ID file."""
     (directory / "sub").mkdir()
     (directory / "a.yml").symlink_to("sub")
     assert loader.load().files == ()
 
 
-def test_a_link_that_leads_nowhere_is_no_directory(
-    directory: Path, loader: WatchlistLoader
-) -> None:
-    """A link to itself is ignored if its name is not that of an ID file."""
+def test_circular_link_is_not_a_directory(directory: Path, loader: WatchlistLoader) -> None:
+    """A link to itself without an ID file's name is ignored because of its extension."""
     (directory / "loop.md").symlink_to("loop.md")
     assert loader.load().ignored == (Ignored("loop.md", "its extension is not that of an ID file"),)
