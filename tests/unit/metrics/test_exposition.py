@@ -1,4 +1,4 @@
-"""From a snapshot to bytes: as prometheus_client would write it, and nothing rendered twice."""
+"""The exposition: the same output as prometheus_client's, and nothing is rendered twice."""
 
 import gzip
 import threading
@@ -50,7 +50,7 @@ FAMILIES = export_families(expose_error_messages=True)
 
 
 def self_metrics() -> SelfMetrics:
-    """Return counters that do not differ from run to run."""
+    """Return the exporter's own metrics, with the same values in every run."""
     counters = SelfMetrics(version="1.2.3", revision="abc", python="3.11", exporter_metrics=False)
     counters.observe(RequestOutcome(200, 0.3, None))
     counters.observe(RequestOutcome(None, 7.0, "timeout"))
@@ -58,7 +58,7 @@ def self_metrics() -> SelfMetrics:
 
 
 def exposition(families: Sequence[Family[WatchedExport]] = FAMILIES) -> Exposition:
-    """Return an exposition that rendered nothing yet."""
+    """Return an exposition with an empty cache."""
     return Exposition(self_metrics(), families)
 
 
@@ -83,7 +83,7 @@ def snapshot_of(*batches: Batch) -> Snapshot:
 
 
 def render(own: Exposition, snapshot: Snapshot, content_type: str, *, compress: bool) -> bytes:
-    """Return the whole body, which is as long as it says."""
+    """Return the whole body, and check its length."""
     body = own.render(snapshot, content_type, compress=compress)
     whole = b"".join(body.chunks)
     assert body.length == len(whole)
@@ -91,7 +91,7 @@ def render(own: Exposition, snapshot: Snapshot, content_type: str, *, compress: 
 
 
 def body(snapshot: Snapshot, content_type: str = TEXT) -> str:
-    """Render with an exposition that rendered nothing yet."""
+    """Return the text of a snapshot, rendered with an empty cache."""
     return render(exposition(), snapshot, content_type, compress=False).decode()
 
 
@@ -128,36 +128,36 @@ EXAMPLE = snapshot_of(
 @pytest.mark.parametrize(
     ("content_type", "name"), [(TEXT, "metrics.txt"), (OPENMETRICS, "metrics.om")]
 )
-def test_the_answer_is_the_golden_one(content_type: str, name: str) -> None:
-    """Compare the output with the golden files, line by line."""
+def test_the_output_is_that_of_the_golden_file(content_type: str, name: str) -> None:
+    """The output for the example equals the golden file of its format."""
     assert body(EXAMPLE, content_type) == (GOLDEN / name).read_text()
 
 
 @pytest.mark.servers
-def test_promtool_has_nothing_to_say() -> None:
-    """Names, types and help texts are as Prometheus' guide wants them."""
+def test_promtool_reports_nothing() -> None:
+    """Names, types and help texts follow Prometheus' conventions."""
     result = promtool("check", "metrics", stdin=body(EXAMPLE))
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
 
 
 def test_a_retired_export_has_no_series() -> None:
-    """A retired export has no series, but is in its batch's totals."""
+    """A retired export has no series, but counts in its batch's totals."""
     assert 'export_id="past"' not in body(EXAMPLE)
     assert 'state="COMPLETED"} 2.0\n' in body(EXAMPLE)
 
 
-def test_a_message_is_shown_only_when_asked_for() -> None:
-    """By default no text of the API's errors leaves the exporter."""
+def test_error_messages_are_shown_only_on_request() -> None:
+    """By default the output contains no error text of the API."""
     hidden = exposition(export_families(expose_error_messages=False))
     assert b"patient-7.bam" not in render(hidden, EXAMPLE, TEXT, compress=False)
     assert "patient-7.bam" in body(EXAMPLE)
 
 
-# prometheus_client says the same.
+# The same output as prometheus_client's.
 
 
-class Oracle:
-    """Has the families as prometheus_client's own objects."""
+class ReferenceCollector:
+    """A collector with the families as prometheus_client's own objects."""
 
     def __init__(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
@@ -184,7 +184,7 @@ class Oracle:
 def gauge(
     family: Family[Any], common: tuple[str, ...], sources: Sequence[tuple[tuple[str, ...], object]]
 ) -> Metric:
-    """Make prometheus_client's family."""
+    """Return a family as prometheus_client's own object."""
     metric = GaugeMetricFamily(family.name, family.help, labels=(*common, *family.labels))
     for values, source in sources:
         for own, value in family.samples(source):
@@ -192,28 +192,28 @@ def gauge(
     return metric
 
 
-def oracle(snapshot: Snapshot, content_type: str) -> str:
-    """Write a snapshot with prometheus_client alone."""
+def reference_output(snapshot: Snapshot, content_type: str) -> str:
+    """Return the text of a snapshot, rendered by prometheus_client alone."""
     generate = openmetrics if content_type == OPENMETRICS else text_format
-    written: bytes = generate.generate_latest(Oracle(snapshot))
+    written: bytes = generate.generate_latest(ReferenceCollector(snapshot))
     return written.decode()
 
 
-def in_one_order(text: str) -> list[str]:
-    """Return the lines, but those of the one family whose labels prometheus_client sorts."""
+def without_sorted_labels(text: str) -> list[str]:
+    """Return the lines without those of the one family whose labels prometheus_client sorts."""
     return [line for line in text.split("\n") if not line.startswith("cavatica_export_error_info")]
 
 
 def parsed(text: str, content_type: str) -> list[Any]:
-    """Return what prometheus_client reads."""
+    """Return the families that prometheus_client's parser reads."""
     return list((parse_openmetrics if content_type == OPENMETRICS else parse_text)(text))
 
 
-# All but NUL, which no text of the API's or of a file's keeps.
+# No NUL: texts of the API and of ID files do not keep it.
 texts = st.text(st.characters(min_codepoint=1, exclude_categories=["Cs"]), max_size=8) | st.text(
     '\\"\nn{},= ', max_size=8
 )
-# Prometheus_client's parsers take some spaces for ends of lines.
+# Without the space characters that prometheus_client's parsers treat as line ends.
 plain_texts = st.text('aé☃\\"\nn{},=#', max_size=8)
 
 
@@ -238,7 +238,7 @@ def snapshots(draw: st.DrawFn, texts: st.SearchStrategy[str]) -> Snapshot:
 def watched_exports(
     draw: st.DrawFn, export_id: str, texts: st.SearchStrategy[str]
 ) -> WatchedExport:
-    """Draw what may be known of an export, and more."""
+    """Draw an export with any state and values, also in combinations that do not occur."""
     details = st.builds(ErrorDetail, texts, st.none() | st.integers(400, 599), texts)
     failures = st.builds(LookupFailure, texts, st.none() | st.integers(400, 599), texts)
     state = draw(st.sampled_from([*STATES, "ABORTED"]))
@@ -265,62 +265,62 @@ def watched_exports(
 
 @examples(15)
 @given(snapshots(texts), st.sampled_from(FORMATS))
-def test_the_lines_are_those_of_prometheus_client(snapshot: Snapshot, content_type: str) -> None:
-    """The lines equal prometheus_client's for any labels, where it keeps their order."""
-    assert in_one_order(body(snapshot, content_type)) == in_one_order(
-        oracle(snapshot, content_type)
+def test_lines_equal_those_of_prometheus_client(snapshot: Snapshot, content_type: str) -> None:
+    """The lines equal prometheus_client's for any labels, but for the family that it sorts."""
+    assert without_sorted_labels(body(snapshot, content_type)) == without_sorted_labels(
+        reference_output(snapshot, content_type)
     )
 
 
 @examples(10)
 @given(snapshots(plain_texts), st.sampled_from(FORMATS))
-def test_the_samples_are_those_of_prometheus_client(snapshot: Snapshot, content_type: str) -> None:
-    """Read again they are the same families, types, help texts, labels and values."""
+def test_samples_equal_those_of_prometheus_client(snapshot: Snapshot, content_type: str) -> None:
+    """Parsed again, both outputs have the same families, types, help texts, labels and values."""
     ours = parsed(body(snapshot, content_type), content_type)
-    assert ours == parsed(oracle(snapshot, content_type), content_type)
+    assert ours == parsed(reference_output(snapshot, content_type), content_type)
     assert [family.name for family in ours if not family.samples] == []
 
 
 @examples(10)
 @given(snapshots(texts), st.sampled_from(FORMATS))
-def test_a_compressed_answer_holds_the_same(snapshot: Snapshot, content_type: str) -> None:
-    """Both forms come from the same kept parts."""
+def test_a_compressed_answer_has_the_same_content(snapshot: Snapshot, content_type: str) -> None:
+    """Decompressed, the gzip body equals the plain one: both come from the same cached parts."""
     own = exposition()
     compressed = render(own, snapshot, content_type, compress=True)
     assert gzip.decompress(compressed) == render(own, snapshot, content_type, compress=False)
 
 
-# Kept parts.
+# The cache.
 
 
-class Watched:
-    """Some hundred exports that change, with their states."""
+class ChangingExports:
+    """The states of watched exports in three batches, with methods that change them."""
 
     def __init__(self) -> None:
         self.clock = FakeClock()
         self.states = ExportStates(300, DAY)
         self.batches = {"a": ids(BLOCK_SIZE + 20, "a"), "b": ids(5, "b"), "c": ids(7, "c")}
         self.acknowledged: set[str] = set()
-        self.edit()
-        self.scrape([completed(i) for i in self.everyone()[::2]])
+        self.update_watchlist()
+        self.scrape([completed(i) for i in self.all_ids()[::2]])
 
-    def everyone(self) -> list[str]:
+    def all_ids(self) -> list[str]:
         """Return every watched ID."""
         return [export_id for batch in self.batches.values() for export_id in batch]
 
-    def first_block(self) -> list[str]:
-        """Return the IDs in the first block."""
+    def ids_of_first_block(self) -> list[str]:
+        """Return the IDs of the first block."""
         return [watched.id for watched in self.states.batches()[0].blocks[0].exports]
 
-    def edit(self) -> None:
-        """Update the watchlist."""
+    def update_watchlist(self) -> None:
+        """Update the states after a change of batches or acknowledged IDs."""
         watchlist = watch(self.batches, sorted(self.acknowledged))
         self.states.update_watchlist(
             watchlist, monotonic=self.clock.monotonic(), unix=self.clock.time()
         )
 
     def scrape(self, exports: Sequence[Export]) -> None:
-        """Record these exports, and expire what is too old."""
+        """Record these exports as a scrape does, and expire old answers."""
         now, unix = self.clock.monotonic(), self.clock.time()
         plan = self.states.plan(100, overlaps=False)
         outcomes = {export.id: export for export in exports}
@@ -329,13 +329,13 @@ class Watched:
         self.states.expire(since=now, monotonic=now, unix=unix)
 
     def snapshot(self) -> Snapshot:
-        """Publish."""
+        """Return a snapshot of the current states."""
         return snapshot_of(*self.states.batches())
 
     def change(self, kind: str, number: int) -> None:
-        """Change the export of that number in a way of that kind."""
-        everyone = self.everyone()
-        export_id = everyone[number % len(everyone)]
+        """Make a change of this kind to the export with this number."""
+        all_ids = self.all_ids()
+        export_id = all_ids[number % len(all_ids)]
         match kind:
             case "run":
                 self.scrape([running(export_id)])
@@ -345,16 +345,16 @@ class Watched:
                 self.scrape([failed(export_id)])
             case "acknowledge":
                 self.acknowledged ^= {export_id}
-                self.edit()
+                self.update_watchlist()
             case "leave" | "move":
                 for name, batch in self.batches.items():
                     self.batches[name] = tuple(i for i in batch if i != export_id)
                 if kind == "move":
                     self.batches["b"] += (export_id,)
-                self.edit()
+                self.update_watchlist()
             case "come":
                 self.batches[f"new-{number}"] = (f"new-{number}",)
-                self.edit()
+                self.update_watchlist()
             case _:
                 self.clock.pass_by(DAY / 2)
                 self.scrape([])
@@ -365,19 +365,19 @@ kinds = st.sampled_from(["run", "complete", "fail", "acknowledge", "leave", "mov
 
 @examples(6)
 @given(st.lists(st.tuples(kinds, st.integers(0, 200)), max_size=6))
-def test_what_is_kept_is_what_would_be_rendered_anew(changes: list[tuple[str, int]]) -> None:
-    """After any changes the answer is byte for byte that of an exposition that kept nothing."""
-    own, life = exposition(), Watched()
+def test_cached_output_equals_newly_rendered_output(changes: list[tuple[str, int]]) -> None:
+    """After any changes the answer is byte for byte that of an exposition with an empty cache."""
+    own, changing = exposition(), ChangingExports()
     for kind, number in [("wait", 0), *changes]:
-        life.change(kind, number)
-        snapshot = life.snapshot()
+        changing.change(kind, number)
+        snapshot = changing.snapshot()
         for compress in (False, True):
             fresh = render(exposition(), snapshot, OPENMETRICS, compress=compress)
             assert render(own, snapshot, OPENMETRICS, compress=compress) == fresh
 
 
-class Counting:
-    """The families of exports, counting of which export each was asked."""
+class CountingFamilies:
+    """The families of exports; counts for each export how often its samples are computed."""
 
     def __init__(self) -> None:
         self.rendered: Counter[str] = Counter()
@@ -391,46 +391,46 @@ class Counting:
         return samples
 
     def take(self) -> Counter[str]:
-        """Return the counts since the last time."""
+        """Return the counts since the last call."""
         rendered = Counter(self.rendered)
         self.rendered.clear()
         return rendered
 
 
-def each(exports: Sequence[str]) -> Counter[str]:
-    """Return the counts if every family is rendered once for each of these."""
+def once_each(exports: Sequence[str]) -> Counter[str]:
+    """Return the counts of rendering every family once for each of these exports."""
     return Counter(dict.fromkeys(exports, len(FAMILIES)))
 
 
-def test_a_series_is_rendered_when_its_export_changes_and_not_when_it_is_scraped() -> None:
-    """The first scrape renders all, the next ones only blocks that changed, in any format."""
-    counting, life = Counting(), Watched()
+def test_only_blocks_that_changed_are_rendered() -> None:
+    """The first scrape renders all blocks, later ones only changed blocks, in any format."""
+    counting, changing = CountingFamilies(), ChangingExports()
     own = exposition(counting.families)
-    render(own, life.snapshot(), TEXT, compress=True)
-    assert counting.take() == each(life.everyone())
+    render(own, changing.snapshot(), TEXT, compress=True)
+    assert counting.take() == once_each(changing.all_ids())
     for content_type in FORMATS:
         for compress in (True, False):
-            render(own, life.snapshot(), content_type, compress=compress)
-    assert counting.take() == each([])
-    life.scrape([failed("a00001")])
-    render(own, life.snapshot(), TEXT, compress=True)
-    assert set(counting.take()) == set(life.first_block())
+            render(own, changing.snapshot(), content_type, compress=compress)
+    assert counting.take() == once_each([])
+    changing.scrape([failed("a00001")])
+    render(own, changing.snapshot(), TEXT, compress=True)
+    assert set(counting.take()) == set(changing.ids_of_first_block())
 
 
-class Noted(dict[str, int]):
-    """Counts how often it is read."""
+class ReadCountingDict(dict[str, int]):
+    """A dict that counts how often its items are read."""
 
     reads = 0
 
     def items(self) -> Any:  # noqa: ANN401 # as the base class
-        """Count, and give the items."""
+        """Count the read, and return the items."""
         self.reads += 1
         return super().items()
 
 
-def test_the_totals_of_a_batch_are_rendered_when_it_changes() -> None:
-    """Thousands of batches cost a scrape nothing while one of them changes."""
-    states = Noted(dict.fromkeys(STATES, 0))
+def test_totals_of_a_batch_are_rendered_only_when_it_changes() -> None:
+    """A change of one batch does not render the totals of others: there may be thousands."""
+    states = ReadCountingDict(dict.fromkeys(STATES, 0))
     steady = Batch("steady", (), Totals(states=states))
     own = exposition()
     own.render(snapshot_of(steady, Batch.of("b", ())), TEXT, compress=True)
@@ -439,32 +439,32 @@ def test_the_totals_of_a_batch_are_rendered_when_it_changes() -> None:
     assert states.reads == reads > 0
 
 
-def test_only_families_that_tell_of_a_change_are_rendered() -> None:
-    """What is asked of the others is whether they do, for the exports that changed."""
-    counting, life = Counting(), Watched()
+def test_only_families_that_a_change_affects_are_rendered() -> None:
+    """For other families only the samples of changed exports are computed, to compare them."""
+    counting, changing = CountingFamilies(), ChangingExports()
     own = exposition(counting.families)
-    render(own, life.snapshot(), TEXT, compress=True)
-    life.scrape([failed("a00001")])
-    render(own, life.snapshot(), TEXT, compress=True)
+    render(own, changing.snapshot(), TEXT, compress=True)
+    changing.scrape([failed("a00001")])
+    render(own, changing.snapshot(), TEXT, compress=True)
     counting.take()
-    life.acknowledged = {"a00001"}
-    life.edit()
-    render(own, life.snapshot(), TEXT, compress=True)
-    # Before and after, of every family; the one that changed is rendered.
-    others = dict.fromkeys(life.first_block(), 1)
+    changing.acknowledged = {"a00001"}
+    changing.update_watchlist()
+    render(own, changing.snapshot(), TEXT, compress=True)
+    # The samples before and after, of every family; the family that changed is also rendered.
+    others = dict.fromkeys(changing.ids_of_first_block(), 1)
     assert counting.take() == Counter({**others, "a00001": 2 * len(FAMILIES) + 1})
 
 
-def test_a_new_batch_costs_its_own_lines_only() -> None:
-    """A new batch renders only its own lines, at any position."""
-    counting, life = Counting(), Watched()
+def test_a_new_batch_renders_only_its_own_lines() -> None:
+    """A new batch renders only its own lines, at any position among the other batches."""
+    counting, changing = CountingFamilies(), ChangingExports()
     own = exposition(counting.families)
-    render(own, life.snapshot(), TEXT, compress=True)
+    render(own, changing.snapshot(), TEXT, compress=True)
     counting.take()
-    life.batches["aa"] = ids(3, "new")
-    life.edit()
-    render(own, life.snapshot(), TEXT, compress=True)
-    assert counting.take() == each(ids(3, "new"))
+    changing.batches["aa"] = ids(3, "new")
+    changing.update_watchlist()
+    render(own, changing.snapshot(), TEXT, compress=True)
+    assert counting.take() == once_each(ids(3, "new"))
 
 
 @pytest.mark.parametrize(
@@ -472,47 +472,47 @@ def test_a_new_batch_costs_its_own_lines_only() -> None:
     [("renamed", ("c00000", "c00002")), ("c", ("c00000", "new"))],
     ids=["another batch", "another export"],
 )
-def test_lines_are_kept_of_the_same_exports_of_the_same_batch_only(
+def test_lines_are_reused_only_for_the_same_batch_and_exports(
     batch: str, exports: tuple[str, ...]
 ) -> None:
-    """A block that begins as another one did is a new one if its batch or its exports are."""
-    own, life = exposition(), Watched()
-    life.batches = {"c": ("c00000", "c00002")}
-    life.edit()
-    render(own, life.snapshot(), TEXT, compress=True)
-    life.batches = {batch: exports}
-    life.edit()
-    snapshot = life.snapshot()
+    """A block with the same first export as before is rendered if its batch or others differ."""
+    own, changing = exposition(), ChangingExports()
+    changing.batches = {"c": ("c00000", "c00002")}
+    changing.update_watchlist()
+    render(own, changing.snapshot(), TEXT, compress=True)
+    changing.batches = {batch: exports}
+    changing.update_watchlist()
+    snapshot = changing.snapshot()
     fresh = render(exposition(), snapshot, TEXT, compress=True)
     assert render(own, snapshot, TEXT, compress=True) == fresh
 
 
-def test_a_batch_that_is_gone_is_not_kept() -> None:
-    """What comes back is rendered again: kept lines do not add up over the years."""
-    counting, life = Counting(), Watched()
+def test_a_removed_batch_leaves_the_cache() -> None:
+    """A batch that comes back is rendered again: the cache does not grow over the years."""
+    counting, changing = CountingFamilies(), ChangingExports()
     own = exposition(counting.families)
-    render(own, life.snapshot(), TEXT, compress=True)
-    batch = life.batches.pop("c")
-    life.edit()
-    render(own, life.snapshot(), TEXT, compress=True)
+    render(own, changing.snapshot(), TEXT, compress=True)
+    batch = changing.batches.pop("c")
+    changing.update_watchlist()
+    render(own, changing.snapshot(), TEXT, compress=True)
     counting.take()
-    life.batches["c"] = batch
-    life.edit()
-    render(own, life.snapshot(), TEXT, compress=True)
-    assert counting.take() == each(batch)
+    changing.batches["c"] = batch
+    changing.update_watchlist()
+    render(own, changing.snapshot(), TEXT, compress=True)
+    assert counting.take() == once_each(batch)
 
 
-def test_two_answers_at_once_render_everything_once() -> None:
-    """A second Prometheus waits for the lines instead of rendering them again."""
-    counting, life = Counting(), Watched()
-    own, snapshot = exposition(counting.families), life.snapshot()
-    together = threading.Barrier(2)
+def test_concurrent_answers_render_everything_once() -> None:
+    """A concurrent scrape, of a second Prometheus, waits for the lines and does not render them."""
+    counting, changing = CountingFamilies(), ChangingExports()
+    own, snapshot = exposition(counting.families), changing.snapshot()
+    barrier = threading.Barrier(2)
 
     def answer() -> bytes:
-        together.wait(10)
+        barrier.wait(10)
         return render(own, snapshot, TEXT, compress=True)
 
     with ThreadPoolExecutor() as pool:
         first, second = pool.submit(answer), pool.submit(answer)
         assert first.result(10) == second.result(10)
-    assert counting.take() == each(life.everyone())
+    assert counting.take() == once_each(changing.all_ids())

@@ -24,7 +24,7 @@ from tests.support.fakes import (
     running,
 )
 
-OF_A_BATCH = {
+BATCH_METRICS = {
     "cavatica_watched_exports": "batch",
     "cavatica_exports": "batch state",
     "cavatica_export_errors": "batch code",
@@ -35,7 +35,7 @@ OF_A_BATCH = {
     "cavatica_exports_last_finished_timestamp_seconds": "batch state",
     "cavatica_exports_oldest_unfinished_timestamp_seconds": "batch state",
 }
-OF_AN_EXPORT = {
+EXPORT_METRICS = {
     "cavatica_export_state": "batch export_id state",
     "cavatica_export_started_timestamp_seconds": "batch export_id",
     "cavatica_export_finished_timestamp_seconds": "batch export_id",
@@ -45,7 +45,7 @@ OF_AN_EXPORT = {
     "cavatica_export_info": "batch export_id volume",
     "cavatica_export_error_info": "batch export_id code status",
 }
-OF_A_SCRAPE = {
+SCRAPE_METRICS = {
     "cavatica_exports_oldest_answer_timestamp_seconds": "batch",
     "cavatica_error_code_info": "code meaning retry",
     "cavatica_up": "",
@@ -73,35 +73,35 @@ OF_A_SCRAPE = {
 SNAPSHOT = make_snapshot(api_calls=2)
 
 
-def of(families: tuple[Family[Any], ...], source: object) -> dict[str, Samples]:
-    """Return what each family of a table says, without its prefix."""
+def samples_of(families: tuple[Family[Any], ...], source: object) -> dict[str, Samples]:
+    """Return the samples of each family of a table, by its name without the prefix."""
     samples = {family.name: family.samples(source) for family in families}
     return {name.removeprefix("cavatica_"): values for name, values in samples.items()}
 
 
-def of_export(watched: WatchedExport, *, messages: bool = False) -> dict[str, Samples]:
-    """Return what each family says of an export."""
-    return of(export_families(expose_error_messages=messages), watched)
+def samples_of_export(watched: WatchedExport, *, messages: bool = False) -> dict[str, Samples]:
+    """Return the samples of each family for an export."""
+    return samples_of(export_families(expose_error_messages=messages), watched)
 
 
-def seen(export: Export) -> WatchedExport:
-    """Return what is known after a proper answer."""
+def answered(export: Export) -> WatchedExport:
+    """Return the export as it is watched after a valid answer."""
     return WatchedExport(export.id, export.state, export)
 
 
 def test_names_and_labels_are_the_documented_ones() -> None:
-    """They are a promise; file name, location, project, user and message are no labels."""
+    """Names and labels are stable; file name, location, project, user and message are no labels."""
 
     def labels(families: tuple[Family[Any], ...], common: tuple[str, ...]) -> dict[str, str]:
         return {family.name: " ".join((*common, *family.labels)) for family in families}
 
-    assert labels(BATCH_FAMILIES, BATCH_LABELS) == OF_A_BATCH
-    assert labels(export_families(expose_error_messages=False), EXPORT_LABELS) == OF_AN_EXPORT
-    assert labels(SCRAPE_FAMILIES, ()) == OF_A_SCRAPE
+    assert labels(BATCH_FAMILIES, BATCH_LABELS) == BATCH_METRICS
+    assert labels(export_families(expose_error_messages=False), EXPORT_LABELS) == EXPORT_METRICS
+    assert labels(SCRAPE_FAMILIES, ()) == SCRAPE_METRICS
 
 
-def test_a_message_is_a_label_only_when_asked_for() -> None:
-    """The flag changes only the labels of the error family."""
+def test_a_message_is_a_label_only_on_request() -> None:
+    """`expose_error_messages` adds one label, to the family of errors."""
     shown = export_families(expose_error_messages=True)
     hidden = export_families(expose_error_messages=False)
     differ = {a.name: a.labels for a, b in zip(shown, hidden, strict=True) if a.labels != b.labels}
@@ -109,45 +109,45 @@ def test_a_message_is_a_label_only_when_asked_for() -> None:
 
 
 def test_the_whole_table_has_every_family_once() -> None:
-    """The table for documentation tests has every family once."""
+    """`FAMILIES`, which the tests of the documentation use, has every family once."""
     names = [family.name for family in FAMILIES]
-    assert names == [*OF_A_BATCH, *OF_AN_EXPORT, *OF_A_SCRAPE]
+    assert names == [*BATCH_METRICS, *EXPORT_METRICS, *SCRAPE_METRICS]
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
 def test_a_help_text_is_one_plain_sentence(family: Family[Any]) -> None:
-    """It ends with a full stop and has nothing that either format escapes."""
+    """A help text ends with a full stop and has no character that one of the formats escapes."""
     assert re.fullmatch(r"[A-Z0-9][^\\\"\n]+\.", family.help)
 
 
-# Of an export.
+# Families of an export.
 
 
 @pytest.mark.parametrize("state", ["PENDING", "RUNNING", "COMPLETED", "FAILED", "UNKNOWN"])
 def test_the_current_state_is_1_and_the_others_are_0(state: str) -> None:
-    """Each of the five states has a sample."""
-    samples = dict(of_export(WatchedExport("x", state))["export_state"])
+    """An export has a sample for each of the five states."""
+    samples = dict(samples_of_export(WatchedExport("x", state))["export_state"])
     assert samples.pop((state,)) == 1
     assert set(samples.values()) == {0}
     assert len(samples) == 4
 
 
-def test_a_state_that_is_not_in_the_list_is_one_more_series() -> None:
+def test_an_undocumented_state_has_a_series_of_its_own() -> None:
     """An undocumented state adds a sample; the five others are 0."""
-    samples = of_export(WatchedExport("x", "ABORTED"))["export_state"]
+    samples = samples_of_export(WatchedExport("x", "ABORTED"))["export_state"]
     assert [(state, value) for (state,), value in samples if value] == [("ABORTED", 1)]
     assert len(samples) == 6
 
 
-def test_an_export_that_was_never_answered_for_only_has_a_state() -> None:
-    """An export without an answer has only a state."""
-    samples = of_export(WatchedExport("x", "UNKNOWN"))
+def test_an_export_without_an_answer_has_only_a_state() -> None:
+    """An export that the API has never answered for has no series but those of its state."""
+    samples = samples_of_export(WatchedExport("x", "UNKNOWN"))
     assert {name for name, values in samples.items() if values} == {"export_state"}
 
 
-def test_a_completed_export_shows_what_the_api_said() -> None:
-    """Times, size and volume."""
-    samples = of_export(seen(completed("x")))
+def test_a_completed_export_shows_the_values_of_the_answer() -> None:
+    """A COMPLETED export has series for its times, its size and its volume."""
+    samples = samples_of_export(answered(completed("x")))
     del samples["export_state"]
     assert {name: values for name, values in samples.items() if values} == {
         "export_started_timestamp_seconds": (((), 1_699_990_000.0),),
@@ -157,9 +157,9 @@ def test_a_completed_export_shows_what_the_api_said() -> None:
     }
 
 
-def test_values_that_the_api_did_not_give_are_left_out() -> None:
-    """They are not 0, but a size and a time of 0 are; a missing volume is an empty label."""
-    samples = of_export(seen(Export("x", "COMPLETED", started=0.0, size=0)))
+def test_missing_values_have_no_series() -> None:
+    """A missing value has no series, a value of 0 has one; a missing volume is an empty label."""
+    samples = samples_of_export(answered(Export("x", "COMPLETED", started=0.0, size=0)))
     del samples["export_state"]
     assert {name: values for name, values in samples.items() if values} == {
         "export_started_timestamp_seconds": (((), 0.0),),
@@ -169,31 +169,31 @@ def test_values_that_the_api_did_not_give_are_left_out() -> None:
 
 
 def test_an_unknown_export_keeps_its_times() -> None:
-    """Times are facts."""
-    samples = of_export(replace(seen(running("x")), state="UNKNOWN"))
+    """An export that became UNKNOWN still shows its start time, which cannot change."""
+    samples = samples_of_export(replace(answered(running("x")), state="UNKNOWN"))
     assert samples["export_started_timestamp_seconds"] == (((), 1_699_990_000.0),)
 
 
-def test_only_acknowledged_ids_have_that_series() -> None:
-    """It is 1 or not there."""
-    assert of_export(WatchedExport("x", "UNKNOWN"))["export_acknowledged"] == ()
+def test_only_acknowledged_exports_have_the_acknowledged_series() -> None:
+    """`cavatica_export_acknowledged` is 1 for acknowledged exports and absent for others."""
+    assert samples_of_export(WatchedExport("x", "UNKNOWN"))["export_acknowledged"] == ()
     acknowledged = WatchedExport("x", "UNKNOWN", acknowledged=True)
-    assert of_export(acknowledged)["export_acknowledged"] == (((), 1),)
+    assert samples_of_export(acknowledged)["export_acknowledged"] == (((), 1),)
 
 
-def test_only_superseded_failures_have_that_series() -> None:
-    """It is 1 or not there."""
-    assert of_export(seen(failed("x")))["export_superseded"] == ()
-    made_good = replace(seen(failed("x")), superseded=True)
-    assert of_export(made_good)["export_superseded"] == (((), 1),)
+def test_only_superseded_failures_have_the_superseded_series() -> None:
+    """`cavatica_export_superseded` is 1 for superseded failures and absent for others."""
+    assert samples_of_export(answered(failed("x")))["export_superseded"] == ()
+    superseded = replace(answered(failed("x")), superseded=True)
+    assert samples_of_export(superseded)["export_superseded"] == (((), 1),)
 
 
 @pytest.mark.parametrize(
     ("watched", "labels"),
     [
-        (seen(failed("x")), ("9103", "403", "patient-7.bam: access denied")),
-        (seen(replace(failed("x"), error=None)), ("", "", "")),
-        (seen(replace(failed("x"), error=ErrorDetail("7", None, ""))), ("7", "", "")),
+        (answered(failed("x")), ("9103", "403", "patient-7.bam: access denied")),
+        (answered(replace(failed("x"), error=None)), ("", "", "")),
+        (answered(replace(failed("x"), error=ErrorDetail("7", None, ""))), ("7", "", "")),
         (
             WatchedExport("x", "UNKNOWN", failure=NOT_FOUND),
             ("9008", "404", "Requested export does not exist."),
@@ -204,33 +204,43 @@ def test_only_superseded_failures_have_that_series() -> None:
         ),
         (WatchedExport("x", "UNKNOWN", failure=LookupFailure("", None, "")), ("", "", "")),
     ],
+    ids=[
+        "failure",
+        "failure without an error",
+        "failure without a status",
+        "lookup error",
+        "lookup error without a code",
+        "lookup error without anything",
+    ],
 )
 def test_failures_and_lookup_errors_show_their_error(
     watched: WatchedExport, labels: tuple[str, ...]
 ) -> None:
-    """Code and status, and the message only if it is exposed: it may hold file names."""
-    assert of_export(watched)["export_error_info"] == ((labels[:2], 1),)
-    assert of_export(watched, messages=True)["export_error_info"] == ((labels, 1),)
+    """The series has code and status, and only on request the message: it may have file names."""
+    assert samples_of_export(watched)["export_error_info"] == ((labels[:2], 1),)
+    assert samples_of_export(watched, messages=True)["export_error_info"] == ((labels, 1),)
 
 
-@pytest.mark.parametrize("export", [pending("x"), running("x"), completed("x")])
+@pytest.mark.parametrize(
+    "export", [pending("x"), running("x"), completed("x")], ids=lambda export: export.state
+)
 def test_an_export_that_did_not_fail_has_no_error(export: Export) -> None:
-    """Neither has one that failed in what the API said before, but is UNKNOWN now."""
-    assert of_export(seen(export))["export_error_info"] == ()
-    assert of_export(replace(seen(export), state="UNKNOWN"))["export_error_info"] == ()
+    """An export that did not fail has no error series, and gets none when it becomes UNKNOWN."""
+    assert samples_of_export(answered(export))["export_error_info"] == ()
+    assert samples_of_export(replace(answered(export), state="UNKNOWN"))["export_error_info"] == ()
 
 
-# Of a batch and of a scrape.
+# Families of a batch and of a scrape.
 
 
 def test_a_batch_shows_its_totals() -> None:
-    """In order of their labels."""
+    """A batch shows the totals of its exports, in the order of their labels."""
     exports = (
-        seen(completed("a", 10.5)),
-        replace(seen(failed("b", 11.5)), superseded=True),
-        replace(seen(replace(failed("c"), error=None)), acknowledged=True),
-        seen(running("d")),
-        seen(pending("e")),
+        answered(completed("a", 10.5)),
+        replace(answered(failed("b", 11.5)), superseded=True),
+        replace(answered(replace(failed("c"), error=None)), acknowledged=True),
+        answered(running("d")),
+        answered(pending("e")),
         WatchedExport("f", "UNKNOWN", failure=NOT_FOUND),
         WatchedExport("g", "UNKNOWN", failure=BROKEN),
     )
@@ -238,7 +248,7 @@ def test_a_batch_shows_its_totals() -> None:
     states = {"PENDING": 1, "RUNNING": 1, "COMPLETED": 1, "FAILED": 2, "UNKNOWN": 2}
     finished = ((("COMPLETED",), 10.5), (("FAILED",), 1_699_999_500.0))
     started = ((("PENDING",), 1_699_990_000.0), (("RUNNING",), 1_699_990_000.0))
-    assert of(BATCH_FAMILIES, batch) == {
+    assert samples_of(BATCH_FAMILIES, batch) == {
         "watched_exports": (((), 7),),
         "exports": tuple(((state,), number) for state, number in states.items()),
         "export_errors": ((("9103",), 1), (("none",), 1)),
@@ -252,8 +262,8 @@ def test_a_batch_shows_its_totals() -> None:
 
 
 def test_a_batch_without_exports_is_all_zeros() -> None:
-    """Its totals are there, with every state; times are not."""
-    samples = of(BATCH_FAMILIES, Batch.of("b", ()))
+    """A batch without exports has totals of 0, for every state, and no times."""
+    samples = samples_of(BATCH_FAMILIES, Batch.of("b", ()))
     assert {
         name: sum(value for _, value in values) for name, values in samples.items() if values
     } == {
@@ -266,9 +276,9 @@ def test_a_batch_without_exports_is_all_zeros() -> None:
     assert len(samples["exports"]) == 5
 
 
-def test_a_scrape_that_knows_nothing_says_so() -> None:
-    """Without a success, headers and files their series are missing."""
-    samples = of(SCRAPE_FAMILIES, SNAPSHOT)
+def test_values_that_a_scrape_does_not_know_have_no_series() -> None:
+    """Without a success, rate limit headers and ID files, their series are absent."""
+    samples = samples_of(SCRAPE_FAMILIES, SNAPSHOT)
     assert {name: values[0][1] for name, values in samples.items() if values} == {
         "up": 1,
         "scrape_duration_seconds": 0.25,
@@ -280,8 +290,8 @@ def test_a_scrape_that_knows_nothing_says_so() -> None:
     }
 
 
-def test_a_scrape_shows_what_it_found() -> None:
-    """The API's limit, the last success, the oldest answers and every ID file."""
+def test_a_scrape_shows_its_values() -> None:
+    """A scrape shows the rate limit, the last success, the oldest answers and every ID file."""
     watchlist = Watchlist(
         files=(FileStatus("a.yml", 5.5, None), FileStatus("b.yml", None, "b.yml:1: broken")),
         refused={
@@ -304,7 +314,7 @@ def test_a_scrape_shows_what_it_found() -> None:
         rate_limit=RateLimit(1000, 0, 8.5),
         rate_limit_window=120.0,
     )
-    assert of(SCRAPE_FAMILIES, snapshot) == {
+    assert samples_of(SCRAPE_FAMILIES, snapshot) == {
         "exports_oldest_answer_timestamp_seconds": ((("a",), 1.5), (("b",), 2.5)),
         "error_code_info": ((("9006", MEANINGS["9006"].meaning, MEANINGS["9006"].retry), 1),),
         "up": (((), 0),),
@@ -330,23 +340,23 @@ def test_a_scrape_shows_what_it_found() -> None:
     }
 
 
-def test_a_path_that_cannot_be_read_is_no_successful_reload() -> None:
-    """An error of the directory itself counts as that of a file."""
+def test_an_unreadable_path_is_a_failed_reload() -> None:
+    """An error of the directory itself counts like that of a file."""
     snapshot = replace(SNAPSHOT, watchlist=Watchlist(error="gone"))
-    reloaded = of(SCRAPE_FAMILIES, snapshot)["exporter_watchlist_last_reload_successful"]
+    reloaded = samples_of(SCRAPE_FAMILIES, snapshot)["exporter_watchlist_last_reload_successful"]
     assert reloaded == (((), 0),)
 
 
 def test_codes_in_the_totals_are_explained() -> None:
-    """Each code of the totals has one sample; a code that is not in the table has none."""
+    """Each error code in the totals has one sample, codes that are not documented have none."""
     exports = (
-        seen(failed("a")),
-        seen(replace(failed("b"), error=ErrorDetail("77", None, "a file name"))),
-        seen(replace(failed("c"), error=None)),
+        answered(failed("a")),
+        answered(replace(failed("b"), error=ErrorDetail("77", None, "a file name"))),
+        answered(replace(failed("c"), error=None)),
         WatchedExport("d", "UNKNOWN", failure=LookupFailure("9008", 404, "a message")),
     )
     batches = tuple(Batch.of(name, (Block.of(name, exports),)) for name in "ab")
-    infos = of(SCRAPE_FAMILIES, replace(SNAPSHOT, batches=batches))["error_code_info"]
+    infos = samples_of(SCRAPE_FAMILIES, replace(SNAPSHOT, batches=batches))["error_code_info"]
     assert infos == tuple(
         ((code, MEANINGS[code].meaning, MEANINGS[code].retry), 1) for code in ("9008", "9103")
     )

@@ -16,7 +16,7 @@ pieces = st.lists(
 
 @given(pieces)
 def test_concatenated_parts_are_one_gzip_member(pieces: list[bytes]) -> None:
-    """The result is one gzip member with length and checksum."""
+    """Concatenated parts are one gzip member with the right length and checksum."""
     body = b"".join(CompressedPart.concat(map(CompressedPart.compress, pieces)).to_gzip())
     reader = zlib.decompressobj(16 + zlib.MAX_WBITS)
     assert reader.decompress(body) == b"".join(pieces)
@@ -31,10 +31,10 @@ def test_concatenated_parts_are_decompressed_one_at_a_time() -> None:
 
 
 @given(pieces, pieces, pieces)
-def test_it_does_not_matter_how_parts_are_grouped(
+def test_grouping_parts_does_not_change_the_result(
     first: list[bytes], second: list[bytes], third: list[bytes]
 ) -> None:
-    """Concatenated parts are parts: they can be concatenated again."""
+    """Concatenated parts are a part, which can be concatenated again with the same result."""
     parts = [
         [CompressedPart.compress(piece) for piece in pieces] for pieces in (first, second, third)
     ]
@@ -44,7 +44,7 @@ def test_it_does_not_matter_how_parts_are_grouped(
 
 @given(st.binary(max_size=2000))
 def test_a_part_is_decompressed_to_its_data(piece: bytes) -> None:
-    """Clients without gzip get the same data."""
+    """A part can be decompressed for clients without gzip, to the same data."""
     part = CompressedPart.compress(piece)
     assert b"".join(part.decompress()) == piece
     assert (part.length, part.crc) == (len(piece), zlib.crc32(piece))
@@ -58,7 +58,7 @@ def test_no_parts_are_an_empty_file() -> None:
 
 
 def test_equal_bodies_are_equal_files() -> None:
-    """The gzip header has no time."""
+    """Equal bodies are equal gzip files, because the gzip header has no time."""
     assert (
         CompressedPart.compress(b"cavatica_up 1\n").to_gzip()
         == CompressedPart.compress(b"cavatica_up 1\n").to_gzip()
@@ -66,7 +66,7 @@ def test_equal_bodies_are_equal_files() -> None:
 
 
 def test_a_body_may_be_larger_than_four_gigabytes() -> None:
-    """The length in the file is that of the body modulo 2^32, as the format says."""
+    """The length at the end of the file is that of the body modulo 2^32 (RFC 1952)."""
     part = CompressedPart.compress(bytes(2**20))
     *_, end = CompressedPart.concat([part] * 4097).to_gzip()
     assert struct.unpack("<L", end[-4:]) == (2**20,)

@@ -1,4 +1,4 @@
-"""What the exporter counts about itself."""
+"""The exporter's own metrics."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from exporter.tracker.state_file import StateFileStatus
 
 @pytest.fixture
 def self_metrics() -> SelfMetrics:
-    """Return counters that counted nothing."""
+    """Return the exporter's own metrics, before any event."""
     return SelfMetrics(version="1.2", revision="abc", python="3.11", exporter_metrics=False)
 
 
@@ -26,7 +26,7 @@ def samples(self_metrics: SelfMetrics) -> Samples:
 
 
 def test_every_reason_of_failure_is_there_from_the_start(self_metrics: SelfMetrics) -> None:
-    """A rate over a counter that just appeared would miss its first failure."""
+    """Each reason has a series of 0 at the start; `rate` would miss a new series' first failure."""
     name = "cavatica_api_request_failures_total"
     failures = {key: value for key, value in samples(self_metrics).items() if key[0] == name}
     assert failures == {(name, (reason,)): 0 for reason in REASONS}
@@ -39,7 +39,7 @@ def test_every_reason_of_failure_is_there_from_the_start(self_metrics: SelfMetri
 def test_a_request_is_counted_by_status_and_reason(
     self_metrics: SelfMetrics, status: int | None, code: str, reason: Reason | None
 ) -> None:
-    """A request without an answer has the status `none`; a successful one has no reason."""
+    """A request without a response has the status `none`; a successful one has no reason."""
     self_metrics.observe(RequestOutcome(status, 0.2, reason))
     after = samples(self_metrics)
     assert after["cavatica_api_requests_total", (code,)] == 1
@@ -50,27 +50,27 @@ def test_a_request_is_counted_by_status_and_reason(
 
 
 def test_the_build_is_shown(self_metrics: SelfMetrics) -> None:
-    """Which exporter answers is a label of a constant."""
+    """Version, revision and Python's version are labels of a series whose value is 1."""
     assert samples(self_metrics)["cavatica_exporter_build_info", ("1.2", "abc", "3.11")] == 1
 
 
-def test_no_series_says_when_a_counter_was_created(self_metrics: SelfMetrics) -> None:
-    """Of each counter there is one series a label, not two."""
+def test_counters_have_no_created_series(self_metrics: SelfMetrics) -> None:
+    """A counter has one series, without prometheus_client's second one, `_created`."""
     self_metrics.observe(RequestOutcome(200, 0.2, None))
     assert not [name for name, _ in samples(self_metrics) if name.endswith("_created")]
 
 
 @pytest.mark.parametrize("wanted", [True, False])
 def test_metrics_of_the_process_can_be_left_out(*, wanted: bool) -> None:
-    """`process_*` and `python_info` are there unless they are not wanted."""
+    """`process_*` and `python_info` are present unless they are disabled."""
     self_metrics = SelfMetrics(version="1", revision="", python="3", exporter_metrics=wanted)
     names = {metric.name for metric in self_metrics.collect()}
     assert ("process_resident_memory_bytes" in names) == wanted
     assert ("python_info" in names) == wanted
 
 
-def test_two_exporters_in_one_process_count_apart(self_metrics: SelfMetrics) -> None:
-    """Nothing is registered globally."""
+def test_two_exporters_in_one_process_count_separately(self_metrics: SelfMetrics) -> None:
+    """Counters are not in prometheus_client's global registry, so exporters do not share them."""
     other = SelfMetrics(version="1", revision="", python="3", exporter_metrics=False)
     other.observe(RequestOutcome(200, 0.2, None))
     assert ("cavatica_api_requests_total", ("200",)) not in samples(self_metrics)
@@ -78,10 +78,10 @@ def test_two_exporters_in_one_process_count_apart(self_metrics: SelfMetrics) -> 
 
 @pytest.mark.parametrize("last_write", [None, 12.5])
 @pytest.mark.parametrize("error", [True, False])
-def test_the_state_file_is_shown_where_there_is_one(
+def test_a_state_file_has_series(
     self_metrics: SelfMetrics, last_write: float | None, *, error: bool
 ) -> None:
-    """Its error always, the time of its last write once there was one."""
+    """A state file has a series for its error, and after a write one for the time of the last."""
     before = samples(self_metrics)
     self_metrics.show_state_file(lambda: StateFileStatus(last_write, error))
     after = samples(self_metrics)
