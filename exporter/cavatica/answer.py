@@ -175,6 +175,11 @@ class ApiError(Exception):
         self.rate_limit = rate_limit
         self.requests = requests
 
+    @property
+    def problem(self) -> str:
+        """The reason and the text, for people."""
+        return f"{self.reason}: {self}"
+
     def with_requests(self, requests: int) -> "ApiError":
         """Return the same error for a call that sent this many requests."""
         return ApiError(

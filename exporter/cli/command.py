@@ -121,7 +121,7 @@ def _check(flags: Flags, demo: Demo | None, path: Path) -> int:
     except CredentialsError as error:
         errors.append(str(error))
     except ApiError as error:
-        errors.append(f"{api.url}: {error.reason}: {error}")
+        errors.append(f"{api.url}: {error.problem}")
     try:
         load_web_config(flags)
     except StartError as error:

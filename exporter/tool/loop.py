@@ -82,9 +82,7 @@ class Loop:
         except StoppedError:
             raise
         except ApiError as error:
-            problems = [
-                f"no usable answer from the API: {error.reason}: {error}; nothing is written"
-            ]
+            problems = [f"no usable answer from the API: {error.problem}; nothing is written"]
         except LedgerError as error:
             problems = [str(error)]
         except Exception as error:  # noqa: BLE001 # the next round may succeed

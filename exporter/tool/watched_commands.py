@@ -126,7 +126,7 @@ def failed_command() -> click.Command:
                 every, exports = exports, [each for each in exports if may_succeed(each)]
                 _tell_left_out(len(every) - len(exports))
             orders = watched.orders([each.id for each in exports])
-        except (NoAnswerError, ApiError) as error:
+        except NoAnswerError as error:
             return _no_answer(error)
         failures = Failures(exports, orders)
         text = failures.render(format)
@@ -198,11 +198,14 @@ class _Watched:
         """Return the orders of the exports, as far as the API returns them.
 
         Raises:
-            ApiError: there is no usable answer.
+            NoAnswerError: there is no usable answer.
         """
         orders: dict[str, Order] = {}
-        for begin in range(0, len(ids), MAX_IDS):
-            orders |= self._api.get_orders(ids[begin : begin + MAX_IDS]).orders
+        try:
+            for begin in range(0, len(ids), MAX_IDS):
+                orders |= self._api.get_orders(ids[begin : begin + MAX_IDS]).orders
+        except ApiError as error:
+            raise NoAnswerError(error.problem) from error
         return orders
 
 
@@ -220,6 +223,6 @@ def _is_part(snapshot: Snapshot) -> bool:
     return bool(snapshot.watchlist.errors or snapshot.watchlist.rejected)
 
 
-def _no_answer(error: Exception) -> int:
+def _no_answer(error: NoAnswerError) -> int:
     click.echo(f"{NAME}: no usable answer from the API: {error}", err=True)
     return _NO_ANSWER

@@ -211,7 +211,7 @@ class Caller:
         if calls.rate_limited:
             problem = self.problem or _ON_HOLD
         elif problems:
-            problem = f"{problems[0].reason}: {problems[0]}"
+            problem = problems[0].problem
         if problem is not None and problem != self.problem:
             _log.warning("API request failed", extra={"err": problem})
         if problem is None and self.problem is not None:

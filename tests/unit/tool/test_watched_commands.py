@@ -3,6 +3,7 @@
 import json
 import stat
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -232,6 +233,33 @@ def test_no_answer(
             " (Renew the token: it is missing, wrong or expired)\n"
         ),
     )
+
+
+@pytest.mark.parametrize("output", ["text", "create"])
+@pytest.mark.parametrize(
+    ("fault", "problem"),
+    [
+        (Fault(status=403, code=90002), "auth: HTTP 403, platform code 90002 (Use a token of an"),
+        (Fault(body=b"a-token, patient.bam"), "invalid_response: the answer is not a JSON object"),
+    ],
+    ids=["refused", "not an answer"],
+)
+def test_no_answer_to_the_second_call(
+    mixed: Account,
+    run: Run,
+    capsys: pytest.CaptureFixture[str],
+    fault: Fault,
+    problem: str,
+    output: str,
+) -> None:
+    """The call for files and locations fails: exit 1 and why, and nothing of the answer."""
+    mixed.simulator.fault = replace(fault, when=lambda _: len(mixed.simulator.requests) > 1)
+    assert run("failed", "--format", output) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert f"cavatica-exports: no usable answer from the API: {problem}" in captured.err
+    assert TOKEN not in captured.err
+    assert "patient" not in captured.err
 
 
 def test_an_id_file_in_error(
