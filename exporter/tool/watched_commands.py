@@ -17,7 +17,7 @@ from exporter.cli.service import StartError
 from exporter.cli.signals import end_at_once
 from exporter.clock import SystemClock
 from exporter.text import counted
-from exporter.tool.failed import FAILED_FORMATS, FailedFormat, Failures, failed_exports, may_succeed
+from exporter.tool.failed import FAILED_FORMATS, FailedFormat, Failures, Requests, find_attempts
 from exporter.tool.program import NAME, SETTINGS, connect, own_flag, pace, pause_until
 from exporter.tool.status import FAILURES, make_status
 from exporter.tool.table import FORMATS, Format
@@ -112,8 +112,10 @@ def failed_command() -> click.Command:
         These are FAILED, and neither acknowledged nor superseded. The output contains file names.
         No export is started.
 
-        With --format create, those whose request would fail again are left out, and their number
-        is on standard error; --retry never prints them.
+        With --format create, a file that failed several times on its way to one location is
+        requested once, as its latest failure says. Left out, and counted on standard error, are
+        those whose request would fail again (--retry never prints them), those to whose destination
+        an export is PENDING or RUNNING, and those of which a later failure is acknowledged.
 
         Exit status: 0 all is printed, 1 no answer for some, an ID file in error or an entry that is
         not a valid ID, 2 for a wrong flag, no token or no ID file.
@@ -121,15 +123,19 @@ def failed_command() -> click.Command:
         watched = _Watched(exports_path, values)
         try:
             snapshot = watched.ask()
-            exports = failed_exports(snapshot, retry)
-            if format == "create" and retry is None:
-                every, exports = exports, [each for each in exports if may_succeed(each)]
-                _tell_left_out(len(every) - len(exports))
-            orders = watched.orders([each.id for each in exports])
+            attempts = find_attempts(snapshot)
+            orders = watched.orders([each.id for each in attempts.failed])
         except NoAnswerError as error:
             return _no_answer(error)
-        failures = Failures(exports, orders)
-        text = failures.render(format)
+        failures = Failures(attempts, orders, retry)
+        is_part = _is_part(snapshot)
+        if format == "create":
+            requests = failures.requests()
+            _tell_left_out(requests)
+            is_part |= bool(requests.without_order)
+            text = requests.render()
+        else:
+            text = failures.render(format)
         if output is None:
             click.echo(text, nl=False)
         else:
@@ -139,14 +145,7 @@ def failed_command() -> click.Command:
                 raise StartError(
                     f"--output {output}: cannot be written: {error.strerror}"
                 ) from error
-        if format == "create" and failures.without_order:
-            click.echo(
-                f"{NAME}: API returned no file and location for"
-                f" {counted(failures.without_order, 'export')}; no request is written for them",
-                err=True,
-            )
-            return _NO_ANSWER
-        return _NO_ANSWER if _is_part(snapshot) else 0
+        return _NO_ANSWER if is_part else 0
 
     return command
 
@@ -209,11 +208,13 @@ class _Watched:
         return orders
 
 
-def _tell_left_out(count: int) -> None:
-    if count:
+def _tell_left_out(requests: Requests) -> None:
+    for reason, count in requests.left_out.items():
+        click.echo(f"{NAME}: {counted(count, 'export')} left out, because {reason}", err=True)
+    if requests.without_order:
         click.echo(
-            f"{NAME}: {counted(count, 'export')} left out, because the same request would fail"
-            " again: --retry never",
+            f"{NAME}: API returned no file and location for"
+            f" {counted(requests.without_order, 'export')}; no request is written for them",
             err=True,
         )
 

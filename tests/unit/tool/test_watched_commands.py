@@ -52,7 +52,7 @@ def put(account: Account, export_id: str, state: str, **fields: object) -> None:
 def fail(account: Account, export_id: str, code: int, **fields: object) -> None:
     """Have a FAILED export."""
     error = {"status": 403, "code": code, "message": f"{export_id}.bam of a patient"}
-    put(account, export_id, "FAILED", error=error, finished_on=FINISHED, **fields)
+    put(account, export_id, "FAILED", **{"error": error, "finished_on": FINISHED} | fields)
 
 
 def watch(account: Account, name: str, **document: object) -> None:
@@ -64,7 +64,7 @@ def watch(account: Account, name: str, **document: object) -> None:
 def mixed(account: Account) -> Account:
     """Two batches: one with something of everything, one that is done."""
     put(account, "wait", "PENDING")
-    put(account, "run", "RUNNING")
+    put(account, "run", "RUNNING", destination={})
     put(account, "done", "COMPLETED", finished_on=FINISHED, result={"size": 10})
     put(account, "odd", "ABORTED")
     fail(account, "locked", 9103)
@@ -437,6 +437,130 @@ def test_a_repeat_that_failed_is_requested_once(
     assert run("failed", "--format", "create") == 0
     [body] = map(json.loads, capsys.readouterr().out.splitlines())
     assert [item["source"]["file"] for item in body["items"]] == ["x", "y"]
+
+
+NOON, ONE, TWO = "2023-11-14T12:00:00Z", "2023-11-14T13:00:00Z", "2023-11-14T14:00:00Z"
+
+
+@pytest.mark.parametrize(
+    ("first", "repeat", "expected"),
+    [
+        ((9100, NOON), (9107, ONE), None),
+        ((9100, ONE), (9107, NOON), "first"),
+        ((9107, NOON), (9100, ONE), "repeat"),
+        ((9107, ONE), (9100, NOON), None),
+        ((9100, NOON), (9103, ONE), "repeat"),
+        # Those that failed at the same time: the last in the ID files.
+        ((9100, NOON), (9107, NOON), None),
+        ((9107, NOON), (9100, NOON), "repeat"),
+        # Without an end, the start counts.
+        ((9100, NOON), (9107, None, ONE), None),
+        ((9100, ONE), (9107, None, NOON), "first"),
+        ((9107, None, NOON), (9100, None, ONE), "repeat"),
+        ((9100, NOON), (9107, None, None), "first"),
+        # Both ended at once: the start counts.
+        ((9100, TWO, ONE), (9107, TWO, NOON), "first"),
+    ],
+)
+def test_the_latest_failure_decides(
+    account: Account,
+    run: Run,
+    capsys: pytest.CaptureFixture[str],
+    first: tuple[int, str | None, str | None] | tuple[int, str | None],
+    repeat: tuple[int, str | None, str | None] | tuple[int, str | None],
+    expected: str | None,
+) -> None:
+    """Of failures with the same file and location the latest says whether to request it again."""
+    for export_id, (code, finished, *started) in (("first", first), ("repeat", repeat)):
+        times = {"finished_on": finished, "started_on": (*started, STARTED)[0]}
+        same = {"source": {"file": "x"}, "destination": {"volume": "me/vol", "location": "out/x"}}
+        # So that it is known whose request it is.
+        fail(account, export_id, code, **same, **times, properties={"of": export_id})
+    watch(account, "b", export_ids=["first", "repeat"])
+    assert run("failed", "--format", "create") == 0
+    captured = capsys.readouterr()
+    requested = [
+        item["properties"]["of"]
+        for body in map(json.loads, captured.out.splitlines())
+        for item in body["items"]
+    ]
+    assert requested == ([] if expected is None else [expected])
+    left_out = "2 exports left out, because the same request would fail again: --retry never"
+    assert (left_out in captured.err) == (expected is None)
+    # The lists are of all failures, and judge them by the same class.
+    assert run("failed", "--format", "json") == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["export_id"] for row in rows] == ["first", "repeat"]
+    [retry] = {row["retry"] for row in rows}
+    assert (retry == "never") == (expected is None)
+    for other in ("now", "repair", "never"):
+        assert run("failed", "--format", "json", "--retry", other) == 0
+        assert json.loads(capsys.readouterr().out) == (rows if other == retry else [])
+        assert run("failed", "--format", "create", "--retry", other) == 0
+        assert capsys.readouterr().out.count('"file"') == (other == retry)
+
+
+@pytest.mark.parametrize("state", ["PENDING", "RUNNING"])
+@pytest.mark.parametrize("retry", [None, "now"])
+def test_what_is_under_way_is_not_requested(
+    account: Account, run: Run, capsys: pytest.CaptureFixture[str], state: str, retry: str | None
+) -> None:
+    """No request for what runs or arrived; while it runs the failure is open, and in the list."""
+    arguments = [] if retry is None else ["--retry", retry]
+    destination = {"volume": "me/vol", "location": "out/x"}
+    fail(account, "first", 9100, destination=destination)
+    put(account, "repeat", state, destination=destination)
+    fail(account, "other", 9100)
+    put(account, "elsewhere", state, destination={})
+    watch(account, "b", export_ids=["repeat", "first", "other", "elsewhere"])
+    assert run("failed", "--format", "create", *arguments) == 0
+    captured = capsys.readouterr()
+    assert "file-first" not in captured.out
+    assert "file-other" in captured.out
+    assert captured.err == (
+        "cavatica-exports: 1 export left out, because an export to the same destination is PENDING"
+        " or RUNNING\n"
+    )
+    assert run("failed", "--format", "tsv", *arguments) == 0
+    assert "file-first" in capsys.readouterr().out
+    put(account, "repeat", "COMPLETED", destination=destination, finished_on=ONE)
+    assert run("failed", "--format", "create", *arguments) == 0
+    captured = capsys.readouterr()
+    assert "file-first" not in captured.out
+    assert captured.err == ""
+    fail(account, "repeat", 9100, destination=destination, source={"file": "file-first"})
+    assert run("failed", "--format", "create", *arguments) == 0
+    assert capsys.readouterr().out.count("file-first") == 1
+
+
+@pytest.mark.parametrize(
+    ("acknowledged", "is_requested"),
+    [("repeat", False), ("first", True), ("elsewhere", True)],
+)
+def test_a_later_failure_that_is_acknowledged(
+    account: Account,
+    run: Run,
+    capsys: pytest.CaptureFixture[str],
+    acknowledged: str,
+    *,
+    is_requested: bool,
+) -> None:
+    """Its request is not printed, as somebody dealt with it; the earlier failure is still open."""
+    same = {"source": {"file": "x"}, "destination": {"volume": "me/vol", "location": "out/x"}}
+    fail(account, "first", 9100, **same)
+    fail(account, "repeat", 9100, **same | {"finished_on": ONE})
+    fail(account, "elsewhere", 9100)
+    watch(account, "b", export_ids=["first", "repeat", "elsewhere"], acknowledged=[acknowledged])
+    assert run("failed", "--format", "create") == 0
+    captured = capsys.readouterr()
+    assert captured.out.count('{"file": "x"}') == is_requested
+    asked = json.loads(account.simulator.requests[-1].body)["export_ids"]
+    assert ("elsewhere" in asked) == (acknowledged != "elsewhere")
+    left_out = "1 export left out, because a later failure of the same request is acknowledged"
+    assert (left_out in captured.err) == (not is_requested)
+    assert run("failed", "--format", "json") == 0
+    rows = [row["export_id"] for row in json.loads(capsys.readouterr().out)]
+    assert rows == [each for each in ("first", "repeat", "elsewhere") if each != acknowledged]
 
 
 def test_output(mixed: Account, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
