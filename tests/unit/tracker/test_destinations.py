@@ -1,4 +1,4 @@
-"""Which failures are superseded, and when they no longer are."""
+"""Superseded failures: which FAILED exports are superseded, and when they no longer are."""
 
 import itertools
 from dataclasses import replace
@@ -16,8 +16,8 @@ from tests.support.hypothesis_examples import examples
 PLACE, ELSEWHERE = 1, 2
 
 
-class Line:
-    """States of exports that go to the same destinations."""
+class States:
+    """The states of watched exports, with a clock."""
 
     def __init__(self, *ids: str) -> None:
         self.clock = FakeClock()
@@ -30,19 +30,19 @@ class Line:
             watch({"b": ids}), monotonic=self.clock.monotonic(), unix=self.clock.time()
         )
 
-    def hear(self, *exports: Export) -> None:
+    def record(self, *exports: Export) -> None:
         """Record these answers."""
         now, unix = self.clock.monotonic(), self.clock.time()
         outcomes = {export.id: export for export in exports}
         self.states.record(outcomes, asked=now, overlaps=False, monotonic=now, unix=unix)
 
     def known(self) -> dict[str, WatchedExport]:
-        """Return everything known, by ID."""
+        """Return all watched exports, by ID."""
         [batch] = self.states.batches()
         return {watched.id: watched for block in batch.blocks for watched in block.exports}
 
     def superseded(self) -> set[str]:
-        """Return the IDs of the superseded failures; the total agrees."""
+        """Return the IDs of the superseded failures, and check that the total agrees."""
         found = {watched.id for watched in self.known().values() if watched.superseded}
         [batch] = self.states.batches()
         assert batch.totals.superseded == len(found)
@@ -50,25 +50,25 @@ class Line:
 
 
 def to(destination: int | None, export: Export) -> Export:
-    """Return the export with this destination."""
+    """Return the export with another destination."""
     return replace(export, destination=destination)
 
 
 def at(times: tuple[float | None, float | None], export: Export) -> Export:
-    """Return the export with this start and end."""
+    """Return the export with another start and end."""
     started, finished = times
     return replace(export, started=started, finished=finished)
 
 
-def test_a_failure_is_superseded_when_its_file_arrived_later() -> None:
-    """A failure is superseded for either order of the answers."""
+def test_failure_is_superseded_by_a_later_completed_export() -> None:
+    """A failure is superseded in either order of the answers, and its state stays FAILED."""
     answers = [to(PLACE, failed("old", 10.0)), to(PLACE, completed("new", 20.0))]
     for order in itertools.permutations(answers):
-        line = Line("old", "new")
+        states = States("old", "new")
         for answer in order:
-            line.hear(answer)
-        assert line.superseded() == {"old"}
-        assert line.known()["old"].state == "FAILED"
+            states.record(answer)
+        assert states.superseded() == {"old"}
+        assert states.known()["old"].state == "FAILED"
 
 
 @pytest.mark.parametrize(
@@ -81,56 +81,67 @@ def test_a_failure_is_superseded_when_its_file_arrived_later() -> None:
         (to(PLACE, failed("old", 20.0)), to(PLACE, completed("new", 10.0))),
         (to(PLACE, failed("old", 20.0)), to(PLACE, completed("new", 20.0))),
     ],
-    ids=["elsewhere", "unknown destination", "fails again", "runs", "earlier", "at the same time"],
+    ids=[
+        "other destination",
+        "unknown destination",
+        "failed again",
+        "running",
+        "earlier",
+        "at the same time",
+    ],
 )
-def test_nothing_else_makes_a_failure_good(old: Export, new: Export) -> None:
-    """The file must have arrived, at the same place, after the failure."""
-    line = Line("old", "new")
-    line.hear(old, new)
-    assert line.superseded() == set()
+def test_failure_is_not_superseded_by_any_other_export(old: Export, new: Export) -> None:
+    """Only a COMPLETED export to the same destination, after the failure, supersedes it."""
+    states = States("old", "new")
+    states.record(old, new)
+    assert states.superseded() == set()
 
 
-def test_two_failures_and_a_repeat() -> None:
-    """A failed repetition supersedes nothing; a COMPLETED one supersedes all earlier failures."""
-    line = Line("a", "b", "c", "d")
-    line.hear(to(PLACE, failed("a", 10.0)), to(PLACE, failed("b", 20.0)))
-    line.hear(to(PLACE, completed("c", 30.0)), to(PLACE, failed("d", 40.0)))
-    assert line.superseded() == {"a", "b"}
+def test_completed_export_supersedes_all_earlier_failures() -> None:
+    """A COMPLETED export supersedes all earlier failures, a FAILED one supersedes nothing."""
+    states = States("a", "b", "c", "d")
+    states.record(to(PLACE, failed("a", 10.0)), to(PLACE, failed("b", 20.0)))
+    states.record(to(PLACE, completed("c", 30.0)), to(PLACE, failed("d", 40.0)))
+    assert states.superseded() == {"a", "b"}
 
 
-def test_a_failure_is_open_again_when_the_api_takes_the_repeat_back() -> None:
-    """The repeat runs again, went elsewhere, or the failure itself is corrected."""
-    line = Line("old", "new")
+def test_failure_is_no_longer_superseded_if_the_api_corrects_an_answer() -> None:
+    """A failure is no longer superseded if a newer answer contradicts that.
+
+    The later export failed, runs again, has another destination or was earlier; or the state or the
+    destination of the failed one is corrected.
+    """
+    states = States("old", "new")
     for answer in (
         to(PLACE, failed("new", 20.0)),
         to(PLACE, running("new")),
         to(ELSEWHERE, completed("new", 20.0)),
         to(PLACE, completed("new", 5.0)),
     ):
-        line.hear(to(PLACE, failed("old", 10.0)), to(PLACE, completed("new", 20.0)))
-        assert line.superseded() == {"old"}
-        line.hear(answer)
-        assert line.superseded() == set()
+        states.record(to(PLACE, failed("old", 10.0)), to(PLACE, completed("new", 20.0)))
+        assert states.superseded() == {"old"}
+        states.record(answer)
+        assert states.superseded() == set()
     for answer in (
         to(PLACE, pending("old")),
         to(ELSEWHERE, failed("old", 10.0)),
         to(None, failed("old", 10.0)),
     ):
-        line.hear(to(PLACE, failed("old", 10.0)), to(PLACE, completed("new", 20.0)))
-        assert line.superseded() == {"old"}
-        line.hear(answer)
-        assert line.superseded() == set()
+        states.record(to(PLACE, failed("old", 10.0)), to(PLACE, completed("new", 20.0)))
+        assert states.superseded() == {"old"}
+        states.record(answer)
+        assert states.superseded() == set()
 
 
-def test_a_failure_is_open_again_when_the_repeat_is_not_watched_any_more() -> None:
-    """A failure is open again once the later export is not watched: after a restart it would be."""
-    line = Line("old", "new")
-    line.hear(to(PLACE, failed("old", 10.0)), to(PLACE, completed("new", 20.0)))
-    assert line.superseded() == {"old"}
-    line.watch("old")
-    assert line.superseded() == set()
-    line.watch("old", "new")
-    assert line.superseded() == {"old"}
+def test_failure_is_superseded_only_while_the_later_export_is_watched() -> None:
+    """A failure is no longer superseded once the later export leaves, just as after a restart."""
+    states = States("old", "new")
+    states.record(to(PLACE, failed("old", 10.0)), to(PLACE, completed("new", 20.0)))
+    assert states.superseded() == {"old"}
+    states.watch("old")
+    assert states.superseded() == set()
+    states.watch("old", "new")
+    assert states.superseded() == {"old"}
 
 
 @pytest.mark.parametrize(
@@ -145,46 +156,46 @@ def test_a_failure_is_open_again_when_the_repeat_is_not_watched_any_more() -> No
         ((None, 0.0), (0.5, None), True),
     ],
     ids=[
-        "began after the failure",
-        "began as it failed",
-        "began before it failed",
-        "no times",
-        "the failure may be later",
-        "nothing is known",
-        "the first second",
+        "started after the failure",
+        "started at the time of the failure",
+        "started before the failure",
+        "no times of the later export",
+        "no end of the failed export",
+        "no times of either",
+        "Unix time 0 is a time",
     ],
 )
-def test_a_time_that_the_api_does_not_say(
+def test_export_without_an_end_is_later_if_it_started_later(
     old: tuple[float | None, float | None],
     new: tuple[float | None, float | None],
     *,
     is_superseded: bool,
 ) -> None:
-    """A COMPLETED export without an end was later if it began later; in doubt, it was not."""
+    """A COMPLETED export without an end supersedes a failure only if it started after it."""
     answers = [
         to(PLACE, at(old, failed("old", None))),
         to(PLACE, at(new, completed("new", None))),
     ]
     for order in itertools.permutations(answers):
-        line = Line("old", "new")
+        states = States("old", "new")
         for answer in order:
-            line.hear(answer)
-            line.clock.pass_by(60)
-        assert line.superseded() == ({"old"} if is_superseded else set())
+            states.record(answer)
+            states.clock.pass_by(60)
+        assert states.superseded() == ({"old"} if is_superseded else set())
 
 
-def test_a_repeat_that_gets_its_time() -> None:
-    """The API says the end of the repeat, or that of the failure, in a later answer."""
-    line = Line("old", "new")
+def test_answer_with_another_end_decides_again() -> None:
+    """An answer that adds or removes an end decides again whether a failure is superseded."""
+    states = States("old", "new")
     failure = to(PLACE, at((5.0, None), failed("old", None)))
-    repeat = to(PLACE, at((7.0, None), completed("new", None)))
-    line.hear(failure, repeat)
-    line.hear(replace(failure, finished=10.0))
-    assert line.superseded() == set()
-    line.hear(replace(repeat, finished=20.0))
-    assert line.superseded() == {"old"}
-    line.hear(failure)
-    assert line.superseded() == set()
+    later = to(PLACE, at((7.0, None), completed("new", None)))
+    states.record(failure, later)
+    states.record(replace(failure, finished=10.0))
+    assert states.superseded() == set()
+    states.record(replace(later, finished=20.0))
+    assert states.superseded() == {"old"}
+    states.record(failure)
+    assert states.superseded() == set()
 
 
 IDS = ["a", "b", "c", "d"]
@@ -193,14 +204,14 @@ TIMES = st.sampled_from([10.0, 20.0, 30.0, None])
 
 @st.composite
 def answers(draw: st.DrawFn, ids: st.SearchStrategy[str]) -> Export:
-    """An export in a state, from and to some time, to some destination."""
+    """Draw an export with any state, times and destination."""
     kind = draw(st.sampled_from([completed, failed, lambda name, _: running(name)]))
     times = draw(TIMES), draw(TIMES)
     return to(draw(st.sampled_from([PLACE, ELSEWHERE, None])), at(times, kind(draw(ids), times[1])))
 
 
 def supersedes(new: Export, old: Export) -> bool:
-    """Return whether the API says that `new` made `old` good."""
+    """Return whether `new` supersedes `old`, by the API's answers."""
     arrived = new.started if new.finished is None else new.finished
     return (
         (old.state, new.state) == ("FAILED", "COMPLETED")
@@ -215,26 +226,28 @@ def supersedes(new: Export, old: Export) -> bool:
 @given(
     st.lists(answers(st.sampled_from(IDS)) | st.sets(st.sampled_from(IDS), min_size=1), max_size=12)
 )
-def test_what_is_kept_is_what_a_walk_over_all_exports_finds(steps: list[Export | set[str]]) -> None:
-    """The index equals a search over all exports, after any answers and edits."""
-    line = Line(*IDS)
+def test_index_finds_what_a_search_over_all_exports_finds(steps: list[Export | set[str]]) -> None:
+    """The index of destinations is right after any answers and changes of the watchlist."""
+    states = States(*IDS)
     for step in steps:
         if isinstance(step, Export):
-            line.hear(step)
+            states.record(step)
         else:
-            line.watch(*sorted(step))
-        exports = [watched.export for watched in line.known().values() if watched.export]
+            states.watch(*sorted(step))
+        exports = [watched.export for watched in states.known().values() if watched.export]
         expected = {old.id for old in exports for new in exports if supersedes(new, old)}
-        assert line.superseded() == expected
+        assert states.superseded() == expected
 
 
 @examples(60)
 @given(st.tuples(*[answers(st.just(name)) for name in IDS]), st.permutations(range(len(IDS))))
-def test_every_exporter_finds_the_same(exports: tuple[Export, ...], order: list[int]) -> None:
-    """What is superseded depends on the API's last answers, not on when they were first seen."""
-    first, second = Line(*IDS), Line(*IDS)
-    first.hear(*exports)
+def test_order_and_time_of_the_answers_do_not_matter(
+    exports: tuple[Export, ...], order: list[int]
+) -> None:
+    """Several exporters find the same failures superseded, whenever they saw the answers."""
+    first, second = States(*IDS), States(*IDS)
+    first.record(*exports)
     for number in order:
-        second.hear(exports[number])
+        second.record(exports[number])
         second.clock.pass_by(3600)
     assert first.superseded() == second.superseded()

@@ -15,22 +15,22 @@ def clock() -> FakeClock:
 
 @pytest.fixture
 def limiter(clock: FakeClock) -> RateLimiter:
-    """Return a limiter of one half."""
+    """Return a limiter whose share is one half."""
     return RateLimiter(0.5, clock)
 
 
 def limit(clock: FakeClock, remaining: int | None, reset_in: float = 300) -> RateLimit:
-    """Return headers of a window of 1000 calls."""
+    """Return the headers of an answer, in a window of 1,000 calls."""
     return RateLimit(1000, remaining, clock.time() + reset_in)
 
 
-def answer(told: RateLimit) -> BulkResponse:
-    """Return a good answer with these headers."""
-    return BulkResponse({}, complete=True, rate_limit=told, requests=1)
+def answer(headers: RateLimit) -> BulkResponse:
+    """Return a successful answer with these headers."""
+    return BulkResponse({}, complete=True, rate_limit=headers, requests=1)
 
 
-def test_before_anything_is_known_calls_go_one_by_one(limiter: RateLimiter) -> None:
-    """The first call goes alone: its answer says whether there is room for more."""
+def test_calls_are_made_one_by_one_until_a_limit_is_known(limiter: RateLimiter) -> None:
+    """The first call is made alone: its answer says how many calls are left."""
     assert limiter.rate_limit is None
     assert limiter.allows_first_call()
     assert limiter.allows_additional_call(0)
@@ -45,35 +45,35 @@ def test_before_anything_is_known_calls_go_one_by_one(limiter: RateLimiter) -> N
         (0.5, 504, 3, True),
         (0.5, 503, 3, False),
         (0.0005, 999, 0, False),
-        # Otherwise discovery would wait for ever.
+        # One call is always allowed: otherwise discovery would wait for ever.
         (0.0005, 1000, 0, True),
         (1.0, 1, 0, True),
         (1.0, 1, 1, False),
     ],
 )
-def test_further_calls_stop_at_the_share(
+def test_additional_calls_stop_at_the_share(
     clock: FakeClock, share: float, remaining: int, in_flight: int, *, allowed: bool
 ) -> None:
-    """Calls under way count as made, and what is left never falls below (1 - share) * limit."""
+    """Calls in flight count as made, and never fewer than (1 - share) * limit are left."""
     limiter = RateLimiter(share, clock)
     limiter.update(answer(limit(clock, remaining)))
     assert limiter.allows_additional_call(in_flight) == allowed
     assert limiter.allows_first_call()
 
 
-@pytest.mark.parametrize("told", [NO_LIMIT, RateLimit(None, 1, None), RateLimit(1000, None, None)])
-def test_an_account_without_a_known_limit_is_not_held_back(
-    limiter: RateLimiter, told: RateLimit
-) -> None:
-    """Headers that do not say both numbers limit nothing."""
-    limiter.update(answer(told))
+@pytest.mark.parametrize(
+    "headers", [NO_LIMIT, RateLimit(None, 1, None), RateLimit(1000, None, None)]
+)
+def test_incomplete_headers_limit_nothing(limiter: RateLimiter, headers: RateLimit) -> None:
+    """Headers limit calls only if they have both the limit and the number of calls left."""
+    limiter.update(answer(headers))
     assert limiter.allows_additional_call(3)
 
 
-def test_at_0_remaining_there_is_no_call_until_the_reset(
+def test_without_calls_left_no_call_is_made_until_the_reset(
     limiter: RateLimiter, clock: FakeClock
 ) -> None:
-    """Not even the first call of a scrape is made while the account has none left."""
+    """While the account has no calls left, not even the first call of a scrape is made."""
     limiter.update(answer(limit(clock, 0, reset_in=200)))
     clock.pass_by(199)
     assert not limiter.allows_first_call()
@@ -83,10 +83,10 @@ def test_at_0_remaining_there_is_no_call_until_the_reset(
 
 
 @pytest.mark.parametrize("reset_in", [-1, 0, 3601, 1e9])
-def test_a_reset_that_makes_no_sense_is_a_minute_away(
+def test_implausible_reset_blocks_calls_for_a_minute(
     limiter: RateLimiter, clock: FakeClock, reset_in: float
 ) -> None:
-    """A reset in the past or beyond any window holds calls for 60 s."""
+    """A reset that is in the past or beyond any window blocks calls for 60 s."""
     limiter.update(answer(limit(clock, 0, reset_in)))
     clock.pass_by(59)
     assert not limiter.allows_first_call()
@@ -94,8 +94,10 @@ def test_a_reset_that_makes_no_sense_is_a_minute_away(
     assert limiter.allows_first_call()
 
 
-def test_a_429_without_headers_holds_for_a_minute(limiter: RateLimiter, clock: FakeClock) -> None:
-    """Where a refusal says nothing of the limit, what was known of it stays."""
+def test_429_without_headers_blocks_calls_for_a_minute(
+    limiter: RateLimiter, clock: FakeClock
+) -> None:
+    """A 429 without headers blocks calls for 60 s, and the known limit stays."""
     known = limit(clock, 700)
     limiter.update(answer(known))
     limiter.update(error("rate_limited", NO_LIMIT))
@@ -106,10 +108,8 @@ def test_a_429_without_headers_holds_for_a_minute(limiter: RateLimiter, clock: F
     assert limiter.allows_first_call()
 
 
-def test_a_429_holds_until_its_reset_whatever_remains(
-    limiter: RateLimiter, clock: FakeClock
-) -> None:
-    """A refusal is believed, even if its headers say that calls are left."""
+def test_429_blocks_calls_until_its_reset(limiter: RateLimiter, clock: FakeClock) -> None:
+    """A 429 blocks calls until its reset, even if its headers say that calls are left."""
     limiter.update(error("rate_limited", limit(clock, 700, reset_in=100)))
     clock.pass_by(99)
     assert not limiter.allows_first_call()
@@ -117,8 +117,8 @@ def test_a_429_holds_until_its_reset_whatever_remains(
     assert limiter.allows_first_call()
 
 
-def test_the_longest_hold_counts(limiter: RateLimiter, clock: FakeClock) -> None:
-    """Of two concurrent refusals, the longer hold counts."""
+def test_longest_block_counts(limiter: RateLimiter, clock: FakeClock) -> None:
+    """If concurrent calls are answered 429, the latest of the resets counts."""
     limiter.update(error("rate_limited", limit(clock, 0, reset_in=300)))
     limiter.update(error("rate_limited", NO_LIMIT))
     clock.pass_by(299)
@@ -126,10 +126,10 @@ def test_the_longest_hold_counts(limiter: RateLimiter, clock: FakeClock) -> None
 
 
 @pytest.mark.parametrize("jump", [-86_400, 86_400])
-def test_a_jump_of_the_wall_clock_does_not_move_a_hold(
+def test_jump_of_the_wall_clock_does_not_move_a_block(
     limiter: RateLimiter, clock: FakeClock, jump: float
 ) -> None:
-    """A hold is measured on the monotonic clock."""
+    """The time until calls are allowed again is measured on the monotonic clock."""
     limiter.update(error("rate_limited", limit(clock, 0, reset_in=300)))
     clock.unix += jump
     clock.pass_by(299)
@@ -138,8 +138,8 @@ def test_a_jump_of_the_wall_clock_does_not_move_a_hold(
     assert limiter.allows_first_call()
 
 
-def test_after_the_reset_the_next_call_goes_alone(limiter: RateLimiter, clock: FakeClock) -> None:
-    """In a new window one call goes first: its answer says how many are left."""
+def test_first_call_of_a_window_is_made_alone(limiter: RateLimiter, clock: FakeClock) -> None:
+    """After a reset one call is made alone: its answer says how many calls are left."""
     limiter.update(answer(limit(clock, 500, reset_in=100)))
     clock.pass_by(99)
     assert not limiter.allows_additional_call(0)
@@ -148,38 +148,36 @@ def test_after_the_reset_the_next_call_goes_alone(limiter: RateLimiter, clock: F
     assert not limiter.allows_additional_call(1)
 
 
-def test_a_clock_ahead_of_the_apis_does_not_lift_the_share(
+def test_clock_ahead_of_the_apis_does_not_lift_the_share(
     limiter: RateLimiter, clock: FakeClock
 ) -> None:
-    """What an answer said a moment ago counts, though its reset looks past."""
+    """The calls left in the last answer count, even if its reset looks past."""
     limiter.update(answer(limit(clock, 500, reset_in=-3600)))
     assert not limiter.allows_additional_call(0)
 
 
-def test_answers_side_by_side_may_arrive_in_any_order(
-    limiter: RateLimiter, clock: FakeClock
-) -> None:
-    """Within a window the least that remains is what remains."""
+def test_concurrent_answers_may_arrive_in_any_order(limiter: RateLimiter, clock: FakeClock) -> None:
+    """Of the answers in one window, the lowest number of calls left counts."""
     limiter.update(answer(limit(clock, 700)))
     limiter.update(answer(limit(clock, 702)))
     assert limiter.rate_limit == limit(clock, 700)
 
 
 @pytest.mark.parametrize("reset", [1_700_000_600.0, 57.0, None])
-def test_a_new_window_brings_new_calls(
+def test_answer_of_a_new_window_replaces_the_limit(
     limiter: RateLimiter, clock: FakeClock, reset: float | None
 ) -> None:
-    """With another reset, or with none that makes sense, the latest answer counts."""
+    """If the reset changed, is missing or implausible, the latest answer counts."""
     limiter.update(answer(limit(clock, 1) if reset == 1_700_000_600.0 else RateLimit(9, 1, reset)))
     limiter.update(answer(RateLimit(9, 8, reset)))
     assert limiter.rate_limit == RateLimit(9, 8, reset)
 
 
 @pytest.mark.parametrize("first", [None, 5])
-def test_a_count_that_is_missing_is_no_count(
+def test_answers_without_the_calls_left_are_not_compared(
     limiter: RateLimiter, clock: FakeClock, first: int | None
 ) -> None:
-    """Two answers of a window are only compared where both say what remains."""
+    """If one of two answers in a window lacks the number of calls left, the latest counts."""
     second = 5 if first is None else None
     limiter.update(answer(limit(clock, first)))
     limiter.update(answer(limit(clock, second)))
@@ -187,20 +185,20 @@ def test_a_count_that_is_missing_is_no_count(
 
 
 def test_an_answer_without_headers_changes_nothing(limiter: RateLimiter, clock: FakeClock) -> None:
-    """An answer without headers keeps the known limit."""
+    """After a successful answer without headers, the known limit still applies."""
     limiter.update(answer(limit(clock, 500)))
     limiter.update(answer(NO_LIMIT))
     assert limiter.rate_limit == limit(clock, 500)
     assert not limiter.allows_additional_call(0)
 
 
-# Of a share, in whole calls.
+# The share in whole calls
 
 
 @pytest.mark.parametrize("percent", range(1, 101))
 @pytest.mark.parametrize("limit", [100, 1000])
-def test_a_share_is_as_many_calls_as_it_says(clock: FakeClock, percent: int, limit: int) -> None:
-    """No hundredth loses or gains a call by the rounding of numbers."""
+def test_share_is_the_exact_number_of_calls(clock: FakeClock, percent: int, limit: int) -> None:
+    """Each percentage allows its exact number of calls, in spite of floating-point rounding."""
     limiter = RateLimiter(percent / 100, clock)
     calls = 0
     limiter.update(answer(RateLimit(limit, limit, clock.time() + 300)))
@@ -210,35 +208,40 @@ def test_a_share_is_as_many_calls_as_it_says(clock: FakeClock, percent: int, lim
     assert calls == allowed_calls(percent / 100, limit) == percent * limit // 100
 
 
-# Calls that tell nothing.
+# Unconfirmed requests: of failures without rate-limit headers
 
 
-@pytest.mark.parametrize("told", [None, NO_LIMIT, RateLimit(1000, None, None)])
-def test_a_failure_that_tells_nothing_may_have_been_counted(
-    limiter: RateLimiter, clock: FakeClock, told: RateLimit | None
+@pytest.mark.parametrize("headers", [None, NO_LIMIT, RateLimit(1000, None, None)])
+def test_unconfirmed_requests_are_subtracted_from_the_calls_left(
+    limiter: RateLimiter, clock: FakeClock, headers: RateLimit | None
 ) -> None:
-    """Its requests come off what is left; what the API said is shown as it was said."""
+    """The API may have counted requests of a failure without headers, so the limiter does.
+
+    `rate_limit` still is what the API reported.
+    """
     limiter.update(answer(limit(clock, 503)))
-    limiter.update(error("server_error", told, requests=2))
+    limiter.update(error("server_error", headers, requests=2))
     assert limiter.rate_limit == limit(clock, 503)
     assert limiter.allows_additional_call(0)
     assert not limiter.allows_additional_call(1)
-    limiter.update(error("timeout", told))
+    limiter.update(error("timeout", headers))
     assert not limiter.allows_additional_call(0)
     assert limiter.allows_first_call()
 
 
-def test_a_failure_that_tells_nothing_does_not_lift_the_limit(limiter: RateLimiter) -> None:
-    """Failures without headers do not allow concurrent calls before the API reports a limit."""
-    for told in (None, NO_LIMIT, RateLimit(None, 5, None), RateLimit(1000, None, None)):
-        limiter.update(error("server_error", told, requests=2))
+def test_failures_without_headers_do_not_allow_concurrent_calls(limiter: RateLimiter) -> None:
+    """Until the API reports a limit, calls are made one by one, whatever failures lack."""
+    for headers in (None, NO_LIMIT, RateLimit(None, 5, None), RateLimit(1000, None, None)):
+        limiter.update(error("server_error", headers, requests=2))
         assert limiter.rate_limit is None
         assert limiter.allows_additional_call(0)
         assert not limiter.allows_additional_call(1)
 
 
-def test_what_tells_nothing_is_not_taken_off_twice(limiter: RateLimiter, clock: FakeClock) -> None:
-    """An answer that counts those requests, too, says what is left."""
+def test_unconfirmed_requests_are_not_subtracted_twice(
+    limiter: RateLimiter, clock: FakeClock
+) -> None:
+    """If the next answer has so many fewer calls left, the API counted the requests."""
     limiter.update(answer(limit(clock, 510)))
     limiter.update(error("timeout", requests=2))
     limiter.update(answer(limit(clock, 507)))
@@ -246,10 +249,10 @@ def test_what_tells_nothing_is_not_taken_off_twice(limiter: RateLimiter, clock: 
     assert not limiter.allows_additional_call(7)
 
 
-def test_what_tells_nothing_is_not_forgotten_within_a_window(
+def test_unconfirmed_requests_count_until_an_answer_includes_them(
     limiter: RateLimiter, clock: FakeClock
 ) -> None:
-    """An answer that was sent before those requests may arrive after them."""
+    """The next answer may be older than the unconfirmed requests, and not include them."""
     limiter.update(answer(limit(clock, 510)))
     limiter.update(error("timeout", requests=8))
     limiter.update(answer(limit(clock, 509)))
@@ -257,8 +260,10 @@ def test_what_tells_nothing_is_not_forgotten_within_a_window(
     assert not limiter.allows_additional_call(2)
 
 
-def test_a_new_window_owes_nothing(limiter: RateLimiter, clock: FakeClock) -> None:
-    """Unconfirmed requests of an earlier window do not count in a new one."""
+def test_unconfirmed_requests_do_not_count_in_a_new_window(
+    limiter: RateLimiter, clock: FakeClock
+) -> None:
+    """The limit starts again with each window, so older unconfirmed requests are dropped."""
     limiter.update(answer(limit(clock, 510, reset_in=100)))
     limiter.update(error("timeout", requests=9))
     clock.pass_by(100)
@@ -267,10 +272,10 @@ def test_a_new_window_owes_nothing(limiter: RateLimiter, clock: FakeClock) -> No
 
 
 @pytest.mark.parametrize("is_known", [False, True])
-def test_a_window_in_which_nothing_is_told_has_its_share_too(
+def test_share_applies_in_a_window_without_headers(
     limiter: RateLimiter, clock: FakeClock, *, is_known: bool
 ) -> None:
-    """In a window without reported limits, no more requests than the share are sent."""
+    """If all calls of a window fail without headers, the share of 1,000 calls is not exceeded."""
     if is_known:
         limiter.update(answer(limit(clock, 700, reset_in=100)))
         clock.pass_by(100)
@@ -284,10 +289,8 @@ def test_a_window_in_which_nothing_is_told_has_its_share_too(
     assert limiter.allows_additional_call(3)
 
 
-def test_an_account_without_headers_is_never_held_back(
-    limiter: RateLimiter, clock: FakeClock
-) -> None:
-    """Good answers without a limit allow concurrent calls for ever."""
+def test_account_without_headers_is_not_limited(limiter: RateLimiter, clock: FakeClock) -> None:
+    """As long as successful answers have no headers, concurrent calls are allowed."""
     for _ in range(100):
         limiter.update(answer(NO_LIMIT))
         assert limiter.allows_additional_call(3)
