@@ -11,17 +11,17 @@ from tests.support.raw_server import wait_for
 
 
 def start(work: Callable[[], int]) -> Future[int]:
-    """Start the work under a name."""
+    """Start the work in a thread."""
     return background.start(work, "some-work")
 
 
 def fail() -> int:
-    """Fail as nothing in the exporter does."""
+    """Raise an exception that is not a subclass of `Exception`."""
     raise SystemExit(3)
 
 
 def run(work: Callable[[], int]) -> Future[int]:
-    """Run work in this thread: the system has none left."""
+    """Run the work in this thread, because the system cannot start another."""
     before = threading.stack_size(1 << 46)
     try:
         return background.start_or_run(work, "some-work")
@@ -43,12 +43,12 @@ def test_the_future_has_the_exception(begin: Callable[[Callable[[], int]], Futur
 
 
 def refuse(*_: object) -> None:
-    """Be a system that has no thread left."""
+    """Fail as if the system cannot start another thread."""
     raise RuntimeError
 
 
-class Held:
-    """Work that ends when the test says so."""
+class BlockingWork:
+    """Work whose runs end when the test allows it."""
 
     def __init__(self) -> None:
         self.runs = 0
@@ -56,7 +56,7 @@ class Held:
         self.may_end = threading.Semaphore(0)
 
     def __call__(self) -> int:
-        """Return the number of the run."""
+        """Wait for the test, and return the number of the run."""
         self.runs += 1
         run = self.runs
         self.began.release()
@@ -65,8 +65,8 @@ class Held:
 
 
 def test_callers_share_the_run_that_begins_after_their_call() -> None:
-    """Any number of callers take two runs: one may have begun too early for them, the next not."""
-    work = Held()
+    """Callers during a run share the next run, because this one may have begun too early."""
+    work = BlockingWork()
     repeated = background.Repeated(work, "some-work")
     first = repeated.begin()
     assert work.began.acquire(timeout=5)
@@ -81,8 +81,8 @@ def test_callers_share_the_run_that_begins_after_their_call() -> None:
     assert work.runs == 3
 
 
-def test_repeated_work_ends_its_thread_and_begins_another() -> None:
-    """Between two runs there is no thread; an exception ends a run, and not the work."""
+def test_repeated_work_ends_its_thread_and_starts_another() -> None:
+    """The thread ends after a run, even one that fails; the next call starts another thread."""
     results = [5, 0]
     repeated = background.Repeated(lambda: 10 // results.pop(), "some-work")
     with pytest.raises(ZeroDivisionError):
@@ -95,8 +95,8 @@ def test_repeated_work_ends_its_thread_and_begins_another() -> None:
 def test_repeated_work_without_a_thread_is_an_error_each_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """It is never done in the calling thread, and is done as soon as there is a thread again."""
-    work = Held()
+    """Without a thread each call fails and does no work; the next call with a thread succeeds."""
+    work = BlockingWork()
     repeated = background.Repeated(work, "some-work")
     with monkeypatch.context() as patch:
         patch.setattr(background, "start", refuse)
@@ -109,13 +109,13 @@ def test_repeated_work_without_a_thread_is_an_error_each_time(
 
 
 def test_the_process_does_not_wait_for_the_thread() -> None:
-    """The thread has the name that it was given, and is a daemon."""
+    """The thread has the given name and is a daemon thread, which the process does not wait for."""
     thread = background.start(threading.current_thread, "some-work").result(5)
     assert (thread.name, thread.daemon) == ("some-work", True)
 
 
-def test_a_system_without_threads_is_told_to_the_caller() -> None:
-    """Without a thread, an error is raised and the work is not started."""
+def test_start_without_a_thread_is_an_error() -> None:
+    """If no thread can be started, `start` raises an error and does not run the work."""
     before = threading.stack_size(1 << 46)
     try:
         with pytest.raises(RuntimeError):

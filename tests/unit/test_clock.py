@@ -7,27 +7,27 @@ import pytest
 
 from exporter.clock import SystemClock
 
-# Two looks at a clock on a busy machine.
-APART = 1.0
+# Seconds between two readings of the clock on a busy machine, at most.
+MAX_DIFFERENCE = 1.0
 
 
-def test_unix_time_is_the_systems() -> None:
-    """The Unix time is the system's."""
-    assert SystemClock().time() == pytest.approx(time.time(), abs=APART)
+def test_unix_time_is_that_of_the_system() -> None:
+    """`time` returns the system's Unix time."""
+    assert SystemClock().time() == pytest.approx(time.time(), abs=MAX_DIFFERENCE)
 
 
-def test_steady_time_goes_on() -> None:
-    """The monotonic time never goes back."""
+def test_monotonic_time_never_goes_back() -> None:
+    """Later readings of `monotonic` are never smaller than earlier ones."""
     clock = SystemClock()
     times = [clock.monotonic() for _ in range(100)]
     assert times == sorted(times)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such clock")
-def test_steady_time_counts_the_machines_sleep(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Linux has one clock that stands still while the machine is suspended, and one that does not.
+def test_monotonic_time_includes_suspend(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of Linux's two monotonic clocks, the one that does not stop during suspend is used.
 
-    A state that was known before a night's sleep is not a few seconds old in the morning.
+    With the other, a state from before a night's suspend would look fresh in the morning.
     """
     after_a_night = {time.CLOCK_MONOTONIC: 100.0, time.CLOCK_BOOTTIME: 100.0 + 8 * 3600}
     monkeypatch.setattr(time, "clock_gettime", after_a_night.__getitem__)

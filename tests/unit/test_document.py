@@ -25,7 +25,7 @@ from exporter.text import TextError
 
 
 def import_without_libyaml() -> ModuleType:
-    """Return a second copy of the module, as it is where PyYAML has no libyaml."""
+    """Return a second copy of the module, imported as if PyYAML had no libyaml."""
     spec = importlib.util.find_spec("exporter.document")
     assert spec is not None
     assert spec.loader is not None
@@ -36,11 +36,14 @@ def import_without_libyaml() -> ModuleType:
     return module
 
 
-SLOW = import_without_libyaml()
-read_yaml_slowly: Callable[[str], object] = SLOW.read_yaml
+WITHOUT_LIBYAML = import_without_libyaml()
+read_yaml_without_libyaml: Callable[[str], object] = WITHOUT_LIBYAML.read_yaml
 
-YAML_READERS = [read_yaml, read_yaml_slowly]
-READERS = [*YAML_READERS, read_json]
+YAML_READERS = [
+    pytest.param(read_yaml, id="libyaml"),
+    pytest.param(read_yaml_without_libyaml, id="no libyaml"),
+]
+READERS = [*YAML_READERS, pytest.param(read_json, id="JSON")]
 
 NO_DIRECTIVES = "directives are not supported: no line may begin with %"
 
@@ -68,12 +71,12 @@ def test_every_scalar_is_text(read: Callable[[str], object], scalar: str) -> Non
     "scalar", ["no", "~", "2024-01-01", "0x1F", "1_000", "12:30:45", "!!int 7", ".inf"]
 )
 def test_the_words_and_numbers_of_yaml_are_text(read: Callable[[str], object], scalar: str) -> None:
-    """Booleans, dates, tags and sexagesimal numbers do not exist."""
+    """YAML's booleans, nulls, dates, numbers and tags are not interpreted."""
     assert read(f"- {scalar}") == [scalar.removeprefix("!!int ")]
 
 
 def test_a_number_of_json_may_have_any_length() -> None:
-    """Digits are not counted, because they are not converted."""
+    """Numbers are not converted, so Python's limit on the number of digits does not apply."""
     assert read_json("[" + "9" * 5000 + "]") == ["9" * 5000]
 
 
@@ -87,8 +90,8 @@ def test_yaml_and_json_can_nest() -> None:
 
 
 @pytest.mark.parametrize("read", READERS)
-def test_every_value_and_key_knows_its_line(read: Callable[[str], object]) -> None:
-    """Lines count from 1, and the same text in two places has two lines."""
+def test_every_value_and_key_has_its_line(read: Callable[[str], object]) -> None:
+    """Lines count from 1, and equal texts in two places each have their own line."""
     root = read('\n{"a": "x",\n"b": [\n"a",\n{},\n7]}')
     assert isinstance(root, dict)
     key_a, key_b = root
@@ -102,13 +105,13 @@ def test_every_value_and_key_knows_its_line(read: Callable[[str], object]) -> No
     assert [line_of(value) for value in root["b"]] == [4, 5, 6]
 
 
-def test_what_was_not_read_here_has_no_line() -> None:
-    """Values that were not parsed here have no line."""
+def test_other_values_have_no_line() -> None:
+    """`line_of` returns None for a value that is not part of a document."""
     assert line_of("a text") is None
 
 
-def test_a_line_of_json_ends_outside_of_strings_only() -> None:
-    r"""A `\n` within a string, and brackets and quotes there, are no more than text."""
+def test_json_strings_do_not_affect_line_numbers() -> None:
+    r"""An escaped `\n`, brackets and quotes within a string do not count for lines or structure."""
     root = read_json('["\\n [{\\"",\n"second"]')
     assert root == ['\n [{"', "second"]
     assert isinstance(root, list)
@@ -117,7 +120,7 @@ def test_a_line_of_json_ends_outside_of_strings_only() -> None:
 
 @pytest.mark.parametrize("read", YAML_READERS)
 def test_an_empty_text_is_an_empty_yaml_document(read: Callable[[str], object]) -> None:
-    """Nothing but comments is nothing, which is for the reader of the document to judge."""
+    """YAML with only comments is read as None; the caller decides whether that is an error."""
     assert read("# nothing\n") is None
 
 
@@ -130,19 +133,20 @@ def test_an_empty_text_is_an_empty_yaml_document(read: Callable[[str], object]) 
         ("\n" + "[" * 51 + "]" * 51, 2, f"nested more than {MAX_DEPTH} levels deep"),
         ('\n{"a":' * 51 + "1" + "}" * 51, 52, f"nested more than {MAX_DEPTH} levels deep"),
     ],
+    ids=["repeated key", "repeated key to escape", "nested lists", "nested mappings"],
 )
-def test_what_neither_format_may_hold(
+def test_repeated_keys_and_deep_nesting_are_refused(
     read: Callable[[str], object], text: str, line: int, problem: str
 ) -> None:
-    """Ambiguous and dangerous constructs are errors with a line."""
+    """Repeated keys are ambiguous and deep nesting is dangerous: both are errors with a line."""
     with pytest.raises(TextError) as error:
         read(text)
     assert (error.value.line, str(error.value)) == (line, problem)
 
 
 @pytest.mark.parametrize("read", READERS)
-def test_nesting_up_to_the_limit_is_fine(read: Callable[[str], object]) -> None:
-    """The maximum depth itself is accepted."""
+def test_nesting_up_to_the_limit_is_accepted(read: Callable[[str], object]) -> None:
+    """A document of exactly the maximum depth is accepted."""
     assert read("[" * MAX_DEPTH + "]" * MAX_DEPTH)
 
 
@@ -150,9 +154,9 @@ def test_nesting_up_to_the_limit_is_fine(read: Callable[[str], object]) -> None:
 def test_keys_containers_and_texts_all_count_as_values(
     read: Callable[[str], object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first value beyond the limit is an error with its line."""
+    """Keys, containers and texts count; the first beyond the limit is an error with its line."""
     monkeypatch.setattr(document, "MAX_VALUES", 5)
-    monkeypatch.setattr(SLOW, "MAX_VALUES", 5)
+    monkeypatch.setattr(WITHOUT_LIBYAML, "MAX_VALUES", 5)
     assert read('{"a": 1, "b": []}')
     with pytest.raises(TextError, match="holds more than 5 values") as error:
         read('[{"a": 1,\n"b": []}]')
@@ -161,16 +165,20 @@ def test_keys_containers_and_texts_all_count_as_values(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("read", [read_yaml, read_json])
-def test_a_quarter_of_a_million_values_are_the_most(read: Callable[[str], object]) -> None:
-    """That many are read within a scrape; millions would hold it up."""
+def test_at_most_250_000_values_are_read(read: Callable[[str], object]) -> None:
+    """250,000 values are read within a scrape; millions would delay it."""
     assert MAX_VALUES == 250_000
     with pytest.raises(TextError, match="holds more than 250000 values"):
         read("[" + "1," * 249_999 + "1]")
 
 
-@pytest.mark.parametrize("text", ["[" * 250_001, "[1" + ",1" * 250_000, "[" + "{}," * 125_001])
+@pytest.mark.parametrize(
+    "text",
+    ["[" * 250_001, "[1" + ",1" * 250_000, "[" + "{}," * 125_001],
+    ids=["nested lists", "numbers", "mappings"],
+)
 def test_far_too_many_values_of_json_are_not_decoded(text: str) -> None:
-    """The decoder stops the whole process until it is through; only a count precedes it."""
+    """JSON with far too many values is refused before the decoder blocks the whole process."""
     with pytest.raises(TextError, match="holds more than 250000 values") as error:
         read_json(text)
     assert error.value.line is None
@@ -187,35 +195,35 @@ def test_far_too_many_values_of_json_are_not_decoded(text: str) -> None:
         ('- "\\ud83d"', 1, "found invalid Unicode character escape code"),
     ],
 )
-def test_what_is_not_yaml(text: str, line: int, problem: str) -> None:
+def test_invalid_yaml_is_an_error_with_its_line(text: str, line: int, problem: str) -> None:
     """The error names the line, the problem, and the start of an unfinished construct."""
     with pytest.raises(TextError) as error:
         read_yaml(text)
     assert error.value.line == line
     assert str(error.value).startswith(f"not YAML: {problem}")
-    # PyYAML's own reader has other words.
+    # PyYAML's own reader describes the problem in other words.
     with pytest.raises(TextError, match=r"^not YAML: ") as error:
-        read_yaml_slowly(text)
+        read_yaml_without_libyaml(text)
     assert error.value.line == line
 
 
 @pytest.mark.parametrize("text", ['- "\\ud83d"', '- "\\UFFFFFFFF"', '- "\\U00110000"'])
-def test_an_escape_of_no_character_is_not_yaml(text: str) -> None:
-    """Without libyaml, too: what cannot be encoded would fail where it is shown."""
+def test_an_escape_that_is_no_character_is_not_yaml(text: str) -> None:
+    """Such an escape is refused without libyaml, too: the text could not be encoded for output."""
     with pytest.raises(TextError, match="not YAML: an escape sequence is not a valid character"):
-        read_yaml_slowly(text)
+        read_yaml_without_libyaml(text)
 
 
 def test_without_libyaml_large_files_are_refused() -> None:
-    """Reading them would take minutes; JSON does not need libyaml."""
+    """Without libyaml a large file would take minutes; the error recommends JSON instead."""
     read_yaml("#" * 2**20 + "\n[]")
     with pytest.raises(TextError, match=r"larger than 1048576 characters.*save it as JSON"):
-        read_yaml_slowly("#" * 2**20 + "\n[]")
+        read_yaml_without_libyaml("#" * 2**20 + "\n[]")
 
 
 @pytest.mark.slow
 def test_without_libyaml_the_exporter_works(tmp_path: Path) -> None:
-    """The exporter works without libyaml."""
+    """The exporter reads a YAML ID file if PyYAML has no libyaml."""
     (tmp_path / "kids.yml").write_text("- a\n")
     program = """if True:
         import sys
@@ -246,10 +254,10 @@ def test_without_libyaml_the_exporter_works(tmp_path: Path) -> None:
         ("[a,\n%b]", 2, NO_DIRECTIVES),
     ],
 )
-def test_what_yaml_knows_and_a_document_does_not(
+def test_unsupported_features_of_yaml_are_refused(
     read: Callable[[str], object], text: str, line: int, problem: str
 ) -> None:
-    """What the format allows beyond lists, mappings and texts is refused by name."""
+    """Anything in YAML but lists, mappings and texts is refused, and the error names it."""
     with pytest.raises(TextError) as error:
         read(text)
     assert (error.value.line, str(error.value)) == (line, problem)
@@ -258,8 +266,8 @@ def test_what_yaml_knows_and_a_document_does_not(
 @pytest.mark.parametrize(
     "before", ["", "\ufeff", "#\n", "#\r", "#\r\n", "#\x85", "#\u2028", "#\u2029"]
 )
-def test_a_directive_is_found_wherever_libyaml_takes_one(before: str) -> None:
-    """At the beginning, and after every line break: one that slips through may cost minutes."""
+def test_a_directive_is_found_wherever_libyaml_accepts_one(before: str) -> None:
+    """Directives are found after every kind of line break: libyaml could take minutes for them."""
     text = before + "%TAG !a! tag:x,\n--- !a!b c"
     started = [event for event in yaml.parse(text, yaml.CBaseLoader) if hasattr(event, "tags")]
     assert started[0].tags
@@ -277,10 +285,8 @@ def test_a_percent_sign_within_a_line_is_text(read: Callable[[str], object]) -> 
 @pytest.mark.parametrize(
     "text", ["admin: @hunter2", "admin: `hunter2", "a: b: hunter2", "hunter2\nb:\n- c"]
 )
-def test_an_error_of_yaml_does_not_show_what_stands_there(
-    read: Callable[[str], object], text: str
-) -> None:
-    """It may be a password without its quotes, or the token of a file that got a wrong name."""
+def test_a_yaml_error_does_not_show_the_text(read: Callable[[str], object], text: str) -> None:
+    """The text may be a password that lacks its quotes, or the token in a file of a wrong name."""
     with pytest.raises(TextError) as error:
         read(text)
     assert "hunter2" not in str(error.value)
@@ -297,15 +303,15 @@ def test_an_error_of_yaml_does_not_show_what_stands_there(
         ("[01]", 1, "Expecting ',' delimiter"),
     ],
 )
-def test_what_is_not_json(text: str, line: int, problem: str) -> None:
+def test_invalid_json_is_an_error_with_its_line(text: str, line: int, problem: str) -> None:
     """The error names the line and the message of the standard library's parser."""
     with pytest.raises(TextError) as error:
         read_json(text)
     assert (error.value.line, str(error.value)) == (line, f"not JSON: {problem}")
 
 
-def test_json_deeper_than_the_interpreter_goes_is_too_deep() -> None:
-    """The decoder's own recursion ends before its line is known."""
+def test_json_beyond_the_recursion_limit_is_too_deep() -> None:
+    """The decoder fails at Python's recursion limit, where the line is not known."""
     with pytest.raises(TextError, match="nested more than 50 levels deep") as error:
         read_json("[" * 200_000)
     assert error.value.line is None
@@ -313,7 +319,7 @@ def test_json_deeper_than_the_interpreter_goes_is_too_deep() -> None:
 
 @given(DOCUMENTS)
 def test_both_formats_read_what_was_written(value: object) -> None:
-    """A document written as JSON or as YAML is read as it was, and the two agree."""
+    """A document that is written as JSON or as YAML is read back unchanged."""
     assert read_json(json.dumps(value)) == value
     assert read_json(json.dumps(value, ensure_ascii=False, indent=1)) == value
     assert read_yaml(yaml.dump(value, Dumper=yaml.CSafeDumper, default_style='"')) == value
@@ -321,10 +327,8 @@ def test_both_formats_read_what_was_written(value: object) -> None:
 
 @pytest.mark.parametrize("read", READERS)
 @given(text=st.text() | st.text('[]{}",:\\-? \n\t&*#!%|>a1'))
-def test_no_text_raises_anything_but_a_document_error(
-    read: Callable[[str], object], text: str
-) -> None:
-    """Any text is a document or an error that can be shown."""
+def test_any_text_is_a_document_or_a_text_error(read: Callable[[str], object], text: str) -> None:
+    """Any text is read as a document or refused with a printable `TextError`."""
     try:
         read(text)
     except TextError as error:

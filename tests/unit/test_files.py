@@ -12,7 +12,7 @@ from exporter.files import read, replace_file, signature, signature_at
 
 
 def test_a_file_is_read_up_to_the_limit(tmp_path: Path) -> None:
-    """One byte beyond the limit is an error."""
+    """A file as large as the limit is read; a file that is one byte larger is an error."""
     file = tmp_path / "file"
     file.write_bytes(b"abc")
     assert read(file, 3)[0] == b"abc"
@@ -20,8 +20,8 @@ def test_a_file_is_read_up_to_the_limit(tmp_path: Path) -> None:
         read(file, 2)
 
 
-def test_a_file_whose_size_the_system_does_not_tell_is_read_whole() -> None:
-    """Some file systems say 0; a token that is mounted from such a one is no shorter for it."""
+def test_a_file_with_a_reported_size_of_0_is_read_whole() -> None:
+    """Some file systems report a size of 0; a token that is mounted from one is read whole."""
     path = Path("/proc/version")
     assert path.stat().st_size == 0
     assert read(path, 65536)[0] == path.read_bytes()
@@ -42,24 +42,26 @@ def test_a_file_that_is_too_large_is_not_read(
         read(path, 2)
 
 
-def test_a_file_that_does_not_tell_its_size_is_read_up_to_the_limit() -> None:
-    """Files in /proc report no size, and are read up to the limit."""
+def test_a_file_with_a_reported_size_of_0_is_read_up_to_the_limit() -> None:
+    """A file in /proc reports a size of 0; beyond the limit it is an error all the same."""
     with pytest.raises(OSError, match="larger than 2 bytes"):
         read(Path("/proc/self/status"), 2)
 
 
-@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")])
-def test_what_is_no_regular_file_is_refused_at_once(
+@pytest.mark.parametrize(
+    "make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")], ids=["named pipe", "device"]
+)
+def test_a_file_that_is_not_regular_is_refused(
     make: Callable[[Path], None], tmp_path: Path
 ) -> None:
-    """A pipe would wait for its writer, and a device has no end."""
+    """Reading a pipe would wait for its writer, and reading a device would never end."""
     make(tmp_path / "file")
     with pytest.raises(OSError, match="not a regular file"):
         read(tmp_path / "file", 3)
 
 
-def test_a_directory_is_no_file(tmp_path: Path) -> None:
-    """A directory is an error."""
+def test_a_directory_is_an_error(tmp_path: Path) -> None:
+    """Reading a directory raises the system's error."""
     with pytest.raises(IsADirectoryError, match="Is a directory"):
         read(tmp_path, 100)
 
@@ -67,7 +69,7 @@ def test_a_directory_is_no_file(tmp_path: Path) -> None:
 def test_a_file_that_changes_while_it_is_read_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Half of it may be old, and half of it new."""
+    """If a file changes while it is read, a part of the content may be old and the rest new."""
     file = tmp_path / "file"
     file.write_bytes(b"abc")
     real = os.read
@@ -84,7 +86,7 @@ def test_a_file_that_changes_while_it_is_read_is_an_error(
 
 
 def test_the_signature_of_a_file_changes_with_it(tmp_path: Path) -> None:
-    """It is the same whether the file is read or only its status is asked for."""
+    """The signature is the same from a read and from the path alone, until the file changes."""
     file = tmp_path / "file"
     file.write_bytes(b"abc")
     _, status = read(file, 3)
@@ -94,20 +96,20 @@ def test_the_signature_of_a_file_changes_with_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["gone", "a\0b"])
-def test_what_is_not_there_has_no_signature_at(name: str, tmp_path: Path) -> None:
+def test_a_missing_file_has_no_signature(name: str, tmp_path: Path) -> None:
     """A missing file and an impossible path have no signature."""
     assert signature_at(tmp_path / name) is None
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may open it")
-def test_a_file_with_nothing_to_read_yet_is_an_error() -> None:
-    """The kernel's log is a regular file that makes its reader wait: here it is refused."""
+def test_a_file_that_would_block_is_an_error() -> None:
+    """The kernel's log is a regular file whose reader waits for messages: it is refused."""
     with pytest.raises(OSError, match=r"temporarily unavailable|not permitted"):
         read(Path("/proc/kmsg"), 2**26)
 
 
-def test_a_change_that_only_the_ctime_tells_is_a_change(tmp_path: Path) -> None:
-    """A change is noticed by the ctime, which programs cannot set."""
+def test_a_new_ctime_alone_changes_the_signature(tmp_path: Path) -> None:
+    """A change is noticed by the ctime alone, which programs cannot set."""
     file = tmp_path / "file"
     file.write_bytes(b"abc")
     before = signature_at(file)
@@ -119,7 +121,7 @@ def test_a_change_that_only_the_ctime_tells_is_a_change(tmp_path: Path) -> None:
 
 
 def test_a_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
-    """A file is replaced with the given mode, for any umask."""
+    """A file is replaced with the given mode, for any umask, and no temporary file is left."""
     file = tmp_path / "f"
     file.write_bytes(b"old")
     replace_file(file, [b"n", b"ew"], mode=0o600)
@@ -129,7 +131,7 @@ def test_a_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
-    """A failed write, such as on a full disk, keeps the old file and leaves no other."""
+    """A failed write, such as on a full disk, keeps the old file and leaves no temporary file."""
     file = tmp_path / "f"
     file.write_bytes(b"old")
 
