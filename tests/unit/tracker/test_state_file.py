@@ -1,4 +1,4 @@
-"""The state file: what is kept across restarts, and that an unusable file costs nothing."""
+"""The state file: what is kept across restarts, when it is written, and unusable files."""
 
 import errno
 import json
@@ -36,13 +36,13 @@ EXPORTS = (
 
 
 def snapshot(*exports: Export) -> Snapshot:
-    """Return a snapshot in which these exports are known."""
+    """Return a snapshot of these exports."""
     watched = tuple(WatchedExport(export.id, export.state, export) for export in exports)
     return make_snapshot(Batch.of("b", (Block.of("b", watched),)))
 
 
 def content(*exports: Export) -> bytes:
-    """Return the content of a file with these exports."""
+    """Return the content of a state file with these exports."""
     return b"".join(encode(snapshot(*exports).batches[0].blocks, KEY))
 
 
@@ -54,36 +54,39 @@ def clock() -> FakeClock:
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Return the path of a file that is not there."""
+    """Return the path of a file that does not exist."""
     return tmp_path / "state"
 
 
 @pytest.fixture
 def file(path: Path, clock: FakeClock) -> StateFile:
-    """Return the file of an exporter that starts for the first time."""
+    """Return the state file of an exporter that starts for the first time."""
     loaded = StateFile(path, clock)
     assert loaded.load() == []
     return loaded
 
 
 def restart(path: Path, clock: FakeClock) -> tuple[StateFile, list[Export | None]]:
-    """Return the file of another process, and what it remembers."""
+    """Return the state file of a new process, and the exports that it loads."""
     again = StateFile(path, clock)
     return again, [watched.export for watched in again.load()]
 
 
 def others(path: Path) -> list[str]:
-    """Return the names of the files beside it."""
+    """Return the names of the other files in the directory."""
     return sorted(other.name for other in path.parent.iterdir() if other != path)
 
 
-# Restarts.
+# Restarts
 
 
 def test_finished_exports_survive_a_restart(
     path: Path, file: StateFile, clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """All of them but their messages, with the key; unfinished ones are asked for again."""
+    """A restart keeps the key, and finished exports without their error messages.
+
+    Unfinished exports are not stored, so they are asked for again.
+    """
     with_message = replace(EXPORTS[2], error=ErrorDetail("9103", 403, "patient-7.bam"))
     file.save(snapshot(*EXPORTS[:2], with_message, EXPORTS[3], running("r"), Export("u", "ODD")))
     file.close(PATIENCE)
@@ -96,10 +99,13 @@ def test_finished_exports_survive_a_restart(
     assert caplog.records == []
 
 
-def test_exports_that_left_a_short_time_ago_survive_it_too(
+def test_exports_that_are_not_watched_now_survive_a_restart(
     path: Path, clock: FakeClock, file: StateFile
 ) -> None:
-    """Their ID file may be unreadable only for now, or missing: then they keep the time."""
+    """Exports that are not watched now are stored, because their ID file may return.
+
+    An export keeps the time at which it left the watchlist, if it has one.
+    """
     watched, left = snapshot(EXPORTS[0]), snapshot(*EXPORTS[1:3])
     [block] = left.batches[0].blocks
     gone = Block.of("", (WatchedExport("odd", "FAILED", EXPORTS[3], left=7.5),))
@@ -113,8 +119,8 @@ def test_exports_that_left_a_short_time_ago_survive_it_too(
     assert [restored[export.id].left for export in EXPORTS] == [None, None, None, 7.5]
 
 
-def test_that_nothing_is_known_any_more_is_written_too(path: Path, clock: FakeClock) -> None:
-    """Otherwise the last exports would stay in the file for good."""
+def test_file_is_written_if_no_export_is_known_any_more(path: Path, clock: FakeClock) -> None:
+    """A state without exports is written, too: otherwise the last ones would never leave."""
     path.write_bytes(content(*EXPORTS))
     file = StateFile(path, clock)
     assert len(file.load()) == len(EXPORTS)
@@ -123,8 +129,8 @@ def test_that_nothing_is_known_any_more_is_written_too(path: Path, clock: FakeCl
     assert restart(path, clock)[1] == []
 
 
-def test_the_file_is_the_owners_alone(path: Path, file: StateFile) -> None:
-    """Mode 600, and nothing is left beside it."""
+def test_file_can_be_read_by_its_owner_only(path: Path, file: StateFile) -> None:
+    """The file has mode 600, and no temporary file is left beside it."""
     file.save(snapshot(*EXPORTS))
     file.close(PATIENCE)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -132,17 +138,17 @@ def test_the_file_is_the_owners_alone(path: Path, file: StateFile) -> None:
 
 
 def test_each_process_has_a_key_of_its_own(tmp_path: Path, clock: FakeClock) -> None:
-    """Each process has its own key, unless the file has one."""
+    """Without a file that has a key, each process uses a random one."""
     first, second = (StateFile(tmp_path / name, clock) for name in "ab")
     assert first.key != second.key
     assert len(first.key) == KEY_BYTES
 
 
-# When it is written.
+# Times of writes
 
 
 class Writes:
-    """Counts and holds the writes of a file."""
+    """Counts the writes of a state file; they hang while `go` is not set."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.began = threading.Semaphore(0)
@@ -161,16 +167,16 @@ class Writes:
 
 @pytest.fixture
 def writes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Writes]:
-    """Yield the writes; a disk that hangs does so until the end of the test."""
+    """Yield a counter of writes; those that hang are released at the end of the test."""
     held = Writes(monkeypatch)
     yield held
     held.go.set()
 
 
-def test_it_is_written_at_most_once_a_minute_and_at_the_end(
+def test_file_is_written_at_most_once_a_minute_and_at_the_end(
     path: Path, file: StateFile, clock: FakeClock, writes: Writes
 ) -> None:
-    """The file is written once a minute at most, and at the end."""
+    """Scrapes write the file at most once a minute, and the exporter's end writes it again."""
     file.save(snapshot(EXPORTS[0]))
     assert writes.began.acquire(timeout=PATIENCE)
     for seconds in (1.0, INTERVAL_SECONDS - 2):
@@ -189,10 +195,10 @@ def test_it_is_written_at_most_once_a_minute_and_at_the_end(
 
 
 @pytest.mark.parametrize("jump", [-7200, 7200])
-def test_a_wall_clock_that_is_set_does_not_move_the_next_write(
+def test_jump_of_the_wall_clock_does_not_move_the_next_write(
     path: Path, file: StateFile, clock: FakeClock, writes: Writes, jump: float
 ) -> None:
-    """Setting the wall clock does not move the next write; the new time is shown."""
+    """The minute is measured on the monotonic clock; the last write is shown in Unix time."""
     file.save(snapshot(EXPORTS[0]))
     wait_for(lambda: file.status().last_write == clock.time())
     clock.unix += jump
@@ -206,7 +212,7 @@ def test_a_wall_clock_that_is_set_does_not_move_the_next_write(
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
-    """Wait until another thread made it true."""
+    """Wait until another thread makes the condition true."""
     waiting = threading.Event()
     for _ in range(int(PATIENCE * 100)):
         if condition():
@@ -215,10 +221,10 @@ def wait_for(condition: Callable[[], bool]) -> None:
     raise AssertionError
 
 
-def test_what_did_not_change_is_not_written(
+def test_unchanged_exports_are_not_written_again(
     file: StateFile, clock: FakeClock, writes: Writes
 ) -> None:
-    """Unchanged exports are not written again."""
+    """The same exports in a new snapshot are not written again, not even at the end."""
     same = snapshot(*EXPORTS)
     file.save(same)
     wait_for(lambda: file.status().last_write is not None)
@@ -229,16 +235,16 @@ def test_what_did_not_change_is_not_written(
     assert writes.count == 1
 
 
-def test_nothing_is_written_where_nothing_was_learned(path: Path, file: StateFile) -> None:
+def test_nothing_is_written_without_a_scrape(path: Path, file: StateFile) -> None:
     """An exporter that ends before its first scrape leaves the file as it is."""
     file.close(PATIENCE)
     assert not path.exists()
 
 
-def test_a_disk_that_hangs_holds_up_nobody(
+def test_hanging_write_delays_neither_a_scrape_nor_the_end(
     file: StateFile, clock: FakeClock, writes: Writes
 ) -> None:
-    """Neither a scrape nor the end; there is one writer at most."""
+    """While a write hangs, scrapes and the exporter's end do not wait, and start no other."""
     writes.go.clear()
     file.save(snapshot(EXPORTS[0]))
     assert writes.began.acquire(timeout=PATIENCE)
@@ -248,10 +254,10 @@ def test_a_disk_that_hangs_holds_up_nobody(
     assert writes.count == 1
 
 
-def test_a_write_that_the_end_does_not_wait_for_is_told(
+def test_last_write_that_takes_too_long_is_an_error(
     file: StateFile, writes: Writes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The page of `--once` shows it."""
+    """A last write that takes too long is logged, and is an error in the output of `--once`."""
     writes.go.clear()
     file.save(snapshot(EXPORTS[0]))
     file.close(0.01)
@@ -259,10 +265,10 @@ def test_a_write_that_the_end_does_not_wait_for_is_told(
     assert [vars(each)["err"] for each in caplog.records] == ["the last write takes too long"]
 
 
-def test_a_disk_that_hangs_is_told(
+def test_hanging_write_is_an_error_until_it_ends(
     file: StateFile, clock: FakeClock, writes: Writes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A write that lasts until the next one is due is an error until it ends."""
+    """A write that lasts until the next one is due is an error; it and its end are logged once."""
     writes.go.clear()
     file.save(snapshot(EXPORTS[0]))
     assert writes.began.acquire(timeout=PATIENCE)
@@ -283,13 +289,17 @@ def test_a_disk_that_hangs_is_told(
     assert caplog.records[-1].getMessage() == "State file written again"
 
 
-def test_a_write_that_has_just_ended_is_not_late(
+def test_finished_write_whose_thread_still_runs_is_not_late(
     file: StateFile,
     clock: FakeClock,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Its thread may end later: nothing would be written then, which would clear the error."""
+    """A write has ended when the file is replaced, even if its thread ends a minute later.
+
+    If it counted as late, the error would last: only a write clears it, and nothing is left to be
+    written.
+    """
     written, go, start = threading.Event(), threading.Event(), background.start
 
     def lasting(write: Callable[[], None], name: str) -> object:
@@ -311,10 +321,10 @@ def test_a_write_that_has_just_ended_is_not_late(
     assert caplog.records == []
 
 
-def test_the_end_writes_what_a_write_in_flight_does_not_have(
+def test_end_writes_the_latest_state_after_a_write_in_flight(
     path: Path, file: StateFile, clock: FakeClock, writes: Writes
 ) -> None:
-    """The end waits for a write in flight, then writes the latest state."""
+    """The exporter's end waits for a write in flight, then writes the latest state."""
     writes.go.clear()
     file.save(snapshot(EXPORTS[0]))
     assert writes.began.acquire(timeout=PATIENCE)
@@ -325,14 +335,14 @@ def test_the_end_writes_what_a_write_in_flight_does_not_have(
     assert restart(path, clock)[1] == list(EXPORTS)
 
 
-def test_without_a_thread_it_is_written_later(
+def test_file_is_written_later_if_no_thread_can_be_started(
     path: Path,
     file: StateFile,
     clock: FakeClock,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Without a thread the scrape succeeds, an error is shown, and the file is written later."""
+    """If no thread can be started, the scrape succeeds, and the error is logged once."""
     caplog.set_level(logging.INFO)
     with monkeypatch.context() as patch:
         patch.setattr(background, "start", _no_thread)
@@ -351,10 +361,10 @@ def test_without_a_thread_it_is_written_later(
     ]
 
 
-def test_a_last_write_without_a_thread_is_told(
+def test_last_write_without_a_thread_is_logged(
     file: StateFile, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """At the end there is no later attempt: the log says that the last state is not in the file."""
+    """No attempt follows the last one, so the log says that the last state is not in the file."""
     file.save(snapshot(*EXPORTS))
     wait_for(lambda: file.status().last_write is not None)
     file.save(snapshot(EXPORTS[0]))
@@ -368,10 +378,10 @@ def _no_thread(*_: object) -> None:
     raise RuntimeError("can't start new thread")
 
 
-# Files that are not usable.
+# Unusable files
 
 
-def test_a_file_that_is_cut_off_anywhere_is_ignored(path: Path, clock: FakeClock) -> None:
+def test_truncated_file_is_ignored(path: Path, clock: FakeClock) -> None:
     """A file that is truncated at any byte is ignored, and replaced by a valid one."""
     whole = content(*EXPORTS)
     for length in range(len(whole)):
@@ -390,8 +400,8 @@ def test_a_file_that_is_cut_off_anywhere_is_ignored(path: Path, clock: FakeClock
 
 @examples(200)
 @given(st.integers(0, len(content(*EXPORTS)) - 1), st.integers(1, 255))
-def test_a_file_with_a_wrong_byte_is_ignored(position: int, difference: int) -> None:
-    """A file with a wrong byte at any position is refused."""
+def test_file_with_a_wrong_byte_is_refused(position: int, difference: int) -> None:
+    """A file with one wrong byte, at any position, is refused."""
     damaged = bytearray(content(*EXPORTS))
     damaged[position] ^= difference
     with pytest.raises(StateFormatError):
@@ -399,22 +409,22 @@ def test_a_file_with_a_wrong_byte_is_ignored(position: int, difference: int) -> 
 
 
 @given(st.binary() | st.binary().map(lambda data: content()[:36] + data))
-def test_any_content_is_refused_in_one_way(data: bytes) -> None:
-    """No content of a file is an error of the exporter's."""
+def test_any_other_content_raises_state_format_error(data: bytes) -> None:
+    """Content that is not a state file raises `StateFormatError`, and no other exception."""
     with pytest.raises(StateFormatError):
         decode(data)
 
 
 def signed(body: object, **header: object) -> bytes:
-    """Return a file with a right checksum."""
+    """Return a file with this body and a valid checksum, unless `header` has another one."""
     text = json.dumps(body).encode() + b"\n"
     fields = {"version": 1, "key": KEY.hex(), "checksum": checksum([text], KEY)} | header
     rest = json.dumps(fields, separators=(",", ":")).encode()[1:]
     return b'{"format":"cavatica-exporter-state",' + rest + b"\n" + text
 
 
-def test_a_time_that_is_not_the_apis_stays_so() -> None:
-    """After a restart as before: the exporter saw the end, and the API does not say when it was."""
+def test_time_of_the_first_finished_answer_is_restored_as_such() -> None:
+    """If the API sent no end, the time at which the exporter saw the end is not taken for it."""
     seen = WatchedExport("x", "FAILED", Export("x", "FAILED", 1.0), seen_finished=2.5)
     left = replace(seen, left=3.0)
     assert decode(b"".join(encode([Block.of("b", (seen, left))], KEY))) == (KEY, [seen, left])
@@ -423,7 +433,7 @@ def test_a_time_that_is_not_the_apis_stays_so() -> None:
 GOOD = ["x", "FAILED", 1.0, 2.0, 3, "o/v", 4, ["9103", 403]]
 
 
-def test_the_forged_record_would_be_read() -> None:
+def test_unmodified_record_is_read() -> None:
     """The record that the next test modifies is valid."""
     export = Export("x", "FAILED", 1.0, 2.0, 3, "o/v", ErrorDetail("9103", 403, ""), 4)
     assert decode(signed([GOOD])) == (KEY, [WatchedExport("x", "FAILED", export)])
@@ -457,8 +467,8 @@ def test_the_forged_record_would_be_read() -> None:
         ),
     ],
 )
-def test_a_record_of_another_shape_is_damage(record: object) -> None:
-    """Check labels, numbers and IDs even if the checksum is right."""
+def test_invalid_record_is_refused(record: object) -> None:
+    """IDs, labels and numbers of a record are checked even if the checksum is right."""
     with pytest.raises(StateFormatError, match="damaged"):
         decode(signed([record]))
 
@@ -474,14 +484,14 @@ def test_a_record_of_another_shape_is_damage(record: object) -> None:
         ({"key": 7}, "damaged"),
     ],
 )
-def test_another_version_is_ignored(
+def test_file_with_another_version_or_an_invalid_header_is_ignored(
     path: Path,
     clock: FakeClock,
     caplog: pytest.LogCaptureFixture,
     header: dict[str, object],
     problem: str,
 ) -> None:
-    """A file of another version is ignored with a warning, and replaced."""
+    """A file that cannot be used because of its header is ignored with a warning, and replaced."""
     path.write_bytes(signed([GOOD], **header))
     file = StateFile(path, clock)
     assert file.load() == []
@@ -494,10 +504,10 @@ def test_another_version_is_ignored(
 
 
 @pytest.mark.parametrize("text", ["- an-id-file\n", '{"format":"another"}', "\0" * 99])
-def test_a_file_of_something_else_is_never_overwritten(
+def test_file_of_another_kind_is_never_overwritten(
     path: Path, clock: FakeClock, caplog: pytest.LogCaptureFixture, text: str
 ) -> None:
-    """A file of another kind is never overwritten."""
+    """A file that is not a state file is an error, and is never overwritten."""
     path.write_text(text)
     file = StateFile(path, clock)
     assert file.load() == []
@@ -509,26 +519,26 @@ def test_a_file_of_something_else_is_never_overwritten(
 
 
 def a_directory(path: Path) -> None:
-    """Put a directory in its place."""
+    """Create a directory at `path`."""
     path.mkdir()
 
 
 def a_pipe(path: Path) -> None:
-    """Put a named pipe without a writer in its place."""
+    """Create a named pipe without a writer at `path`."""
     os.mkfifo(path)
 
 
 def too_large(path: Path) -> None:
-    """Put a file of a gigabyte in its place, which takes no space."""
+    """Create a sparse file of a gigabyte at `path`."""
     with path.open("wb") as file:
         file.truncate(2**30)
 
 
 @pytest.mark.parametrize("make", [a_directory, a_pipe, too_large])
-def test_what_cannot_be_read_is_left_alone(
+def test_unreadable_file_is_never_overwritten(
     path: Path, clock: FakeClock, make: Callable[[Path], None]
 ) -> None:
-    """An unreadable file is never overwritten."""
+    """What cannot be read as a file of limited size is an error, and is never overwritten."""
     make(path)
     before = path.lstat()
     file = StateFile(path, clock)
@@ -540,10 +550,10 @@ def test_what_cannot_be_read_is_left_alone(
     assert file.status().error
 
 
-def test_a_file_server_that_hangs_does_not_hold_up_the_start(
+def test_hanging_file_server_does_not_delay_the_start(
     path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A file server that hangs does not delay the start beyond a limit."""
+    """A file that is not read within a time limit is ignored with a warning."""
     go = threading.Event()
     monkeypatch.setattr(state_file, "_LOAD_SECONDS", 0.01)
     monkeypatch.setattr(files, "read", lambda *_: go.wait(PATIENCE))
@@ -553,10 +563,10 @@ def test_a_file_server_that_hangs_does_not_hold_up_the_start(
     go.set()
 
 
-def test_a_file_that_could_not_be_read_at_the_start_is_written_once_it_can_be(
+def test_file_that_is_unreadable_at_the_start_is_written_once_it_is_readable(
     path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is tried again every minute, and the error is logged once."""
+    """Until the file can be read, each write is refused, and the error is logged once."""
     caplog.set_level(logging.INFO)
     whole = content(EXPORTS[0])
     path.write_bytes(whole)
@@ -581,10 +591,10 @@ def test_a_file_that_could_not_be_read_at_the_start_is_written_once_it_can_be(
 
 
 @pytest.mark.parametrize("known", [EXPORTS, ()])
-def test_a_foreign_file_that_is_removed_is_no_longer_in_the_way(
+def test_file_is_written_after_a_file_of_another_kind_is_removed(
     path: Path, clock: FakeClock, known: Sequence[Export]
 ) -> None:
-    """Without a restart, and also where nothing is known."""
+    """The removal takes effect without a restart, even if no export is known."""
     path.write_text("- an-id-file")
     file = StateFile(path, clock)
     assert file.load() == []
@@ -604,11 +614,11 @@ def is_writing() -> bool:
     return any(t.name == "state file" for t in threading.enumerate())
 
 
-# Disks that are not usable.
+# Failed writes
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EIO, errno.ETIMEDOUT])
-def test_a_write_that_fails_leaves_the_last_file(
+def test_failed_write_keeps_the_last_file(
     path: Path,
     file: StateFile,
     clock: FakeClock,
@@ -616,7 +626,7 @@ def test_a_write_that_fails_leaves_the_last_file(
     caplog: pytest.LogCaptureFixture,
     number: int,
 ) -> None:
-    """A failed write is logged once, and retried a minute later; the last file stays."""
+    """A failed write is logged once, and tried again a minute later; the last file stays."""
     caplog.set_level(logging.INFO)
 
     def fail(_: int) -> None:
@@ -644,14 +654,14 @@ def test_a_write_that_fails_leaves_the_last_file(
     ]
 
 
-def test_no_file_is_written_that_could_not_be_read(
+def test_file_too_large_to_be_read_is_not_written(
     path: Path,
     file: StateFile,
     clock: FakeClock,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """A file that is too large to be read again would not be overwritten: the last one stays."""
+    """A file that could not be read after a restart, for its size, does not replace the last."""
     file.save(snapshot(EXPORTS[0]))
     file.close(PATIENCE)
     size = path.stat().st_size
@@ -663,10 +673,10 @@ def test_no_file_is_written_that_could_not_be_read(
     assert restart(path, clock)[1] == [EXPORTS[0]]
 
 
-def test_the_file_keeps_its_owner(
+def test_replaced_file_keeps_its_owner(
     path: Path, clock: FakeClock, file: StateFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An exporter that root runs once does not shut out the one that another user runs."""
+    """After root ran the exporter once, the exporter of another user can still read the file."""
     owners: list[tuple[int, int]] = []
     monkeypatch.setattr(os, "fchown", lambda _, *owner: owners.append(owner))
     file.save(snapshot(EXPORTS[0]))
@@ -679,10 +689,10 @@ def test_the_file_keeps_its_owner(
     assert owners == [(status.st_uid, status.st_gid)]
 
 
-def test_who_may_not_give_files_away_owns_it(
+def test_file_is_replaced_by_a_user_who_cannot_keep_its_owner(
     path: Path, clock: FakeClock, file: StateFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A user other than root, who may write to the directory, still replaces the file."""
+    """A user who may write to the directory, but not set owners, becomes the file's owner."""
 
     def refuse(*_: object) -> None:
         raise PermissionError
@@ -694,10 +704,10 @@ def test_who_may_not_give_files_away_owns_it(
     assert restart(path, clock)[1] == list(EXPORTS)
 
 
-def test_an_unexpected_error_of_a_write_is_told(
+def test_unexpected_error_of_a_write_is_logged(
     file: StateFile, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """An unexpected error in the writing thread is logged."""
+    """An unexpected exception in the writing thread is logged by its type, and is an error."""
 
     def fail(*_: object) -> bytes:
         raise MemoryError
@@ -709,10 +719,10 @@ def test_an_unexpected_error_of_a_write_is_told(
     assert [each.__dict__.get("err") for each in caplog.records] == ["MemoryError"]
 
 
-def test_a_directory_that_is_missing_is_told(
+def test_missing_directory_is_logged(
     tmp_path: Path, clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A missing directory and an invalid path are logged."""
+    """A path in a missing directory, or one that cannot exist, is an error and logged once."""
     for path in (tmp_path / "missing" / "state", tmp_path / "a\0b"):
         caplog.clear()
         file = StateFile(path, clock)
@@ -724,7 +734,7 @@ def test_a_directory_that_is_missing_is_told(
 
 
 def test_two_exporters_on_one_file_write_whole_files(path: Path, clock: FakeClock) -> None:
-    """Two exporters that write the same file write whole files."""
+    """If two exporters share a file, it always has the key and the exports of one of them."""
     files = [StateFile(path, clock) for _ in range(2)]
     known: list[Sequence[Export]] = [EXPORTS[:2], EXPORTS[2:]]
     for _ in range(20):
@@ -739,8 +749,8 @@ def test_two_exporters_on_one_file_write_whole_files(path: Path, clock: FakeCloc
     assert others(path) == []
 
 
-def test_a_link_stays_a_link(path: Path, tmp_path: Path, clock: FakeClock) -> None:
-    """A link stays a link; its target is replaced."""
+def test_link_stays_a_link(path: Path, tmp_path: Path, clock: FakeClock) -> None:
+    """If the path is a symbolic link, its target is replaced, not the link."""
     target = tmp_path / "elsewhere"
     path.symlink_to(target)
     file = StateFile(path, clock)
@@ -751,8 +761,11 @@ def test_a_link_stays_a_link(path: Path, tmp_path: Path, clock: FakeClock) -> No
     assert restart(target, clock)[1] == list(EXPORTS)
 
 
-def test_what_a_killed_exporter_left_is_removed(path: Path, clock: FakeClock) -> None:
-    """Once it is an hour old: a younger one may be another exporter's."""
+def test_stale_temporary_files_are_removed(path: Path, clock: FakeClock) -> None:
+    """The first write removes temporary files that a killed exporter left behind.
+
+    They must be an hour old: a younger one may belong to another exporter that is writing.
+    """
     for name, age in (("old_0001", 3601), ("young_01", 3599), ("backup", 9999)):
         left = path.with_name(f".state.{name}")
         left.write_bytes(b"")
