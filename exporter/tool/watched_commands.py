@@ -62,8 +62,9 @@ def status_command() -> click.Command:
         What needs attention is grouped by code and meaning.
 
         Exit status: 0 all done, 1 no answer, an ID file in error or an entry that is not a valid
-        ID, 2 for a wrong flag, no token or no ID file, 3 failures, refusals or lookup errors that
-        are not acknowledged, 4 not finished.
+        ID, 2 for a wrong flag, no token or no ID file, 3 failures, undocumented states, refusals or
+        lookup errors that nobody has dealt with, 4 not finished. If several apply, 3 comes before
+        1, and 1 before 4.
         """
         watched = _Watched(exports_path, values)
         try:

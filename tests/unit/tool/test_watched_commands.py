@@ -151,6 +151,57 @@ def test_exit_status(account: Account, run: Run, state: str, status: int) -> Non
     assert run("status") == status
 
 
+PENDS, FAILS, ODD = {"state": "PENDING"}, {"state": "FAILED"}, {"state": "ABORTED"}
+
+
+@pytest.mark.parametrize(
+    ("exports", "broken", "status"),
+    [
+        ([FAILS, PENDS], {}, 3),
+        ([ODD, PENDS], {}, 3),
+        ([PENDS], {"wrong.json": "{"}, 1),
+        ([PENDS], {"wrong.txt": "not an ID"}, 1),
+        ([FAILS, PENDS], {"wrong.json": "{"}, 3),
+        ([FAILS, PENDS], {"wrong.txt": "not an ID"}, 3),
+        ([ODD], {"wrong.json": "{"}, 3),
+    ],
+)
+def test_exit_status_if_several_apply(
+    account: Account,
+    run: Run,
+    exports: list[dict[str, str]],
+    broken: dict[str, str],
+    status: int,
+) -> None:
+    """3 comes before 1, and 1 before 4, as --help and the README say."""
+    ids = [f"e{number}" for number in range(len(exports))]
+    for export_id, export in zip(ids, exports, strict=True):
+        put(account, export_id, **export)
+    watch(account, "b", export_ids=ids)
+    for name, text in broken.items():
+        (account.directory / name).write_text(text)
+    assert run("status", "--log.level", "error") == status
+
+
+def test_exit_status_without_an_answer(account: Account, run: Run) -> None:
+    """Nothing else is known: 1, as with an ID file in error."""
+    put(account, "one", "FAILED")
+    watch(account, "b", export_ids=["one"])
+    (account.directory / "wrong.json").write_text("{")
+    account.simulator.fault = Fault(status=500)
+    assert run("status", "--log.level", "error") == 1
+
+
+def test_the_order_of_exit_statuses_is_documented(
+    run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The help, from which the manual page is made, and the README say the same."""
+    assert run("status", "--help") == 0
+    readme = (Path(__file__).parents[3] / "README.md").read_text()
+    for text in (capsys.readouterr().out, readme):
+        assert "If several apply, 3 comes before 1, and 1 before 4." in " ".join(text.split())
+
+
 def test_refused_and_missing(
     account: Account, run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
