@@ -39,7 +39,7 @@ class Clock:
     """A clock that advances with every reading."""
 
     def __init__(self, step: float = 0.0) -> None:
-        """Start somewhere, as monotonic clocks do."""
+        """Start at an arbitrary time, as monotonic clocks do."""
         self.now = 1000.0
         self.step = step
 
@@ -49,12 +49,12 @@ class Clock:
         return self.now - self.step
 
 
-def hang_up(_: Peer) -> None:
-    """Answer nothing."""
+def close_connection(_: Peer) -> None:
+    """Return without an answer, which closes the connection."""
 
 
 class Api:
-    """A server with answers that are set beforehand, its client, and what the observer saw."""
+    """A server with scripted answers, clients of it, and the outcomes that they report."""
 
     def __init__(self) -> None:
         self.port = 0
@@ -64,7 +64,7 @@ class Api:
         self._answers: deque[Callable[[Peer], object]] = deque()
 
     def client(self, *, advance_access: bool = False) -> Client:
-        """Make a client of the server."""
+        """Return a client of the server."""
         return Client(
             f"http://127.0.0.1:{self.port}/v2",
             lambda: TOKEN,
@@ -75,12 +75,12 @@ class Api:
         )
 
     def talk(self, peer: Peer) -> None:
-        """Send the next answer."""
+        """Record a request, and send the next answer."""
         self.requests.append(peer.receive())
         self._answers.popleft()(peer)
 
-    def say(self, talk: Callable[[Peer], object]) -> None:
-        """Set what the server does after the next request."""
+    def script(self, talk: Callable[[Peer], object]) -> None:
+        """Add what the server does after a request."""
         self._answers.append(talk)
 
     def answer(
@@ -90,25 +90,25 @@ class Api:
         status: int = 200,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        """Set the next answer: bytes as they are, else JSON."""
+        """Add an answer: bytes unchanged, anything else as JSON."""
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
         fields = {"Content-Length": str(len(content)), **(headers or {})}
         head = f"HTTP/1.1 {status} Status\r\n"
         head += "".join(f"{name}: {value}\r\n" for name, value in fields.items())
-        self.say(lambda peer: peer.send(head.encode("latin-1") + b"\r\n" + content))
+        self.script(lambda peer: peer.send(head.encode("latin-1") + b"\r\n" + content))
 
     def ask(self, ids: Sequence[str] = ("A",), seconds: float = 10.0) -> BulkResponse:
-        """Ask for exports, with so many seconds left."""
+        """Fetch exports, with a deadline in so many seconds."""
         return self.client().bulk_get(ids, self.clock.now + seconds)
 
     def fail(self, **arguments: Any) -> ApiError:  # noqa: ANN401 # as of `ask`
-        """Ask, and return the error."""
+        """Fetch exports, and return the error."""
         with pytest.raises(ApiError) as caught:
             self.ask(**arguments)
         return caught.value
 
-    def forget(self) -> None:
-        """Drop the answers that were not fetched."""
+    def discard_answers(self) -> None:
+        """Remove the answers that were not fetched."""
         self._answers.clear()
 
     @property
@@ -119,7 +119,7 @@ class Api:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Api]:
-    """One server for all examples of a property."""
+    """Run one server for all examples of a property-based test."""
     api = Api()
     with listen(api.talk) as api.port:
         yield api
@@ -127,7 +127,7 @@ def server() -> Iterator[Api]:
 
 @pytest.fixture
 def api() -> Iterator[Api]:
-    """Run a server; every one of its answers must be fetched."""
+    """Run a server, and check that every answer is fetched."""
     api = Api()
     with listen(api.talk) as api.port:
         yield api
@@ -140,10 +140,10 @@ def found(export_id: str = "A", **fields: object) -> dict[str, Any]:
 
 
 class TestRequest:
-    """What is sent."""
+    """Requests to the API."""
 
     def test_has_the_documented_path_body_and_headers(self, api: Api) -> None:
-        """Everything that the platform's page asks for, and nothing that it does not know."""
+        """A request has the path, body and headers that the platform documents, and no others."""
         api.answer(found())
         api.ask(IDS)
         [request] = api.requests
@@ -162,14 +162,14 @@ class TestRequest:
             "X-SBG-Auth-Token": TOKEN,
         }
 
-    def test_asks_for_advance_access_if_told_to(self, api: Api) -> None:
-        """Off by default, as in the official client."""
+    def test_asks_for_advance_access_on_request(self, api: Api) -> None:
+        """The header is sent only with `advance_access`, which is off as in the official client."""
         api.answer(found())
         api.client(advance_access=True).bulk_get(["A"], api.clock.now + 10)
         assert b"\r\nX-SBG-Advance-Access: advance\r\n" in api.requests[0]
 
     def test_may_be_for_a_hundred_ids(self, api: Api) -> None:
-        """The most that the official client's manual allows in one call."""
+        """A call may have 100 IDs, the maximum in the official client's manual."""
         ids = [f"{number:032}" for number in range(MAX_IDS)]
         api.answer({"items": [found(export_id)["items"][0] for export_id in ids]})
         answer = api.ask(ids)
@@ -178,10 +178,10 @@ class TestRequest:
 
 
 class TestAnswer:
-    """What is understood."""
+    """Successful answers."""
 
-    def test_is_that_of_the_apis_page(self, api: Api) -> None:
-        """The page's own example is read to the second and to the byte."""
+    def test_is_parsed_as_the_documentation_shows_it(self, api: Api) -> None:
+        """The example of the API's documentation is parsed with its exact times and sizes."""
         limits = {
             "X-RateLimit-Limit": "1000",
             "X-RateLimit-Remaining": "997",
@@ -201,8 +201,8 @@ class TestAnswer:
         )
         assert api.statuses == [(200, None)]
 
-    def test_may_hold_errors_in_the_place_of_exports(self, api: Api) -> None:
-        """An ID that the API does not know is an answer."""
+    def test_may_have_errors_instead_of_exports(self, api: Api) -> None:
+        """An item with an error is a lookup failure of its ID, which the API may not know."""
         api.answer({"items": [{"error": NOT_FOUND}, found("B")["items"][0]]})
         assert api.ask(["A", "B"]).outcomes == {
             "A": LookupFailure("9008", 404, "No such export."),
@@ -212,11 +212,12 @@ class TestAnswer:
     @pytest.mark.parametrize(
         "items",
         [[], [{}], [{"resource": None}], found("B")["items"], found("A")["items"] * 2],
+        ids=["no items", "an empty item", "a null export", "another ID", "the ID twice"],
     )
-    def test_that_does_not_account_for_every_id_counts_as_failed(
+    def test_that_does_not_match_the_ids_counts_as_failed(
         self, api: Api, items: list[object]
     ) -> None:
-        """An incomplete answer is used, and counts as failed."""
+        """An answer whose items do not match the IDs is used, but its request counts as failed."""
         api.answer({"items": items})
         assert api.ask().complete is False
         assert api.statuses == [(200, "invalid_response")]
@@ -233,16 +234,18 @@ class TestAnswer:
             ),
         ],
     )
-    def test_may_look_a_little_different(self, api: Api, body: bytes) -> None:
-        """White space of JSON, and a byte order mark, are accepted."""
+    def test_may_have_white_space_and_additional_keys(self, api: Api, body: bytes) -> None:
+        """White space, a byte order mark and additional keys are accepted."""
         api.answer(body)
         assert api.ask().outcomes == {"A": Export("A", "RUNNING")}
 
     @pytest.mark.parametrize(
-        "size", ["NaN", "Infinity", "-Infinity", "1e999", "9" * 400, "9" * 5000, "-" + "9" * 5000]
+        "size",
+        ["NaN", "Infinity", "-Infinity", "1e999", "9" * 400, "9" * 5000, "-" + "9" * 5000],
+        ids=lambda size: size[:9],
     )
-    def test_may_hold_numbers_that_are_none(self, api: Api, size: str) -> None:
-        """An unusable number costs its own field, not the answer."""
+    def test_may_have_unusable_numbers(self, api: Api, size: str) -> None:
+        """An unusable number is dropped; the other fields and items are used."""
         item = '{"resource": {"id": "A", "state": "RUNNING", "result": {"size": %s}}}'
         api.answer(('{"items": [' + item % size + "]}").encode())
         assert api.ask().outcomes == {"A": Export("A", "RUNNING")}
@@ -268,7 +271,7 @@ class TestAnswer:
             pytest.param(b'{"items": "A"}', id="items a text"),
         ],
     )
-    def test_of_another_shape_is_no_answer(self, api: Api, body: bytes) -> None:
+    def test_of_another_form_is_an_error(self, api: Api, body: bytes) -> None:
         """An answer of another form is an error without a retry."""
         api.answer(body, headers={"X-RateLimit-Remaining": "7"})
         error = api.fail()
@@ -279,13 +282,13 @@ class TestAnswer:
         assert api.statuses == [(200, "invalid_response")]
 
     @pytest.mark.parametrize("status", [200, 201, 202, 203])
-    def test_has_a_status_that_the_official_client_takes(self, api: Api, status: int) -> None:
+    def test_has_a_status_that_the_official_client_accepts(self, api: Api, status: int) -> None:
         """Every status that the official client accepts is a success."""
         api.answer(found(), status=status)
         assert api.ask().outcomes == {"A": Export("A", "RUNNING")}
         assert api.statuses == [(status, None)]
 
-    def test_is_bounded_by_the_number_of_ids(self, api: Api) -> None:
+    def test_is_limited_by_the_number_of_ids(self, api: Api) -> None:
         """The maximum size of an answer depends on the number of IDs."""
         body = b'{"items": [{"resource": {"id": "A", "state": "RUNNING"}}]' + b" " * 100_000 + b"}"
         api.answer(body)
@@ -294,7 +297,7 @@ class TestAnswer:
         assert api.ask(["A", "B", "C"]).outcomes == {"A": Export("A", "RUNNING")}
 
     def test_of_far_more_items_than_ids_costs_little(self, api: Api) -> None:
-        """They are counted, and not looked at one by one: little more than reading JSON."""
+        """Too many items are counted but not parsed, so they cost little more than their JSON."""
         ids = [f"{number:032}" for number in range(MAX_IDS)]
         count = (BYTES_AROUND + BYTES_PER_ID * MAX_IDS) // 13 - 10
         body = b'{"items": [' + b'{"error":{}},' * count + b"{}]}"
@@ -308,7 +311,7 @@ class TestAnswer:
 
 
 class TestRefusal:
-    """Answers that are refusals, by their status and the platform's code."""
+    """Refusals: answers with an error status, and perhaps a code of the platform."""
 
     @pytest.mark.parametrize(
         ("status", "code", "reason"),
@@ -338,7 +341,7 @@ class TestRefusal:
         ],
     )
     def test_has_its_reason(self, api: Api, status: int, code: object, reason: Reason) -> None:
-        """Each refusal has its reason and the headers' values, and is not retried."""
+        """A refusal is an error with reason, status and rate limit, and is not retried."""
         api.answer(
             {"status": status, "code": code, "message": "patient-1.bam", "more_info": TOKEN},
             status=status,
@@ -355,21 +358,21 @@ class TestRefusal:
 
     @pytest.mark.parametrize("body", [b"", b"<html>Busy</html>", b"[1]", b"\xff", b'{"code": {}}'])
     def test_needs_no_body(self, api: Api, body: bytes) -> None:
-        """Proxies in front of the platform answer HTML or nothing."""
+        """A refusal may have no JSON: proxies in front of the platform send HTML or nothing."""
         api.answer(body, status=503)
         error = api.fail()
         assert (error.reason, str(error)) == ("server_error", "HTTP 503")
 
     @pytest.mark.parametrize("status", [502, 504])
-    def test_of_a_gateway_is_asked_again_once(self, api: Api, status: int) -> None:
-        """The platform's own servers come and go behind their gateway."""
+    def test_of_a_gateway_is_retried_once(self, api: Api, status: int) -> None:
+        """A gateway's error is retried: the servers behind it are restarted from time to time."""
         api.answer(status=status)
         api.answer(found())
         assert api.ask().requests == 2
         assert api.statuses == [(status, "server_error"), (200, None)]
 
-    def test_twice_is_a_failure(self, api: Api) -> None:
-        """There is one retry; the error is the last one's, and counts both."""
+    def test_of_the_retry_is_an_error(self, api: Api) -> None:
+        """There is one retry; its error is raised and counts both requests."""
         api.answer(status=502)
         api.answer(status=504)
         error = api.fail()
@@ -377,19 +380,19 @@ class TestRefusal:
 
 
 class TestConnection:
-    """Calls that get no answer."""
+    """Calls without an answer."""
 
-    def test_is_made_again_once(self, api: Api) -> None:
+    def test_is_retried_once(self, api: Api) -> None:
         """A request is retried once after a broken connection."""
-        api.say(hang_up)
+        api.script(close_connection)
         api.answer(found())
         assert api.ask().requests == 2
         assert api.statuses == [(None, "connection"), (200, None)]
 
-    def test_that_breaks_twice_is_a_failure(self, api: Api) -> None:
-        """There is no third attempt."""
-        api.say(hang_up)
-        api.say(hang_up)
+    def test_that_breaks_twice_is_an_error(self, api: Api) -> None:
+        """After a second broken connection there is no third attempt."""
+        api.script(close_connection)
+        api.script(close_connection)
         error = api.fail()
         assert (error.reason, error.status, error.requests) == ("connection", None, 2)
         assert error.rate_limit is None
@@ -407,60 +410,60 @@ class TestConnection:
             ),
         ],
     )
-    def test_is_not_made_again_after(
+    def test_is_not_retried_after(
         self, api: Api, talk: Callable[[Peer], object], status: int | None, reason: Reason
     ) -> None:
-        """A failure that a retry cannot solve is reported at once."""
-        api.say(talk)
+        """A failure that a retry cannot solve is raised at once."""
+        api.script(talk)
         error = api.fail(seconds=0.5)
         assert (error.reason, error.status, error.requests) == (reason, status, 1)
 
-    def test_is_not_made_again_after_the_deadline(self, api: Api) -> None:
-        """A retry is made only before the deadline."""
+    def test_is_not_retried_after_the_deadline(self, api: Api) -> None:
+        """After the deadline there is no retry."""
         api.clock.step = 4.0
-        api.say(hang_up)
-        # The clock is looked at when the request begins, when it is over, and before a retry.
+        api.script(close_connection)
+        # The clock is read when the request begins, when it ends, and before a retry.
         assert api.fail(seconds=8.0).requests == 1
 
-    def test_is_made_again_just_before_the_deadline(self, api: Api) -> None:
+    def test_is_retried_just_before_the_deadline(self, api: Api) -> None:
         """Any remaining time is enough for a retry."""
         api.clock.step = 4.0
-        api.say(hang_up)
+        api.script(close_connection)
         api.answer(found())
         assert api.ask(seconds=20.0).requests == 2
 
     def test_is_timed(self, api: Api) -> None:
         """The observer receives the duration of each request."""
         api.clock.step = 2.0
-        api.say(hang_up)
+        api.script(close_connection)
         api.answer(found())
         api.ask()
         assert [each.seconds for each in api.outcomes] == [2.0, 2.0]
 
     def test_that_breaks_within_an_answer_is_counted_with_its_status(self) -> None:
-        """Only requests without an answer have no status."""
+        """A request whose answer breaks off is counted with the status of that answer."""
 
         def talk(peer: Peer) -> None:
             peer.receive()
             peer.send(TRUNCATED)
 
-        exchanges: list[RequestOutcome] = []
+        outcomes: list[RequestOutcome] = []
         with listen(talk) as port:
             client = Client(
                 f"http://127.0.0.1:{port}/v2",
                 lambda: TOKEN,
                 user_agent="a-test",
-                observe=exchanges.append,
+                observe=outcomes.append,
                 monotonic=time.monotonic,
             )
             with pytest.raises(ApiError) as caught:
                 client.bulk_get(["A"], time.monotonic() + 5)
         assert (caught.value.reason, caught.value.status) == ("connection", 500)
-        assert [(each.status, each.reason) for each in exchanges] == [(500, "connection")] * 2
+        assert [(each.status, each.reason) for each in outcomes] == [(500, "connection")] * 2
 
     @pytest.mark.slow
     def test_shares_its_deadline_with_the_retry(self) -> None:
-        """The retry has the time that the first request left."""
+        """The retry has only the time that the first request left."""
         peers: list[Peer] = []
 
         def talk(peer: Peer) -> None:
@@ -471,28 +474,28 @@ class TestConnection:
             time.sleep(1)
             peer.reset()
 
-        exchanges: list[RequestOutcome] = []
+        outcomes: list[RequestOutcome] = []
         with listen(talk) as port:
             url = f"http://127.0.0.1:{port}/v2"
             client = Client(
                 url,
                 lambda: TOKEN,
                 user_agent="a-test",
-                observe=exchanges.append,
+                observe=outcomes.append,
                 monotonic=time.monotonic,
             )
             with pytest.raises(ApiError) as caught:
                 client.bulk_get(["A"], time.monotonic() + 2)
         assert (caught.value.reason, caught.value.requests) == ("timeout", 2)
-        assert [each.reason for each in exchanges] == ["connection", "timeout"]
-        assert exchanges[1].seconds < 1.9
+        assert [each.reason for each in outcomes] == ["connection", "timeout"]
+        assert outcomes[1].seconds < 1.9
 
 
 class TestProxy:
-    """The environment's proxies."""
+    """Proxies from the environment."""
 
-    def test_is_for_https_alone(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Plain HTTP is for loopback, and must not show the token to a proxy."""
+    def test_is_used_for_https_only(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Plain HTTP is for loopback and uses no proxy, which would see the token."""
         visits: list[Peer] = []
         ids: list[str] = []
 
@@ -514,12 +517,12 @@ class TestProxy:
                 with pytest.raises(ApiError):
                     client.bulk_get(["A"], time.monotonic() + 5)
         assert ids == ["A"]
-        # A broken connection is made once more.
+        # The broken connection is retried once.
         assert len(visits) == 2
 
 
 class TestRateLimit:
-    """What the headers say about the account."""
+    """The rate limit in an answer's headers."""
 
     @pytest.mark.parametrize(
         ("text", "reset"),
@@ -541,18 +544,18 @@ class TestRateLimit:
         "text",
         ["", "soon", "-1", "1.5", "1e3", "+1", "1_000", "NaN", "1, 2", "²", "9" * 16, "0x10"],
     )
-    def test_is_a_number_or_nothing(self, api: Api, text: str) -> None:
-        """An invalid header is ignored."""
+    def test_is_ignored_if_it_is_not_a_number(self, api: Api, text: str) -> None:
+        """A header that is not a whole number is ignored."""
         names = ("Limit", "Remaining", "Reset")
         api.answer(found(), headers={f"X-RateLimit-{name}": text for name in names})
         assert api.ask().rate_limit == NO_LIMIT
 
     def test_may_be_missing(self, api: Api) -> None:
-        """An answer without these headers is valid."""
+        """An answer without the headers of the rate limit is valid."""
         api.answer(found())
         assert api.ask().rate_limit == NO_LIMIT
 
-    def test_is_found_whatever_the_case(self, api: Api) -> None:
+    def test_is_found_in_any_case(self, api: Api) -> None:
         """Header names are case-insensitive."""
         limits = {"x-ratelimit-limit": "1000", "X-RATELIMIT-REMAINING": "999"}
         api.answer(found(), headers=limits)
@@ -560,10 +563,10 @@ class TestRateLimit:
 
 
 class TestSecrets:
-    """The token, in its header and nowhere else."""
+    """Secrets: the token is in its header and nowhere else."""
 
     def test_are_not_logged_or_repeated(self, api: Api, caplog: pytest.LogCaptureFixture) -> None:
-        """Neither in errors, nor in what they came from, nor in the log at its most talkative."""
+        """The token is in no error, no cause of one, no `repr` and no log line of any level."""
         caplog.set_level(logging.DEBUG)
         api.answer({"code": TOKEN, "message": TOKEN}, status=401)
         error = api.fail()
@@ -585,7 +588,7 @@ class TestSecrets:
             pytest.param("x" * 290 + TOKEN, id="where the text is cut"),
         ],
     )
-    def test_are_cut_out_of_what_the_other_side_sends(self, api: Api, echo: str) -> None:
+    def test_are_removed_from_answers(self, api: Api, echo: str) -> None:
         """A token in an answer that repeats the request is removed."""
         failed = (
             '{"resource": {"id": "A", "state": "FAILED", "destination": {"volume": "%s"},'
@@ -601,7 +604,7 @@ class TestSecrets:
         assert isinstance(outcomes["A"], Export)
         assert outcomes["A"].volume == "[token]"
 
-    def test_of_a_few_letters_are_no_secrets(self, api: Api) -> None:
+    def test_of_a_few_letters_are_not_removed(self, api: Api) -> None:
         """A token of a few letters is not removed: it occurs in ordinary words."""
         api.answer(found(destination={"volume": "me/tests"}))
         client = Client(
@@ -616,7 +619,7 @@ class TestSecrets:
 
 
 class TestAnything:
-    """Arbitrary answers."""
+    """Arbitrary answers of a server."""
 
     @given(
         status=st.integers(200, 599),
@@ -634,7 +637,7 @@ class TestAnything:
     ) -> None:
         """Any answer is a result or an `ApiError`."""
         server.answer(body, status=status, headers=headers)
-        # A gateway's refusal is asked again.
+        # For the retry after a gateway's error.
         server.answer(body, status=status, headers=headers)
         try:
             answer = server.ask()
@@ -642,27 +645,27 @@ class TestAnything:
             assert error.reason == server.outcomes[-1].reason  # noqa: PT017 # either
         else:
             assert answer.complete is (server.outcomes[-1].reason is None)
-        server.forget()
+        server.discard_answers()
 
 
 class TestList:
-    """A part of the list of the account's exports."""
+    """The call that fetches a part of the list of the account's exports."""
 
     @staticmethod
     def ask(api: Api, **arguments: Any) -> ListResponse:  # noqa: ANN401 # as of the client
-        """Ask for 100 exports."""
+        """Fetch 100 exports."""
         return api.client().list_exports(
             offset=0, limit=100, deadline=api.clock.now + 10, **arguments
         )
 
     @staticmethod
     def answer(api: Api, items: object, **headers: str) -> None:
-        """Set the next answer of the list."""
+        """Add an answer with these items of the list."""
         fields = {name.replace("_", "-"): value for name, value in headers.items()}
         api.answer({"items": items}, headers=fields)
 
-    def test_what_is_asked(self, api: Api) -> None:
-        """For a part, with all fields, and with a state that is repeated for several."""
+    def test_request_has_the_documented_parameters(self, api: Api) -> None:
+        """The request asks for a part and all fields, with one parameter for each state."""
         self.answer(api, [], X_Total_Matching_Query="0")
         api.client().list_exports(
             offset=200, limit=50, states=("PENDING", "FAILED"), deadline=api.clock.now + 10
@@ -674,7 +677,7 @@ class TestList:
         assert (body, b"Content-" in head) == (b"", False)
 
     def test_exports_with_and_without_their_details(self, api: Api) -> None:
-        """In the order of the answer; an item may be href, ID and state alone."""
+        """Exports are in the order of the answer; an item may have only href, ID and state."""
         full = {"id": "A", "state": "RUNNING", "destination": {"volume": "me/vol"}}
         slim = {"href": "https://api.example/v2/storage/exports/B", "id": "B", "state": "COMPLETED"}
         self.answer(api, [full, slim], X_Total_Matching_Query="2", X_RateLimit_Remaining="7")
@@ -695,20 +698,21 @@ class TestList:
             ([{"id": "A", "state": "RUNNING"}], {"X_Total_Matching_Query": "many"}, 0),
             ([{"id": "not an ID"}, None], {"X_Total_Matching_Query": "2"}, 2),
         ],
+        ids=["no total", "an invalid total", "no IDs"],
     )
-    def test_an_answer_that_lacks_something(
+    def test_answer_without_total_or_ids_is_incomplete(
         self, api: Api, items: list[object], headers: dict[str, str], unusable: int
     ) -> None:
-        """Without the total, or with items that have no ID, it is not complete."""
+        """An answer without the total, or with items that have no ID, is not complete."""
         self.answer(api, items, **headers)
         response = self.ask(api)
         assert not response.complete
         assert response.unusable == unusable
         assert api.statuses == [(200, "invalid_response")]
 
-    def test_failures_are_those_of_the_other_call(self, api: Api) -> None:
-        """A broken connection is tried once more; a refusal has its reason."""
-        api.say(hang_up)
+    def test_failures_are_those_of_bulk_get(self, api: Api) -> None:
+        """As for bulk get, a broken connection is retried once, and a refusal has its reason."""
+        api.script(close_connection)
         api.answer({"status": 401, "code": 90001}, status=401)
         with pytest.raises(ApiError, match=r"platform code 90001 \(Renew the token: ") as caught:
             self.ask(api)

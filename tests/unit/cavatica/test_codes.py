@@ -24,7 +24,7 @@ from exporter.cavatica.codes import MEANINGS, PLACES, RETRIES, Meaning, explain
     ],
 )
 def test_a_known_code_is_explained(code: str, http: int, retry: str, place: str) -> None:
-    """Its HTTP status, where it comes from, and whether another attempt can help."""
+    """A code has its HTTP status, where it occurs, and whether another attempt can help."""
     meaning = explain(code)
     assert meaning is not None
     assert (meaning.code, meaning.http, meaning.retry) == (code, http, retry)
@@ -32,20 +32,20 @@ def test_a_known_code_is_explained(code: str, http: int, retry: str, place: str)
 
 
 @given(st.text())
-def test_any_text_may_be_asked_about(code: str) -> None:
-    """A code that is not in the table has no meaning, and is no error."""
+def test_explain_accepts_any_text(code: str) -> None:
+    """A text that is not in the table has no meaning, and is not an error."""
     assert explain(code) is MEANINGS.get(code)
 
 
 @pytest.mark.parametrize("code", ["", "none", "9999", "7001", " 9005", "09005"])
 def test_an_unknown_code_has_no_meaning(code: str) -> None:
-    """Return None, so that the number is shown instead."""
+    """`explain` returns None for an unknown code, so that its number is shown instead."""
     assert explain(code) is None
 
 
 @pytest.mark.parametrize("meaning", MEANINGS.values(), ids=MEANINGS)
 def test_a_meaning_fits_into_messages(meaning: Meaning) -> None:
-    """A short phrase, a sentence of what to do, and words from the closed lists."""
+    """A meaning is a short phrase, a sentence that says what to do, and words of closed lists."""
     assert meaning.meaning[0].islower()
     assert not meaning.meaning.endswith(".")
     assert len(meaning.meaning) <= 80
@@ -56,7 +56,7 @@ def test_a_meaning_fits_into_messages(meaning: Meaning) -> None:
 
 
 def test_the_rule_of_thousands_is_for_2xxx_to_6xxx_only() -> None:
-    """There x000 is 503, x001 is 403, x002 is 404 and x003 is 409; for 9xxx it does not hold."""
+    """In 2xxx to 6xxx, x000 is 503, x001 is 403, x002 is 404 and x003 is 409; 9xxx differs."""
     for thousand in range(2, 7):
         statuses = [MEANINGS[f"{thousand}00{digit}"].http for digit in range(4)]
         assert statuses == [503, 403, 404, 409]
