@@ -164,11 +164,11 @@ MUTATIONS: list[tuple[str, str, object]] = [
         f"cavatica_export_state{{{CHOSEN}}} and cavatica_export_state{{{CHOSEN}}}",
     ),
     (
-        "batches_are_told_apart",
+        "batches_grouped_with_job",
         f"{STAT}.targets.0.expr",
         f"sum(max by (batch) (cavatica_watched_exports{{{CHOSEN}}}))",
     ),
-    ("metrics_of_everybody_restricted", f"{STAT}.targets.0.expr", f"min(up{{{CHOSEN}}})"),
+    ("shared_metrics_restricted", f"{STAT}.targets.0.expr", f"min(up{{{CHOSEN}}})"),
     ("links_keep_the_view", "links.0.includeVars", False),
     ("links_keep_the_view", "links.0.keepTime", False),
     (

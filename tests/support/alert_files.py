@@ -1,4 +1,4 @@
-"""The files about alerts, as tests see them."""
+"""The bundled alert rules and routes, and the names of series that rules can use."""
 
 from collections.abc import Iterator
 from operator import attrgetter

@@ -1,4 +1,4 @@
-"""Chromium, as a test looks at a page with it: `tests/browser/look.mjs`, which needs Node."""
+"""Pages in a real Chromium, opened by `tests/browser/look.mjs`, which needs Node."""
 
 import json
 import os
@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 
 DIRECTORY = Path(__file__).parents[1] / "browser"
-# A cold start of Chromium on a busy machine.
+# Long enough for a cold start of Chromium on a busy machine.
 _SECONDS = 120
 
 
 def look(url: str, pictures: Path) -> dict[str, Any]:
-    """Return what is seen of a page: by view (light, dark, phone) what `look.mjs` prints.
+    """Open a page in Chromium; return what `look.mjs` prints of each view: light, dark, phone.
 
-    Where Chromium, Node or the packages are missing, the test is skipped, and fails under CI.
+    If Chromium, Node or the packages are missing, the test is skipped; under CI it fails.
     """
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     node = shutil.which("node")

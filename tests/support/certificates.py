@@ -1,4 +1,4 @@
-"""Certificates that trustme does not make."""
+"""Certificates that trustme cannot make."""
 
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -18,9 +18,9 @@ def self_signed(path: Path, *, uri: str | None, is_expired: bool = False) -> Non
     """Write a certificate, signed by its own key, and the key.
 
     Args:
-        path: Of the file.
-        uri: Its name; None: one that is not valid.
-        is_expired: Whether its time is over.
+        path: The file to write.
+        uri: The URI that it is for; None: a subject alternative name that is not valid.
+        is_expired: Whether it has expired.
     """
     names = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(uri)]) if uri else None
     key = generate_private_key(SECP256R1())

@@ -1,4 +1,4 @@
-"""The real curl, as people and scripts ask the exporter with it."""
+"""The real curl, with which people and scripts query the exporter."""
 
 import os
 import shutil
@@ -11,7 +11,7 @@ _SECONDS = 20
 
 
 def require_curl() -> str:
-    """Return the path of curl; without it skip the running test, under CI make it fail."""
+    """Return the path of curl; if it is missing, skip the running test, or fail it under CI."""
     program = shutil.which("curl")
     if program is None:
         missing = "needs curl"

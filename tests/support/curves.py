@@ -1,4 +1,4 @@
-"""Curves that Python's TLS can select: newer versions of Python support more."""
+"""Elliptic curves that this Python's TLS can choose: newer versions can choose more."""
 
 import ssl
 
@@ -6,7 +6,7 @@ import pytest
 
 
 def needs_curve(curve: str) -> pytest.MarkDecorator:
-    """Skip a test whose client must have a curve that this Python cannot choose."""
+    """Return a mark that skips a test if this Python cannot choose a curve for its client."""
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).set_ecdh_curve(curve)
     except (ValueError, ssl.SSLError):

@@ -1,7 +1,7 @@
-"""What a good dashboard is: the rules of grafana/dashboard-linter and those that it lacks.
+"""The rules of grafana/dashboard-linter, checked here in Python.
 
-A rule takes a dashboard and gives one sentence for each place that breaks it. Its two rules for
-LogQL are one here: every data source is a Prometheus.
+A rule takes a dashboard and yields one sentence for each place that breaks it. The linter's two
+rules for LogQL are one here: every data source is a Prometheus.
 """
 
 import re
@@ -30,26 +30,26 @@ UNITS = {
     "reqpm",
     "s",
 }
-"""Those of Grafana's units that make sense here."""
+"""The units of Grafana that these dashboards may use."""
 
 UNTITLED = {("row", "description"), ("text", "title"), ("text", "description")}
-"""What need not say what it shows: a heading, and a line that says it itself."""
+"""Panel types and the keys that they may lack: a row is a heading, a text explains itself."""
 
 RATES = {"rate", "irate", "increase"}
 RATE_INTERVAL = timedelta(seconds=31_337)
-"""Stands for `$__rate_interval` while an expression is parsed."""
+"""The duration that replaces `$__rate_interval` while an expression is parsed."""
 
 VARIABLE = re.compile(r"\$(?:\{(\w+)|([^\W\d]\w*))|\[\[(\w+)")
 
 
 def query_panels(dashboard: Json) -> Iterator[Json]:
-    """Yield the panels that show answers of a data source."""
+    """Yield the panels that query a data source."""
     others = {"alertlist", "row", "text"}
     yield from (each for each in dashboard["panels"] if each["type"] not in others)
 
 
 def targets(dashboard: Json) -> Iterator[tuple[str, Json]]:
-    """Every query, those of annotations too, with the name of its place."""
+    """Yield every query, including those of annotations, with the name of its place."""
     for panel in query_panels(dashboard):
         for target in panel["targets"]:
             yield f"{panel['title']} {target['refId']}", target
@@ -63,15 +63,15 @@ def variables(dashboard: Json, kind: str = "query") -> dict[str, Json]:
     return {each["name"]: each for each in found if each["type"] == kind}
 
 
-def everything(node: object, path: str = "") -> Iterator[tuple[str, object]]:
-    """Every value of a JSON document, with its path."""
+def walk_json(node: object, path: str = "") -> Iterator[tuple[str, object]]:
+    """Yield every value of a JSON document, with its path."""
     yield path, node
     if isinstance(node, dict):
         for key, value in node.items():
-            yield from everything(value, f"{path}.{key}")
+            yield from walk_json(value, f"{path}.{key}")
     elif isinstance(node, list):
         for index, value in enumerate(node):
-            yield from everything(value, f"{path}.{index}")
+            yield from walk_json(value, f"{path}.{index}")
 
 
 def parsed(expr: str) -> promql.Expr | ValueError:
@@ -87,7 +87,7 @@ def parsed(expr: str) -> promql.Expr | ValueError:
 def walk(
     node: object, above: tuple[promql.Expr, ...] = ()
 ) -> Iterator[tuple[promql.Expr, tuple[promql.Expr, ...]]]:
-    """Every part of an expression, with the parts that it stands in, outermost first."""
+    """Yield every node of an expression, with the nodes that contain it, outermost first."""
     if isinstance(node, promql.Expr):
         yield node, above
         for name in ("expr", "param", "lhs", "rhs", "vector_selector"):
@@ -99,7 +99,7 @@ def walk(
 def selectors(
     dashboard: Json,
 ) -> Iterator[tuple[str, promql.VectorSelector, tuple[promql.Expr, ...]]]:
-    """Every selector of every query that can be parsed; another rule finds the others."""
+    """Yield the selectors of all valid queries; `target_promql` reports invalid ones."""
     for place, target in targets(dashboard):
         for node, above in walk(parsed(target["expr"])):
             if isinstance(node, promql.VectorSelector):
@@ -115,7 +115,7 @@ def template_datasource(dashboard: Json) -> Iterator[str]:
             yield f"data source variables: {found}"
 
 
-def _choice_of_targets(dashboard: Json, name: str) -> Iterator[str]:
+def _target_variable(dashboard: Json, name: str) -> Iterator[str]:
     variable = variables(dashboard).get(name, {})
     wanted = {
         "label": name.capitalize(),
@@ -135,12 +135,12 @@ def _choice_of_targets(dashboard: Json, name: str) -> Iterator[str]:
 
 def template_job(dashboard: Json) -> Iterator[str]:
     """Require a variable for jobs."""
-    yield from _choice_of_targets(dashboard, "job")
+    yield from _target_variable(dashboard, "job")
 
 
 def template_instance(dashboard: Json) -> Iterator[str]:
     """Require a variable for instances."""
-    yield from _choice_of_targets(dashboard, "instance")
+    yield from _target_variable(dashboard, "instance")
 
 
 def template_batch(dashboard: Json) -> Iterator[str]:
@@ -155,7 +155,7 @@ def template_batch(dashboard: Json) -> Iterator[str]:
 
 
 def template_label_promql(dashboard: Json) -> Iterator[str]:
-    """Variables ask for the values of a label of a selector."""
+    """Require variables to query the values of one label of a selector."""
     for name, variable in variables(dashboard).items():
         found = re.fullmatch(r"label_values\((.+), (\w+)\)", variable["query"])
         if not found or not isinstance(parsed(found[1]), promql.VectorSelector):
@@ -163,14 +163,14 @@ def template_label_promql(dashboard: Json) -> Iterator[str]:
 
 
 def template_on_time_change_reload(dashboard: Json) -> Iterator[str]:
-    """Variables offer what there was in the time range."""
+    """Require variables to be queried again when the time range changes."""
     for name, variable in variables(dashboard).items():
         if variable["refresh"] != 2:
             yield f"variable {name}: refresh is {variable['refresh']}"
 
 
 def panel_datasource(dashboard: Json) -> Iterator[str]:
-    """Every panel and every query asks the chosen data source."""
+    """Require every panel and every query to use the chosen data source."""
     for panel in query_panels(dashboard):
         if panel.get("datasource") != SOURCE:
             yield f"{panel['title']}: {panel.get('datasource')}"
@@ -180,8 +180,8 @@ def panel_datasource(dashboard: Json) -> Iterator[str]:
 
 
 def only_prometheus(dashboard: Json) -> Iterator[str]:
-    """No LogQL and no fixed data source anywhere: not in variables, annotations or inputs."""
-    for path, value in everything(dashboard):
+    """Forbid LogQL and fixed data sources, also in variables, annotations and inputs."""
+    for path, value in walk_json(dashboard):
         if path.endswith(".datasource") and isinstance(value, dict) and value != SOURCE:
             yield f"{path}: {value}"
         if isinstance(value, str) and "${DS_" in value:
@@ -192,7 +192,7 @@ def only_prometheus(dashboard: Json) -> Iterator[str]:
 
 
 def panel_title_description(dashboard: Json) -> Iterator[str]:
-    """Every panel says what it shows; a heading has its title."""
+    """Require a title and a description for every panel, except as `UNTITLED` allows."""
     for panel in dashboard["panels"]:
         for key in ("title", "description"):
             if not panel.get(key) and (panel["type"], key) not in UNTITLED:
@@ -200,16 +200,16 @@ def panel_title_description(dashboard: Json) -> Iterator[str]:
 
 
 def panel_units(dashboard: Json) -> Iterator[str]:
-    """Every value has a unit or a word."""
+    """Require a unit or value mappings for every value, and only units in `UNITS`."""
     for panel in query_panels(dashboard):
         defaults = panel["fieldConfig"]["defaults"]
-        # Every tile has words for what is missing, and for an exporter that is down.
-        words = [
+        # Every tile maps missing values and an exporter that is down; these do not count.
+        mappings = [
             each
             for each in defaults.get("mappings", [])
             if each["type"] != "special" and set(each["options"]) != {str(EXPORTER_DOWN)}
         ]
-        if not defaults.get("unit") and not words:
+        if not defaults.get("unit") and not mappings:
             yield f"{panel['title']}: no unit"
         units = [defaults.get("unit", "none")]
         for override in panel["fieldConfig"]["overrides"]:
@@ -218,14 +218,14 @@ def panel_units(dashboard: Json) -> Iterator[str]:
 
 
 def panel_no_targets(dashboard: Json) -> Iterator[str]:
-    """Every panel asks something."""
+    """Require a query in every panel."""
     yield from (
         f"{each['title']}: no query" for each in query_panels(dashboard) if not each["targets"]
     )
 
 
 def target_promql(dashboard: Json) -> Iterator[str]:
-    """Every query is PromQL."""
+    """Require every query to be valid PromQL."""
     for place, target in targets(dashboard):
         if isinstance(found := parsed(target["expr"]), ValueError):
             yield f"{place}: {found}"
@@ -240,7 +240,7 @@ def target_rate_interval(dashboard: Json) -> Iterator[str]:
                     yield f"{place}: {call.func.name} of {selector.name} over {matrix.range}"
 
 
-def _chosen(dashboard: Json, name: str) -> Iterator[str]:
+def _restricted_to(dashboard: Json, name: str) -> Iterator[str]:
     for place, selector, _ in selectors(dashboard):
         matchers = [str(each) for each in selector.matchers.matchers]
         if f'{name}=~"${name}"' not in matchers:
@@ -248,13 +248,13 @@ def _chosen(dashboard: Json, name: str) -> Iterator[str]:
 
 
 def target_job(dashboard: Json) -> Iterator[str]:
-    """Every selector keeps to the chosen jobs."""
-    yield from _chosen(dashboard, "job")
+    """Require every selector to select the chosen jobs only."""
+    yield from _restricted_to(dashboard, "job")
 
 
 def target_instance(dashboard: Json) -> Iterator[str]:
-    """Every selector keeps to the chosen instances."""
-    yield from _chosen(dashboard, "instance")
+    """Require every selector to select the chosen instances only."""
+    yield from _restricted_to(dashboard, "instance")
 
 
 def target_counter_agg(dashboard: Json) -> Iterator[str]:
@@ -295,4 +295,4 @@ LINTER: tuple[Rule, ...] = (
     target_counter_agg,
     uneditable_dashboard,
 )
-"""The rules of grafana/dashboard-linter, without its gaps, and the one for our own variable."""
+"""The linter's rules, stricter where it has gaps, and one for the variable `batch`."""

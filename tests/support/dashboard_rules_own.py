@@ -1,4 +1,4 @@
-"""Rules for dashboards that no linter knows: shape, grid, links, and what two replicas do."""
+"""Rules that the linter lacks: JSON of old and new Grafanas, grid, links, and two replicas."""
 
 import re
 from collections.abc import Iterator
@@ -12,17 +12,17 @@ from tests.support.dashboard_rules import (
     VARIABLE,
     Json,
     Rule,
-    everything,
     query_panels,
     selectors,
     targets,
+    walk_json,
 )
 
 GRID_WIDTH = 24
 
 
 def provisioned_by_file(dashboard: Json) -> Iterator[str]:
-    """Its address is fixed, its number is Grafana's, and the others' links find it."""
+    """Require a known `uid`, no `id`, which Grafana assigns, and the tag that links select by."""
     if dashboard["uid"] not in UIDS:
         yield f"uid {dashboard['uid']}"
     if dashboard.get("id", 0) is not None:
@@ -32,16 +32,16 @@ def provisioned_by_file(dashboard: Json) -> Iterator[str]:
 
 
 def shapes_of_grafana_9_to_13(dashboard: Json) -> Iterator[str]:
-    """Nothing that an old Grafana does not know yet, nothing that a new one knows no more."""
+    """Forbid JSON that Grafana 9 does not know yet, and JSON that Grafana 13 no longer knows."""
     if dashboard["schemaVersion"] != 36:
         yield f"schemaVersion {dashboard['schemaVersion']}"
     if not isinstance(dashboard["refresh"], str):
         yield f"refresh {dashboard['refresh']}"
-    for path, value in everything(dashboard):
+    for path, value in walk_json(dashboard):
         match path.rpartition(".")[2], value:
             case "legend", {"showLegend": True | False}:
                 pass
-            case "legend", bool():  # what a column is hidden from
+            case "legend", bool():  # a key of `hideFrom`
                 pass
             case "legend", _:
                 yield f"{path} without showLegend"
@@ -60,7 +60,7 @@ def panel_ids_unique(dashboard: Json) -> Iterator[str]:
 
 
 def grid_full(dashboard: Json) -> Iterator[str]:
-    """No panel lies on another one, and there are no holes."""
+    """Forbid panels that overlap or leave the grid, and empty cells between panels."""
     cells: dict[tuple[int, int], str] = {}
     for panel in dashboard["panels"]:
         at = panel["gridPos"]
@@ -76,16 +76,16 @@ def grid_full(dashboard: Json) -> Iterator[str]:
 
 
 def variables_defined_and_used(dashboard: Json) -> Iterator[str]:
-    """Every variable in use exists, and every one that exists is used."""
+    """Require every variable in use to be defined, and every defined variable to be used."""
     used = set()
-    for path, value in everything(dashboard):
-        # The variable's own name is how a link carries it on; a choice that is only carried on
-        # changes nothing here.
+    for path, value in walk_json(dashboard):
+        # A link passes variables on to another dashboard. That is no use: a variable that is only
+        # passed on changes nothing on this dashboard.
         if isinstance(value, str) and not path.endswith(".url"):
             used |= {"".join(found) for found in VARIABLE.findall(value)}
         elif isinstance(value, str):
-            carried = {"".join(found) for found in VARIABLE.findall(value)}
-            yield from (f"{path}: {name}" for name in carried - _known(dashboard))
+            passed_on = {"".join(found) for found in VARIABLE.findall(value)}
+            yield from (f"{path}: {name}" for name in passed_on - _known(dashboard))
     used = {name for name in used if not name.startswith("__")}
     yield from (f"${name} is not defined" for name in used - _known(dashboard))
     defined = {each["name"] for each in dashboard["templating"]["list"]}
@@ -115,7 +115,7 @@ def tables_joined(dashboard: Json) -> Iterator[str]:
 
 
 def formats_fit(dashboard: Json) -> Iterator[str]:
-    """Only tables take labels as columns; a query is either for a moment or for a range."""
+    """Allow the table format in tables only; require queries to be either instant or ranges."""
     for panel in query_panels(dashboard):
         for target in panel["targets"]:
             place = f"{panel['title']} {target['refId']}"
@@ -151,8 +151,8 @@ def _is_aggregate(node: object, operator: str) -> bool:
 IDENTITY = {"cluster", "namespace", "job"}
 
 
-def batches_are_told_apart(dashboard: Json) -> Iterator[str]:
-    """Two jobs may have batches of one name: what is by batch is by job and cluster, too."""
+def batches_grouped_with_job(dashboard: Json) -> Iterator[str]:
+    """Require job and cluster where a query groups by batch: jobs may have batches of one name."""
     for place, target in targets(dashboard):
         for labels in re.findall(r"\b(?:by|on) \(([^)]*)\)", target["expr"]):
             names = set(labels.split(", "))
@@ -160,8 +160,11 @@ def batches_are_told_apart(dashboard: Json) -> Iterator[str]:
                 yield f"{place}: by {labels}"
 
 
-def metrics_of_everybody_restricted(dashboard: Json) -> Iterator[str]:
-    """`up` and `process_*` exist for every target, and "All" jobs is `.+`: keep to exporters."""
+def shared_metrics_restricted(dashboard: Json) -> Iterator[str]:
+    """Require a join with the exporters' targets for `up` and `process_*`, which all targets have.
+
+    Choosing "All" jobs does not help: it selects `.+`.
+    """
     for place, target in targets(dashboard):
         foreign = re.search(r"\b(up|process_\w+|python_info)\{", target["expr"])
         if (
@@ -172,17 +175,17 @@ def metrics_of_everybody_restricted(dashboard: Json) -> Iterator[str]:
 
 
 def links_keep_the_view(dashboard: Json) -> Iterator[str]:
-    """Require links to keep data source, target, batch and time, or to set better ones."""
+    """Require links to keep data source, target, batch and time, or to set more exact ones."""
     for link in dashboard["links"]:
         if not (link["includeVars"] and link["keepTime"] and link["tags"] == ["cavatica"]):
             yield f"link {link['title']}"
-    for path, value in everything(dashboard["panels"]):
+    for path, value in walk_json(dashboard["panels"]):
         if not path.endswith(".url") or not isinstance(value, str):
             continue
         if urlsplit(value).path.removeprefix("/d/") not in UIDS:
             yield f"{path}: {value} leads to nowhere"
         query = urlsplit(value).query
-        # One export is in one batch.
+        # A link to one export needs no batch: an export is in one batch.
         chosen = "export_id" if "/d/cavatica-export?" in value else "batch"
         yield from (
             f"{path}: loses {name}"
@@ -202,7 +205,7 @@ OWN: tuple[Rule, ...] = (
     tables_joined,
     formats_fit,
     replicas_count_once,
-    batches_are_told_apart,
-    metrics_of_everybody_restricted,
+    batches_grouped_with_job,
+    shared_metrics_restricted,
     links_keep_the_view,
 )

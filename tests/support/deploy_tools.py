@@ -1,4 +1,4 @@
-"""The programs that read deploy/, as `make deploy-test` provides them."""
+"""The programs that the tests of deploy/ run; `make deploy-test` provides them."""
 
 import os
 import subprocess
@@ -12,10 +12,10 @@ from exporter.tool.command import make_group
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 DIRECTORY = ROOT / ".deploy-tools"
-"""Where `scripts/get-deploy-tools` puts them."""
+"""The directory into which `scripts/get-deploy-tools` puts them."""
 
 SECONDS = 300.0
-"""Seconds after which a program hangs: on a busy machine an image takes a minute or two."""
+"""Timeout of a program: on a busy machine an image takes a minute or two."""
 
 
 def require_tool(name: str) -> Path:
@@ -42,7 +42,7 @@ def run(
     directory: Path = ROOT,
     stdin: str | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """Run a program to its end, whatever its exit code; its output is text."""
+    """Run a program to its end, with any exit code; its output is captured as text."""
     return subprocess.run(
         command,
         cwd=directory,
@@ -62,13 +62,16 @@ def run_tool(
 
 
 def check(done: subprocess.CompletedProcess[str]) -> str:
-    """Return what a program printed; fail with all of it if the program failed."""
+    """Return the standard output of a program; if it failed, fail with all of its output."""
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
 def parse_discover(arguments: Sequence[str], directory: str, existing: Path) -> dict[str, object]:
-    """Return the flags of a command line of `discover`, in which a directory really exists."""
+    """Return the flags of a command line of `discover`.
+
+    The parser demands a directory that exists, so `existing` replaces `directory`.
+    """
     assert arguments[0] == "discover"
     assert any(directory in each for each in arguments)
     found = [each.replace(directory, str(existing)) for each in arguments[1:]]

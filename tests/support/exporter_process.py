@@ -1,4 +1,4 @@
-"""The exporter as a test runs it: inside the test's process, or as a process of its own."""
+"""Run the exporter in a thread of the test's process, or as a process of its own."""
 
 import logging
 import os
@@ -19,7 +19,7 @@ from exporter.cli.command import main
 from tests.support.servers import wait_until
 
 PATIENCE = 20.0
-"""Seconds after which something that a test waits for will not come any more."""
+"""Timeout, in seconds, of everything that a test waits for."""
 
 MODULE = (sys.executable, "-m", "exporter")
 LOOPBACK = "--web.listen-address=127.0.0.1:0"
@@ -28,8 +28,8 @@ Labels = tuple[tuple[str, str], ...]
 
 
 @contextmanager
-def kept_logging() -> Iterator[None]:
-    """Put back, at the end, how this process logs: the exporter sets it for itself."""
+def preserved_logging() -> Iterator[None]:
+    """Restore the logging configuration after the block: the exporter changes it."""
     root, own = logging.getLogger(), logging.getLogger("exporter")
     handlers, levels = root.handlers[:], (root.level, own.level)
     try:
@@ -41,7 +41,7 @@ def kept_logging() -> Iterator[None]:
 
 
 def run(*arguments: str) -> int:
-    """Run the command to its end, in a thread: it blocks signals; give its exit status."""
+    """Run the command to its end and return its exit status; in a thread, as it blocks signals."""
     codes: list[int] = []
 
     def work() -> None:
@@ -50,7 +50,7 @@ def run(*arguments: str) -> int:
         except SystemExit as end:
             codes.append(int(end.code or 0))
 
-    with kept_logging():
+    with preserved_logging():
         thread = threading.Thread(target=work)
         thread.start()
         thread.join(PATIENCE)
@@ -60,13 +60,13 @@ def run(*arguments: str) -> int:
 
 @dataclass(slots=True)
 class Page:
-    """What `/metrics` said: a value for every series."""
+    """An answer of `/metrics`: the value of every series."""
 
     samples: Mapping[tuple[str, Labels], float]
 
     @classmethod
     def of(cls, text: str) -> "Page":
-        """Read the text format."""
+        """Parse the text format."""
         return cls(
             {
                 (sample.name, tuple(sorted(sample.labels.items()))): sample.value
@@ -84,7 +84,7 @@ class Page:
         return [dict(labels) for each, labels in self.samples if each == name]
 
     def states(self, batch: str) -> dict[str, float]:
-        """Return how many exports of a batch are in each state; states with none are left out."""
+        """Return the number of exports of a batch by state, without states that no export has."""
         return {
             labels["state"]: value
             for (name, pairs), value in self.samples.items()
@@ -95,17 +95,17 @@ class Page:
 
 
 @dataclass(slots=True)
-class Running:
-    """An exporter that serves.
+class RunningExporter:
+    """An exporter that listens.
 
     Attributes:
-        urls: Where it listens, in the order of the flags.
-        process: Its process, or None for one in this process.
-        thread: Where it runs in this process.
-        signals: Its thread that waits for signals, in this process.
-        log_file: What its process writes its standard error to.
+        urls: URLs of its listeners, in the order of the flags.
+        process: Its process, or None if it runs in a thread.
+        thread: The thread in which it runs, or None if it is a process.
+        signals: Its thread that waits for signals, or None if it is a process.
+        log_file: The file of its process's standard error.
         status: Its exit status, once it has ended.
-        authority: The file of the authority that its certificate is of; None: the system's.
+        authority: File of the authority that signed its certificate; None: the system's.
     """
 
     urls: list[str] = field(default_factory=list)
@@ -129,7 +129,7 @@ class Running:
             return session.get(f"{self.urls[0]}{path}", headers=headers, timeout=PATIENCE)
 
     def scrape(self, **headers: str) -> Page:
-        """Scrape once."""
+        """Scrape once, and parse the answer."""
         answer = self.get("/metrics", **headers)
         assert answer.status_code == 200, answer.text
         return Page.of(answer.text)
@@ -139,13 +139,13 @@ class Running:
         if self.process:
             self.process.send_signal(number)
         elif self.thread and self.thread.ident:
-            # To the thread that waits for it: the others are the tests' own.
+            # To the thread that waits for signals: other threads are the test's own.
             assert self.signals
             assert self.signals.ident
             signal.pthread_kill(self.signals.ident, number)
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """End it by a signal; give its exit status."""
+        """Stop it by a signal, and return its exit status."""
         self.send(number)
         if self.process:
             self.status = self.process.wait(PATIENCE)
@@ -155,10 +155,10 @@ class Running:
         return self.status
 
 
-class _Listening(logging.Handler):
-    """Notes where the exporter listens, and whether it is ready."""
+class _StartLog(logging.Handler):
+    """Records where the exporter listens, and when it is ready."""
 
-    def __init__(self, running: Running) -> None:
+    def __init__(self, running: RunningExporter) -> None:
         super().__init__()
         self._running = running
         self.ready = threading.Event()
@@ -171,10 +171,10 @@ class _Listening(logging.Handler):
 
 
 @contextmanager
-def serving(*arguments: str) -> Iterator[Running]:
-    """Run the exporter in a thread of this process, from its being ready to its end."""
-    running = Running()
-    listening = _Listening(running)
+def serving(*arguments: str) -> Iterator[RunningExporter]:
+    """Run the exporter in a thread of this process: ready inside the block, stopped after it."""
+    running = RunningExporter()
+    start_log = _StartLog(running)
     logger = logging.getLogger("exporter.cli.service")
 
     def work() -> None:
@@ -185,11 +185,11 @@ def serving(*arguments: str) -> Iterator[Running]:
 
     before = set(threading.enumerate())
     running.thread = threading.Thread(target=work)
-    with kept_logging():
-        logger.addHandler(listening)
+    with preserved_logging():
+        logger.addHandler(start_log)
         running.thread.start()
         try:
-            assert listening.ready.wait(PATIENCE), "it does not get ready"
+            assert start_log.ready.wait(PATIENCE), "it does not get ready"
             [running.signals] = [
                 each
                 for each in threading.enumerate()
@@ -199,23 +199,23 @@ def serving(*arguments: str) -> Iterator[Running]:
         finally:
             if running.status is None:
                 running.stop()
-            logger.removeHandler(listening)
+            logger.removeHandler(start_log)
 
 
 def environment(**variables: str) -> dict[str, str]:
-    """Return this process's environment without the user's own settings, updated with these."""
+    """Return this process's environment without settings of the exporter, plus `variables`."""
     own = ("CAVATICA_EXPORTER_", "SB_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(own)}
     return kept | variables
 
 
-def execute(
+def run_process(
     arguments: Sequence[str],
     *,
     command: Sequence[str | Path] = MODULE,
     stdout: int = subprocess.PIPE,
 ) -> "subprocess.CompletedProcess[str]":
-    """Run the exporter as a process, to its end."""
+    """Run the exporter as a process to its end, and capture its output."""
     return subprocess.run(
         [*command, *arguments],
         env=environment(),
@@ -234,8 +234,8 @@ def process(
     ready: str = "msg=Ready",
     command: Sequence[str] = MODULE,
     **variables: str,
-) -> Iterator[Running]:
-    """Run the exporter as a process, from the word `Ready` in its log; that goes to a file."""
+) -> Iterator[RunningExporter]:
+    """Run the exporter as a process: `ready` is in its log inside the block; stopped after it."""
     with log.open("wb") as stderr:
         popen = subprocess.Popen(
             [*command, *arguments],
@@ -244,7 +244,7 @@ def process(
             stderr=stderr,
             text=True,
         )
-    running = Running(process=popen, log_file=log)
+    running = RunningExporter(process=popen, log_file=log)
     with popen:
         try:
             wait_until(
@@ -260,6 +260,6 @@ def process(
             try:
                 popen.wait(PATIENCE)
             except subprocess.TimeoutExpired:
-                # Otherwise the end of the block would wait for it, for ever.
+                # Otherwise the end of `with popen` would wait for the process for ever.
                 popen.kill()
                 raise

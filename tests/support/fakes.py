@@ -1,4 +1,4 @@
-"""Fakes of the clock and the API, and short names for test data."""
+"""Fakes of the clock and the API, and functions that make test data."""
 
 import threading
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ Outcome = Export | LookupFailure | None
 
 
 class FakeClock:
-    """A clock that is set by the test."""
+    """A clock that the test sets."""
 
     def __init__(self) -> None:
         self.unix = 1_700_000_000.0
@@ -29,11 +29,11 @@ class FakeClock:
         return self.unix
 
     def monotonic(self) -> float:
-        """Return the time that never jumps."""
+        """Return the monotonic time."""
         return self.steady
 
     def pass_by(self, seconds: float) -> None:
-        """Pass time."""
+        """Move both times forward."""
         self.unix += seconds
         self.steady += seconds
 
@@ -42,11 +42,11 @@ class FakeApi:
     """Answers calls at once, as the test configures it.
 
     Attributes:
-        outcomes: What it says of an ID; of any other that it is RUNNING.
-        silent: IDs that its answers pass over.
-        malformed: IDs for which it refuses the whole call.
-        failure: What every call raises instead.
-        rate_limit: What its headers say.
+        outcomes: The result for an ID; for any other ID, a RUNNING export.
+        silent: IDs that are missing from its answers.
+        malformed: IDs that make it refuse the whole call.
+        failure: The exception that every call raises instead of an answer.
+        rate_limit: The rate limit in the headers of its answers.
         calls: The IDs of every call so far.
     """
 
@@ -73,7 +73,7 @@ class FakeApi:
         return BulkResponse(outcomes, complete, self.rate_limit, requests=1)
 
     def say(self, *exports: Export) -> None:
-        """Answer with these from now on."""
+        """Return these exports for their IDs from now on."""
         self.outcomes |= {export.id: export for export in exports}
 
 
@@ -88,12 +88,12 @@ def bad_request(code: str = "9011") -> ApiError:
 
 
 def ids(count: int, prefix: str = "e") -> tuple[str, ...]:
-    """Return so many IDs, in their order."""
+    """Return `count` IDs, sorted."""
     return tuple(f"{prefix}{number:05}" for number in range(count))
 
 
 def watch(batches: Mapping[str, Sequence[str]], acknowledged: Sequence[str] = ()) -> Watchlist:
-    """Return the watchlist of these batches."""
+    """Return a watchlist with these batches."""
     return Watchlist(
         batches={name: tuple(batches[name]) for name in sorted(batches)},
         acknowledged=frozenset(acknowledged),
@@ -101,7 +101,7 @@ def watch(batches: Mapping[str, Sequence[str]], acknowledged: Sequence[str] = ()
 
 
 def make_snapshot(*batches: Batch, **fields: Any) -> Snapshot:  # noqa: ANN401 # those of `Snapshot`
-    """Return a snapshot of a good scrape with these batches, but for `fields`."""
+    """Return the snapshot of a successful scrape with these batches, changed by `fields`."""
     good = Snapshot(
         watchlist=Watchlist(),
         batches=batches,

@@ -1,4 +1,4 @@
-"""Where Alertmanager's messages arrive in tests: webhook, Slack and mail, all on loopback."""
+"""Receivers of Alertmanager's messages in tests: webhook, Slack and mail, all on loopback."""
 
 import email
 import json
@@ -22,11 +22,11 @@ Json = dict[str, Any]
 
 @dataclass(slots=True)
 class Inbox:
-    """What arrived, in order.
+    """The messages that arrived, in this order.
 
     Attributes:
-        posts: Receiver's name and payload of each webhook.
-        slack: Payloads for Slack.
+        posts: Receiver's name and payload of each webhook message.
+        slack: Payloads of the messages for Slack.
         mails: Mails, parsed.
         http: Base URL of the webhooks.
         smtp: Host and port of the mail server.
@@ -52,7 +52,7 @@ class Inbox:
     def routes(self, factor: int) -> str:
         """Return the shipped routes with shorter durations, and with this inbox as receivers.
 
-        Every receiver also has a webhook, which tells what its mails are made of.
+        Each receiver of mails also gets a webhook: its payload has the data that the mail shows.
         """
         text = ROUTES_FILE.read_text(encoding="utf-8")
         config: Json = yaml.safe_load(shorten(text, factor))
@@ -74,10 +74,10 @@ class Inbox:
 
 
 class _Smtp(socketserver.StreamRequestHandler):
-    """Just enough of RFC 5321 for a client that sends one mail and goes."""
+    """The part of RFC 5321 (SMTP) that a client needs for sending one mail."""
 
     def handle(self) -> None:
-        """Answer commands, and store what follows DATA."""
+        """Answer commands, and store the mail that follows DATA."""
         self.wfile.write(b"220 inbox\r\n")
         while command := self.rfile.readline():
             match command[:4].upper():
@@ -85,7 +85,7 @@ class _Smtp(socketserver.StreamRequestHandler):
                     self.wfile.write(b"354 go on\r\n")
                     lines = iter(self.rfile.readline, b".\r\n")
                     mail = b"".join(line.removeprefix(b".") for line in lines)
-                    self.server.mails.append(email.message_from_bytes(mail, policy=default))  # type: ignore[attr-defined] # given in `open_inbox`
+                    self.server.mails.append(email.message_from_bytes(mail, policy=default))  # type: ignore[attr-defined] # set in `open_inbox`
                     self.wfile.write(b"250 stored\r\n")
                 case b"QUIT":
                     self.wfile.write(b"221 bye\r\n")

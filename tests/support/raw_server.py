@@ -10,14 +10,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 PATIENCE = 20.0
-"""Seconds after which something that a test waits for will not come any more."""
+"""Timeout, in seconds, of everything that a test waits for."""
 
 
 class Peer:
     """The server's end of one connection."""
 
     def __init__(self, sock: socket.socket) -> None:
-        """Speak over this socket."""
+        """Use a socket that the server accepted."""
         self.sock = sock
 
     def receive(self) -> bytes:
@@ -36,7 +36,7 @@ class Peer:
         return head + b"\r\n\r\n" + body
 
     def send(self, data: bytes) -> None:
-        """Send it all."""
+        """Send all of `data`."""
         self.sock.sendall(data)
 
     def drip(self, data: bytes) -> None:
@@ -63,7 +63,7 @@ class Peer:
                     sink.sendall(data)
 
     def reset(self) -> None:
-        """End the connection as a crash does: with RST."""
+        """Reset the connection (RST), as a crash of the server does."""
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.sock.close()
 
@@ -78,8 +78,9 @@ class Peer:
 def listen(talk: Callable[[Peer], object], *, tls: ssl.SSLContext | None = None) -> Iterator[int]:
     """Run `talk` for every connection, each in its own thread; yield the port.
 
-    At the end of the block nothing is left. An error of `talk` that is not the connection's fails
-    the test: pytest makes it one, as of every thread.
+    At the end of the block every connection is closed and every thread has ended. Connection errors
+    (`OSError`) in `talk` are ignored; any other exception fails the test, because pytest reports
+    exceptions of threads.
     """
     is_over = threading.Event()
     threads: list[threading.Thread] = []
@@ -100,7 +101,7 @@ def listen(talk: Callable[[Peer], object], *, tls: ssl.SSLContext | None = None)
                 threads[-1].start()
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        # How often it is looked whether all is over.
+        # How often `accept` checks whether the block has ended.
         listener.settimeout(0.01)
         acceptor = threading.Thread(target=accept)
         acceptor.start()
@@ -122,7 +123,7 @@ def open_descriptors() -> int:
 
 
 def wait_for(condition: Callable[[], bool], what: str) -> None:
-    """Wait until it holds: for what another thread is about to do."""
+    """Wait until `condition` is true: for something that another thread is about to do."""
     deadline = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < deadline, f"still not so: {what}"

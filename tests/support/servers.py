@@ -20,7 +20,7 @@ import requests
 from typing_extensions import Self
 
 DIRECTORY = Path(__file__).parents[2] / ".servers"
-"""Where `make test` puts the programs, each version in a directory of its own."""
+"""The directory into which `make test` puts the programs, one subdirectory for each version."""
 
 VERSIONS = ("old", "new")
 """The oldest versions that are promised, and recent ones; tests marked `servers` run on both."""
@@ -39,12 +39,12 @@ PROMISED: Mapping[str, tuple[int, int]] = {
     "alertmanager": (0, 25),
     "amtool": (0, 25),
 }
-"""The oldest versions that the README promises: what is older on PATH stands in for nothing."""
+"""The oldest versions that the README promises; older programs on PATH are not used."""
 
 START_SECONDS = 30.0
 STOP_SECONDS = 10.0
 TOOL_SECONDS = 600.0
-"""For promtool: the rules over a weekend take a while on a busy machine."""
+"""Timeout of promtool and amtool: rule tests over a weekend take long on a busy machine."""
 
 T = TypeVar("T")
 
@@ -54,8 +54,8 @@ def find_program(
 ) -> Path | None:
     """Return a program of `PROGRAMS`, or None.
 
-    Programs on PATH, if not older than promised, stand in for old ones that are not in the
-    directory.
+    If the directory lacks the old version, a program on PATH is used instead, unless it is older
+    than promised.
     """
     if (own := directory / version / "bin" / name).exists():
         return own
@@ -74,7 +74,7 @@ def _on_path(name: str, path: str | None) -> Path | None:
 def version_of(file: Path) -> tuple[int, int]:
     """Return the first two numbers of the version that a program prints."""
     result = subprocess.run([file, "--version"], capture_output=True, text=True, check=True)
-    # Old ones print it as an error.
+    # Old versions print it to standard error.
     match = re.search(r"version (\d+)\.(\d+)", result.stdout + result.stderr)
     if match is None:
         message = f"{file} --version names no version: {result.stdout + result.stderr}"
@@ -123,7 +123,7 @@ def programs_of(version: str) -> Iterator[None]:
 
 
 def program(name: str) -> Path:
-    """Return a program of the version in use: its test is marked `servers`, so it exists."""
+    """Return a program of the version in use; only tests marked `servers` have one."""
     if _in_use and (found := find_program(name, _in_use[-1])):
         return found
     message = f"{name} is missing: mark the test with pytest.mark.servers"
@@ -131,12 +131,12 @@ def program(name: str) -> Path:
 
 
 def promtool(*arguments: str | Path, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    """Run promtool to its end, whatever its exit code; its output is text."""
+    """Run promtool to its end, with any exit code; its output is captured as text."""
     return _run("promtool", arguments, stdin)
 
 
 def amtool(*arguments: str | Path, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    """Run amtool to its end, whatever its exit code; its output is text."""
+    """Run amtool to its end, with any exit code; its output is captured as text."""
     return _run("amtool", arguments, stdin)
 
 
@@ -155,7 +155,7 @@ def _run(
 
 
 def wait_until(condition: Callable[[], T], timeout: float, what: str) -> T:
-    """Ask until the answer is true, and give it; fail after `timeout` seconds, naming `what`."""
+    """Return the first true result of `condition`; fail after `timeout` seconds, naming `what`."""
     deadline = time.monotonic() + timeout
     while not (answer := condition()):
         if time.monotonic() > deadline:
@@ -188,7 +188,7 @@ class Series:
 
 
 class _Server:
-    """A server as a context manager: ready inside the block, ended after it.
+    """A server as a context manager: ready inside the block, stopped after it.
 
     Its configuration, data and log are in `directory`; paths in the configuration may be relative
     to it. Entering the same object again is a restart with the old data. If the block fails, the
@@ -209,7 +209,7 @@ class _Server:
 
     def __enter__(self) -> Self:
         self._http = requests.Session()
-        self._http.trust_env = False  # a proxy is of no use on loopback
+        self._http.trust_env = False  # no proxy for loopback
         # Another program can take the port between picking it and listening on it.
         for _ in range(3):
             if self._start(free_port()):
@@ -230,7 +230,7 @@ class _Server:
 
     @property
     def log(self) -> str:
-        """What the server wrote since its start."""
+        """Everything that the server wrote since its start."""
         return self.log_file.read_text(encoding="utf-8", errors="replace")
 
     def get(self, path: str, **parameters: str | float) -> requests.Response:
@@ -241,7 +241,7 @@ class _Server:
         return response
 
     def reload(self) -> None:
-        """Replace the running configuration by what is in `config_file` now."""
+        """Load the configuration that is in `config_file` now."""
         self._http.post(f"{self.url}/-/reload", timeout=30).raise_for_status()
 
     def _start(self, port: int) -> bool:
@@ -316,12 +316,12 @@ class Prometheus(_Server):
         ]
 
     def alerts(self) -> list[dict[str, Any]]:
-        """Pending and firing alerts: `labels`, `annotations`, `state`, `activeAt`, `value`."""
+        """Return all active alerts: `labels`, `annotations`, `state`, `activeAt`, `value`."""
         alerts: list[dict[str, Any]] = self._data("/api/v1/alerts")["alerts"]
         return alerts
 
     def targets(self) -> list[dict[str, Any]]:
-        """Active targets: `labels`, `health`, `lastError`, `lastScrape`, and more."""
+        """Return active targets: `labels`, `health`, `lastError`, `lastScrape`, and more."""
         targets: list[dict[str, Any]] = self._data("/api/v1/targets")["activeTargets"]
         return targets
 
@@ -342,6 +342,6 @@ class Alertmanager(_Server):
         return self.url.removeprefix("http://")
 
     def alerts(self) -> list[dict[str, Any]]:
-        """Alerts as the API v2 gives them: `labels`, `annotations`, `status`, and more."""
+        """Return alerts as API v2 does: `labels`, `annotations`, `status`, and more."""
         alerts: list[dict[str, Any]] = self.get("/api/v2/alerts").json()
         return alerts

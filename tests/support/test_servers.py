@@ -1,4 +1,4 @@
-"""The helpers for real servers, each on its real server."""
+"""The helpers of `servers`, tested with the real servers."""
 
 import time
 from pathlib import Path
@@ -48,7 +48,7 @@ receivers: [{name: nobody}]
 
 @pytest.mark.servers
 def test_an_alert_goes_from_prometheus_to_alertmanager(tmp_path: Path) -> None:
-    """Both servers start, and an alert of the one arrives at the other."""
+    """Both servers start, and an alert that fires in Prometheus arrives at Alertmanager."""
     (tmp_path / "rules.yml").write_text(RULES)
     with Alertmanager(ALERTMANAGER, tmp_path) as alertmanager:
         config = PROMETHEUS.format(target=alertmanager.address, alertmanager=alertmanager.address)
@@ -60,8 +60,8 @@ def test_an_alert_goes_from_prometheus_to_alertmanager(tmp_path: Path) -> None:
 
 
 @pytest.mark.servers
-def test_queries_give_labels_and_numbers(tmp_path: Path) -> None:
-    """Vectors, scalars and ranges come as labels and floats."""
+def test_queries_return_labels_and_numbers(tmp_path: Path) -> None:
+    """Queries return vectors, scalars and ranges as labels and floats."""
     config = "rule_files: []"
     with Prometheus(config, tmp_path) as prometheus:
         now = time.time()
@@ -74,8 +74,8 @@ def test_queries_give_labels_and_numbers(tmp_path: Path) -> None:
 
 
 @pytest.mark.servers
-def test_a_wrong_query_fails_with_the_servers_own_words(tmp_path: Path) -> None:
-    """A query that Prometheus refuses fails the test and says why."""
+def test_an_invalid_query_fails_with_the_error_of_prometheus(tmp_path: Path) -> None:
+    """A query that Prometheus refuses fails the test; the message has Prometheus' error."""
     with (
         Prometheus("rule_files: []", tmp_path) as prometheus,
         pytest.raises(pytest.fail.Exception, match="parse error"),
@@ -84,15 +84,15 @@ def test_a_wrong_query_fails_with_the_servers_own_words(tmp_path: Path) -> None:
 
 
 @pytest.mark.servers
-def test_a_wrong_configuration_fails_with_the_log(tmp_path: Path) -> None:
-    """A server that ends at once fails the test and shows its log."""
+def test_an_invalid_configuration_fails_with_the_log(tmp_path: Path) -> None:
+    """A server that exits at its start fails the test; the message has the server's log."""
     with pytest.raises(pytest.fail.Exception, match="field nonsense not found"):
         Prometheus("nonsense: 1", tmp_path).__enter__()
 
 
 @pytest.mark.servers
 def test_a_server_can_be_restarted_and_reloaded(tmp_path: Path) -> None:
-    """Entering again starts on the old data; a reload takes a changed configuration."""
+    """Entering the same object again restarts the server; `reload` applies a new configuration."""
     prometheus = Prometheus("rule_files: []", tmp_path)
     for scrape in ("[]", "[{job_name: added}]"):
         with prometheus:
@@ -109,8 +109,10 @@ def test_a_server_can_be_restarted_and_reloaded(tmp_path: Path) -> None:
         (amtool, ["check-config"], ALERTMANAGER),
     ],
 )
-def test_tools_run(tool: object, arguments: list[str], text: str, tmp_path: Path) -> None:
-    """Promtool and amtool check a file that is right."""
+def test_promtool_and_amtool_check_files(
+    tool: object, arguments: list[str], text: str, tmp_path: Path
+) -> None:
+    """Promtool and amtool accept a valid file."""
     assert callable(tool)
     file = tmp_path / "config.yml"
     file.write_text(text)
@@ -119,7 +121,7 @@ def test_tools_run(tool: object, arguments: list[str], text: str, tmp_path: Path
 
 @pytest.mark.servers
 def test_promtool_reads_standard_input() -> None:
-    """What a metrics endpoint answered can be given to `promtool check metrics`."""
+    """`promtool check metrics` reads the text of a metrics endpoint from standard input."""
     result = promtool(
         "check", "metrics", stdin="# HELP a_bytes A.\n# TYPE a_bytes gauge\na_bytes 1\n"
     )
@@ -128,7 +130,7 @@ def test_promtool_reads_standard_input() -> None:
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_without_programs_a_test_is_skipped(version: str, tmp_path: Path) -> None:
-    """On a system without the programs the reason names the version and them all."""
+    """Without the programs the test is skipped; the reason has the version and all their names."""
     reason = f"{version} servers.*{', '.join(PROGRAMS)}"
     with pytest.raises(pytest.skip.Exception, match=reason):
         require_programs(version, ci=False, directory=tmp_path, path="")
@@ -136,13 +138,13 @@ def test_without_programs_a_test_is_skipped(version: str, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_without_programs_ci_fails(version: str, tmp_path: Path) -> None:
-    """Under CI a test without its programs fails."""
+    """Under CI a test whose programs are missing fails; it is not skipped."""
     with pytest.raises(pytest.fail.Exception, match="make servers"):
         require_programs(version, ci=True, directory=tmp_path, path="")
 
 
 def put_on_path(directory: Path, prometheus: str, alertmanager: str) -> None:
-    """Make programs that print a version, some where it belongs and some as an error."""
+    """Create programs that print a version, some of them to standard error as old versions do."""
     for name, version, to in (
         ("prometheus", prometheus, 1),
         ("promtool", prometheus, 2),
@@ -154,16 +156,16 @@ def put_on_path(directory: Path, prometheus: str, alertmanager: str) -> None:
         program.chmod(0o755)
 
 
-def test_programs_on_path_stand_in_for_old_ones(tmp_path: Path) -> None:
-    """Programs on PATH do not stand in for recent versions."""
+def test_programs_on_path_replace_only_the_old_version(tmp_path: Path) -> None:
+    """Programs on PATH are used if `.servers` lacks the old version, but never as the new one."""
     put_on_path(tmp_path, "2.42.0", "0.28.1")
     require_programs("old", ci=True, directory=tmp_path / "none", path=str(tmp_path))
     with pytest.raises(pytest.fail.Exception, match="new servers are not here"):
         require_programs("new", ci=True, directory=tmp_path / "none", path=str(tmp_path))
 
 
-def test_programs_on_path_may_be_too_old(tmp_path: Path) -> None:
-    """A version older than promised is named, and the test is skipped."""
+def test_a_program_on_path_that_is_too_old_is_not_used(tmp_path: Path) -> None:
+    """If it is older than the README promises, the test is skipped; the reason has its version."""
     put_on_path(tmp_path, "2.31.2", "1.0.0")
     prometheus = rf"prometheus \({tmp_path}/prometheus is 2\.31, 2\.42 is needed\)"
     reason = rf"here: {prometheus}, promtool \([^)]+\) \(`make"
@@ -172,14 +174,14 @@ def test_programs_on_path_may_be_too_old(tmp_path: Path) -> None:
 
 
 @pytest.mark.servers
-def test_the_versions_are_what_they_are_called(server_version: str) -> None:
-    """Old is what the README promises, or what PATH has; new is at least Prometheus 3."""
+def test_server_versions_have_the_promised_numbers(server_version: str) -> None:
+    """Old is the version that the README promises, or PATH's; new is at least Prometheus 3."""
     major = int(promtool("--version").stdout.split("version ")[1].split(".")[0])
     assert major >= {"old": 2, "new": 3}[server_version]
 
 
-def test_waiting_ends_with_what_was_missing() -> None:
-    """A condition that never holds fails the test, naming the condition and the last answer."""
+def test_waiting_in_vain_fails_the_test() -> None:
+    """If the condition stays false, `wait_until` fails with its name and its last result."""
     with pytest.raises(
         pytest.fail.Exception, match=r"not within 0 s: the moon \(last answer: \[\]\)"
     ):

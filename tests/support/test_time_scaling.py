@@ -1,4 +1,4 @@
-"""Copies of rules and routes in which time passes faster."""
+"""Copies of the shipped rules and routes with shorter durations."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from tests.support.time_scaling import shorten
 
 @pytest.mark.servers
 def test_shortened_copies_load(tmp_path: Path) -> None:
-    """Rules and routes in which time passes 60 times faster are still right for their servers."""
+    """Promtool and amtool accept the rules and routes with durations divided by 60."""
     rules, routes = tmp_path / "rules.yml", tmp_path / "routes.yml"
     rules.write_text(shorten(RULES_FILE.read_text(encoding="utf-8"), 60), encoding="utf-8")
     routes.write_text(shorten(ROUTES_FILE.read_text(encoding="utf-8"), 60), encoding="utf-8")
@@ -34,6 +34,6 @@ def test_shortened_copies_load(tmp_path: Path) -> None:
         ("for: export 10m", "for: export 10m"),
     ],
 )
-def test_shortening(line: str, shortened: str) -> None:
-    """Durations of keys, ranges and offsets become shorter; names and numbers stay."""
+def test_shorten_changes_only_durations(line: str, shortened: str) -> None:
+    """Durations of keys, ranges and offsets are divided; names and other numbers stay."""
     assert shorten(line, 60) == shortened

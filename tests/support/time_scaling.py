@@ -1,4 +1,4 @@
-"""Copies of the shipped rules and routes in which time passes faster, for real servers."""
+"""Copies of the shipped rules and routes with shorter durations, for tests with real servers."""
 
 import re
 
@@ -13,8 +13,8 @@ _DURATION = re.compile(
 def shorten(text: str, factor: int) -> str:
     """Return a rule or Alertmanager file with every duration divided by `factor`.
 
-    Durations are those of keys, ranges and offsets. Numbers in expressions stay, for they are
-    compared with the API's times, which do not pass faster.
+    These are the durations of keys, ranges and offsets. Numbers in expressions stay, because they
+    are compared with times of the API, which are not scaled.
     """
 
     def shortened(match: re.Match[str]) -> str:

@@ -36,7 +36,7 @@ from exporter.watchlist.loader import WatchlistLoader
 from exporter.web.application import Application
 from exporter.web.page import StatusPage
 from exporter.web.report import StatusReport
-from tests.support.exporter_process import Page, kept_logging
+from tests.support.exporter_process import Page, preserved_logging
 from tests.support.raw_server import Peer, listen
 
 TOKEN = "0123456789abcdef0123456789abcdef"
@@ -530,7 +530,7 @@ HEALTHY = answers(good)
 @pytest.fixture
 def exporter(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Iterator[Exporter]:
     """Run the exporter at its most verbose; nothing that it logs or serves may hold a secret."""
-    with kept_logging():
+    with preserved_logging():
         logs.configure("debug", "logfmt")
         logging.getLogger().setLevel(logging.DEBUG)
         logging.getLogger().addHandler(caplog.handler)

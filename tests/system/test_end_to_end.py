@@ -12,7 +12,14 @@ import pytest
 from exporter import __version__
 from exporter.simulator import Fault, Lifetimes, Simulator, serve
 from tests.support.curl import curl
-from tests.support.exporter_process import LOOPBACK, PATIENCE, Page, Running, process, serving
+from tests.support.exporter_process import (
+    LOOPBACK,
+    PATIENCE,
+    Page,
+    RunningExporter,
+    process,
+    serving,
+)
 from tests.support.servers import Prometheus, promtool, wait_until
 
 EXAMPLE = Path(__file__).parents[2] / "tests/data" / "api" / "bulk-get-completed.json"
@@ -66,7 +73,7 @@ def flags(ids: Directory, simulator: Simulator, tmp_path: Path) -> Iterator[tupl
 
 
 @pytest.fixture
-def exporter(flags: tuple[str, ...]) -> Iterator[Running]:
+def exporter(flags: tuple[str, ...]) -> Iterator[RunningExporter]:
     """Start an exporter that watches the directory."""
     with serving(*flags) as running:
         yield running
@@ -82,7 +89,7 @@ def put(simulator: Simulator, export_id: str, state: str, **fields: Any) -> None
 
 
 def test_the_api_pages_own_example_is_shown(
-    simulator: Simulator, ids: Directory, exporter: Running
+    simulator: Simulator, ids: Directory, exporter: RunningExporter
 ) -> None:
     """Both exports, with their times to the second, their sizes, and their volume."""
     items = json.loads(EXAMPLE.read_text(encoding="utf-8"))["items"]
@@ -116,7 +123,7 @@ def test_the_api_pages_own_example_is_shown(
 
 
 def test_the_saved_example_is_an_id_file(
-    simulator: Simulator, ids: Directory, exporter: Running
+    simulator: Simulator, ids: Directory, exporter: RunningExporter
 ) -> None:
     """Saving the API's answer in the directory is enough to watch a batch."""
     shutil.copy(EXAMPLE, ids.path)
@@ -125,7 +132,7 @@ def test_the_saved_example_is_an_id_file(
 
 
 def test_an_export_is_right_in_every_scrape_of_its_life(
-    simulator: Simulator, ids: Directory, exporter: Running
+    simulator: Simulator, ids: Directory, exporter: RunningExporter
 ) -> None:
     """PENDING, RUNNING, FAILED: in totals and on its own, with its times and its error."""
     ids.write("b.yml", ["one"])
@@ -203,7 +210,7 @@ def test_what_is_finished_outlives_the_api(
 
 
 def test_a_hundred_ids_are_one_call_as_documented(
-    simulator: Simulator, ids: Directory, exporter: Running
+    simulator: Simulator, ids: Directory, exporter: RunningExporter
 ) -> None:
     """Exactly one POST a scrape, with exactly the path, the body and the headers of the API."""
     exports = simulator.start(100, lifetimes=ENDLESS)
@@ -233,7 +240,7 @@ def test_a_hundred_ids_are_one_call_as_documented(
 
 
 def test_finished_exports_cost_no_calls(
-    simulator: Simulator, ids: Directory, exporter: Running
+    simulator: Simulator, ids: Directory, exporter: RunningExporter
 ) -> None:
     """250 that are finished and 30 that are not take three calls once, and then one a scrape."""
     finished = simulator.start(250, ago=DAY, lifetimes=FINISHED)
@@ -255,7 +262,7 @@ def test_finished_exports_cost_no_calls(
 
 
 def test_unfinished_exports_take_a_call_for_each_hundred(
-    simulator: Simulator, ids: Directory, exporter: Running
+    simulator: Simulator, ids: Directory, exporter: RunningExporter
 ) -> None:
     """250 that can still change are three calls in every scrape."""
     unfinished = simulator.start(250, ago=10, lifetimes=ENDLESS)
@@ -272,7 +279,9 @@ def test_unfinished_exports_take_a_call_for_each_hundred(
 # What is watched.
 
 
-def test_id_files_come_and_go(simulator: Simulator, ids: Directory, exporter: Running) -> None:
+def test_id_files_come_and_go(
+    simulator: Simulator, ids: Directory, exporter: RunningExporter
+) -> None:
     """The next scrape has a new file's IDs, and not those of a lost one, without a reload."""
     first, second = simulator.start(2), simulator.start(3)
     assert exporter.scrape().all("cavatica_watched_exports") == []
@@ -295,7 +304,7 @@ def test_id_files_come_and_go(simulator: Simulator, ids: Directory, exporter: Ru
 
 
 def test_a_broken_file_keeps_its_last_good_content(
-    simulator: Simulator, ids: Directory, exporter: Running
+    simulator: Simulator, ids: Directory, exporter: RunningExporter
 ) -> None:
     """A broken file is shown as in error until it is repaired; other files are not affected."""
     exports = simulator.start(3)
@@ -324,7 +333,9 @@ def test_a_broken_file_keeps_its_last_good_content(
     assert (repaired(mtime, file="b.yml") or 0) > (before(mtime, file="b.yml") or 0)
 
 
-def test_a_new_file_that_is_broken_has_nothing_to_keep(ids: Directory, exporter: Running) -> None:
+def test_a_new_file_that_is_broken_has_nothing_to_keep(
+    ids: Directory, exporter: RunningExporter
+) -> None:
     """A file that was never valid is in error and has no modification time."""
     ids.text("new.json", "{")
     page = exporter.scrape()
@@ -333,7 +344,7 @@ def test_a_new_file_that_is_broken_has_nothing_to_keep(ids: Directory, exporter:
 
 
 def test_everything_stays_while_the_directory_is_away(
-    simulator: Simulator, ids: Directory, exporter: Running
+    simulator: Simulator, ids: Directory, exporter: RunningExporter
 ) -> None:
     """A file system that is unavailable for a moment does not end the watch."""
     ids.write("b.yml", simulator.start(2))
@@ -348,7 +359,7 @@ def test_everything_stays_while_the_directory_is_away(
 
 
 def test_duplicates_and_what_is_no_id_are_counted(
-    simulator: Simulator, ids: Directory, exporter: Running
+    simulator: Simulator, ids: Directory, exporter: RunningExporter
 ) -> None:
     """An ID is watched once, in the first file that lists it; an invalid one is skipped."""
     exports = simulator.start(2)
@@ -366,7 +377,7 @@ def test_duplicates_and_what_is_no_id_are_counted(
 
 
 def test_failures_can_be_acknowledged(
-    simulator: Simulator, ids: Directory, exporter: Running
+    simulator: Simulator, ids: Directory, exporter: RunningExporter
 ) -> None:
     """An acknowledgement counts in any file, from the next scrape on."""
     put(simulator, "failed", "FAILED")
@@ -382,7 +393,7 @@ def test_failures_can_be_acknowledged(
 
 
 def test_a_configmap_changes_by_a_link(
-    simulator: Simulator, ids: Directory, exporter: Running
+    simulator: Simulator, ids: Directory, exporter: RunningExporter
 ) -> None:
     """Kubernetes mounts files as links into `..data`, and swaps that link."""
     exports = simulator.start(3)
@@ -413,7 +424,7 @@ def test_the_path_can_be_a_single_file(
 
 
 def test_unknown_ids_are_shown_as_such(
-    simulator: Simulator, ids: Directory, exporter: Running
+    simulator: Simulator, ids: Directory, exporter: RunningExporter
 ) -> None:
     """The API's answer is proper: it says that it does not know them."""
     ids.write("b.yml", [*simulator.start(1), "nobody-knows"])
@@ -441,7 +452,7 @@ def test_completed_exports_retire(
 
 
 @pytest.mark.parametrize("options", [[], ["--compressed"]])
-def test_curl_reads_it(options: list[str], ids: Directory, exporter: Running) -> None:
+def test_curl_reads_it(options: list[str], ids: Directory, exporter: RunningExporter) -> None:
     """With and without compression, and without a word about formats."""
     url = f"{exporter.urls[0]}/metrics"
     ids.write("b.yml", [])

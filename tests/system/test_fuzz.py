@@ -16,7 +16,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from exporter.simulator import Fault, Lifetimes, Simulator, serve
-from tests.support.exporter_process import LOOPBACK, PATIENCE, Page, Running, process
+from tests.support.exporter_process import LOOPBACK, PATIENCE, Page, RunningExporter, process
 from tests.support.hypothesis_examples import examples
 
 TOKEN = "hush-1"
@@ -38,7 +38,7 @@ class Doors:
         web: Its web configuration file.
     """
 
-    running: Running
+    running: RunningExporter
     simulator: Simulator
     ids: list[str]
     exports: Path

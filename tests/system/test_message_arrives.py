@@ -20,7 +20,7 @@ import yaml
 
 from exporter.simulator import Fault, Lifetimes, Simulator, serve
 from tests.support.alert_files import RULES_FILE
-from tests.support.exporter_process import Running, process
+from tests.support.exporter_process import RunningExporter, process
 from tests.support.inbox import Inbox, open_inbox
 from tests.support.servers import Alertmanager, Prometheus, wait_until
 from tests.support.time_scaling import shorten
@@ -111,7 +111,7 @@ class Scene:
         ]
         return [item["resource"]["id"] for answer in answers for item in answer["items"]]
 
-    def exporter(self, address: str = "127.0.0.1:0") -> AbstractContextManager[Running]:
+    def exporter(self, address: str = "127.0.0.1:0") -> AbstractContextManager[RunningExporter]:
         """Run an exporter."""
         return process(
             self.directory / "exporter.log",
@@ -121,7 +121,7 @@ class Scene:
             SB_AUTH_TOKEN=TOKEN,
         )
 
-    def prometheus(self, exporter: Running) -> Prometheus:
+    def prometheus(self, exporter: RunningExporter) -> Prometheus:
         """Start a Prometheus that scrapes this exporter and keeps its predecessor's data."""
         config = {
             "global": {"scrape_interval": "1s", "scrape_timeout": "1s"},

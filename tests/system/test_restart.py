@@ -12,7 +12,7 @@ import pytest
 from exporter.simulator import Fault, Lifetimes, Simulator, serve
 from exporter.tracker.snapshot import Block
 from exporter.tracker.state_format import decode, encode
-from tests.support.exporter_process import LOOPBACK, Page, Running, execute, process
+from tests.support.exporter_process import LOOPBACK, Page, RunningExporter, process, run_process
 
 TOKEN = "t0ken-of-a-test"
 BATCH = "b"
@@ -47,7 +47,7 @@ class Site:
         return first, second
 
 
-def end(exporter: Running) -> None:
+def end(exporter: RunningExporter) -> None:
     """End an exporter as systemd does, and see that it ends well."""
     assert exporter.process is not None
     exporter.process.send_signal(signal.SIGTERM)
@@ -234,7 +234,7 @@ def test_without_a_usable_file_it_works_as_without_one(
 def scrape_into(site: Site, name: str) -> Page:
     """Write one scrape to a file, as cron jobs do, and return it."""
     output = site.directory / name
-    ended = execute([*site.flags, "--once", f"--once.output={output}"])
+    ended = run_process([*site.flags, "--once", f"--once.output={output}"])
     assert ended.returncode == 0, ended.stderr
     return Page.of(output.read_text())
 
@@ -265,7 +265,7 @@ def test_a_scrape_that_is_printed_only_reads_it(site: Site) -> None:
     before = site.state_file.stat()
     new = site.simulator.start(1, ago=1e6)
     (site.directory / "exports" / "new.yml").write_text(f"- {new[0]}\n")
-    ended = execute([*site.flags, "--once"])
+    ended = run_process([*site.flags, "--once"])
     assert ended.returncode == 0, ended.stderr
     assert Page.of(ended.stdout)("cavatica_scrape_api_calls") == 1
     after = site.state_file.stat()

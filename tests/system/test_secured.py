@@ -11,7 +11,7 @@ import pytest
 import trustme
 
 from tests.support.curl import curl
-from tests.support.exporter_process import LOOPBACK, Running, process
+from tests.support.exporter_process import LOOPBACK, RunningExporter, process
 from tests.support.servers import Prometheus, wait_until
 
 # Of the form that exporter-toolkit documents; the hash was made by
@@ -56,7 +56,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def password(directory: Path) -> Iterator[Running]:
+def password(directory: Path) -> Iterator[RunningExporter]:
     """Start a demo behind TLS that requires a password."""
     web = f"--web.config.file={directory / 'password.yml'}"
     with process(directory / "password.log", "--demo", LOOPBACK, web) as running:
@@ -64,7 +64,7 @@ def password(directory: Path) -> Iterator[Running]:
 
 
 @pytest.fixture(scope="module")
-def certificate(directory: Path) -> Iterator[Running]:
+def certificate(directory: Path) -> Iterator[RunningExporter]:
     """Start a demo behind TLS that requires a client certificate and a password."""
     web = f"--web.config.file={directory / 'certificate.yml'}"
     with process(directory / "certificate.log", "--demo", LOOPBACK, web) as running:
@@ -76,7 +76,7 @@ def ask(directory: Path, url: str, *arguments: str) -> str:
     return curl(url, "--cacert", "ca.crt", *arguments, directory=directory)
 
 
-def test_curl_scrapes_with_a_password(directory: Path, password: Running) -> None:
+def test_curl_scrapes_with_a_password(directory: Path, password: RunningExporter) -> None:
     """The CA's certificate and the password are all that it needs."""
     page = ask(directory, f"{password.urls[0]}/metrics", "--user", PASSWORD, "--compressed")
     assert "\ncavatica_up 1.0\n" in page
@@ -87,13 +87,13 @@ def test_curl_scrapes_with_a_password(directory: Path, password: Running) -> Non
     "arguments", [(), ("--user", "alice:wrong"), ("--user", "bob:correct-horse")]
 )
 def test_curl_is_refused_with_another_password_or_none(
-    directory: Path, password: Running, arguments: Sequence[str]
+    directory: Path, password: RunningExporter, arguments: Sequence[str]
 ) -> None:
     """The answer is 401, and says nothing of the exports."""
     assert ask(directory, f"{password.urls[0]}/metrics", *arguments) == "Unauthorized\n\n401"
 
 
-def test_curl_scrapes_with_a_certificate(directory: Path, certificate: Running) -> None:
+def test_curl_scrapes_with_a_certificate(directory: Path, certificate: RunningExporter) -> None:
     """A certificate of the right authority is what lets it in, and nothing else does."""
     url = f"{certificate.urls[0]}/metrics"
     own = ("--cert", "client.crt", "--key", "client.key")
@@ -103,7 +103,7 @@ def test_curl_scrapes_with_a_certificate(directory: Path, certificate: Running) 
 
 @pytest.mark.servers
 def test_prometheus_scrapes_with_certificate_and_password(
-    directory: Path, certificate: Running
+    directory: Path, certificate: RunningExporter
 ) -> None:
     """Its own `tls_config` and `basic_auth` are all that it needs."""
     job = JOB.format(target=certificate.urls[0].removeprefix("https://"))
@@ -116,7 +116,7 @@ def test_prometheus_scrapes_with_certificate_and_password(
 
 @pytest.mark.parametrize("shakes_hands", [False, True])
 def test_200_idle_clients_do_not_keep_a_scrape_waiting(
-    directory: Path, password: Running, *, shakes_hands: bool
+    directory: Path, password: RunningExporter, *, shakes_hands: bool
 ) -> None:
     """Scrape in less than a second beside idle clients, with and without a TLS handshake."""
     trusting = ssl.create_default_context(cafile=directory / "ca.crt")

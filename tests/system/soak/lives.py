@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from exporter.simulator import Fault, Simulator
-from tests.support.exporter_process import LOOPBACK, Running, process
+from tests.support.exporter_process import LOOPBACK, RunningExporter, process
 from tests.system.soak.findings import Findings
 from tests.system.soak.ground import Ground
 from tests.system.soak.line import Line
@@ -111,7 +111,7 @@ class Lives:
             return "the running scrape was not answered"
         return f"SIGTERM answered in {answers[0] - began:.1f} s, exit in {took:.1f} s"
 
-    def _begin(self, address: str) -> Running:
+    def _begin(self, address: str) -> RunningExporter:
         self.logs.append(self._directory / f"log{len(self.logs)}")
         running = self._stack.enter_context(
             process(self.logs[-1], *self._flags, address, command=self._ground.command)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tests.support.exporter_process import Running
+from tests.support.exporter_process import RunningExporter
 from tests.system.soak.findings import Findings
 
 # Connections that wait in the client's pool for the next call.
@@ -31,7 +31,7 @@ class Use:
         return cls(int(status["VmRSS"].split()[0]) * 1024, int(status["Threads"]), descriptors)
 
 
-def rest(running: Running) -> Use:
+def rest(running: RunningExporter) -> Use:
     """Return the process's minimum use of resources while it is idle."""
     # The files do not change meanwhile, so their content is known.
     running.scrape()

@@ -22,7 +22,7 @@ from exporter.cavatica.credentials import (
 from exporter.cavatica.token import CredentialsError, Token, TokenFile
 from exporter.files import signature_at
 from tests.support.raw_server import wait_for
-from tests.support.waits import noted_waits
+from tests.support.waits import recorded_waits
 
 PATIENCE = 10.0
 """How long tests wait for another thread, in seconds."""
@@ -496,7 +496,7 @@ def test_any_number_of_calls_take_two_checks_of_the_token_file(
     file.write_text("t-1", encoding="utf-8")
     token = TokenFile(file)
     checks = Checks(monkeypatch)
-    waiting = noted_waits(monkeypatch)
+    waiting = recorded_waits(monkeypatch)
     first = background.start(token, "call")
     assert checks.began.acquire(timeout=PATIENCE)
     file.write_text("t-two", encoding="utf-8")
@@ -518,7 +518,7 @@ def test_a_check_that_only_began_late_is_waited_for(
     file.write_text("t-1", encoding="utf-8")
     token = TokenFile(file)
     checks = Checks(monkeypatch)
-    waiting = noted_waits(monkeypatch)
+    waiting = recorded_waits(monkeypatch)
     monkeypatch.setattr(token_module, "_WAIT_SECONDS", 0.5)
     first = background.start(token, "call")
     assert checks.began.acquire(timeout=PATIENCE)

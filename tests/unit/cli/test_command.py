@@ -38,9 +38,9 @@ from tests.support.exporter_process import (
     PATIENCE,
     Page,
     environment,
-    execute,
     process,
     run,
+    run_process,
     serving,
 )
 from tests.support.raw_server import wait_for
@@ -192,7 +192,7 @@ def test_it_runs_as_a_module(
 def test_a_reload_while_it_loads_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing that takes long is loaded before SIGHUP, which would end it, is held back."""
     code = "import sys; import exporter.__main__; print({'click', 'exporter.cli'} & {*sys.modules})"
-    assert execute(["-c", code], command=[sys.executable]).stdout == "set()\n"
+    assert run_process(["-c", code], command=[sys.executable]).stdout == "set()\n"
     held: list[set[signal.Signals | int]] = []
 
     def note() -> None:
@@ -1076,7 +1076,7 @@ def test_the_token_is_in_nothing_that_is_written_or_served(
 def test_the_command_is_installed() -> None:
     """As `cavatica-exporter`, beside the Python that it runs with."""
     command = Path(sys.executable).with_name("cavatica-exporter")
-    ended = execute(["--version"], command=[command])
+    ended = run_process(["--version"], command=[command])
     assert (ended.returncode, ended.stderr) == (0, "")
     assert ended.stdout.startswith(f"cavatica-exporter {__version__} (revision: ")
 
@@ -1087,7 +1087,7 @@ def test_a_reader_that_goes_away_is_no_error(cavatica: Cavatica) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     with os.fdopen(writer, "wb") as stdout:
-        ended = execute([*cavatica.flags, "--once"], stdout=stdout.fileno())
+        ended = run_process([*cavatica.flags, "--once"], stdout=stdout.fileno())
     assert ended.returncode == 1
     assert "Traceback" not in ended.stderr
     assert "Exception" not in ended.stderr
@@ -1098,7 +1098,7 @@ def test_a_reader_that_goes_away_is_no_error(cavatica: Cavatica) -> None:
 def test_a_full_disk_is_one_line_and_status_2(cavatica: Cavatica, flag: str) -> None:
     """A page that could not be written, or not to its end, is not taken for one."""
     with Path("/dev/full").open("wb") as stdout:
-        ended = execute([*cavatica.flags, "--log.level=error", flag], stdout=stdout.fileno())
+        ended = run_process([*cavatica.flags, "--log.level=error", flag], stdout=stdout.fileno())
     expected = "cavatica-exporter: cannot write: No space left on device\n"
     assert (ended.returncode, ended.stderr) == (2, expected)
 
@@ -1337,7 +1337,7 @@ def test_two_exporters_on_one_port_are_an_error(cavatica: Cavatica, tmp_path: Pa
     """The second one says so and ends with status 2; the first one goes on."""
     with process(tmp_path / "log", *cavatica.flags, LOOPBACK) as exporter:
         address = exporter.urls[0].removeprefix("http://")
-        ended = execute([*cavatica.flags, f"--web.listen-address={address}"])
+        ended = run_process([*cavatica.flags, f"--web.listen-address={address}"])
         assert ended.returncode == 2
         assert ended.stderr == (
             f"cavatica-exporter: --web.listen-address: cannot listen on {address}: Address already"

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.cli.logs import FORMATS, LEVELS, Format, Formatter, configure
-from tests.support.exporter_process import kept_logging
+from tests.support.exporter_process import preserved_logging
 
 HOSTILE = [
     "two\nlines",
@@ -50,7 +50,7 @@ def record(message: str, **extra: object) -> logging.LogRecord:
 
 @pytest.fixture(autouse=True)
 def _logging() -> Iterator[None]:
-    with kept_logging():
+    with preserved_logging():
         yield
 
 

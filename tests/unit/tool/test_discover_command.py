@@ -12,7 +12,7 @@ import pytest
 
 from exporter.simulator import Fault, Listing
 from exporter.tool.command import main
-from tests.support.exporter_process import kept_logging
+from tests.support.exporter_process import preserved_logging
 from tests.unit.tool.conftest import TOKEN, Account
 
 Run = Callable[..., int]
@@ -26,7 +26,7 @@ def run(account: Account, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.setenv("SB_API_ENDPOINT", account.url)
 
     def run(*arguments: str) -> int:
-        with kept_logging(), pytest.raises(SystemExit) as caught:
+        with preserved_logging(), pytest.raises(SystemExit) as caught:
             main(["discover", "--to", str(account.directory), *arguments])
         assert isinstance(caught.value.code, int)
         return caught.value.code

@@ -12,7 +12,7 @@ import requests
 
 from exporter.simulator import Fault
 from exporter.tool.command import main
-from tests.support.exporter_process import kept_logging
+from tests.support.exporter_process import preserved_logging
 from tests.unit.tool.conftest import TOKEN, Account
 
 Run = Callable[..., int]
@@ -27,7 +27,7 @@ def run(account: Account, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.setenv("CAVATICA_EXPORTER_EXPORTS_PATH", str(account.directory))
 
     def run(*arguments: str) -> int:
-        with kept_logging(), pytest.raises(SystemExit) as caught:
+        with preserved_logging(), pytest.raises(SystemExit) as caught:
             main(arguments)
         assert isinstance(caught.value.code, int)
         return caught.value.code

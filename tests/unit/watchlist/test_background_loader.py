@@ -13,7 +13,7 @@ from exporter.watchlist.background_loader import BackgroundLoader
 from exporter.watchlist.loader import WatchlistLoader
 from exporter.watchlist.watchlist import Watchlist
 from tests.support.raw_server import wait_for
-from tests.support.waits import noted_waits
+from tests.support.waits import recorded_waits
 
 LATE = (
     "exports: not read in time; the last known IDs stay in effect: the file system does not"
@@ -160,7 +160,7 @@ def test_concurrent_scrapes_share_the_next_load(
     loader.reload()
     wait_for(lambda: len(slow_loader.readings) == 2, "a reading is in flight")
     slow_loader.watched = Watchlist(batches={"new": ("z",)})
-    waiting = noted_waits(monkeypatch)
+    waiting = recorded_waits(monkeypatch)
     scrapes = [background.start(lambda: loader.load(10), "scrape") for _ in range(4)]
     assert all(waiting.acquire(timeout=10) for _ in scrapes)
     slow_loader.answers.set()
