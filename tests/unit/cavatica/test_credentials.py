@@ -91,10 +91,8 @@ def find(
         ("url endpoint default", "default-token", "https://flag.example/v2"),
     ],
 )
-def test_the_first_source_of_each_is_the_one(
-    given: str, token: str, url: str, tmp_path: Path
-) -> None:
-    """Flags come first, then the environment, then the default profile, whose URL has its token."""
+def test_the_first_source_is_used(given: str, token: str, url: str, tmp_path: Path) -> None:
+    """Flags come first, then variables, then the default profile: its URL only with its token."""
     sources = given.split()
     token_file = tmp_path / "token"
     token_file.write_text("file-token\n", encoding="utf-8")
@@ -116,21 +114,22 @@ def test_the_first_source_of_each_is_the_one(
 @pytest.mark.parametrize(
     ("environ", "origin"),
     [({}, "profile default"), ({"SB_AUTH_TOKEN": "t"}, "SB_AUTH_TOKEN")],
+    ids=["profile", "variable"],
 )
-def test_it_is_said_where_the_token_comes_from(
+def test_the_origin_of_the_token_is_known(
     environ: Mapping[str, str], origin: str, tmp_path: Path
 ) -> None:
     """The origin is a readable text without the token."""
     assert find(home(tmp_path), environ).origin == origin
 
 
-def test_the_profiles_are_not_needed_where_flags_and_environment_say_all(tmp_path: Path) -> None:
+def test_the_credentials_file_is_optional(tmp_path: Path) -> None:
     """Without a credentials file, flags and environment are enough."""
     assert find(home(tmp_path, None), {"SB_AUTH_TOKEN": "t"}).url == CAVATICA_URL
 
 
-def test_a_section_has_what_default_says(tmp_path: Path) -> None:
-    """`[DEFAULT]` holds for all sections that do not say otherwise, as in the official client."""
+def test_a_section_inherits_from_default(tmp_path: Path) -> None:
+    """A section has the values of `[DEFAULT]` that it does not set, as in the official client."""
     profiles = "[DEFAULT]\napi_endpoint = https://all.example/v2\n[p]\nauth_token = t%1\n"
     api = find(home(tmp_path, profiles), profile="p")
     assert (api.token(), api.url) == ("t%1", "https://all.example/v2")
@@ -153,7 +152,7 @@ def test_the_second_file_of_the_official_client_is_not_read(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("space", ["\n", "\r\n", " ", "\t"])
 def test_white_space_around_variables_does_not_matter(space: str, tmp_path: Path) -> None:
-    """Kubernetes' Secrets and files of variables often end in a line break."""
+    """White space is removed: Kubernetes' Secrets and files of variables often end in a newline."""
     environ = {
         "SB_AUTH_TOKEN": f"{space}t-1{space}",
         "SB_API_ENDPOINT": f"{space}https://cgc.example/v2{space}",
@@ -166,19 +165,19 @@ def test_white_space_around_variables_does_not_matter(space: str, tmp_path: Path
     assert find(home(tmp_path, None), environ | {"SB_API_ENDPOINT": space}).url == CAVATICA_URL
 
 
-@pytest.mark.parametrize(("mode", "is_told"), [(0o600, False), (0o640, False), (0o644, True)])
+@pytest.mark.parametrize(("mode", "is_logged"), [(0o600, False), (0o640, False), (0o644, True)])
 def test_a_token_file_that_others_can_read_is_a_warning(
-    mode: int, tmp_path: Path, caplog: pytest.LogCaptureFixture, *, is_told: bool
+    mode: int, tmp_path: Path, caplog: pytest.LogCaptureFixture, *, is_logged: bool
 ) -> None:
     """A token file that every user can read is a warning; one for its group is not."""
     file = tmp_path / "token"
     file.write_text("t-1", encoding="utf-8")
     file.chmod(mode)
     assert TokenFile(file)() == "t-1"
-    assert caplog.messages == ["Token file is not private"] * is_told
+    assert caplog.messages == ["Token file is not private"] * is_logged
 
 
-def test_without_a_token_it_is_said_how_to_give_one(tmp_path: Path) -> None:
+def test_without_a_token_the_error_names_every_source(tmp_path: Path) -> None:
     """The error names every source of a token, and the demo."""
     with pytest.raises(CredentialsError) as error:
         find(home(tmp_path, None), {"SB_AUTH_TOKEN": "  "})
@@ -212,7 +211,7 @@ def test_without_a_token_it_is_said_how_to_give_one(tmp_path: Path) -> None:
 def test_an_unusable_profile_is_an_error(
     profiles: str | None, profile: str | None, problem: str, tmp_path: Path
 ) -> None:
-    """It names file, section and key, and quotes nothing from the file."""
+    """The error names file, section and key, and quotes nothing from the file."""
     with pytest.raises(CredentialsError) as error:
         find(home(tmp_path, profiles), profile=profile)
     assert problem in str(error.value)
@@ -221,7 +220,7 @@ def test_an_unusable_profile_is_an_error(
 
 
 def test_a_credentials_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
-    """An unreadable credentials file is an error, and not taken for a missing one."""
+    """An unreadable credentials file is an error, and is not treated as missing."""
     (tmp_path / ".sevenbridges" / "credentials").mkdir(parents=True)
     with pytest.raises(CredentialsError, match="credentials cannot be read: Is a directory"):
         find(tmp_path)
@@ -238,15 +237,15 @@ def test_a_credentials_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> N
         "http://[::1]:1/v2",
     ],
 )
-def test_a_url_is_https_or_stays_on_this_machine(url: str, tmp_path: Path) -> None:
-    """Slashes at its end do not matter."""
+def test_a_url_is_https_or_of_this_machine(url: str, tmp_path: Path) -> None:
+    """Slashes at the end of a URL are removed."""
     environ = {"SB_AUTH_TOKEN": "t"}
     assert find(home(tmp_path), environ, url=url).url == url
     assert find(home(tmp_path), environ, url=f"{url}//").url == url
 
 
-def test_the_scheme_of_a_url_has_no_case(tmp_path: Path) -> None:
-    """It becomes the usual one, which all that look at it expect."""
+def test_the_scheme_of_a_url_is_case_insensitive(tmp_path: Path) -> None:
+    """The scheme is converted to lower case, which the rest of the exporter expects."""
     api = find(home(tmp_path), {"SB_AUTH_TOKEN": "t"}, url="HTTPS://api.example/v2")
     assert api.url == "https://api.example/v2"
 
@@ -295,7 +294,7 @@ def test_no_token_is_sent_to_any_other_url(url: str, problem: str, tmp_path: Pat
 
 
 @given(scheme=st.sampled_from(["", "http://", "https://"]), rest=st.text(max_size=30))
-def test_no_url_makes_it_fail_in_another_way(scheme: str, rest: str) -> None:
+def test_any_url_is_accepted_or_a_credentials_error(scheme: str, rest: str) -> None:
     """Any URL is accepted or refused with a `CredentialsError`."""
     try:
         api = find(Path("nowhere"), {"SB_AUTH_TOKEN": "t"}, url=scheme + rest)
@@ -304,7 +303,18 @@ def test_no_url_makes_it_fail_in_another_way(scheme: str, rest: str) -> None:
     assert api.url.startswith(("https://", "http://localhost", "http://127.", "http://[::1]"))
 
 
-@pytest.mark.parametrize("text", ["", " ", "two words", "two\nlines", "tökén", "\0", "t" * 4097])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        " ",
+        "two words",
+        "two\nlines",
+        "tökén",
+        "\0",
+        pytest.param("t" * 4097, id="4097 characters"),
+    ],
+)
 def test_a_token_is_one_word_of_ascii(text: str) -> None:
     """A token that is not valid in a header is refused, and not shown."""
     with pytest.raises(CredentialsError, match="must be the token and nothing else") as error:
@@ -312,8 +322,8 @@ def test_a_token_is_one_word_of_ascii(text: str) -> None:
     assert not text.strip() or text not in str(error.value)
 
 
-def test_a_token_does_not_show_itself(tmp_path: Path) -> None:
-    """Not in `repr`, not in `str`: a log line or a traceback with it is harmless."""
+def test_repr_and_str_do_not_show_the_token(tmp_path: Path) -> None:
+    """A log line or a traceback with the API or its token does not reveal the token."""
     file = tmp_path / "token"
     file.write_text("a-secret", encoding="utf-8")
     for api in (
@@ -328,7 +338,7 @@ def test_a_token_does_not_show_itself(tmp_path: Path) -> None:
     "content", [b"t-1", b"t-1\n", b" t-1 \r\n", b"\xef\xbb\xbft-1\n"], ids=repr
 )
 def test_white_space_around_a_token_does_not_matter(content: bytes, tmp_path: Path) -> None:
-    """Editors add a line break, and some a mark at the beginning."""
+    """Line breaks, spaces and a byte order mark, which editors add, are removed."""
     (tmp_path / "token").write_bytes(content)
     assert TokenFile(tmp_path / "token")() == "t-1"
 
@@ -342,7 +352,7 @@ def test_white_space_around_a_token_does_not_matter(content: bytes, tmp_path: Pa
         (b"\xff\xfea\0-\0", "must be the token and nothing else, but has other characters"),
     ],
 )
-def test_a_file_with_anything_else_is_an_error(
+def test_a_token_file_with_anything_else_is_an_error(
     content: bytes, problem: str, tmp_path: Path
 ) -> None:
     """The error names flag and file, and shows nothing of the content."""
@@ -353,7 +363,7 @@ def test_a_file_with_anything_else_is_an_error(
 
 
 def test_a_token_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
-    """Missing, a directory, a named pipe, which could be waited for without end, or too large."""
+    """A file that is missing, a directory, a named pipe, which could block, or too large."""
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "large").write_bytes(b"a-secret\n" * 100_000)
     for name, why in [
@@ -367,7 +377,7 @@ def test_a_token_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
 
 
 def test_a_new_token_is_used_at_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Use the new token whether the file is edited or replaced; never log the token."""
+    """A new token is used whether the file is edited or replaced; the token is never logged."""
     caplog.set_level(logging.INFO)
     file = tmp_path / "token"
     file.write_text("t-1", encoding="utf-8")
@@ -382,10 +392,10 @@ def test_a_new_token_is_used_at_once(tmp_path: Path, caplog: pytest.LogCaptureFi
     assert caplog.messages == ["Token reloaded"] * 2
 
 
-def test_the_last_token_stays_while_the_file_has_none(
+def test_the_last_token_stays_in_use_while_the_file_has_none(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """An empty file, or none, may be one that is just being written; the log says so once."""
+    """A file may be empty or missing while it is being written; this is logged once."""
     file = tmp_path / "token"
     file.write_text("t-1", encoding="utf-8")
     token = TokenFile(file)
@@ -398,10 +408,10 @@ def test_the_last_token_stays_while_the_file_has_none(
     assert token() == "t-2"
 
 
-def test_a_token_file_that_vanished_is_told_with_its_flag(
+def test_a_missing_token_file_is_logged_with_its_flag(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Once, in words like those of the start, and until the file is back."""
+    """A missing file is logged once until it is back, in the words of the error at the start."""
     file = tmp_path / "token"
     file.write_text("t-1", encoding="utf-8")
     token = TokenFile(file)
@@ -412,10 +422,10 @@ def test_a_token_file_that_vanished_is_told_with_its_flag(
     assert record.__dict__["err"] == problem
 
 
-def test_calls_side_by_side_have_the_same_token(
+def test_concurrent_calls_have_the_same_token(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """While one call reads the new token the others wait, and none uses the old one."""
+    """While one call reads the new token, the others wait; none uses the old token."""
     caplog.set_level(logging.INFO)
     file = tmp_path / "token"
     file.write_text("t-1", encoding="utf-8")
@@ -444,7 +454,7 @@ def test_calls_side_by_side_have_the_same_token(
 def test_while_the_token_file_hangs_the_last_token_stays_in_use(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """One call waits, the others do not, and a single thread hangs; the new token is used then."""
+    """Only one call waits, and only one thread hangs; afterwards the new token is used."""
     file = tmp_path / "token"
     file.write_text("t-1", encoding="utf-8")
     token = TokenFile(file)
@@ -472,10 +482,10 @@ def test_while_the_token_file_hangs_the_last_token_stays_in_use(
     wait_for(lambda: token() == "t-two", "the new token is used")
 
 
-def test_calls_that_wait_for_a_hanging_token_file_tell_it_once(
+def test_concurrent_calls_log_a_hanging_token_file_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The calls of a scrape are made side by side."""
+    """The concurrent calls of a scrape log the hanging file only once."""
     file = tmp_path / "token"
     file.write_text("t-1", encoding="utf-8")
     token = TokenFile(file)
@@ -488,10 +498,10 @@ def test_calls_that_wait_for_a_hanging_token_file_tell_it_once(
     answering.set()
 
 
-def test_any_number_of_calls_take_two_checks_of_the_token_file(
+def test_any_number_of_calls_share_two_checks_of_the_token_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """One may have missed the latest change, the next not: a slow file is late for no call."""
+    """Calls during a check share the next one, as this one may have missed the latest change."""
     file = tmp_path / "token"
     file.write_text("t-1", encoding="utf-8")
     token = TokenFile(file)
@@ -509,10 +519,10 @@ def test_any_number_of_calls_take_two_checks_of_the_token_file(
     assert caplog.messages == []
 
 
-def test_a_check_that_only_began_late_is_waited_for(
+def test_a_check_that_began_late_does_not_count_as_hanging(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A call waited for two checks, and not long for the second: that one does not hang."""
+    """A call that waits for two checks does not treat the second, which began late, as hanging."""
     caplog.set_level(logging.INFO)
     file = tmp_path / "token"
     file.write_text("t-1", encoding="utf-8")
@@ -542,7 +552,7 @@ def test_a_check_that_only_began_late_is_waited_for(
 def test_without_a_thread_the_last_token_stays_in_use(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A check in the calling thread could hang, with all other calls behind it."""
+    """Without a thread there is no check: in the calling thread it could hang, and block others."""
     caplog.set_level(logging.INFO)
     file = tmp_path / "token"
     file.write_text("t-1", encoding="utf-8")
@@ -567,7 +577,7 @@ def test_without_a_thread_the_last_token_stays_in_use(
 
 
 class Checks:
-    """Checks of the token file that end when the test says so."""
+    """Checks of the token file that end when the test allows it."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.number = 0
@@ -576,7 +586,7 @@ class Checks:
         monkeypatch.setattr(token_module, "signature_at", self)
 
     def __call__(self, path: Path) -> tuple[int, ...] | None:
-        """Return the signature that the file has at the beginning."""
+        """Return the signature that the file had when the check began."""
         self.number += 1
         seen = signature_at(path)
         self.began.release()
@@ -585,7 +595,7 @@ class Checks:
 
 
 class TestCredentials:
-    """The API and its token, looked for again on demand."""
+    """The API and its token, which a reload searches for again."""
 
     @pytest.fixture
     def found(self) -> list[Api | CredentialsError]:
@@ -594,7 +604,7 @@ class TestCredentials:
 
     @pytest.fixture
     def credentials(self, found: list[Api | CredentialsError]) -> Credentials:
-        """Credentials that find these."""
+        """Return credentials whose lookups have these results."""
 
         def find() -> Api:
             result = found.pop(0)
@@ -610,7 +620,7 @@ class TestCredentials:
         found: list[Api | CredentialsError],
         caplog: pytest.LogCaptureFixture,
     ) -> None:
-        """The next request uses the new token of the same API; the log says so."""
+        """After a reload, the next request uses the new token of the same API; this is logged."""
         caplog.set_level(logging.INFO)
         found.append(Api("https://a.example/v2", Token("t-2", "there"), "there"))
         before = credentials.token()
@@ -619,25 +629,25 @@ class TestCredentials:
         assert caplog.messages == ["Token reloaded"]
         assert vars(caplog.records[0])["token"] == "there"
 
-    def test_keep_the_token_of_another_api_to_themselves(
+    def test_do_not_use_the_token_of_another_api(
         self,
         credentials: Credentials,
         found: list[Api | CredentialsError],
         caplog: pytest.LogCaptureFixture,
     ) -> None:
-        """Neither URL nor token changes: one API's token must not go to another."""
+        """For another URL neither URL nor token changes: one API's token must not go to another."""
         found.append(Api("https://b.example/v2", Token("t-2", "there"), "there"))
         credentials.reload()
         assert (credentials.token(), credentials.api.url) == ("t-1", "https://a.example/v2")
         assert caplog.messages == ["API URL changed; restart to apply"]
 
-    def test_keep_the_last_token_where_none_is_found(
+    def test_keep_the_last_token_if_none_is_found(
         self,
         credentials: Credentials,
         found: list[Api | CredentialsError],
         caplog: pytest.LogCaptureFixture,
     ) -> None:
-        """An environment or a file that is being changed costs nothing but a warning."""
+        """A reload while the environment or the file is being changed only logs a warning."""
         found.append(CredentialsError("there is no token"))
         credentials.reload()
         assert credentials.token() == "t-1"

@@ -43,14 +43,14 @@ def closed_port() -> int:
 
 
 class TestConnect:
-    """The first address that accepts."""
+    """`connect` connects to the first address that accepts."""
 
     @pytest.mark.parametrize("timeout", [0.4, 3.0])
     @pytest.mark.parametrize("holes", [1, 3])
-    def test_is_reached_behind_addresses_that_swallow_packets(
+    def test_reaches_an_address_behind_others_that_drop_packets(
         self, holes: int, timeout: float
     ) -> None:
-        """The next address is tried in time, even if there is little."""
+        """The next address is tried early enough, even within a short timeout."""
         with black_hole() as hole, socket.create_server(("127.0.0.1", 0)) as listener:
             port = listener.getsockname()[1]
             began = time.monotonic()
@@ -58,7 +58,7 @@ class TestConnect:
                 assert sock.getpeername()[1] == port
             assert time.monotonic() - began < min(timeout, 0.25 * holes + 1)
 
-    def test_is_reached_at_once_behind_one_that_refuses(self) -> None:
+    def test_tries_the_next_address_at_once_after_a_refusal(self) -> None:
         """After a refusal the next address is tried at once."""
         with socket.create_server(("127.0.0.1", 0)) as listener:
             port = listener.getsockname()[1]
@@ -67,11 +67,11 @@ class TestConnect:
                 assert sock.getpeername()[1] == port
             assert time.monotonic() - began < 5
 
-    def test_is_looked_for_in_both_families_by_turns(self) -> None:
-        """Where all of one family lead nowhere, the other is not the last to be tried."""
+    def test_tries_both_address_families_alternately(self) -> None:
+        """If all addresses of one family drop packets, those of the other are not tried last."""
         with black_hole() as hole, socket.create_server(("127.0.0.1", 0)) as listener:
             port = listener.getsockname()[1]
-            # Of another family by name alone, and so the second one tried.
+            # Only labelled as IPv6, so that it is tried second; `record` connects to it by IPv4.
             other = (socket.AF_INET6, *address(port)[1:])
             tried: list[int] = []
             with pytest.MonkeyPatch.context() as patch:
@@ -86,23 +86,23 @@ class TestConnect:
                     assert sock.getpeername()[1] == port
             assert tried[:2] == [socket.AF_INET, socket.AF_INET6]
 
-    def test_that_none_accepts_is_the_last_ones_error(self) -> None:
-        """Refused by all."""
+    def test_raises_the_error_of_the_last_address(self) -> None:
+        """If all addresses refuse, the error is that of the last one."""
         with pytest.raises(ConnectionRefusedError, match="Connection refused"):
             connect([address(closed_port()), address(closed_port())], PATIENCE)
 
-    def test_that_none_answers_is_a_timeout(self) -> None:
-        """At the deadline, and not later; what one of them said before does not count."""
+    def test_times_out_if_an_address_does_not_answer(self) -> None:
+        """The timeout comes at the deadline, even if another address has refused before."""
         with black_hole() as hole:
             began = time.monotonic()
             with pytest.raises(TimeoutError):
                 connect([address(closed_port()), address(hole)], 0.3)
             assert 0.3 <= time.monotonic() - began < 1.3
 
-    def test_passes_over_addresses_that_this_machine_cannot_speak_to(
+    def test_skips_addresses_that_this_machine_cannot_use(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """No such family, and no way there."""
+        """An address of an unsupported family and one without a route are skipped."""
 
         class Socket(socket.socket):
             def connect_ex(self, place: tuple[str, int]) -> int:  # type: ignore[override] # as here
@@ -119,11 +119,11 @@ class TestConnect:
 
 
 class TestResolver:
-    """Names that take longer than a call."""
+    """The resolver; a lookup may take longer than a call."""
 
     @pytest.fixture
     def lookups(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Resolve]]:
-        """Script the system's resolver; the last step repeats."""
+        """Replace the system's resolver by scripted lookups, the last of which repeats."""
         scripted: list[Resolve] = []
 
         def resolve(host: str, port: int, *_: int) -> list[AddressInfo]:
@@ -141,8 +141,8 @@ class TestResolver:
         """The system's addresses are returned in its order."""
         assert address(443) in Resolver().resolve("127.0.0.1", 443, PATIENCE)
 
-    def test_tells_that_the_system_has_no_thread(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A missing thread is an `OSError`."""
+    def test_raises_an_os_error_without_a_thread(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """If no thread can be started for the lookup, an `OSError` says so."""
 
         def refuse(*_: object) -> None:
             raise RuntimeError("can't start new thread")
@@ -153,7 +153,7 @@ class TestResolver:
         assert raised.value.strerror == "no thread can be started for the lookup"
 
     def test_uses_a_late_answer_for_the_next_call(self, lookups: list[Resolve]) -> None:
-        """With a dead first name server every lookup is late; the second call has an address."""
+        """With a dead first name server every lookup is late, but serves the second call."""
         proceed = threading.Event()
         lookups[:] = [lambda _, port: [address(port)] if proceed.wait(PATIENCE) else []]
         resolver = Resolver()
@@ -163,7 +163,7 @@ class TestResolver:
         assert resolver.resolve("api.invalid", 443, PATIENCE) == [address(443)]
 
     def test_looks_a_name_up_once_at_a_time(self, lookups: list[Resolve]) -> None:
-        """A dead name server does not collect a thread from each call."""
+        """Calls share a lookup, so that a dead name server does not hold a thread for each call."""
         proceed = threading.Event()
         count: list[str] = []
 
@@ -183,7 +183,7 @@ class TestResolver:
     def test_uses_the_last_addresses_while_a_lookup_takes_long(
         self, lookups: list[Resolve]
     ) -> None:
-        """After a second; a scrape has no more to spare."""
+        """After a second, the time that a scrape can spare, the last addresses are used."""
         proceed = threading.Event()
 
         def wait(*_: object) -> list[AddressInfo]:
@@ -199,12 +199,14 @@ class TestResolver:
         proceed.set()
 
     @pytest.mark.parametrize(
-        ("error", "is_used"), [(socket.EAI_AGAIN, True), (socket.EAI_NONAME, False)]
+        ("error", "is_used"),
+        [(socket.EAI_AGAIN, True), (socket.EAI_NONAME, False)],
+        ids=["no answer", "unknown name"],
     )
-    def test_uses_the_last_addresses_where_no_name_server_answers(
+    def test_uses_the_last_addresses_if_no_name_server_answers(
         self, lookups: list[Resolve], error: int, *, is_used: bool
     ) -> None:
-        """An unknown name is an error, also if the name was known before."""
+        """The last addresses are not used for a name that no longer exists: that is an error."""
 
         def fail(*_: object) -> list[AddressInfo]:
             raise socket.gaierror(error, "as the test wants it")
@@ -221,7 +223,7 @@ class TestResolver:
     def test_does_not_use_addresses_of_the_day_before(
         self, lookups: list[Resolve], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Addresses of the day before are not used: they may belong to another host."""
+        """Addresses older than a day are not used: they may belong to another host."""
 
         def fail(*_: object) -> list[AddressInfo]:
             raise socket.gaierror(socket.EAI_AGAIN, "as the test wants it")

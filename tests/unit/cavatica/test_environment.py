@@ -22,7 +22,7 @@ PROXY = {"HTTPS_PROXY": "http://proxy.example:3128"}
 
 
 class TestProxy:
-    """Which proxy there is on the way to a host."""
+    """The proxy for connections to a host."""
 
     @pytest.mark.parametrize(
         ("environ", "found"),
@@ -40,11 +40,25 @@ class TestProxy:
             ({"HTTPS_PROXY": "http://[::1]:8080"}, ("http", "::1", 8080, "HTTPS_PROXY")),
             ({"HTTPS_PROXY": " http://a:1\r\n"}, ("http", "a", 1, "HTTPS_PROXY")),
         ],
+        ids=[
+            "no variable",
+            "empty value",
+            "HTTP_PROXY is not used",
+            "HTTPS_PROXY",
+            "https_proxy before HTTPS_PROXY",
+            "HTTPS_PROXY before ALL_PROXY",
+            "ALL_PROXY",
+            "no scheme",
+            "no port, HTTP",
+            "no port, HTTPS",
+            "IPv6",
+            "white space",
+        ],
     )
     def test_is_the_first_variable_that_is_not_empty(
         self, environ: dict[str, str], found: tuple[str, str, int, str] | None
     ) -> None:
-        """Small letters come first, as for curl; white space around a value does not matter."""
+        """Lowercase names take precedence, as for curl; white space around a value is ignored."""
         proxy = find_proxy("api.example", 443, environ)
         shown = proxy and (proxy.scheme, proxy.host, proxy.port, proxy.variable)
         assert shown == found
@@ -62,8 +76,8 @@ class TestProxy:
             "http://pröxy.example",
         ],
     )
-    def test_that_is_not_valid_is_named_by_its_variable(self, url: str) -> None:
-        """The text says what is valid, and shows no password."""
+    def test_that_is_not_valid_is_an_error_with_its_variable(self, url: str) -> None:
+        """The error names the variable and the valid form, and shows no password."""
         with pytest.raises(ProxySettingsError) as caught:
             find_proxy("api.example", 443, {"https_proxy": url})
         assert str(caught.value) == (
@@ -77,13 +91,13 @@ class TestProxy:
             ("me", "me:"),
             ("me:p%40ss%3A%2F", "me:p@ss:/"),
             ("m%C4%85:pä", "mą:pä"),
-            # The byte E9, quoted, and as it comes from the environment.
+            # The byte E9: escaped, and unescaped as Python decodes it from the environment.
             ("me:p%E9", "me:p\udce9"),
             ("me:p\udce9", "me:p\udce9"),
         ],
     )
-    def test_has_a_user_that_it_does_not_show(self, user: str, sent: str) -> None:
-        """With signs that mean something in a URL as %XX, and in any encoding."""
+    def test_has_a_user_and_a_password_that_repr_hides(self, user: str, sent: str) -> None:
+        """User and password may have `%XX` escapes and any encoding; `repr` shows neither."""
         proxy = find_proxy("api.example", 443, {"HTTPS_PROXY": f"http://{user}@a:1"})
         assert proxy is not None
         value = base64.b64encode(sent.encode(errors="surrogateescape")).decode()
@@ -118,16 +132,16 @@ class TestProxy:
         ],
     )
     @pytest.mark.parametrize("name", ["no_proxy", "NO_PROXY"])
-    def test_is_not_for_what_no_proxy_names(
+    def test_is_not_used_for_hosts_in_no_proxy(
         self, name: str, no_proxy: str, host: str, *, is_direct: bool
     ) -> None:
-        """Hosts, domains with all below them, networks; with a port only that one."""
+        """NO_PROXY lists hosts, domains with subdomains, and networks, for one port or all."""
         found = find_proxy(host, 443, {**PROXY, name: no_proxy})
         assert (found is None) is is_direct
 
     @given(st.text(max_size=30), st.text(max_size=30))
     def test_any_text_is_a_proxy_or_an_error(self, url: str, no_proxy: str) -> None:
-        """No value of a variable raises any other error."""
+        """Any value of the variables is a proxy, no proxy or a `ProxySettingsError`."""
         try:
             found = find_proxy("api.example", 443, {"HTTPS_PROXY": url, "NO_PROXY": no_proxy})
         except ProxySettingsError:
@@ -136,34 +150,34 @@ class TestProxy:
 
 
 class TestAuthorities:
-    """Which authorities are trusted."""
+    """The trusted certificate authorities."""
 
     @pytest.fixture
     def bundle(self, tmp_path: Path) -> Path:
-        """Return a private authority's certificate."""
+        """Return a file with a private authority's certificate."""
         trustme.CA().cert_pem.write_to_path(str(tmp_path / "private.pem"))
         return tmp_path / "private.pem"
 
     @pytest.mark.parametrize("variable", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
-    def test_are_those_of_a_bundle_alone(self, variable: str, bundle: Path) -> None:
-        """So an institution can trust its own authority, and no other."""
+    def test_are_only_those_of_a_bundle(self, variable: str, bundle: Path) -> None:
+        """With a bundle an institution can trust its own authority, and no other."""
         context = Authorities().context({variable: f"{bundle}\n"}, 5)
         assert len(context.get_ca_certs()) == 1
         assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
 
     def test_are_the_public_ones_without_a_variable(self) -> None:
-        """Those of the system, and of a package for systems without."""
+        """By default the authorities of the system and of the package certifi are trusted."""
         assert len(Authorities().context({}, 5).get_ca_certs()) > 50
 
-    def test_are_those_of_a_file_beside_the_others(self, bundle: Path) -> None:
-        """SSL_CERT_FILE does not take away what is public."""
+    def test_include_those_of_a_file(self, bundle: Path) -> None:
+        """SSL_CERT_FILE adds its authorities to the public ones."""
         context = Authorities().context({"SSL_CERT_FILE": str(bundle)}, 5)
         names = [str(each["subject"]) for each in context.get_ca_certs()]
         assert len(names) > 50
         assert any("trustme" in name for name in names)
 
     def test_may_be_a_directory(self, bundle: Path) -> None:
-        """The bundle may be a directory of certificates, with the names by which they are found."""
+        """The bundle may be a directory of certificates with names made by `openssl rehash`."""
         environ = {"REQUESTS_CA_BUNDLE": str(bundle.parent)}
         with pytest.raises(AuthoritiesError, match="no certificates under the names that openssl"):
             Authorities().context(environ, 5)
@@ -186,7 +200,7 @@ class TestAuthorities:
             assert str(caught.value) == f"{variable}: {path} {problem}"
 
     def test_are_read_again_when_the_file_changes(self, bundle: Path) -> None:
-        """An authority is replaced without a restart; while nothing changes, nothing is read."""
+        """A changed file is read again without a restart; an unchanged one is not read."""
         authorities = Authorities()
         environ = {"REQUESTS_CA_BUNDLE": str(bundle)}
         before = authorities.context(environ, 5)
@@ -196,14 +210,14 @@ class TestAuthorities:
         assert after.get_ca_certs() != before.get_ca_certs()
 
     def test_are_not_waited_for_beyond_the_deadline(self) -> None:
-        """A call does not wait beyond its deadline for another one that reads the files."""
+        """A call does not wait beyond its deadline for another call that reads the files."""
         authorities = Authorities()
         with authorities._lock, pytest.raises(TimeoutError):  # noqa: SLF001 # as another thread
             authorities.context({}, 0.05)
 
 
 def test_errors_are_found_without_a_call(tmp_path: Path) -> None:
-    """Both kinds at once, in the words of a call's error; plain HTTP uses neither."""
+    """Errors of proxies and authorities have the words of a call's; plain HTTP uses neither."""
     environ = {"ALL_PROXY": "socks5://a:1", "SSL_CERT_FILE": str(tmp_path / "nowhere")}
     assert [*find_errors("https://api.example/v2", environ)] == [
         "ALL_PROXY: not a valid proxy URL (use http://HOST:PORT or https://HOST:PORT)",
