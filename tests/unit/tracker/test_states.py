@@ -134,9 +134,9 @@ def test_number_of_calls_depends_on_the_unfinished_exports(
     states.receive(*map(completed, done))
     plan = states.asked()
     assert [len(call) for call in plan] == calls
-    everyone = [export_id for call in plan for export_id in call]
-    assert len(everyone) == len(set(everyone))
-    assert set(everyone[:unfinished]) == set(ids(unfinished))
+    all_asked = [export_id for call in plan for export_id in call]
+    assert len(all_asked) == len(set(all_asked))
+    assert set(all_asked[:unfinished]) == set(ids(unfinished))
 
 
 def test_new_ids_come_first() -> None:

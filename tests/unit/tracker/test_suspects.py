@@ -1,4 +1,4 @@
-"""Calls that the API refuses with HTTP 400: a bad ID costs itself, and an outage costs nothing."""
+"""Calls that the API refuses with HTTP 400: bad IDs are found, and an outage blames no ID."""
 
 from collections.abc import Iterable, Sequence
 from random import Random
@@ -33,7 +33,7 @@ class Scene:
         )
 
     def watch(self, watched: Iterable[str]) -> None:
-        """Edit the watchlist."""
+        """Watch these IDs from now on."""
         self.watchlist = watch({"b": list(watched)})
 
     def scrape(self) -> Snapshot:
@@ -42,12 +42,12 @@ class Scene:
         return self.tracker.scrape(self.clock.monotonic() + 10)
 
     def scrapes(self, count: int) -> list[Snapshot]:
-        """Scrape so often."""
+        """Scrape `count` times."""
         return [self.scrape() for _ in range(count)]
 
 
 def known(snapshot: Snapshot) -> dict[str, WatchedExport]:
-    """Return what a snapshot says, by ID."""
+    """Return the watched exports of a snapshot, by ID."""
     [batch] = snapshot.batches
     return {watched.id: watched for block in batch.blocks for watched in block.exports}
 
@@ -58,23 +58,26 @@ def unknown(snapshot: Snapshot) -> set[str]:
 
 
 def costs(snapshots: Sequence[Snapshot]) -> list[tuple[int, bool]]:
-    """Return the calls of each scrape, and whether it was good."""
+    """Return the number of calls of each scrape, and whether it was `up`."""
     return [(snapshot.api_calls, snapshot.up) for snapshot in snapshots]
 
 
 @pytest.mark.parametrize("place", [0, 137, 249])
-def test_one_bad_among_250_costs_only_itself_in_the_end(place: int) -> None:
-    """It is alone after eight scrapes of two more calls at most, and no other is ever UNKNOWN."""
-    everyone = ids(250)
-    scene = Scene(everyone)
+def test_one_bad_id_among_250_is_found(place: int) -> None:
+    """A bad ID is alone in its call after eight scrapes, each with at most two more calls.
+
+    No other ID is ever UNKNOWN.
+    """
+    all_ids = ids(250)
+    scene = Scene(all_ids)
     assert costs([scene.scrape()]) == [(3, True)]
-    bad = everyone[place]
+    bad = all_ids[place]
     scene.api.malformed = {bad}
-    seeking = scene.scrapes(8)
-    assert max(snapshot.api_calls for snapshot in seeking) == 5
-    assert [snapshot.up for snapshot in seeking[:5]] == [False] * 5
-    assert unknown(seeking[4]) == set()
-    assert unknown(seeking[-1]) == {bad}
+    search = scene.scrapes(8)
+    assert max(snapshot.api_calls for snapshot in search) == 5
+    assert [snapshot.up for snapshot in search[:5]] == [False] * 5
+    assert unknown(search[4]) == set()
+    assert unknown(search[-1]) == {bad}
     after = scene.scrapes(15)
     assert costs(after) == [(4, True)] * 15
     assert {export_id for each in after for export_id in unknown(each)} == {bad}
@@ -83,8 +86,8 @@ def test_one_bad_among_250_costs_only_itself_in_the_end(place: int) -> None:
     assert after[-1].problem is None
 
 
-def test_good_ids_are_asked_on_every_scrape_while_a_bad_one_is_sought() -> None:
-    """IDs of answered halves and of other calls are asked for on every scrape."""
+def test_good_ids_are_asked_for_during_a_search() -> None:
+    """During a search, IDs of answered halves and of other calls are asked for on every scrape."""
     scene = Scene(ids(200))
     scene.api.malformed = {"e00003"}
     scene.scrape()
@@ -95,21 +98,21 @@ def test_good_ids_are_asked_on_every_scrape_while_a_bad_one_is_sought() -> None:
         assert sorted(i for call in asked for i in call) == list(ids(200)[size:])
 
 
-def test_bad_ones_in_two_calls_are_found_at_once() -> None:
-    """Two are found as quickly as one, by four calls instead of two."""
+def test_bad_ids_in_two_calls_are_found_concurrently() -> None:
+    """Two bad IDs are found as quickly as one, by four additional calls instead of two."""
     scene = Scene(ids(250))
     scene.api.malformed = {"e00000", "e00200"}
-    seeking = scene.scrapes(8)
-    assert unknown(seeking[-1]) == scene.api.malformed
-    assert max(snapshot.api_calls for snapshot in seeking) == 3 + 4
-    # Those that are known to be bad take turns.
+    search = scene.scrapes(8)
+    assert unknown(search[-1]) == scene.api.malformed
+    assert max(snapshot.api_calls for snapshot in search) == 3 + 4
+    # Each scrape asks for one of the bad IDs, in turn.
     assert costs(scene.scrapes(3)) == [(4, True)] * 3
     turns = [call for call in scene.api.calls if len(call) == 1][-2:]
     assert sorted(turns) == [["e00000"], ["e00200"]]
 
 
-def test_a_bad_one_in_the_only_call_is_found() -> None:
-    """Nothing was answered beside it, so shorter calls find out what the API does answer."""
+def test_bad_id_in_the_only_call_is_found() -> None:
+    """If the only call is refused, shorter calls find out whether the API answers any."""
     scene = Scene(ids(60))
     scene.api.malformed = {"e00011"}
     snapshots = scene.scrapes(9)
@@ -120,8 +123,8 @@ def test_a_bad_one_in_the_only_call_is_found() -> None:
     assert costs(scene.scrapes(3)) == [(2, True)] * 3
 
 
-def test_with_nothing_but_a_bad_one_the_api_is_to_blame() -> None:
-    """If the only call is refused, no ID is blamed."""
+def test_bad_id_that_is_the_only_one_is_not_found() -> None:
+    """If the API refuses the only ID, it may refuse every call, so the ID is not blamed."""
     scene = Scene(["x"])
     scene.api.malformed = {"x"}
     assert costs(scene.scrapes(3)) == [(1, False)] * 3
@@ -130,8 +133,8 @@ def test_with_nothing_but_a_bad_one_the_api_is_to_blame() -> None:
     assert snapshot.problem == "client_error: HTTP 400, platform code 9011"
 
 
-def test_a_finished_export_stays_what_it_is() -> None:
-    """An ID that the API knew, and refuses now, is COMPLETED, and is asked in a call of its own."""
+def test_refused_id_of_a_finished_export_keeps_its_state() -> None:
+    """A COMPLETED export whose ID is refused later stays so, and has a call of its own."""
     scene = Scene(ids(20))
     scene.api.say(completed("e00005"))
     scene.scrape()
@@ -141,8 +144,8 @@ def test_a_finished_export_stays_what_it_is() -> None:
     assert costs([snapshot]) == [(2, True)]
 
 
-def test_a_good_one_is_free_at_once() -> None:
-    """Where the API takes an ID again, that scrape shows its state, and the next is one call."""
+def test_bad_id_that_the_api_accepts_again_is_good_at_once() -> None:
+    """The scrape in which a bad ID is answered shows its state; the next one needs one call."""
     scene = Scene(ids(20))
     scene.api.malformed = {"e00005"}
     assert unknown(scene.scrapes(10)[-1]) == {"e00005"}
@@ -153,8 +156,8 @@ def test_a_good_one_is_free_at_once() -> None:
     assert costs(scene.scrapes(3)) == [(1, True)] * 3
 
 
-def test_the_bad_one_may_leave_the_list() -> None:
-    """An ID that leaves the watchlist ends the search for it, before its end and after it."""
+def test_bad_id_that_leaves_the_watchlist_ends_the_search() -> None:
+    """A bad ID that leaves costs no more calls, whether it was found already or not."""
     for scrapes in range(1, 12):
         scene = Scene(ids(150))
         scene.api.malformed = {"e00005"}
@@ -166,7 +169,7 @@ def test_the_bad_one_may_leave_the_list() -> None:
         assert unknown(snapshots[-1]) == set()
 
 
-def test_everyone_may_leave_the_list() -> None:
+def test_suspects_that_leave_the_watchlist_are_not_asked_for() -> None:
     """A call of suspects is not made once all of them have left the watchlist."""
     scene = Scene(ids(150))
     scene.api.malformed = {"e00005"}
@@ -176,8 +179,8 @@ def test_everyone_may_leave_the_list() -> None:
 
 
 @pytest.mark.parametrize(("away", "calls"), [(REMEMBER_SECONDS, 2), (REMEMBER_SECONDS + 1, 1)])
-def test_a_bad_one_that_comes_back_is_remembered(away: float, calls: int) -> None:
-    """Within an hour it is not put among others again: files are replaced and renamed."""
+def test_bad_id_that_returns_within_an_hour_is_still_bad(away: float, calls: int) -> None:
+    """ID files are replaced and renamed, so a bad ID that returns is kept out of other calls."""
     scene = Scene(ids(20))
     scene.api.malformed = {"e00005"}
     scene.scrapes(10)
@@ -189,8 +192,11 @@ def test_a_bad_one_that_comes_back_is_remembered(away: float, calls: int) -> Non
 
 
 @pytest.mark.parametrize("watched", [60, 250, 5000])
-def test_an_api_that_refuses_everything_gets_no_more_calls(watched: int) -> None:
-    """Four calls a scrape at most; states become old as in any outage, and no ID is blamed."""
+def test_api_that_refuses_every_call_gets_no_more_calls(watched: int) -> None:
+    """If every call is refused, a scrape makes four calls at most, and no ID is blamed.
+
+    States expire as in any outage.
+    """
     scene = Scene(ids(watched))
     scene.scrape()
     scene.api.malformed = set(ids(watched))
@@ -200,15 +206,15 @@ def test_an_api_that_refuses_everything_gets_no_more_calls(watched: int) -> None
     assert outage[-1].batches[0].totals.lookup_errors == {}
     assert (len(unknown(outage[8])), len(unknown(outage[-1]))) == (0, watched)
     scene.api.malformed = set()
-    # A scrape that is well again asks everyone, and the next is as before.
+    # The first scrape after the outage asks for all IDs, the next one by the usual calls.
     first, second = scene.scrapes(2)
     assert unknown(first) == set()
     assert first.api_calls <= 4 + -(-watched // 100)
     assert costs([second]) == [(-(-watched // 100), True)]
 
 
-def test_an_outage_ends_a_search() -> None:
-    """What was suspected before it is not what made the API refuse everything."""
+def test_outage_ends_a_search() -> None:
+    """If every call is refused, suspected IDs are not the cause, so none is suspected any more."""
     scene = Scene(ids(1000))
     scene.api.malformed = {i for i in ids(1000) if i.endswith("00")}
     scene.scrapes(3)
@@ -219,8 +225,8 @@ def test_an_outage_ends_a_search() -> None:
     assert costs([scene.scrape()]) == [(10, True)]
 
 
-def test_beside_other_failures_nothing_is_learnt() -> None:
-    """A refusal beside a timeout blames neither the IDs nor the API."""
+def test_refusal_beside_another_failure_blames_nothing() -> None:
+    """If one call is refused and another times out, calls stay as long as they are."""
     scene = Scene(ids(200))
     calls = iter([bad_request(), error("timeout")])
 
@@ -247,15 +253,15 @@ def test_beside_other_failures_nothing_is_learnt() -> None:
     ],
     ids=["no status", "404", "400 of a proxy"],
 )
-def test_only_a_400_of_the_api_is_about_the_ids(failure: ApiError) -> None:
-    """Any other failure concerns the call."""
+def test_only_a_400_of_the_api_blames_ids(failure: ApiError) -> None:
+    """Any other failure concerns the call, so later scrapes do not split it."""
     scene = Scene(ids(100))
     scene.api.failure = failure
     assert costs(scene.scrapes(3)) == [(1, False)] * 3
 
 
-def test_the_search_stays_within_the_quota_share() -> None:
-    """With a used-up share a scrape makes one call, and no ID is asked for twice."""
+def test_search_stays_within_the_quota_share() -> None:
+    """If the quota share is used up, a scrape makes a single call, even during a search."""
     scene = Scene(ids(150))
     scene.api.malformed = {"e00005"}
     scene.scrapes(3)
@@ -265,23 +271,21 @@ def test_the_search_stays_within_the_quota_share() -> None:
     assert costs(scene.scrapes(3)) == [(1, True)] * 3
 
 
-def test_a_scrape_beside_another_may_ask_suspects() -> None:
+def test_concurrent_scrape_may_ask_for_suspects() -> None:
     """A concurrent scrape asks for suspects if no other IDs are left."""
     states = ExportStates(600, 0)
-    everyone = ids(100)
-    states.update_watchlist(watch({"b": everyone}), monotonic=0, unix=0)
-    assert states.next_call(100) == [list(everyone)]
+    all_ids = ids(100)
+    states.update_watchlist(watch({"b": all_ids}), monotonic=0, unix=0)
+    assert states.next_call(100) == [list(all_ids)]
     states.plan(100, overlaps=False)
-    states.requeue(
-        everyone, [], refused=[everyone[:60], everyone[60:]], answered=[["y"]], monotonic=0
-    )
-    assert states.next_call(100) == [list(everyone[:30])]
+    states.requeue(all_ids, [], refused=[all_ids[:60], all_ids[60:]], answered=[["y"]], monotonic=0)
+    assert states.next_call(100) == [list(all_ids[:30])]
     states.update_watchlist(watch({"b": []}), monotonic=0, unix=0)
     assert states.next_call(100) == []
 
 
-def test_many_bad_ones_are_sought_side_by_side() -> None:
-    """One in each of thirty calls: no good ID is ever too old, for three times the calls."""
+def test_many_bad_ids_are_searched_for_concurrently() -> None:
+    """With a bad ID in each of thirty calls, no good ID expires, for three times the calls."""
     scene = Scene(ids(3000))
     scene.scrape()
     scene.api.malformed = {f"e{hundred:03}{hundred:02}" for hundred in range(30)}
@@ -295,12 +299,12 @@ def test_many_bad_ones_are_sought_side_by_side() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(12))
-def test_whoever_is_bad_is_found_and_whoever_is_not_is_known(seed: int) -> None:
+def test_all_bad_ids_are_found_and_all_others_known(seed: int) -> None:
     """Up to eight bad IDs at any position are found, as long as at least one ID is good."""
     random = Random(seed)  # noqa: S311 # repeatable
-    everyone = ids(random.randint(2, 300))
-    scene = Scene(everyone)
-    scene.api.malformed = set(random.choices(everyone[:-1], k=random.randint(1, 8)))
+    all_ids = ids(random.randint(2, 300))
+    scene = Scene(all_ids)
+    scene.api.malformed = set(random.choices(all_ids[:-1], k=random.randint(1, 8)))
     for _ in range(30):
         snapshot = scene.scrape()
         asked = [i for call in scene.api.calls for i in call]
@@ -312,17 +316,20 @@ def test_whoever_is_bad_is_found_and_whoever_is_not_is_known(seed: int) -> None:
     assert snapshot.up
 
 
-# What is not seen from outside.
+# The plan with suspects
 
 
-def test_without_suspects_the_plan_is_as_it_was() -> None:
-    """Without suspects the plan is unchanged."""
+def test_plan_without_suspects_is_unchanged() -> None:
+    """Without suspects, a scrape makes exactly the calls that it was given."""
     assert Suspects().plan([["a", "b"], ["c"]], 2) == [["a", "b"], ["c"]]
     assert Suspects().plan([], 2) == []
 
 
-def test_after_a_refusal_of_everything_the_first_calls_are_short() -> None:
-    """Four of half the size, then the rest of the first call, then the others."""
+def test_first_calls_are_short_after_every_call_was_refused() -> None:
+    """The first call is split: four calls of half the refused size, then its rest.
+
+    An answered call ends that.
+    """
     suspects = Suspects()
     assert suspects.learn(3, [["a", "b"], ["c"]], []) == []
     assert suspects.plan([list("abcdef"), ["g"]], 6) == [

@@ -1,4 +1,4 @@
-"""The end of the exporter: a scrape that is running does not wait for the API any more."""
+"""The end of the exporter: a scrape in flight no longer waits for the API."""
 
 import threading
 import time
@@ -20,27 +20,27 @@ PATIENCE = 10.0
 
 
 class Api:
-    """Answers the first call, and holds every other until it is let go."""
+    """Answers the first call at once, and every other one when `released` is set."""
 
     def __init__(self) -> None:
-        """Begin without a call."""
+        """Start without a call."""
         self.calls: list[Sequence[str]] = []
         self.held = threading.Semaphore(0)
-        self.let_go = threading.Event()
+        self.released = threading.Event()
 
     def __call__(self, ids: Sequence[str], deadline: float) -> BulkResponse:
-        """Answer that all of them run."""
+        """Answer that all exports are RUNNING."""
         del deadline
         self.calls.append(ids)
         if len(self.calls) > 1:
             self.held.release()
-            assert self.let_go.wait(PATIENCE)
+            assert self.released.wait(PATIENCE)
         exports = {export_id: Export(export_id, "RUNNING") for export_id in ids}
         return BulkResponse(exports, True, RateLimit(None, None, None), 1)  # noqa: FBT003 # it is complete
 
 
 def tracker_of(ids: int, api: Api) -> Tracker:
-    """Return a tracker of this many exports."""
+    """Return a tracker that watches this many exports."""
     watchlist = Watchlist(batches={"b": tuple(f"e{number}" for number in range(ids))})
     return Tracker(
         lambda _: watchlist,
@@ -52,8 +52,8 @@ def tracker_of(ids: int, api: Api) -> Tracker:
 
 
 @pytest.mark.parametrize("ids", [120, 900])
-def test_what_is_known_is_answered_at_once(ids: int) -> None:
-    """What was answered until then is shown; no call is waited for, and none is begun."""
+def test_scrape_in_flight_returns_what_is_known_at_once(ids: int) -> None:
+    """A scrape in flight shows the answers so far; it waits for no call, and starts none."""
     api = Api()
     tracker = tracker_of(ids, api)
     snapshots: list[Snapshot] = []
@@ -66,7 +66,7 @@ def test_what_is_known_is_answered_at_once(ids: int) -> None:
     scrape.join(PATIENCE)
     [snapshot] = snapshots
     calls = len(api.calls)
-    api.let_go.set()
+    api.released.set()
     assert not snapshot.up
     assert snapshot.batches[0].totals.states["RUNNING"] == 100
     assert snapshot.batches[0].totals.states["UNKNOWN"] == ids - 100
@@ -74,8 +74,8 @@ def test_what_is_known_is_answered_at_once(ids: int) -> None:
     assert calls == (2 if ids < 200 else 5)
 
 
-def test_nothing_is_asked_after_the_end() -> None:
-    """A scrape that comes later gives what is known, and says that it is not all there is."""
+def test_scrape_after_the_end_makes_no_call() -> None:
+    """A scrape after the end returns what is known, and is not `up`."""
     api = Api()
     tracker = tracker_of(1, api)
     deadline = time.monotonic() + PATIENCE
