@@ -66,8 +66,14 @@ def excerpt(text: str) -> str:
     return printable(text[:_MAX_SHOWN_CHARS])
 
 
+def similar(word: str, known: Iterable[str]) -> str | None:
+    """Return the `known` word that a word is most similar to, if there is one."""
+    likely = difflib.get_close_matches(word[:_MAX_SHOWN_CHARS], [*known], n=1)
+    return likely[0] if likely else None
+
+
 def suggestion(word: str, known: Iterable[str]) -> str:
     """Return a hint for a word that is not `known`: a similar known word, or all of them."""
     known = tuple(known)
-    likely = difflib.get_close_matches(word[:_MAX_SHOWN_CHARS], known, n=1)
-    return f"did you mean {likely[0]}?" if likely else f"use one of {', '.join(known)}"
+    likely = similar(word, known)
+    return f"did you mean {likely}?" if likely else f"use one of {', '.join(known)}"

@@ -85,6 +85,15 @@ def rejected_ids(watchlist: Watchlist) -> Iterator[str]:
             yield f"{file.name}: {len(file.rejected) - MAX_LISTED} more are not valid export IDs"
 
 
+def warnings(watchlist: Watchlist) -> Iterator[str]:
+    """Yield a line for everything in the ID files that has no effect."""
+    remarks = [remark for file in watchlist.files for remark in file.remarks]
+    for remark in remarks[:MAX_LISTED]:
+        yield f"warning: {remark}"
+    if len(remarks) > MAX_LISTED:
+        yield f"warning: {len(remarks) - MAX_LISTED} more parts of ID files have no effect"
+
+
 def _remarks(watchlist: Watchlist, batch: str) -> str:
     """Return what else is known of a batch, besides its IDs."""
     remarks = ""

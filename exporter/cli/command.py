@@ -104,7 +104,7 @@ def run(flags: Flags) -> int:
 def _check(flags: Flags, demo: Demo | None, path: Path) -> int:
     """Print what would be watched and how many calls it takes, and every error."""
     watchlist = WatchlistLoader(path, time.time).load()
-    lines = [*check.describe(watchlist, flags.api_quota_share)]
+    lines = [*check.describe(watchlist, flags.api_quota_share), *check.warnings(watchlist)]
     errors = [*watchlist.errors, *check.rejected_ids(watchlist)]
     try:
         api = find_credentials(flags, demo)

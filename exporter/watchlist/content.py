@@ -28,6 +28,19 @@ class Rejected:
 
 
 @dataclass(frozen=True, slots=True)
+class Remark:
+    """Something in a valid file that has no effect, and may be a mistake.
+
+    Attributes:
+        text: What it is, for people.
+        line: From 1; None if unknown.
+    """
+
+    text: str
+    line: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class IdFile:
     """The content of one ID file.
 
@@ -40,6 +53,7 @@ class IdFile:
             code; `""` where there is none.
         refusals_acknowledged: Whether the refusals of its batch were dealt with.
         expected: Number of exports that its batch should have, or None if the file does not say.
+        remarks: What has no effect.
     """
 
     batch: str | None
@@ -49,6 +63,7 @@ class IdFile:
     refused: Mapping[str, int] = field(default_factory=dict)
     refusals_acknowledged: bool = False
     expected: int | None = None
+    remarks: tuple[Remark, ...] = ()
 
 
 class Collector:

@@ -5,13 +5,31 @@ from typing import Final
 
 from exporter.cavatica.export import parse_error
 from exporter.document import line_of
-from exporter.text import NULL, TextError, excerpt, suggestion
-from exporter.watchlist.content import Collector, IdFile, Rejected
+from exporter.text import NULL, TextError, counted, excerpt, similar, suggestion
+from exporter.watchlist.content import Collector, IdFile, Rejected, Remark
 
 KEYS: Final = ("batch", "export_ids", "acknowledged", "refusals_acknowledged", "expected")
 MAX_BATCH_CHARS: Final = 100
+_MAX_REMARKS: Final = 20
 
 _ITEMS: Final = "items"
+#: The keys of an answer that lists exports, and of one about a single export.
+_LIST_KEYS: Final = frozenset({"href", _ITEMS, "links"})
+_FIELDS: Final = frozenset(
+    {
+        "href",
+        "id",
+        "state",
+        "source",
+        "destination",
+        "overwrite",
+        "started_on",
+        "finished_on",
+        "result",
+        "error",
+        "properties",
+    }
+)
 #: Keys that every answer about one export has.
 _EXPORT_KEYS: Final = frozenset({"id", "state"})
 _FAILED_CALL_KEYS: Final = frozenset({"code", "message"})
@@ -45,11 +63,14 @@ def parse_document(document: object, batch: str) -> IdFile:
             "holds no export IDs: it must be a list of them, a mapping with export_ids,"
             " or an answer of the API with items; for none write []",
         )
+    remarks: tuple[Remark, ...] = ()
     if _ITEMS in document:
         _add_items(document, entries)
+        remarks = _unknown_keys(document, _LIST_KEYS)
     elif document.keys() >= _EXPORT_KEYS:
         _refuse_both(document, "id")
         _add_item(document, entries)
+        remarks = _unknown_keys(document, _FIELDS)
     else:
         _check_keys(document)
         _add_ids(document.get("export_ids", ""), "export_ids", entries)
@@ -62,6 +83,7 @@ def parse_document(document: object, batch: str) -> IdFile:
         refused=dict(entries.refused),
         refusals_acknowledged=_boolean(document, "refusals_acknowledged"),
         expected=_count(document, "expected"),
+        remarks=remarks,
     )
 
 
@@ -76,6 +98,22 @@ def _check_keys(document: dict[str, object]) -> None:
             raise _error(key, f"unknown key {excerpt(key)}: {hint}")
     if not document.keys() - {"batch"}:
         raise _error(document, "the key export_ids is missing")
+
+
+def _unknown_keys(document: dict[str, object], of_answer: frozenset[str]) -> tuple[Remark, ...]:
+    """Return remarks on keys that neither an answer nor an ID file has.
+
+    They are no errors: the API may have new ones.
+    """
+    unknown = [key for key in document if key not in KEYS and key not in of_answer]
+    remarks = []
+    for key in unknown[:_MAX_REMARKS]:
+        likely = similar(key, KEYS)
+        hint = f"; did you mean {likely}?" if likely else ""
+        remarks.append(Remark(f"unknown key {excerpt(key)}{hint}", line_of(key)))
+    if (more := len(unknown) - _MAX_REMARKS) > 0:
+        remarks.append(Remark(f"{counted(more, 'more unknown key')}", None))
+    return tuple(remarks)
 
 
 def _batch(document: dict[str, object], default: str) -> str | None:

@@ -4,11 +4,12 @@ import hashlib
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from exporter.files import read, signature
-from exporter.text import printable
+from exporter.text import TextError, printable
 from exporter.watchlist.content import IdFile
 from exporter.watchlist.directory import IdFileDirectory, Listing
 from exporter.watchlist.idfile import IdFileError, parse
@@ -94,8 +95,9 @@ class WatchlistLoader:
             self._report(known, ignored, error, again=afresh)
         self._known, self._ignored = known, ignored
         if changed or afresh or not self._loaded:
-            self._watchlist = self._merge(error)
+            before, self._watchlist = self._watchlist, self._merge(error)
             self._loaded = True
+            _report_remarks(self._watchlist, set() if afresh else _remarks(before))
         if afresh:
             _report_watchlist(self._watchlist)
         return self._watchlist
@@ -136,20 +138,18 @@ class WatchlistLoader:
 
     def _merge(self, error: str | None) -> Watchlist:
         good = error is None and all(file.error is None for file in self._known.values())
+        watchlist = merge(
+            (file.content, file.mtime)
+            for file in self._known.values()
+            if file.content is not None and file.mtime is not None
+        )
+        # A file without any content could list the IDs that others acknowledge.
+        is_whole = all(file.content is not None for file in self._known.values())
+        listed = frozenset(chain(*watchlist.batches.values())) if is_whole else None
         return replace(
-            merge(
-                (file.content, file.mtime)
-                for file in self._known.values()
-                if file.content is not None and file.mtime is not None
-            ),
+            watchlist,
             files=tuple(
-                FileStatus(
-                    printable(name),
-                    file.mtime,
-                    file.error,
-                    file.content.rejected if file.content is not None else (),
-                )
-                for name, file in self._known.items()
+                _status(printable(name), file, listed) for name, file in self._known.items()
             ),
             ignored=self._ignored,
             error=error,
@@ -187,6 +187,31 @@ class WatchlistLoader:
                 "ID file removed; its IDs are no longer watched", extra={"file": printable(name)}
             )
         _report_ignored([entry for entry in ignored if entry not in self._ignored])
+
+
+def _status(name: str, file: _Known, listed: frozenset[str] | None) -> FileStatus:
+    """Return the status of a file; `listed` are the IDs of all files, or None if not known."""
+    if (content := file.content) is None:
+        return FileStatus(name, file.mtime, file.error)
+    remarks = [TextError(remark.line, remark.text).at(name) for remark in content.remarks]
+    if listed is not None and (idle := content.acknowledged - listed):
+        first = ", ".join(sorted(idle)[:_MAX_LOGGED])
+        more = f" and {len(idle) - _MAX_LOGGED} more" if len(idle) > _MAX_LOGGED else ""
+        remarks.append(f"{name}: acknowledged IDs that no ID file lists: {first}{more}")
+    return FileStatus(name, file.mtime, file.error, content.rejected, tuple(remarks))
+
+
+def _remarks(watchlist: Watchlist) -> set[str]:
+    return {remark for file in watchlist.files for remark in file.remarks}
+
+
+def _report_remarks(watchlist: Watchlist, known: set[str]) -> None:
+    """Log remarks that are not `known` yet."""
+    new = [each for file in watchlist.files for each in file.remarks if each not in known]
+    for remark in new[:_MAX_LOGGED]:
+        _log.warning("Part of an ID file has no effect", extra={"reason": remark})
+    if (more := len(new) - _MAX_LOGGED) > 0:
+        _log.warning("More parts of ID files have no effect", extra={"more": more})
 
 
 def _report_watchlist(watchlist: Watchlist) -> None:

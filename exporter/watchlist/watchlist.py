@@ -15,12 +15,14 @@ class FileStatus:
         mtime: Unix modification time of the content in effect; None if it was never valid.
         error: Its current error, or None.
         rejected: Entries of the content in effect that are not valid export IDs.
+        remarks: What of that content has no effect, for people.
     """
 
     name: str
     mtime: float | None
     error: str | None
     rejected: tuple[Rejected, ...] = ()
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

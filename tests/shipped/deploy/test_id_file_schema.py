@@ -64,6 +64,7 @@ mappings = st.fixed_dictionaries(
     {},
     optional={
         "acknowledged": st.one_of(lists, nothing),
+        "acknowleged": lists,
         "batch": batches,
         "code": st.just(9001),
         "expected": counts,
@@ -91,6 +92,8 @@ def accepted(document: Document, name: str = "file.json") -> bool:
 @example({"items": [{"resource": {"id": "a"}, "error": {}}]})
 @example({"id": "a", "state": "PENDING", "export_ids": []})
 @example({"batch": "a"})
+@example({"items": [], "acknowleged": []})
+@example({"export_ids": [], "acknowleged": []})
 @example(["5f1d3c2b4a5e6f7a8b9c0d1e", "a"])
 def test_the_schema_agrees_with_the_exporter(document: Document) -> None:
     """The schema and the exporter accept the same documents."""

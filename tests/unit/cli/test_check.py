@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from exporter.cli.check import describe, rejected_ids
+from exporter.cli.check import describe, rejected_ids, warnings
 from exporter.watchlist.content import Rejected
 from exporter.watchlist.watchlist import FileStatus, Ignored, Refusals, Watchlist
 
@@ -61,6 +61,15 @@ def test_rejected_ids_have_file_and_line() -> None:
         'b.yml:100: not a valid export ID: "!"',
         "b.yml: 3 more are not valid export IDs",
     ]
+
+
+def test_what_has_no_effect_is_a_warning() -> None:
+    """The first hundred remarks, and how many more there are."""
+    few = FileStatus("a.yml", 1.0, None, remarks=("a.yml:1: unknown key x",))
+    many = FileStatus("b.yml", 1.0, None, remarks=tuple(map(str, range(102))))
+    assert [*warnings(Watchlist(files=(few,)))] == ["warning: a.yml:1: unknown key x"]
+    lines = [*warnings(Watchlist(files=(few, many)))]
+    assert lines[99:] == ["warning: 98", "warning: 3 more parts of ID files have no effect"]
 
 
 def test_it_says_what_would_be_watched() -> None:

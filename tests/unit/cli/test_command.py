@@ -345,6 +345,19 @@ def test_a_check_says_what_would_be_watched(
     assert not cavatica.simulator.requests
 
 
+def test_a_check_warns_of_what_has_no_effect(
+    cavatica: Cavatica, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An acknowledged ID that no file lists may be mistyped: a warning, and no error."""
+    (cavatica.exports / "done.yml").write_text("acknowledged: [mistyped]\n", encoding="utf-8")
+    assert run(*cavatica.flags, "--config.check") == 0
+    written = capsys.readouterr()
+    assert written.out.splitlines()[-1] == (
+        "warning: done.yml: acknowledged IDs that no ID file lists: mistyped"
+    )
+    assert written.err == ""
+
+
 @pytest.mark.parametrize("content", [b"", bytes(64)], ids=["empty", "NUL"])
 def test_a_check_and_a_start_fail_for_a_file_that_lost_its_content(
     cavatica: Cavatica, content: bytes, capsys: pytest.CaptureFixture[str]

@@ -337,6 +337,16 @@ def test_an_entry_that_is_no_id(
     assert "Skipping invalid export ID" in capsys.readouterr().err
 
 
+def test_an_acknowledged_id_that_is_mistyped(
+    account: Account, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The failure is open, and standard error says why."""
+    put(account, "one", "FAILED")
+    watch(account, "b", export_ids=["one"], acknowledged=["ome"])
+    assert run("status") == 3
+    assert "acknowledged IDs that no ID file lists: ome" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("command", ["status", "failed"])
 @pytest.mark.parametrize("is_there", [True, False])
 def test_no_id_file(

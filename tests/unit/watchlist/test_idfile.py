@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from exporter.document import MAX_VALUES
 from exporter.text import NULL
-from exporter.watchlist.content import IdFile, Rejected
+from exporter.watchlist.content import IdFile, Rejected, Remark
 from exporter.watchlist.documents import KEYS
 from exporter.watchlist.idfile import ENDINGS, IdFileError, parse
 from exporter.watchlist.tables import REFUSED
@@ -189,8 +189,33 @@ VALID = [
     pytest.param(
         ".json",
         json.dumps({"items": [{"id": A}], "batch": "kids", "acknowledged": [A], "volume": "v"}),
-        IdFile("kids", (A,), frozenset({A}), ()),
+        IdFile("kids", (A,), frozenset({A}), (), remarks=(Remark("unknown key volume", 1),)),
         id="answer with a batch and acknowledged IDs",
+    ),
+    pytest.param(
+        ".json",
+        json.dumps({"items": [{"id": A}], "href": "", "acknowleged": [A], "id": A}, indent=1),
+        IdFile("tcga-7", (A,), remarks=(
+            Remark("unknown key acknowleged; did you mean acknowledged?", 8),
+            Remark("unknown key id", 11))),
+        id="list with misspelt keys",
+    ),
+    pytest.param(
+        ".yml",
+        f"id: {A}\nstate: FAILED\nstarted_on: x\nitem: x\nexpects: 1\n",
+        IdFile("tcga-7", (A,), remarks=(
+            Remark("unknown key item", 4),
+            Remark("unknown key expects; did you mean expected?", 5))),
+        id="single export with misspelt keys",
+    ),
+    pytest.param(
+        ".json",
+        json.dumps({"items": [], "\x1b" * 70: 1} | dict.fromkeys(map(str, range(22)))),
+        IdFile("tcga-7", (), remarks=(
+            Remark("unknown key " + "\\x1b" * 64, 1),
+            *(Remark(f"unknown key {n}", 1) for n in range(19)),
+            Remark("3 more unknown keys", None))),
+        id="many unknown keys",
     ),
     pytest.param(
         ".yml", f"acknowledged: [{B}]", IdFile(None, (), frozenset({B}), ()),

@@ -307,6 +307,79 @@ def test_expected_exports_are_added_up(directory: Path, loader: WatchlistLoader)
     assert loader.load().expected == {"a": 7}
 
 
+# What has no effect
+
+
+def test_acknowledged_id_that_no_file_lists_is_logged_once(
+    directory: Path, loader: WatchlistLoader, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It may be misspelt, or its file was removed: it is logged, and is no error."""
+    (directory / "a.yml").write_text("export_ids: [x, y]\nacknowledged: [x, xx]\n")
+    (directory / "done.yml").write_text("acknowledged: [y, zz, yy]\n")
+    watchlist = loader.load()
+    own = "a.yml: acknowledged IDs that no ID file lists: xx"
+    others = "done.yml: acknowledged IDs that no ID file lists: yy, zz"
+    assert [file.remarks for file in watchlist.files] == [(own,), (others,)]
+    assert errors(watchlist) == {"a.yml": None, "done.yml": None}
+    event = "Part of an ID file has no effect"
+
+    def told() -> list[object]:
+        return [extras["reason"] for _, message, extras in logged(caplog) if message == event]
+
+    assert told() == [own, others]
+    (directory / "b.yml").write_text("[xx, yy]")
+    assert [file.remarks for file in loader.load().files] == [
+        (),
+        (),
+        ("done.yml: acknowledged IDs that no ID file lists: zz",),
+    ]
+    assert told() == ["done.yml: acknowledged IDs that no ID file lists: zz"]
+    (directory / "c.yml").write_text("[zzz]")
+    loader.load()
+    assert told() == []
+    loader.load(afresh=True)
+    assert told() == ["done.yml: acknowledged IDs that no ID file lists: zz"]
+
+
+def test_file_that_cannot_be_read_may_list_the_acknowledged_ids(
+    directory: Path, loader: WatchlistLoader
+) -> None:
+    """Only when all files have been read, it is known that none lists an ID."""
+    (directory / "a.yml").write_text("{")
+    (directory / "done.yml").write_text("acknowledged: [y]\n")
+    assert [file.remarks for file in loader.load().files] == [(), ()]
+    (directory / "a.yml").write_text("[x]")
+    assert loader.load().files[1].remarks
+    (directory / "a.yml").write_text("{")
+    assert loader.load().files[1].remarks
+
+
+def test_unknown_key_of_an_answer_is_logged(
+    directory: Path, loader: WatchlistLoader, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The file is valid, as the API may have new keys; the log has file and line."""
+    (directory / "a.json").write_text('{"items": [{"id": "x"}],\n"acknowleged": ["x"]}')
+    watchlist = loader.load()
+    assert watchlist.batches == {"a": ("x",)}
+    remark = "a.json:2: unknown key acknowleged; did you mean acknowledged?"
+    assert watchlist.files[0].remarks == (remark,)
+    assert ("WARNING", "Part of an ID file has no effect", {"reason": remark}) in logged(caplog)
+
+
+def test_log_has_at_most_twenty_parts_without_effect(
+    directory: Path, loader: WatchlistLoader, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Twenty remarks are logged, the rest as a number; so are the IDs of one remark."""
+    for number in range(23):
+        (directory / f"{number:02}.json").write_text('{"items": [], "extra": 1}')
+    (directory / "all.yml").write_text(f"acknowledged: {[f'e{n:02}' for n in range(23)]}")
+    files = loader.load().files
+    assert files[-1].remarks[0].endswith("e18, e19 and 3 more")
+    lines = logged(caplog)
+    assert sum(message == "Part of an ID file has no effect" for _, message, _ in lines) == 20
+    assert lines[-1] == ("WARNING", "More parts of ID files have no effect", {"more": 4})
+
+
 # Ignored files
 
 
