@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from exporter.cli.duration import parse_duration
 from exporter.cli.flags import Flags, make_command
 from tests.support.deploy_tools import DEPLOY, check, parse_discover, run
 
@@ -79,19 +80,43 @@ def command_line(unit: Path) -> list[str]:
     return shlex.split(line)
 
 
-def test_the_exporter_understands_its_command_line() -> None:
-    """Token and ID files are those that systemd hands over."""
+def exporter_flags(**variables: str) -> Flags:
+    """Return the flags of the exporter's unit; the variables are those of its environment file."""
     given: list[Flags] = []
 
     def run_(flags: Flags) -> int:
         given.append(flags)
         return 0
 
-    program, *arguments = command_line(SYSTEMD / "cavatica-exporter.service")
-    result = CliRunner().invoke(make_command(run_, ""), arguments)
+    unit = SYSTEMD / "cavatica-exporter.service"
+    own = dict(re.findall(r"^Environment=(\w+)=(.*)$", unit.read_text(), re.MULTILINE))
+    program, *arguments = command_line(unit)
+    result = CliRunner().invoke(make_command(run_, ""), arguments, env=own | variables)
     assert (program, result.exit_code) == ("/usr/bin/cavatica-exporter", 0), result.output
-    assert given[0].api_token_file == Path("/run/credentials/x/token")
-    assert given[0].exports_path == Path("/var/lib/cavatica-exporter/exports")
+    return given[0]
+
+
+def test_the_exporter_understands_its_command_line() -> None:
+    """Token and ID files are those that systemd hands over."""
+    flags = exporter_flags()
+    assert flags.api_token_file == Path("/run/credentials/x/token")
+    assert flags.exports_path == Path("/var/lib/cavatica-exporter/exports")
+    assert flags.exports_state_file == Path("/var/lib/cavatica-exporter/state")
+
+
+def test_the_environment_file_takes_precedence() -> None:
+    """A path in the environment file is used: the unit sets it by a variable, not by a flag."""
+    variables = suggested_variables()
+    assert variables["CAVATICA_EXPORTER_EXPORTS_PATH"] == "/srv/cavatica-exports"
+    assert exporter_flags(**variables).exports_path == Path("/srv/cavatica-exports")
+
+
+def test_discovery_has_time_for_a_large_account() -> None:
+    """A first round may wait for the rate limit: 100,000 exports without details, at its half."""
+    unit = (SYSTEMD / "cavatica-discover.service").read_text()
+    [limit] = re.findall(r"^TimeoutStartSec=(.*)", unit, re.MULTILINE)
+    calls = 2 * 100_000 / 100
+    assert parse_duration(limit) > calls / 500 * 300
 
 
 def test_discovery_understands_its_command_line(tmp_path: Path) -> None:
@@ -102,10 +127,54 @@ def test_discovery_understands_its_command_line(tmp_path: Path) -> None:
     assert flags["api_token_file"] == Path("/run/credentials/x/token")
 
 
+def suggested_variables() -> dict[str, str]:
+    """Return the variables that are comments in the environment file."""
+    found = re.findall(r"^#(CAVATICA_EXPORTER_\w+)=(.*)$", DEFAULTS.read_text(), re.MULTILINE)
+    return dict(found)
+
+
+def suggested_drop_in() -> str:
+    """Return the drop-in for a web configuration, a comment in the environment file."""
+    text = DEFAULTS.read_text()
+    [found] = re.findall(r"^#   \[Service\]\n(?:#   .*\n)+", text, re.MULTILINE)
+    return re.sub("^#   ", "", str(found), flags=re.MULTILINE)
+
+
+def test_the_suggested_web_configuration_is_handed_over() -> None:
+    """The service's user cannot read the directory: every file of it is a credential."""
+    drop_in = suggested_drop_in()
+    credentials = dict(re.findall(r"^LoadCredential=(.*?):(.*)$", drop_in, re.MULTILINE))
+    assert credentials
+    assert credentials == {name: f"/etc/cavatica-exporter/{name}" for name in credentials}
+    [variable] = re.findall(r"^Environment=(.*)=(.*)$", drop_in, re.MULTILINE)
+    assert variable == (
+        "CAVATICA_EXPORTER_WEB_CONFIG_FILE",
+        "/run/credentials/cavatica-exporter.service/web.yml",
+    )
+    assert "/etc/cavatica-exporter" not in "".join(suggested_variables().values())
+
+
+@pytest.mark.deploy
+def test_systemd_has_nothing_to_say_about_the_drop_in(tmp_path: Path) -> None:
+    """Every line is known; a wrong one is found out."""
+    unit = SYSTEMD / "cavatica-exporter.service"
+    text = unit.read_text().replace("/usr/bin/cavatica-exporter", "/bin/true")
+    (tmp_path / unit.name).write_text(text)
+    drop_in = tmp_path / f"{unit.name}.d/override.conf"
+    drop_in.parent.mkdir()
+    for content, message in (
+        (suggested_drop_in(), ""),
+        (suggested_drop_in().replace("LoadCredential", "LoadCredentials"), "Unknown key"),
+    ):
+        drop_in.write_text(content)
+        done = run([systemd_analyze(), "verify", "--man=no", tmp_path / unit.name])
+        assert message in done.stderr
+        assert bool(message) == bool(done.stderr)
+
+
 def test_the_suggested_variables_are_flags() -> None:
     """Check that a variable whose comment sign is removed is known and has a valid value."""
-    text = DEFAULTS.read_text()
-    variables = dict(re.findall(r"^#(CAVATICA_EXPORTER_\w+)=(.*)$", text, re.MULTILINE))
+    variables = suggested_variables()
     command = make_command(lambda _: 0, "")
     known = {f"CAVATICA_EXPORTER_{each.name}".upper() for each in command.params}
     assert variables
