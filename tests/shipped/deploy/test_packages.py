@@ -38,6 +38,44 @@ class Root:
         """Run a command inside; any exit code is allowed."""
         return run(["chroot", self.path, *command])
 
+    def fake_systemd(self) -> None:
+        """Let scripts find a running systemd, whose `systemctl` only notes what it is told."""
+        (self.path / "run/systemd/system").mkdir(parents=True)
+        program = self.path / "usr/bin/systemctl"
+        program.write_text('#!/bin/sh\necho "$@" >>/systemctl.log\n')
+        program.chmod(0o755)
+
+    def told_systemd(self) -> list[str]:
+        """Return what `systemctl` was told since the last call."""
+        log = self.path / "systemctl.log"
+        text = log.read_text() if log.exists() else ""
+        log.unlink(missing_ok=True)
+        return text.splitlines()
+
+
+STARTED = ["daemon-reload", "try-restart cavatica-exporter.service"]
+"""What systemd is told when a package comes, whether or not there was one before."""
+STOPPED = [
+    "disable --now cavatica-discover.timer cavatica-exporter.service",
+    "stop cavatica-discover.service",
+    "daemon-reload",
+]
+"""What it is told when the package goes for good."""
+
+
+def use(root: Root) -> set[str]:
+    """Make what an operator and the services make; return the names."""
+    made = {
+        "etc/cavatica-exporter/token",
+        "var/lib/private/cavatica-exporter/exports/mine.yml",
+        "var/lib/private/cavatica-exporter/state",
+    }
+    for name in made:
+        (root.path / name).parent.mkdir(parents=True, exist_ok=True)
+        (root.path / name).touch()
+    (root.path / "var/lib/cavatica-exporter").symlink_to("private/cavatica-exporter")
+    return made
+
 
 @pytest.fixture(scope="module")
 def packages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
@@ -82,6 +120,9 @@ def test_the_deb_is_installed_runs_and_is_removed(packages: Path, tmp_path: Path
     assert (root.path / "etc/cavatica-exporter").stat().st_mode & 0o777 == 0o700
     passwd = (root.path / "etc/passwd").read_text()
     assert "cavatica" not in passwd
+    made = use(root)
+    check(root.run("dpkg", "--remove", NAME))
+    assert made <= files(root.path)
     check(root.run("dpkg", "--purge", NAME))
     left = files(root.path) - before - {"package.deb"}
     assert {name for name in left if "cavatica" in name} == set()
@@ -96,6 +137,43 @@ def files(root: Path) -> set[str]:
     }
 
 
+def test_systemd_learns_what_comes_and_goes(packages: Path, tmp_path: Path) -> None:
+    """An upgrade restarts what runs, and only a removal stops it."""
+    root = Root(tmp_path / "root")
+    root.fake_systemd()
+    shutil.copy(package(packages, "deb"), root.path / "package.deb")
+    for command, told in (
+        (("--install", "/package.deb"), STARTED),
+        (("--install", "/package.deb"), ["daemon-reload", *STARTED]),
+        (("--remove", NAME), STOPPED),
+        (("--purge", NAME), ["daemon-reload"]),
+    ):
+        check(root.run("dpkg", *command))
+        assert root.told_systemd() == told, command
+
+
+def test_rpm_tells_systemd_the_same(packages: Path, tmp_path: Path) -> None:
+    """Removal leaves the token and the state, as is usual for an rpm."""
+    require_rpm()
+    root = Root(tmp_path / "root")
+    root.fake_systemd()
+    rpm = ["rpm", "--root", root.path, "--nodeps", "--nosignature"]
+    check(run([*rpm, "--install", package(packages, "rpm")]))
+    assert root.told_systemd() == STARTED
+    check(run([*rpm, "--upgrade", "--replacepkgs", package(packages, "rpm")]))
+    assert root.told_systemd() == [*STARTED, "daemon-reload"]
+    made = use(root)
+    check(run([*rpm, "--erase", NAME]))
+    assert root.told_systemd() == STOPPED
+    assert made <= files(root.path)
+
+
+def require_rpm() -> None:
+    """Skip the running test without rpm."""
+    if not shutil.which("rpm"):
+        pytest.skip("not here: rpm (apt-get install rpm)")
+
+
 def test_the_deb_asks_for_the_python_it_was_built_with(packages: Path) -> None:
     """An environment of one version of Python does not work with another."""
     depends = check(run(["dpkg-deb", "--field", package(packages, "deb"), "Depends"]))
@@ -104,8 +182,7 @@ def test_the_deb_asks_for_the_python_it_was_built_with(packages: Path) -> None:
 
 def test_rpm_reads_the_rpm(packages: Path) -> None:
     """The rpm has the same files and requires the same Python."""
-    if not shutil.which("rpm"):
-        pytest.skip("not here: rpm (apt-get install rpm)")
+    require_rpm()
     rpm = package(packages, "rpm")
     query = ["rpm", "--query", "--package", "--nosignature"]
     requires = check(run([*query, "--requires", rpm])).split("\n")
