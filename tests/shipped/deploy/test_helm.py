@@ -1,6 +1,7 @@
 """The chart: linted, rendered, and each object read as Kubernetes and the operator read it."""
 
 import json
+import shutil
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,7 @@ VARIANTS: dict[str, dict[str, str]] = {
         "webConfigSecret": "web",
     },
     "no volume": {"token.existingSecret": "token", "persistence.enabled": "false"},
+    "OpenShift": {"token.existingSecret": "token", "networkPolicy.egress": "null"},
 }
 """Names to values that are set."""
 
@@ -58,9 +60,13 @@ def settings(values: dict[str, str]) -> list[str]:
     ]
 
 
-def template(values: dict[str, str], *, version: str = NEWEST) -> str:
-    """Render the chart."""
-    arguments: list[str | Path] = ["release", CHART, f"--kube-version={version}", *settings(values)]
+def template(
+    values: dict[str, str], *, version: str = NEWEST, chart: Path = CHART, release: str = "release"
+) -> str:
+    """Render the chart; the values of OpenShift, for a cluster that has its kinds."""
+    arguments: list[str | Path] = [release, chart, f"--kube-version={version}", *settings(values)]
+    if values == VARIANTS["OpenShift"]:
+        arguments.append("--api-versions=security.openshift.io/v1")
     return check(run_tool("helm", "template", *arguments))
 
 
@@ -136,7 +142,9 @@ def test_the_pod_is_restricted(values: dict[str, str]) -> None:
     found = pod(values)
     context = found["securityContext"]
     assert context["runAsNonRoot"] is True
-    assert context["runAsUser"] == 65532
+    # OpenShift refuses a pod that names its user: it has a range for each namespace.
+    user = None if values == VARIANTS["OpenShift"] else 65532
+    assert [context.get(key) for key in ("runAsUser", "runAsGroup", "fsGroup")] == [user] * 3
     assert context["seccompProfile"] == {"type": "RuntimeDefault"}
     assert found["automountServiceAccountToken"] is False
     for container in found["containers"]:
@@ -165,6 +173,77 @@ def test_what_is_mounted_and_named_is_there(values: dict[str, str]) -> None:
     ):
         rendered = {each["metadata"]["name"] for each in objects(values, kind)}
         assert {each[source][name] for each in volumes.values() if source in each} <= rendered
+
+
+def test_a_release_may_have_a_number_as_its_name(tmp_path: Path) -> None:
+    """Its name is a label, and labels are text."""
+    assert problems(template(VARIANTS["plain"], release="123"), NEWEST, tmp_path) == ""
+
+
+def ports(rules: list[Object]) -> list[tuple[int, str]]:
+    """Return the ports of a network policy's rules."""
+    return [
+        (each["port"], each.get("protocol", "TCP")) for rule in rules for each in rule["ports"]
+    ]
+
+
+def test_names_and_the_api_can_be_reached() -> None:
+    """DNS is always open, at OpenShift's own port, too; the API, unless the values close it."""
+    [plain] = objects(VARIANTS["plain"], "NetworkPolicy")
+    dns = [(53, "UDP"), (53, "TCP")]
+    assert ports(plain["spec"]["egress"]) == [*dns, (443, "TCP")]
+    [closed] = objects(VARIANTS["OpenShift"], "NetworkPolicy")
+    assert ports(closed["spec"]["egress"]) == [*dns, (5353, "UDP"), (5353, "TCP")]
+
+
+def test_the_whole_secret_is_mounted() -> None:
+    """Another key of it, such as an authority's certificate, is a file beside the token."""
+    found = pod({**VARIANTS["plain"], "environment.SSL_CERT_FILE": "/etc/cavatica/token/ca.pem"})
+    [secret] = [each["secret"] for each in found["volumes"] if each["name"] == "token"]
+    assert "items" not in secret
+    for container in found["containers"]:
+        variables = {each["name"]: each["value"] for each in container["env"]}
+        mounts = {each["mountPath"]: each for each in container["volumeMounts"]}
+        assert mounts[str(Path(variables["SSL_CERT_FILE"]).parent)]["name"] == "token"
+
+
+def notes(values: dict[str, str], directory: Path) -> str:
+    """Return what helm prints after an installation, which `helm template` leaves out."""
+    chart = directory / "chart"
+    shutil.copytree(CHART, chart)
+    text = '{{ include (print .Template.BasePath "/NOTES.txt") . | quote }}'
+    template_ = f"kind: Notes\napiVersion: v1\nmetadata: {{name: notes}}\ntext: {text}\n"
+    (chart / "templates/shown.yaml").write_text(template_)
+    rendered = yaml.safe_load_all(template(values, chart=chart))
+    [found] = [each["text"] for each in rendered if each and each["kind"] == "Notes"]
+    return str(found)
+
+
+@pytest.mark.parametrize(
+    ("values", "told", "not_told"),
+    [
+        ("plain", ["deployment/release-", ">/exports/", "Nothing scrapes"], ["persistence"]),
+        ("everything", [], ["Nothing scrapes", "No alert", "every scrape fails"]),
+        ("no volume", ["persistence is off"], []),
+        ("own ID files", ["https"], ["exec", "watches nothing"]),
+    ],
+)
+def test_the_notes_say_what_is_left_to_do(
+    values: str, told: list[str], not_told: list[str], tmp_path: Path
+) -> None:
+    """Only what is missing is named."""
+    text = notes(VARIANTS[values], tmp_path)
+    assert [each for each in told if each not in text] == []
+    assert [each for each in not_told if each in text] == []
+
+
+@pytest.mark.parametrize("endpoint", [False, True])
+def test_a_scrape_without_the_password_is_foreseen(*, endpoint: bool, tmp_path: Path) -> None:
+    """A web configuration without an endpoint's settings is named; with them it is not."""
+    values = {**VARIANTS["everything"], "webConfigSecret": "web"}
+    if endpoint:
+        values["serviceMonitor.endpoint.scheme"] = "https"
+    assert ("every scrape fails" in notes(values, tmp_path)) is not endpoint
 
 
 @pytest.mark.parametrize("values", VARIANTS.values(), ids=VARIANTS)
