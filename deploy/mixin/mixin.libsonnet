@@ -2,6 +2,8 @@
 // dashboards/ hold; `_config` changes it:
 //
 //   (import 'mixin.libsonnet') + { _config+:: { selector: 'cluster="research"' } }
+//
+// For jsonnet-bundler, name the whole repository, not this folder: the other two belong to it.
 local rules = std.parseYaml(importstr '../../alerts/cavatica-exports.rules.yml');
 
 // Where a threshold stands: in which alert, in which words, and how it is shipped.

@@ -182,9 +182,7 @@ def test_a_release_may_have_a_number_as_its_name(tmp_path: Path) -> None:
 
 def ports(rules: list[Object]) -> list[tuple[int, str]]:
     """Return the ports of a network policy's rules."""
-    return [
-        (each["port"], each.get("protocol", "TCP")) for rule in rules for each in rule["ports"]
-    ]
+    return [(each["port"], each.get("protocol", "TCP")) for rule in rules for each in rule["ports"]]
 
 
 def test_names_and_the_api_can_be_reached() -> None:
