@@ -1,1 +1,1 @@
-"""How Grafana's own code renders the dashboards."""
+"""Tests of the dashboards, rendered by Grafana's own libraries."""

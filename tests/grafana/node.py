@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 DIRECTORY = ROOT / ".grafana"
-"""Where `make test` puts the libraries."""
+"""The directory into which `make test` puts the libraries."""
 
 VERSIONS = ("oldest", "newest")
 
@@ -24,14 +24,14 @@ Variables = Mapping[str, Sequence[str]]
 
 @dataclass(frozen=True, slots=True)
 class Rendering:
-    """What is to be rendered.
+    """One call of `render.mjs`, which renders all dashboards.
 
     Attributes:
-        version: Of Grafana's library: `oldest` or `newest`.
-        prometheus: URL.
-        now: Unix time that it is.
-        range: Seconds that graphs show.
-        views: The chosen variables of each view; others stand at "All".
+        version: Version of Grafana's library: `oldest` or `newest`.
+        prometheus: URL of Prometheus.
+        now: The current time, in Unix seconds.
+        range: Time range of graphs, in seconds.
+        views: Values of the variables of each view; other variables are "All".
     """
 
     version: str

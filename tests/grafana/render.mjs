@@ -1,4 +1,4 @@
-// Print what Grafana's own library makes of the dashboards, over the answers of a real Prometheus.
+// Render the dashboards with Grafana's own library and the answers of a real Prometheus.
 //
 // Reads {modules, dashboards, prometheus, now, range, views: {name: variables}} as JSON from stdin;
 // writes {name: [panel, …]} to stdout. A panel has the texts, colours and links that a reader sees.
@@ -10,7 +10,7 @@ import { View, fieldRegistry, registerTransformations, transform, valueAt } from
 const order = JSON.parse(fs.readFileSync(0, 'utf8'));
 const require = createRequire(path.join(path.resolve(order.modules), 'index.js'));
 
-// It is always the worlds' time, so that "an hour ago" stays an hour ago.
+// The clock is stopped at the scenarios' time, so that "an hour ago" stays an hour ago.
 const SystemDate = Date;
 globalThis.Date = class extends SystemDate {
   constructor(...parts) { super(...(parts.length ? parts : [order.now * 1000])); }

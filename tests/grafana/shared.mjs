@@ -1,9 +1,9 @@
-// What Node's checks and the browser's pictures have in common: the registries that Grafana's
-// application fills, its variables, and frames of Prometheus' answers.
+// Shared by the tests in Node and the pictures in a browser: the registries that Grafana's
+// application fills, its variables, and data frames of Prometheus' answers.
 //
-// The data source of Grafana is not published under a licence that we can use: making frames of
-// answers and interpolating variables is written here after its documented behaviour. All that is
-// done with the frames is done by @grafana/data.
+// Grafana's Prometheus data source is not published under a licence that we can use. So the code
+// that makes frames of answers and interpolates variables is written here, after the documented
+// behaviour. Everything else is done by @grafana/data.
 
 const CUSTOM = [
   'align', 'axisSoftMax', 'cellOptions', 'drawStyle', 'fillOpacity', 'filterable', 'hidden', 'hideFrom',
@@ -33,7 +33,7 @@ export function fieldRegistry(G) {
   ]);
 }
 
-// Fill the registry of transformations; newer versions load each when it is needed.
+// Fill the registry of transformations; newer versions load each one lazily.
 export function registerTransformations(G, { lazy }) {
   const known = new Map(Object.values(G.standardTransformers).map((each) => [each.id, each]));
   G.standardTransformersRegistry.setInit(() => [...known.values()].map((each) => (
@@ -49,7 +49,7 @@ export function transform(G, transformations, frames) {
   });
 }
 
-// A view is what a reader sees: a dashboard with variables chosen at a time.
+// A view is a dashboard with values of its variables, at one time.
 export class View {
   constructor(dashboard, { variables, now, range }) {
     this.dashboard = dashboard;
@@ -99,7 +99,7 @@ export class View {
     });
   }
 
-  // Ask a panel's queries and return data frames; `ask` posts to Prometheus' API.
+  // Run a panel's queries and return data frames; `ask` posts to Prometheus' API.
   async frames(G, panel, ask) {
     const answers = await Promise.all((panel.targets ?? []).map((target) => this.answer(target, ask)));
     const tables = (panel.targets ?? []).filter((target) => target.format === 'table').length;
@@ -182,12 +182,12 @@ function seriesFrame(G, { metric, value, values }, { target, expr, step, view })
   });
 }
 
-// An empty name becomes the text of the query.
+// Return the name of a series; if it is empty, the text of the query.
 function legend(format, metric, expr) {
   return format.replace(/\{\{\s*(.+?)\s*\}\}/g, (_, label) => metric[label] ?? '').trim() || expr;
 }
 
-// A moment without an answer is a null in the frame.
+// Return the points with a null at each step that has no answer.
 function withGaps(points, { now, range }, step) {
   const known = new Map(points.map(([time, value]) => [time, value]));
   const count = Math.floor(range / step);

@@ -1,6 +1,7 @@
-"""Every cell of a panel, as the oldest and the newest Grafana render it for made-up worlds.
+"""The text of every cell of the dashboards, as the oldest and the newest Grafana render it.
 
-Prometheus is real, Grafana's part is `@grafana/data`; see `shared.mjs` for what is ours.
+Prometheus is real and has made-up data. Grafana's part is its library `@grafana/data`; what that
+lacks is in `shared.mjs`.
 """
 
 import re
@@ -10,23 +11,24 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from tests.grafana.node import Panel, Rendering, Variables
-from tests.grafana.world import DAY, HOUR, NOW, open_metrics
-from tests.grafana.worlds import NEWEST_FAILURE, ODD_NAMES, WORLDS
+from tests.grafana.scenario import DAY, HOUR, NOW, open_metrics
+from tests.grafana.scenarios import NEWEST_FAILURE, ODD_NAMES, SCENARIOS
 from tests.support.servers import Prometheus, promtool
 
 pytestmark = [pytest.mark.servers, pytest.mark.grafana]
 
 VIEWS: Mapping[str, Variables] = {
     **{
-        world: {
+        scenario: {
             "job": sorted({each.target["job"] for each in replicas}),
             "export_id": [replicas[0].exports[0].id],
         }
-        for world, replicas in WORLDS.items()
+        for scenario, replicas in SCENARIOS.items()
     },
     "demo": {"job": ["demo"], "export_id": [NEWEST_FAILURE]},
+    # A job that no exporter has.
     "nobody": {"job": ["nobody"], "export_id": ["x"]},
-    # As a link may say that lost a part of the name.
+    # A link that lost part of a batch's name selects a batch that does not exist.
     "no such batch": {"job": ["demo"], "batch": ["tcga"], "export_id": ["x"]},
 }
 
@@ -39,7 +41,7 @@ COLOURS = {
     "#FF9830": "orange",
     "#ccccdc": "text",
 }
-"""Grafana's, in the dark theme; `-` is no colour at all."""
+"""Names of Grafana's colours in the dark theme; `-` is transparent."""
 
 TILES = """
 demo            | Failed in the last 24 h     | 2                   | red
@@ -292,11 +294,11 @@ TABLES = {
         -     | no ID file
     """,
 }
-"""The first rows of tables, by world and panel; other columns may follow."""
+"""The first rows of tables, by view and panel; there may be other columns and rows."""
 
 
 GRAFANA = {"old": "oldest", "new": "newest"}
-"""The version of Grafana that is tried over each version of the servers."""
+"""The version of Grafana that is tested with each version of the servers."""
 
 
 @pytest.fixture(scope="module")
@@ -304,21 +306,21 @@ def rendered(
     server_version: str, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, list[Panel]]:
     """Return the panels of every view."""
-    directory = tmp_path_factory.mktemp("worlds")
-    for replicas in WORLDS.values():
-        text = directory / "world.txt"
+    directory = tmp_path_factory.mktemp("scenarios")
+    for replicas in SCENARIOS.values():
+        text = directory / "scenario.txt"
         with text.open("w", encoding="utf-8") as file:
             file.writelines(open_metrics(replicas))
         command = ("tsdb", "create-blocks-from", "openmetrics", "--max-block-duration=24h")
         made = promtool(*command, text, directory / "data")
         assert made.returncode == 0, made.stderr
         text.unlink()
-    from_afar = {"outage from afar": VIEWS["outage"]}
+    long_range = {"outage in 90 days": VIEWS["outage"]}
     version = GRAFANA[server_version]
     with Prometheus("{}", directory, arguments=["--storage.tsdb.retention.time=30y"]) as server:
         return (
             Rendering(version, server.url, NOW, HOUR, VIEWS).run()
-            | Rendering(version, server.url, NOW, 90 * DAY, from_afar).run()
+            | Rendering(version, server.url, NOW, 90 * DAY, long_range).run()
         )
 
 
@@ -332,18 +334,18 @@ def cells(line: str) -> list[str]:
     return [cell.strip() for cell in line.split("|")]
 
 
-def faults(panel: Panel) -> Iterator[str]:
-    """Yield texts that must never appear in a panel."""
+def forbidden_texts(panel: Panel) -> Iterator[str]:
+    """Yield the texts and links of a panel that must never appear."""
     values = panel.get("values", [])
     rows = [cell for row in panel.get("rows", []) for cell in row]
     texts = [text for each in values for text in (each["text"], each.get("name"))]
     texts += [*panel.get("columns", []), *(cell["text"] for cell in rows)]
     texts += [text for each in panel.get("series", []) for text in (each["name"], *each["texts"])]
-    never = (
+    forbidden = (
         r"Value|^Time( \d)?$|NaN|undefined|\[object|Infinity|1970|Invalid date|^\{|\$\{|\(cavatica_"
     )
     for text in texts:
-        if text is not None and re.search(never, text):
+        if text is not None and re.search(forbidden, text):
             yield text
         if panel.get("message") and text == panel["message"]:
             yield f"a cell says {text}"
@@ -356,9 +358,9 @@ def faults(panel: Panel) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("view", VIEWS)
-def test_nothing_broken_is_shown(rendered: dict[str, list[Panel]], view: str) -> None:
+def test_no_panel_has_a_forbidden_text(rendered: dict[str, list[Panel]], view: str) -> None:
     """No cell, name or link shows a raw value, such as NaN or a template variable."""
-    found = {panel["title"]: list(faults(panel)) for panel in rendered[view]}
+    found = {panel["title"]: list(forbidden_texts(panel)) for panel in rendered[view]}
     assert {title: found for title, found in found.items() if found} == {}
 
 
@@ -376,41 +378,43 @@ def test_nothing_broken_is_shown(rendered: dict[str, list[Panel]], view: str) ->
         {"frames": 2},
     ],
 )
-def test_a_fault_is_found(panel: Panel) -> None:
-    """Each kind of forbidden text is found."""
-    assert list(faults(panel))
+def test_forbidden_texts_are_found(panel: Panel) -> None:
+    """`forbidden_texts` finds each kind of text or link that must never appear."""
+    assert list(forbidden_texts(panel))
 
 
 @pytest.mark.parametrize("line", TILES.strip().splitlines())
-def test_a_tile_says(rendered: dict[str, list[Panel]], line: str) -> None:
-    """A tile has the text and the colour of the table above."""
-    world, title, text, colour = cells(line)
-    [value] = find(rendered[world], title)["values"]
+def test_tile_has_text_and_colour(rendered: dict[str, list[Panel]], line: str) -> None:
+    """A tile has the text and the colour that `TILES` lists."""
+    view, title, text, colour = cells(line)
+    [value] = find(rendered[view], title)["values"]
     assert (text, colour) == (value["text"], COLOURS.get(value["colour"], value["colour"]))
 
 
 @pytest.mark.parametrize("line", TILES_BY_JOB.strip().splitlines())
-def test_a_tile_says_it_of_each_job(rendered: dict[str, list[Panel]], line: str) -> None:
-    """What one job says of an export is never shown as what all of them say."""
-    world, title, texts = cells(line)
-    values = find(rendered[world], title)["values"]
+def test_tile_has_a_value_for_each_job(rendered: dict[str, list[Panel]], line: str) -> None:
+    """For an export that two jobs watch, a tile has one value for each job (`TILES_BY_JOB`)."""
+    view, title, texts = cells(line)
+    values = find(rendered[view], title)["values"]
     assert "; ".join(sorted(f"{each['name']}: {each['text']}" for each in values)) == texts
 
 
-@pytest.mark.parametrize("world", ["blind", "nobody"])
+@pytest.mark.parametrize("view", ["blind", "nobody"])
 @pytest.mark.parametrize("title", ["Exported volume", "Throughput"])
-def test_bytes_that_nobody_knows_are_no_zero(
-    rendered: dict[str, list[Panel]], world: str, title: str
+def test_graph_without_data_has_no_line(
+    rendered: dict[str, list[Panel]], view: str, title: str
 ) -> None:
-    """A graph without an answer has no line, not one at zero."""
-    assert find(rendered[world], title)["series"] == []
+    """A graph of bytes without any answer of the API has no line, rather than one at zero."""
+    assert find(rendered[view], title)["series"] == []
 
 
-@pytest.mark.parametrize(("world", "title"), TABLES)
-def test_a_table_says(rendered: dict[str, list[Panel]], world: str, title: str) -> None:
-    """A table begins with the rows of the table above."""
-    header, *expected = map(cells, TABLES[world, title].strip().splitlines())
-    panel = find(rendered[world], title)
+@pytest.mark.parametrize(("view", "title"), TABLES)
+def test_table_begins_with_its_rows(
+    rendered: dict[str, list[Panel]], view: str, title: str
+) -> None:
+    """A table begins with the rows that `TABLES` lists, in this order."""
+    header, *expected = map(cells, TABLES[view, title].strip().splitlines())
+    panel = find(rendered[view], title)
     assert [each for each in panel["columns"] if each in header] == header
     shown = [
         [cell["text"] for name, cell in zip(panel["columns"], row, strict=True) if name in header]
@@ -420,11 +424,11 @@ def test_a_table_says(rendered: dict[str, list[Panel]], world: str, title: str) 
 
 
 LOST = "[&#+%]"
-"""What a data link of Grafana 10.4 and later loses: it decodes a link before it opens it."""
+"""Characters that data links lose since Grafana 10.4, which decodes a link before opening it."""
 
 
-def test_a_link_leads_to_its_batch(rendered: dict[str, list[Panel]], server_version: str) -> None:
-    """A batch is chosen by its name, whatever characters it has; but for `LOST` in new Grafana."""
+def test_link_selects_its_batch(rendered: dict[str, list[Panel]], server_version: str) -> None:
+    """The link of a batch selects it, whatever its name; new Grafana fails for names with `LOST`."""
     panel = find(rendered["odd"], "Batches")
     rows = (dict(zip(panel["columns"], row, strict=True)) for row in panel["rows"])
     links = {row["Batch"]["text"]: row["Batch"]["href"] for row in rows}
@@ -435,29 +439,29 @@ def test_a_link_leads_to_its_batch(rendered: dict[str, list[Panel]], server_vers
     assert lost == {"old": set(), "new": decoded}[server_version]
 
 
-def test_states_never_stack_higher_than_what_is_watched(
+def test_restarted_replica_adds_no_unknown_states(
     rendered: dict[str, list[Panel]],
 ) -> None:
-    """A replica that was just restarted does not change the states over time."""
+    """A replica that has just restarted knows no state yet; the graph of states does not count it."""
     panel = find(rendered["two replicas"], "States over time")
     unknown = next(each for each in panel["series"] if each["name"] == "UNKNOWN")
     assert unknown["texts"] == ["0"]
 
 
-def test_an_undocumented_state_has_a_colour_of_its_own(
+def test_undocumented_state_has_its_own_colour(
     rendered: dict[str, list[Panel]],
 ) -> None:
-    """An undocumented state is not shown as a documented one."""
+    """An undocumented state has a colour that no documented state has."""
     panel = find(rendered["odd"], "States over time")
     colours = {each["name"]: each["colour"] for each in panel["series"]}
     assert colours.pop("ABORTED") == "orange"
     assert "orange" not in colours.values()
 
 
-def test_10000_exports_fill_one_table(
+def test_table_has_a_row_for_each_export_of_many(
     rendered: dict[str, list[Panel]],
 ) -> None:
-    """Every export that is not completed has its row."""
+    """With 10,000 exports, every failed, pending and running one has its row in the table."""
     panel = find(rendered["many"], "Failed, unknown and unfinished exports")
     assert len(panel["rows"]) == 200 * 7 + 200
 
@@ -468,14 +472,14 @@ def test_10000_exports_fill_one_table(
         ("two jobs", {"lab-a exporter:10036": ["complete"], "lab-b exporter:10036": ["complete"]}),
         ("down", {"gone exporter:10036": ["complete", "down"]}),
         ("outage", {"outage exporter:10036": ["down", "complete"]}),
-        ("outage from afar", {"outage exporter:10036": ["down"]}),
+        ("outage in 90 days", {"outage exporter:10036": ["down"]}),
     ],
 )
-def test_an_outage_is_seen_at_every_zoom(
+def test_outage_is_visible_in_every_time_range(
     rendered: dict[str, list[Panel]],
     view: str,
     texts: Mapping[str, list[str]],
 ) -> None:
-    """The worst moment of a long time is shown, in one band for each exporter."""
+    """Each exporter has one band, which shows an outage even in a range of 90 days."""
     series = find(rendered[view], "Answers over time")["series"]
     assert {each["name"]: each["texts"] for each in series} == texts

@@ -1,4 +1,4 @@
-"""Draw all dashboards, light and dark: python -m tests.grafana.pictures [DIRECTORY [WORLD]].
+"""Draw all dashboards, light and dark: python -m tests.grafana.pictures [DIRECTORY [SCENARIO]].
 
 Needs Chromium, the libraries of `make pictures`, and Prometheus.
 """
@@ -14,8 +14,8 @@ from pathlib import Path
 from urllib.parse import urlencode
 
 from tests.grafana.node import DIRECTORY, ROOT
-from tests.grafana.world import HOUR, MINUTE, NOW, open_metrics
-from tests.grafana.worlds import NEWEST_FAILURE, WORLDS
+from tests.grafana.scenario import HOUR, MINUTE, NOW, open_metrics
+from tests.grafana.scenarios import NEWEST_FAILURE, SCENARIOS
 from tests.support.servers import Prometheus, programs_of, promtool
 
 WIDTH = 1500
@@ -24,11 +24,15 @@ MARGIN = 104
 RANGE = 3 * HOUR
 
 
-def main(directory: Path, world: str) -> None:
+def main(directory: Path, scenario: str) -> None:
     """Write a picture of each dashboard and mode into `directory`."""
     directory.mkdir(parents=True, exist_ok=True)
-    jobs = sorted({each.target["job"] for each in WORLDS[world]}) if world in WORLDS else [world]
-    with tempfile.TemporaryDirectory() as temporary, serve(Path(temporary), world) as url:
+    jobs = (
+        sorted({each.target["job"] for each in SCENARIOS[scenario]})
+        if scenario in SCENARIOS
+        else [scenario]
+    )
+    with tempfile.TemporaryDirectory() as temporary, serve(Path(temporary), scenario) as url:
         for file in sorted((ROOT / "dashboards").glob("*.json")):
             panels = json.loads(file.read_text(encoding="utf-8"))["panels"]
             rows = max(each["gridPos"]["y"] + each["gridPos"]["h"] for each in panels)
@@ -42,12 +46,12 @@ def main(directory: Path, world: str) -> None:
 
 
 @contextmanager
-def serve(directory: Path, world: str) -> Iterator[str]:
-    """Serve the page that draws, over a Prometheus with a world in it; yield its address."""
+def serve(directory: Path, scenario: str) -> Iterator[str]:
+    """Serve the page that draws dashboards, with a scenario in Prometheus; yield its address."""
     prometheus = directory / "prometheus"
-    if world in WORLDS:
-        text = directory / "world.txt"
-        replicas = [replace(each, since=max(each.since, RANGE)) for each in WORLDS[world]]
+    if scenario in SCENARIOS:
+        text = directory / "scenario.txt"
+        replicas = [replace(each, since=max(each.since, RANGE)) for each in SCENARIOS[scenario]]
         with text.open("w", encoding="utf-8") as file:
             file.writelines(open_metrics(replicas))
         command = ("tsdb", "create-blocks-from", "openmetrics", "--max-block-duration=24h")
@@ -68,7 +72,7 @@ def serve(directory: Path, world: str) -> Iterator[str]:
 
 
 def shoot(url: str, picture: Path, *, height: int) -> None:
-    """Take a picture of a page in Chromium, with few colours so that it is small."""
+    """Save a screenshot of a page in Chromium, with few colours so that the file is small."""
     with tempfile.TemporaryDirectory() as profile:
         subprocess.run(
             [

@@ -1,7 +1,7 @@
 // Draw a dashboard with Grafana's own components: panels, tiles, bars, tables and graphs.
 //
 // Imitated are the grid, rows, the bar of variables, state timelines and text panels, which are not
-// published; the list of alerts asks a server that is not here.
+// published. The list of alerts is left empty: it needs a Grafana server.
 import React from 'react';
 import { createRoot } from 'react-dom/client';
 import * as G from '@grafana/data';

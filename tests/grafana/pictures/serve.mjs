@@ -16,7 +16,7 @@ const { outputFiles } = await require('esbuild').build({
 });
 const [script, style] = ['.js', '.css'].map((end) => outputFiles.find((file) => file.path.endsWith(end))?.text ?? '');
 
-// The worlds' time stands still.
+// The clock is stopped at the scenarios' time.
 const clock = `{ const D = Date; window.Date = class extends D { constructor(...p) { super(...(p.length ? p : [${now}000])); }
   static now() { return ${now}000; } }; }`;
 const page = `<!doctype html><meta charset="utf-8"><style>${style} body { margin: 0 }</style><div id="root"></div>

@@ -1,7 +1,7 @@
-"""A world: what exporters would have shown over some hours, as samples for a real Prometheus.
+"""A scenario: what exporters show over some hours, as samples for a real Prometheus.
 
-Worlds are written as data, so that every cell that Grafana makes of them is known beforehand. That
-the exporter has these metrics with these labels, a test compares with its own table.
+Scenarios are written as data, so that every cell that Grafana makes of them is known beforehand.
+`test_scenario.py` compares their metrics and labels with the exporter's own tables.
 """
 
 from collections import Counter, defaultdict
@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 NOW = 1_790_000_040
-"""The time of every world, in Unix seconds; a whole minute."""
+"""The current time of every scenario, in Unix seconds; a whole minute."""
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
 
@@ -28,11 +28,11 @@ class Export:
         id: Its ID.
         batch: Its batch.
         state: Its last state.
-        started: Seconds before `NOW`; None: it is PENDING, or the time is unknown.
-        finished: Seconds before `NOW`.
-        size: Of its file.
-        code: Of its failure, or of the error that the API answers in its place.
-        volume: The volume that it goes to.
+        started: Its start, in seconds before `NOW`; None: it is PENDING, or its start is unknown.
+        finished: Its end, in seconds before `NOW`.
+        size: Size of its file in bytes.
+        code: Code of its failure, or of the error that the API returns instead of it.
+        volume: Its destination volume.
         acknowledged: Whether an ID file acknowledges it.
         superseded: Whether a later export to the same destination COMPLETED.
     """
@@ -49,7 +49,7 @@ class Export:
     superseded: bool = False
 
     def state_at(self, ago: int) -> str:
-        """Return the state that it had some seconds before `NOW`."""
+        """Return its state `ago` seconds before `NOW`."""
         if self.state not in FINISHED or self.finished is None or ago <= self.finished:
             return self.state
         return "RUNNING" if self.started is None or ago <= self.started else "PENDING"
@@ -62,18 +62,18 @@ class Replica:
     Attributes:
         target: The labels of its target: `job` and `instance`, perhaps others.
         exports: What it watches.
-        since: It was scraped from so many seconds before `NOW` on.
-        down_since: Its last good scrape was so many seconds before `NOW`; Prometheus goes on.
+        since: Its first scrape, in seconds before `NOW`.
+        down_since: Its last successful scrape, in seconds before `NOW`; later ones fail.
         blind: Whether the API has never answered it.
         refused: Files that the API refused, by batch and code.
         refusals_acknowledged: Batches whose refusals are acknowledged.
-        expected: How many exports an ID file expects, by batch.
-        meanings: Error codes with their meaning and class.
-        files: ID files, and whether each is in error.
-        outages: Begin and end of times without a scrape, in seconds before `NOW`.
-        clock: By how many seconds its own clock is ahead.
-        last_success: Seconds before each scrape at which the last complete one ended.
-        state_file_error: Whether its state file is in error; None: it has none.
+        expected: Number of exports that an ID file expects, by batch.
+        meanings: Meaning and retry class of each error code.
+        files: Whether each ID file is in error, by name.
+        outages: Begin and end of times in which scrapes fail, in seconds before `NOW`.
+        clock: Seconds by which its own clock is ahead.
+        last_success: Age of the last complete scrape at each scrape, in seconds.
+        state_file_error: Whether its state file is in error; None: it has no state file.
         unreadable: Whether the directory of its ID files cannot be read.
     """
 
@@ -94,12 +94,12 @@ class Replica:
     unreadable: bool = False
 
     def answers_at(self, ago: int) -> bool:
-        """Return whether Prometheus could scrape it some seconds before `NOW`."""
+        """Return whether Prometheus can scrape it `ago` seconds before `NOW`."""
         down = self.down_since is not None and ago < self.down_since
         return not down and not any(begin >= ago > end for begin, end in self.outages)
 
     def samples(self, ago: int) -> Iterator[Sample]:
-        """Yield what Prometheus stores of it some seconds before `NOW`."""
+        """Yield the samples that Prometheus stores `ago` seconds before `NOW`."""
         if ago > self.since:
             return
         yield "up", self.target, float(self.answers_at(ago))
@@ -248,7 +248,7 @@ class Replica:
 
 
 def open_metrics(replicas: Sequence[Replica]) -> Iterator[str]:
-    """Yield the samples of all replicas as lines of OpenMetrics, a sample a minute."""
+    """Yield the samples of all replicas as lines of OpenMetrics, one scrape a minute."""
     for ago in range(max(each.since for each in replicas), -1, -MINUTE):
         for replica in replicas:
             for name, labels, value in replica.samples(ago):

@@ -1,11 +1,11 @@
-"""Worlds have the metrics and labels of the exporter."""
+"""Scenarios have the metrics and labels of the exporter."""
 
 import pytest
 
 from exporter.metrics.export_families import EXPORT_LABELS, export_families
 from exporter.metrics.families import BATCH_FAMILIES, BATCH_LABELS, FAMILIES
-from tests.grafana.world import MINUTE
-from tests.grafana.worlds import WORLDS
+from tests.grafana.scenario import MINUTE
+from tests.grafana.scenarios import SCENARIOS
 from tests.shipped.test_dashboards import metric_names
 
 LABELS = {
@@ -18,10 +18,10 @@ LABELS = {
 }
 
 
-@pytest.mark.parametrize("world", WORLDS)
-def test_a_world_has_only_metrics_of_the_exporter(world: str) -> None:
-    """Every sample has a name and the labels that the exporter's own tables say."""
-    for replica in WORLDS[world]:
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_a_scenario_has_only_metrics_of_the_exporter(scenario: str) -> None:
+    """Every sample has a name and labels that the exporter's own tables define."""
+    for replica in SCENARIOS[scenario]:
         own_labels = {
             name: set(labels) - set(replica.target) for name, labels, _ in replica.samples(MINUTE)
         }

@@ -1,9 +1,9 @@
-"""The worlds that the dashboards are drawn in, each with jobs of its own."""
+"""The scenarios for which the dashboards are rendered, each with its own Prometheus jobs."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
 from exporter.cavatica import codes
-from tests.grafana.world import DAY, HOUR, MINUTE, Export, Replica
+from tests.grafana.scenario import DAY, HOUR, MINUTE, Export, Replica
 
 MEANINGS = {code: (each.meaning, each.retry) for code, each in codes.MEANINGS.items()}
 
@@ -22,7 +22,7 @@ def ids(prefix: str, count: int) -> Iterator[str]:
 
 
 def completed(batch: str, count: int, *, every: int = MINUTE, ago: int = MINUTE) -> list[Export]:
-    """Return exports that completed one after the other, each in an hour."""
+    """Return exports that took an hour each and ended one every `every` seconds."""
     return [
         Export(name, batch, "COMPLETED", ago + every * i + HOUR, ago + every * i, size=2**31)
         for i, name in enumerate(ids(f"c{batch[:3]}", count))
@@ -105,13 +105,13 @@ def _odd() -> list[Replica]:
 
 
 def weekly(count: int, *, acknowledged: bool) -> list[Export]:
-    """Return a batch whose name and IDs two jobs may have."""
+    """Return a batch whose name and IDs can be the same in two jobs."""
     return [
         *(
             failed(f"f{number:05}", "weekly", "9103", HOUR, acknowledged=acknowledged)
             for number in range(count)
         ),
-        # Longer ago than Prometheus looks back: nothing of when they ran is left.
+        # They ended longer ago than Prometheus' lookback, so no sample shows them RUNNING.
         *completed("weekly", 10, ago=6 * MINUTE),
     ]
 
@@ -136,7 +136,7 @@ def _two_replicas() -> list[Replica]:
             since=10 * MINUTE,
             meanings=MEANINGS,
         ),
-        # It was restarted, and has not asked yet.
+        # It was restarted, and has no answer of the API yet.
         Replica(target("replicas", "two:10036", pod="b"), exports, since=2 * MINUTE, blind=True),
     ]
 
@@ -159,9 +159,9 @@ def _many() -> list[Replica]:
 
 
 NEWEST_FAILURE = "fNewestCG411ac0SbNkaUE0SNRK4H0Sx"
-"""The ID of the newest failure of the world `demo`."""
+"""The ID of the newest failure in the scenario `demo`."""
 
-WORLDS: Mapping[str, Sequence[Replica]] = {
+SCENARIOS: Mapping[str, Sequence[Replica]] = {
     "demo": _demo(),
     "odd": _odd(),
     "two jobs": _two_jobs(),
@@ -210,4 +210,4 @@ WORLDS: Mapping[str, Sequence[Replica]] = {
         ),
     ],
 }
-"""By name; in the world `nobody` there is no exporter."""
+"""Replicas by name of the scenario; any other name, such as `nobody`, has no exporter."""
