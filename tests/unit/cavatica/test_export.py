@@ -36,7 +36,7 @@ BUSY = LookupFailure("1000", 429, "")
 
 
 def resource(export_id: object = "A", **fields: object) -> dict[str, Any]:
-    """Return an item with a RUNNING export, unless the fields differ."""
+    """Return an item with an export, which is RUNNING unless `fields` has another state."""
     return {"resource": {"id": export_id, "state": "RUNNING"} | fields}
 
 
@@ -66,7 +66,7 @@ json_values = st.recursive(
     max_leaves=3,
 )
 offsets = st.integers(-23 * 60 - 59, 23 * 60 + 59).map(lambda minutes: timedelta(minutes=minutes))
-# Shapes that come near to what the API sends: most of them go wrong in one place only.
+# Values similar to what the API sends: in most of them only one part is not valid.
 errors = st.fixed_dictionaries(
     {}, optional=dict.fromkeys(["status", "code", "message", "more_info"], json_values)
 )
@@ -90,10 +90,10 @@ item_like = (
 
 
 class TestExample:
-    """The example of the API's page."""
+    """The example in the API's documentation."""
 
-    def test_gives_every_field_that_is_shown(self) -> None:
-        """Both exports are read as the page prints them, times to the second."""
+    def test_is_parsed_with_every_field(self) -> None:
+        """Both exports are parsed as the documentation shows them, with times to the second."""
         items = json.loads(EXAMPLE.read_text(encoding="utf-8"))["items"]
         volume = "rfranklin/input"
         assert [parse_item(item) for item in items] == [
@@ -112,15 +112,15 @@ class TestExample:
 
 
 class TestStates:
-    """What is said about an export's life."""
+    """The state of an export."""
 
     def test_every_state_is_finished_unfinished_or_unknown(self) -> None:
-        """The states that totals show are five, and none of them is two things."""
+        """Each of the five states in totals is in exactly one of these groups."""
         assert sorted(STATES) == sorted([*UNFINISHED, *FINISHED, UNKNOWN])
 
     @pytest.mark.parametrize("state", [*STATES, "ABORTED", "A", "ON_HOLD", "A" * 32])
-    def test_a_state_is_passed_on_as_it_is(self, state: str) -> None:
-        """A state that no page lists is shown too, if it looks like one."""
+    def test_a_valid_state_is_kept(self, state: str) -> None:
+        """A state that is not documented is kept, too, if it has the form of one."""
         assert parsed(state=state).state == state
 
     @pytest.mark.parametrize(
@@ -139,8 +139,9 @@ class TestStates:
             ["RUNNING"],
             {},
         ],
+        ids=repr,
     )
-    def test_what_is_no_state_is_unknown(self, state: object) -> None:
+    def test_an_invalid_state_is_unknown(self, state: object) -> None:
         """An invalid state is UNKNOWN; the other fields are kept."""
         assert parsed(state=state, started_on="1970-01-01T00:00:07Z") == Export(
             "A", "UNKNOWN", started=7.0
@@ -152,24 +153,24 @@ class TestStates:
 
 
 class TestIds:
-    """The form of an ID."""
+    """The form of an export ID."""
 
     @pytest.mark.parametrize(
         "text",
         ["gOM3zcx6CG411ac0SbNkaUE0SNRK4H0S", "0c1b1c4e-5b1c-4c39-8a6e-9a9c0d0e0f10", "_", "1" * 64],
     )
-    def test_of_an_export(self, text: str) -> None:
-        """Letters, digits, `-` and `_`, at most 64: what the documentation and the clients use."""
+    def test_have_the_documented_form(self, text: str) -> None:
+        """An ID has up to 64 letters, digits, `-` and `_`, as in the documentation and clients."""
         assert is_export_id(text)
 
     @pytest.mark.parametrize("text", ["", "a b", "a\n", "ä", "a/b", "1" * 65, "a\x00", "\uff13"])
-    def test_not_of_an_export(self, text: str) -> None:
-        """Similar texts are not IDs."""
+    def test_similar_texts_are_not_valid(self, text: str) -> None:
+        """Texts that are similar to IDs are not valid."""
         assert not is_export_id(text)
 
 
 def destination(key: bytes, **fields: object) -> int | None:
-    """Return the destination of an export with these fields."""
+    """Return the hash of the destination of an export with these fields."""
     export = parse_item(resource(**fields), key)
     assert isinstance(export, Export)
     assert "location" not in repr(export)
@@ -177,10 +178,10 @@ def destination(key: bytes, **fields: object) -> int | None:
 
 
 class TestPlaces:
-    """Where an export goes, in both shapes of the documentation."""
+    """The destination of an export, in both forms that are documented."""
 
     def test_the_volume_is_that_of_the_destination(self) -> None:
-        """The volume is read from the destination."""
+        """The volume of the destination takes precedence over that of the result."""
         export = parsed(
             source={"file": "5aba5c8b1c94b662fa6c2ae4"},
             destination={"volume": "owner/there", "location": "patient-1.bam"},
@@ -188,8 +189,8 @@ class TestPlaces:
         )
         assert export == Export("A", "RUNNING", volume="owner/there")
 
-    def test_else_that_of_the_result(self) -> None:
-        """In the page's example the destination is a project, and the result has the volume."""
+    def test_without_one_there_the_volume_is_that_of_the_result(self) -> None:
+        """In the documented example the destination is a project, and the result has the volume."""
         export = parsed(
             source={"volume": "owner/source", "location": "patient-1.bam"},
             destination={"project": "owner/project", "name": "patient-1.bam"},
@@ -197,14 +198,14 @@ class TestPlaces:
         )
         assert export == Export("A", "RUNNING", volume="owner/there")
 
-    @pytest.mark.parametrize("shape", [None, [], "owner/there", 7, {}, {"volume": None}])
-    def test_else_there_is_none(self, shape: object) -> None:
-        """Any other shape costs the volume alone."""
+    @pytest.mark.parametrize("shape", [None, [], "owner/there", 7, {}, {"volume": None}], ids=repr)
+    def test_an_invalid_volume_is_empty(self, shape: object) -> None:
+        """If neither has a valid volume, the volume is empty; the other fields are kept."""
         export = parsed(destination=shape, result={"storage": shape, "size": 7})
         assert export == Export("A", "RUNNING", size=7, volume="")
 
-    def test_the_hash_tells_places_apart(self) -> None:
-        """It is the same for the same volume and location, in both shapes, with the same key."""
+    def test_the_hash_depends_on_volume_location_and_key(self) -> None:
+        """The hash is the same for the same volume, location and key, in both documented forms."""
         places = [("o/v", "a/b"), ("o/v", "a/c"), ("o/w", "a/b"), ("o/va", "/b"), ("o", "v\ud800")]
         found = {}
         for volume, location in places:
@@ -225,20 +226,21 @@ class TestPlaces:
     @pytest.mark.parametrize(
         "shape",
         [None, [], 7, {"volume": "o/v"}, {"volume": "o/v", "location": ""}, {"location": 7}],
+        ids=repr,
     )
-    def test_half_a_place_has_no_hash(self, shape: object) -> None:
-        """A destination without a location, or without a key, has no hash."""
+    def test_an_incomplete_place_has_no_hash(self, shape: object) -> None:
+        """Without volume, location or key there is no hash."""
         assert destination(b"key", destination=shape, result={"storage": shape}) is None
         whole = {"volume": "o/v", "location": "x"}
         assert destination(b"", destination=whole) is None
 
-    @pytest.mark.parametrize("result", [None, [], "text", 7, {}])
-    def test_a_result_of_another_shape_is_none(self, result: object) -> None:
-        """An unfinished export has no result, or null."""
+    @pytest.mark.parametrize("result", [None, [], "text", 7, {}], ids=repr)
+    def test_a_result_of_another_form_is_ignored(self, result: object) -> None:
+        """The result of an unfinished export is missing or null; other forms are ignored, too."""
         assert parsed(result=result) == running("A")
 
     def test_text_is_made_printable_and_short(self) -> None:
-        """What would break a log line, a label or UTF-8 is replaced, and a long text is cut."""
+        """Characters that would break log lines, labels or UTF-8 are replaced; long text is cut."""
         assert parsed(destination={"volume": "a\nb\x1b[0m\u2028\ud800é"}).volume == "a�b�[0m��é"
         assert len(parsed(destination={"volume": "v" * 9999}).volume) == MAX_VOLUME_CHARS
 
@@ -250,7 +252,7 @@ class TestSize:
         ("value", "size"), [(0, 0), (36433, 36433), (1e3, 1000), (2**53, 2**53), (-0.0, 0)]
     )
     def test_is_a_whole_number(self, value: object, size: int) -> None:
-        """Bytes, as JSON may write them."""
+        """A size is a whole number of bytes, in any form that JSON allows."""
         assert parsed(result={"size": value}).size == size
 
     @pytest.mark.parametrize(
@@ -270,9 +272,10 @@ class TestSize:
             [7],
             {},
         ],
+        ids=lambda value: repr(value)[:20],
     )
-    def test_else_there_is_none(self, value: object) -> None:
-        """A value that cannot be a size is left out, and never 0."""
+    def test_is_none_for_other_values(self, value: object) -> None:
+        """A value that cannot be a size is dropped; it does not become 0."""
         assert parsed(result={"size": value}).size is None
 
 
@@ -301,8 +304,8 @@ class TestTimestamps:
             ("9999-12-31T23:59:59Z", 253402300799.0),
         ],
     )
-    def test_of_every_shape(self, text: str, seconds: float) -> None:
-        """ISO 8601 with and without fractions and offsets; without one it is UTC."""
+    def test_may_have_fractions_and_offsets(self, text: str, seconds: float) -> None:
+        """ISO 8601 is parsed with and without fractions and offsets; the default offset is UTC."""
         assert parse_timestamp(text) == seconds
 
     @pytest.mark.parametrize(
@@ -338,14 +341,15 @@ class TestTimestamps:
             ["2018-03-27T15:00:28Z"],
             {},
         ],
+        ids=repr,
     )
-    def test_nonsense_is_no_time(self, value: object) -> None:
-        """Any other value is dropped, and never 0."""
+    def test_other_values_are_no_time(self, value: object) -> None:
+        """Any other value is dropped; it does not become 0."""
         assert parse_timestamp(value) is None
 
     @given(st.datetimes(timezones=st.builds(timezone, offsets)))
-    def test_of_every_moment(self, moment: datetime) -> None:
-        """Every moment from 1970 to 9999 is read as that moment, wherever its clock stood."""
+    def test_of_every_moment_are_parsed(self, moment: datetime) -> None:
+        """Every moment from 1970 to 9999 is parsed correctly, with any offset; others are None."""
         expected = (moment - EPOCH).total_seconds()
         assert parse_timestamp(moment.isoformat()) == (
             pytest.approx(expected, abs=1e-4) if 0 <= expected < END_OF_9999 else None
@@ -353,22 +357,22 @@ class TestTimestamps:
 
 
 class TestErrors:
-    """What the platform says went wrong."""
+    """Errors that the platform reports."""
 
-    def test_of_a_failed_export(self) -> None:
-        """A FAILED export carries its error."""
+    def test_a_failed_export_has_its_error(self) -> None:
+        """A FAILED export has the code, status and message of its error."""
         error = {"status": 403, "code": 9103, "message": "No access.", "more_info": "https://…"}
         export = parsed(state="FAILED", error=error)
         assert export == Export("A", "FAILED", error=ErrorDetail("9103", 403, "No access."))
 
-    @pytest.mark.parametrize("value", [None, [], "error", 7, True])
-    def test_another_shape_is_no_error(self, value: object) -> None:
-        """An export without an error has null there."""
+    @pytest.mark.parametrize("value", [None, [], "error", 7, True], ids=repr)
+    def test_another_form_is_no_error(self, value: object) -> None:
+        """The error of an export without one is null; other forms are ignored, too."""
         assert parse_error(value) is None
         assert parsed(error=value).error is None
 
-    def test_an_empty_one_is_still_an_error(self) -> None:
-        """An error that says nothing has neither code nor status nor message."""
+    def test_an_empty_object_is_an_error(self) -> None:
+        """An empty object is an error without code, status and message."""
         assert parse_error({}) == ErrorDetail("", None, "")
 
     @pytest.mark.parametrize(
@@ -381,13 +385,14 @@ class TestErrors:
     @pytest.mark.parametrize(
         "value",
         ["patient-1.bam", "a-secret", "", " 1", "1\n", "\uff13", "1" * 17, -1, 1.5, None, True, []],
+        ids=repr,
     )
-    def test_what_is_no_number_is_no_code(self, value: object) -> None:
-        """Codes become labels, so a text that is not a number is dropped."""
+    def test_other_values_are_no_code(self, value: object) -> None:
+        """Codes become labels, so a value that is not a number is dropped."""
         assert parse_error({"code": value}) == ErrorDetail("", None, "")
 
     def test_a_message_is_made_printable_and_short(self) -> None:
-        """A message fits into one log line and one label."""
+        """A message is changed so that it fits into one log line and one label."""
         assert parse_error({"message": "a\r\nb\x00"}) == ErrorDetail("", None, "a��b�")
         error = parse_error({"message": "m" * 9999})
         assert error is not None
@@ -400,7 +405,7 @@ class TestErrors:
     def test_the_platforms_own_fault_is_temporary(
         self, status: int | None, *, temporary: bool
     ) -> None:
-        """An error item with a 5xx says nothing about the ID."""
+        """An error item with a status 5xx says nothing about the ID."""
         assert LookupFailure("", status, "").temporary is temporary
 
 
@@ -408,7 +413,7 @@ class TestItem:
     """One element of `items`."""
 
     def test_with_an_error_is_a_lookup_failure(self) -> None:
-        """In the place of an export the API can answer an error."""
+        """An item may have an error instead of an export."""
         assert parse_item(failure()) == NOT_FOUND
         assert parse_item({"resource": None, **failure()}) == NOT_FOUND
         assert parse_item({"resource": [], **failure()}) == NOT_FOUND
@@ -434,14 +439,15 @@ class TestItem:
             {"resource": {"state": "RUNNING"}},
             *(resource(bad) for bad in (None, 7, "", "a b", ["A"], "1" * 65)),
         ],
+        ids=repr,
     )
-    def test_of_another_shape_is_nothing(self, item: object) -> None:
-        """An item that names no export and no error costs itself alone."""
+    def test_of_another_form_is_none(self, item: object) -> None:
+        """An item without a usable export or error is None; other items are not affected."""
         assert parse_item(item) is None
 
     @given(item_like)
-    def test_of_any_shape_at_all_does_not_raise(self, item: object) -> None:
-        """Parsing is total, and what it gives is fit for labels."""
+    def test_of_any_form_does_not_raise(self, item: object) -> None:
+        """Parsing never raises, and the resulting texts are valid in labels."""
         found = parse_item(item)
         error = found.error if isinstance(found, Export) else found
         texts = [error.code, error.message] if error else []
@@ -456,15 +462,15 @@ class TestItem:
 class TestPairing:
     """The assignment of items to IDs."""
 
-    def test_exports_say_whose_they_are(self) -> None:
+    def test_exports_are_assigned_by_their_id(self) -> None:
         """An export is assigned to its ID at any position."""
         assert pair_items(["A", "B"], [resource("B"), resource("A")]) == (
             {"A": running("A"), "B": running("B")},
             True,
         )
 
-    @pytest.mark.parametrize("order", list(permutations(range(4))))
-    def test_errors_are_paired_by_order(self, order: tuple[int, ...]) -> None:
+    @pytest.mark.parametrize("order", list(permutations(range(4))), ids=str)
+    def test_errors_are_assigned_by_order(self, order: tuple[int, ...]) -> None:
         """Errors are assigned, in order, to the IDs without an export."""
         items = [resource("A"), failure(NOT_FOUND), resource("C"), failure(BUSY)]
         shuffled = [items[place] for place in order]
@@ -474,63 +480,65 @@ class TestPairing:
             True,
         )
 
-    def test_nothing_is_asked_and_nothing_answered(self) -> None:
-        """No item accounts for no ID."""
+    def test_no_items_for_no_ids_are_complete(self) -> None:
+        """No items are a complete answer for no IDs."""
         assert pair_items([], []) == ({}, True)
 
-    def test_errors_that_do_not_agree_in_number_are_nobodys(self) -> None:
-        """With fewer errors than IDs left, any of these may be the one that failed."""
+    def test_fewer_errors_than_remaining_ids_are_not_assigned(self) -> None:
+        """With fewer errors than remaining IDs, it is not known which IDs the errors belong to."""
         assert pair_items(["A", "B", "C"], [resource("A"), failure()]) == (
             {"A": running("A"), "B": None, "C": None},
             False,
         )
 
-    def test_an_error_too_many_is_nobodys(self) -> None:
-        """An additional error is ignored if every ID has an item."""
+    def test_an_additional_error_is_ignored(self) -> None:
+        """An additional error is ignored if every ID has an export."""
         assert pair_items(["A"], [resource("A"), failure()]) == ({"A": running("A")}, False)
 
-    def test_two_errors_for_one_id_are_nobodys(self) -> None:
+    def test_more_errors_than_remaining_ids_are_not_assigned(self) -> None:
         """With more errors than remaining IDs, no error is assigned."""
         assert pair_items(["A"], [failure(NOT_FOUND), failure(BUSY)]) == ({"A": None}, False)
 
-    def test_an_id_that_is_passed_over_is_missing(self) -> None:
+    def test_an_id_without_an_item_has_no_outcome(self) -> None:
         """IDs without an item have no outcome: their state stays."""
         assert pair_items(["A", "B"], [resource("A")]) == ({"A": running("A")}, False)
         assert pair_items(["A", "B"], []) == ({}, False)
 
-    @pytest.mark.parametrize("item", [None, {}, {"resource": None}, resource(7), resource("X")])
-    def test_an_item_for_nobody_leaves_its_place_empty(self, item: object) -> None:
-        """An item that is unusable, or was not asked for, still counts for the order."""
+    @pytest.mark.parametrize(
+        "item", [None, {}, {"resource": None}, resource(7), resource("X")], ids=repr
+    )
+    def test_an_item_without_a_requested_id_counts_for_the_order(self, item: object) -> None:
+        """An item that is unusable or was not requested still counts for the order of errors."""
         assert pair_items(["A", "B"], [item, failure()]) == ({"B": NOT_FOUND}, False)
         assert pair_items(["A", "B"], [resource("B"), item]) == ({"B": running("B")}, False)
 
-    def test_items_for_nobody_make_no_error(self) -> None:
+    def test_items_without_a_requested_id_are_not_errors(self) -> None:
         """Any number of unrelated items leaves the missing IDs without an outcome."""
         items = [resource("A"), resource("X"), resource("Y"), None]
         assert pair_items(["A", "B"], items) == ({"A": running("A")}, False)
 
-    def test_an_export_that_was_not_asked_for_is_left_out(self) -> None:
-        """An answer of more than was asked is used as far as it was."""
+    def test_an_export_that_was_not_requested_is_ignored(self) -> None:
+        """If the answer has more than was requested, the requested part is used."""
         assert pair_items(["A"], [resource("X"), resource("A")]) == ({"A": running("A")}, False)
 
-    def test_an_export_said_twice_counts_once(self) -> None:
-        """A repeated item is believed, but the answer is not as it should be."""
+    def test_a_repeated_export_counts_once(self) -> None:
+        """A repeated item is used, but the answer does not count as complete."""
         assert pair_items(["A"], [resource("A"), resource("A")]) == ({"A": running("A")}, False)
         assert pair_items(["A", "B"], [resource("A"), resource("A")])[1] is False
 
-    def test_exports_that_contradict_each_other_are_not_believed(self) -> None:
-        """Two different items for one ID are ignored."""
+    def test_contradicting_exports_are_ignored(self) -> None:
+        """Different items for one ID are all ignored."""
         items = [resource("A"), resource("A", state="FAILED"), resource("A"), resource("B")]
         assert pair_items(["A", "B"], items) == ({"B": running("B")}, False)
 
-    def test_a_contradicted_id_takes_no_error(self) -> None:
-        """The errors belong to the IDs without any item."""
+    def test_an_id_with_contradicting_exports_gets_no_error(self) -> None:
+        """Errors are assigned only to IDs without any item."""
         items = [resource("A"), failure(), resource("A", state="FAILED")]
         assert pair_items(["A", "B"], items) == ({"B": NOT_FOUND}, False)
 
     @given(st.lists(st.sampled_from("ABCDE"), unique=True), st.lists(item_like, max_size=4))
-    def test_of_any_items_does_not_raise(self, ids: list[str], items: list[object]) -> None:
-        """Only asked IDs have an outcome, an export only under its own, and complete means all."""
+    def test_any_items_do_not_raise(self, ids: list[str], items: list[object]) -> None:
+        """Only requested IDs have an outcome, exports only of their own ID; complete means all."""
         outcomes, complete = pair_items(ids, items)
         assert outcomes.keys() <= set(ids)
         for export_id, outcome in outcomes.items():
@@ -540,7 +548,7 @@ class TestPairing:
             assert all(outcomes.get(export_id) is not None for export_id in ids)
 
     @given(st.lists(st.sampled_from("ABCDEFGH"), unique=True), st.data())
-    def test_of_a_true_answer_is_complete(self, ids: list[str], data: st.DataObject) -> None:
+    def test_a_correct_answer_is_complete(self, ids: list[str], data: st.DataObject) -> None:
         """Any mixture of exports and errors in the requested order is assigned correctly."""
         truth: dict[str, Export | LookupFailure] = {
             export_id: data.draw(st.sampled_from([running(export_id), NOT_FOUND, BUSY]))
