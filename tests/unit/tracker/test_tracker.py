@@ -44,7 +44,7 @@ PATIENCE = 10.0
 
 
 class Scene:
-    """A tracker between a watchlist and an API that do what the test says."""
+    """A tracker with a watchlist and an API that the test controls."""
 
     def __init__(self, api: FakeApi | None = None, *, max_age: float = 300) -> None:
         self.clock = FakeClock()
@@ -70,11 +70,11 @@ class Scene:
         return self.watchlist
 
     def watch(self, batches: Mapping[str, Sequence[str]], acknowledged: Sequence[str] = ()) -> None:
-        """Edit the watchlist."""
+        """Replace the watchlist by one with these batches."""
         self.watchlist = watch(batches, acknowledged)
 
     def scrape(self, seconds: float = 10) -> Snapshot:
-        """Scrape with a deadline so far away."""
+        """Scrape with a deadline that is `seconds` away."""
         return self.tracker.scrape(self.clock.monotonic() + seconds)
 
     def limit(self, remaining: int, limit: int = 1000, reset_in: float = 300) -> None:
@@ -99,7 +99,7 @@ def no_threads() -> Iterator[None]:
 
 
 def known(snapshot: Snapshot) -> dict[str, WatchedExport]:
-    """Return what a snapshot says, by ID."""
+    """Return the watched exports of a snapshot, by ID."""
     return {
         watched.id: watched
         for batch in snapshot.batches
@@ -117,7 +117,7 @@ def states(snapshot: Snapshot) -> dict[str, str]:
 
 
 def test_up_to_100_ids_are_one_call_on_every_scrape(scene: Scene) -> None:
-    """Every ID is asked every time, finished or not."""
+    """Each scrape asks for all IDs, finished or not, if one call has places for them."""
     scene.watch({"a": ids(60, "a"), "b": ids(40, "b")})
     scene.api.say(*map(completed, ids(60, "a")))
     for _ in range(3):
@@ -126,7 +126,7 @@ def test_up_to_100_ids_are_one_call_on_every_scrape(scene: Scene) -> None:
 
 
 def test_finished_exports_cost_no_further_call(scene: Scene) -> None:
-    """250 finished and 30 unfinished exports are one call a scrape."""
+    """250 finished and 30 unfinished exports need a single call, once all were answered."""
     scene.watch({"b": ids(280)})
     scene.api.say(*map(completed, ids(280)[30:]))
     assert scene.scrape().api_calls == 3
@@ -138,7 +138,7 @@ def test_finished_exports_cost_no_further_call(scene: Scene) -> None:
 
 
 def test_250_unfinished_exports_are_three_calls(scene: Scene) -> None:
-    """Every unfinished export is asked on every scrape, by as few calls as can be."""
+    """Every unfinished export is asked for on every scrape, by as few calls as possible."""
     scene.watch({"b": ids(250)})
     for _ in range(2):
         scene.api.calls.clear()
@@ -147,16 +147,16 @@ def test_250_unfinished_exports_are_three_calls(scene: Scene) -> None:
         assert sorted(i for call in scene.api.calls for i in call) == list(ids(250))
 
 
-def test_with_nothing_watched_the_api_is_not_asked(scene: Scene) -> None:
-    """An empty watchlist is a good scrape without a call."""
+def test_empty_watchlist_makes_no_call(scene: Scene) -> None:
+    """A scrape of an empty watchlist makes no call, and is `up`."""
     scene.watch({"b": []})
     snapshot = scene.scrape()
     assert (snapshot.up, snapshot.api_calls, scene.api.calls) == (True, 0, [])
     assert snapshot.last_success == scene.clock.time()
 
 
-def test_history_costs_no_calls(scene: Scene) -> None:
-    """API use follows the unfinished exports, not history; the re-checks go round all of them."""
+def test_finished_exports_take_turns_in_one_call(scene: Scene) -> None:
+    """A thousand finished exports need one call a scrape, which asks for them in turn."""
     scene.watch({"b": ids(1000)})
     scene.api.say(*map(completed, ids(1000)))
     scene.scrape()
@@ -166,11 +166,11 @@ def test_history_costs_no_calls(scene: Scene) -> None:
     assert sorted(i for call in scene.api.calls for i in call) == list(ids(1000))
 
 
-# States over several scrapes.
+# States over several scrapes
 
 
-def test_a_life_from_pending_to_failed_is_right_in_every_scrape(scene: Scene) -> None:
-    """Totals and export agree in each of the three scrapes."""
+def test_export_and_totals_agree_from_pending_to_failed(scene: Scene) -> None:
+    """Each of three scrapes shows the export's new state, also in the totals of its batch."""
     for export in (pending("x"), running("x"), failed("x")):
         scene.api.say(export)
         snapshot = scene.scrape()
@@ -182,8 +182,8 @@ def test_a_life_from_pending_to_failed_is_right_in_every_scrape(scene: Scene) ->
 
 
 @pytest.mark.parametrize("max_age", [0, 300])
-def test_in_an_outage_finished_exports_stay_and_others_become_unknown(max_age: float) -> None:
-    """A failed call changes nothing but `up`, until max-age has passed."""
+def test_outage_keeps_finished_exports_and_expires_others(max_age: float) -> None:
+    """A failed call changes only `up`; after max-age, unfinished exports become UNKNOWN."""
     scene = Scene(max_age=max_age)
     scene.watch({"b": ["c", "f", "r"]})
     scene.api.say(completed("c"), failed("f"))
@@ -204,8 +204,8 @@ def test_in_an_outage_finished_exports_stay_and_others_become_unknown(max_age: f
     assert snapshot.up
 
 
-def test_the_last_success_is_the_end_of_the_last_good_scrape(scene: Scene) -> None:
-    """It is missing before the first one, and stays through failures."""
+def test_last_success_is_the_end_of_the_last_successful_scrape(scene: Scene) -> None:
+    """The time is None before the first successful scrape, and stays during failures."""
     scene.api.failure = error("timeout")
     assert scene.scrape().last_success is None
     scene.api.failure = None
@@ -217,8 +217,8 @@ def test_the_last_success_is_the_end_of_the_last_good_scrape(scene: Scene) -> No
     assert scene.scrape().last_success == good
 
 
-def test_the_age_of_the_last_success_does_not_depend_on_the_system_clock(scene: Scene) -> None:
-    """It is missing before the first success, and counts on through a jump of the clock."""
+def test_age_of_the_last_success_does_not_depend_on_the_wall_clock(scene: Scene) -> None:
+    """The age is None before the first success, and correct after a jump of the wall clock."""
     scene.api.failure = error("timeout")
     assert scene.scrape().last_success_age is None
     scene.api.failure = None
@@ -230,10 +230,10 @@ def test_the_age_of_the_last_success_does_not_depend_on_the_system_clock(scene: 
 
 
 @pytest.mark.parametrize("jump", [-7200, 7200])
-def test_a_wall_clock_that_is_set_changes_nothing_that_is_known(scene: Scene, jump: int) -> None:
-    """States, failures and what made them good stay; times of the exporter's own follow the clock.
+def test_jump_of_the_wall_clock_changes_no_state(scene: Scene, jump: int) -> None:
+    """States, superseded failures and refusals stay; times that the exporter took are adjusted.
 
-    A time in the future would look young for hours.
+    Without that, a time in the future would look recent for hours.
     """
     scene.watch({"b": ["old", "new", "timeless", "x"]}, ["timeless"])
     refusals = Refusals({"9006": 1}, written=1e9, acknowledged=True)
@@ -260,8 +260,8 @@ def test_a_wall_clock_that_is_set_changes_nothing_that_is_known(scene: Scene, ju
     assert (again.last_success, again.oldest_answers) == (now, {"b": now})
 
 
-def test_the_rest_of_the_rate_limits_window_counts_down(scene: Scene) -> None:
-    """It is missing until the API names a limit, and 0 after the window."""
+def test_remaining_time_of_the_rate_limit_window_counts_down(scene: Scene) -> None:
+    """The time is None until the API reports a limit, and 0 after the window."""
     assert scene.scrape().rate_limit_window is None
     scene.limit(990, reset_in=300)
     assert scene.scrape().rate_limit_window == 300
@@ -272,8 +272,8 @@ def test_the_rest_of_the_rate_limits_window_counts_down(scene: Scene) -> None:
     assert scene.scrape().rate_limit_window == 0
 
 
-def test_the_duration_is_that_of_the_scrape(scene: Scene) -> None:
-    """The duration is measured on the monotonic clock."""
+def test_duration_is_that_of_the_scrape(scene: Scene) -> None:
+    """The duration includes the load of the watchlist, and is measured on the monotonic clock."""
 
     def load(_: float) -> Watchlist:
         scene.clock.pass_by(0.25)
@@ -283,8 +283,8 @@ def test_the_duration_is_that_of_the_scrape(scene: Scene) -> None:
     assert scene.track(load, scene.api).scrape(scene.clock.monotonic() + 10).duration == 0.25
 
 
-def test_an_edit_of_the_watchlist_has_its_effect_in_the_next_scrape(scene: Scene) -> None:
-    """IDs come, move, are acknowledged and go, and what is known of them stays while they do."""
+def test_change_of_the_watchlist_takes_effect_in_the_next_scrape(scene: Scene) -> None:
+    """IDs can be added, moved, acknowledged and removed; those that are watched keep states."""
     scene.api.say(failed("x"))
     scene.scrape()
     scene.watch({"a": ["x"], "b": ["y"]}, ["x"])
@@ -297,14 +297,14 @@ def test_an_edit_of_the_watchlist_has_its_effect_in_the_next_scrape(scene: Scene
     assert states(scene.scrape()) == {"y": "RUNNING"}
 
 
-def test_files_are_parsed_when_they_change_and_not_when_they_are_scraped(
+def test_scrape_parses_only_changed_files(
     scene: Scene, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A scrape over unchanged files parses none, and makes no block anew."""
+    """A scrape over unchanged files parses none, and its batches are the same objects."""
     caplog.set_level(logging.INFO)
     for name in ("a", "b"):
         (tmp_path / f"{name}.yml").write_text(f"- {name}")
-    # Files that changed a moment ago are read again, so the loader lives a day later.
+    # Files that changed recently are read again, so the loader's clock is far ahead.
     loader = WatchlistLoader(tmp_path, lambda: 4e9)
     tracker = scene.track(lambda _: loader.load(), scene.api)
 
@@ -331,8 +331,8 @@ def test_files_are_parsed_when_they_change_and_not_when_they_are_scraped(
 # When API requests fail.
 
 
-def test_an_answer_that_is_not_complete_is_used_as_far_as_it_goes(scene: Scene) -> None:
-    """An ID that the answer does not mention keeps its state, and the scrape is not up."""
+def test_incomplete_answer_is_used_as_far_as_it_goes(scene: Scene) -> None:
+    """An ID that the answer does not mention keeps its state, and the scrape is not `up`."""
     scene.watch({"b": ["x", "y"]})
     scene.api.say(pending("x"), pending("y"))
     scene.scrape()
@@ -344,8 +344,8 @@ def test_an_answer_that_is_not_complete_is_used_as_far_as_it_goes(scene: Scene) 
 
 
 @pytest.mark.parametrize("answer", [NOT_FOUND, BROKEN])
-def test_an_error_item_is_a_proper_answer(scene: Scene, answer: Outcome) -> None:
-    """The API did answer: the ID is UNKNOWN, and the scrape was good."""
+def test_error_item_is_an_answer(scene: Scene, answer: Outcome) -> None:
+    """If the API returns an error for an ID, it is UNKNOWN; the scrape is `up`."""
     scene.scrape()
     scene.api.outcomes["x"] = answer
     snapshot = scene.scrape()
@@ -354,10 +354,11 @@ def test_an_error_item_is_a_proper_answer(scene: Scene, answer: Outcome) -> None
 
 
 @pytest.mark.parametrize("reason", ["auth", "rate_limited", "maintenance"])
-def test_after_a_failure_that_concerns_all_calls_no_other_is_made(
-    scene: Scene, reason: Reason
-) -> None:
-    """After a wrong token, a rate limit or maintenance, no further call is made."""
+def test_failure_that_concerns_all_calls_ends_the_scrape(scene: Scene, reason: Reason) -> None:
+    """After a refused token, a 429 or maintenance, a scrape makes no further call.
+
+    The next scrape begins with the IDs that were not asked for.
+    """
     scene.watch({"b": ids(950)})
     scene.api.failure = error(reason)
     snapshot = scene.scrape()
@@ -368,8 +369,8 @@ def test_after_a_failure_that_concerns_all_calls_no_other_is_made(
     assert scene.api.calls[1] == list(ids(950))[100:200]
 
 
-def test_after_such_a_failure_a_scrape_asks_once_until_one_is_answered(scene: Scene) -> None:
-    """An expired token costs one call a scrape."""
+def test_refused_token_costs_one_call_a_scrape(scene: Scene) -> None:
+    """While the token is refused, a scrape makes one call; after an answer, it makes all."""
     scene.watch({"b": ids(950)})
     scene.limit(remaining=999)
     scene.scrape()
@@ -385,8 +386,8 @@ def test_after_such_a_failure_a_scrape_asks_once_until_one_is_answered(scene: Sc
     assert len(scene.api.calls) == 10
 
 
-def test_such_a_failure_is_not_undone_by_another_one_beside_it(scene: Scene) -> None:
-    """Four calls that began together end with a wrong token and three timeouts: no fifth."""
+def test_timeouts_of_concurrent_calls_do_not_hide_a_refused_token(scene: Scene) -> None:
+    """If one of four concurrent calls has a refused token, and three time out, no fifth is made."""
     scene.watch({"b": ids(950)})
     scene.limit(remaining=999)
     never = threading.Event()
@@ -397,7 +398,7 @@ def test_such_a_failure_is_not_undone_by_another_one_beside_it(scene: Scene) -> 
             return answer
         if ids[0] == "e00100":
             raise error("auth")
-        # The wrong token is noticed first.
+        # So that the refused token is handled first.
         never.wait(0.1)
         raise error("timeout")
 
@@ -405,17 +406,17 @@ def test_such_a_failure_is_not_undone_by_another_one_beside_it(scene: Scene) -> 
     assert len(scene.api.calls) <= 1 + MAX_CALLS
 
 
-def test_one_incomplete_answer_of_several_is_enough(scene: Scene) -> None:
-    """That the others account for all their IDs does not make up for it."""
-    everyone = ids(250)
-    scene.watch({"b": everyone})
-    scene.api.silent = {everyone[0]}
+def test_scrape_with_one_incomplete_answer_is_not_up(scene: Scene) -> None:
+    """One incomplete answer is enough, even if all others account for all their IDs."""
+    all_ids = ids(250)
+    scene.watch({"b": all_ids})
+    scene.api.silent = {all_ids[0]}
     assert not scene.scrape().up
 
 
 @pytest.mark.parametrize("reason", ["timeout", "connection", "server_error", "invalid_response"])
-def test_after_another_failure_the_other_calls_are_made(scene: Scene, reason: Reason) -> None:
-    """One call's bad luck does not take the others' answers."""
+def test_failure_of_one_call_does_not_prevent_the_others(scene: Scene, reason: Reason) -> None:
+    """After a failure that concerns one call only, the other calls are made."""
     scene.watch({"b": ids(250)})
     scene.api.failure = error(reason)
     assert not scene.scrape().up
@@ -423,10 +424,10 @@ def test_after_another_failure_the_other_calls_are_made(scene: Scene, reason: Re
 
 
 @pytest.mark.usefixtures("no_threads")
-def test_at_the_deadline_no_further_call_is_made(scene: Scene) -> None:
-    """What a scrape could not ask in time is asked first by the next one."""
-    everyone = ids(250)
-    scene.watch({"b": everyone})
+def test_no_call_is_made_after_the_deadline(scene: Scene) -> None:
+    """IDs that a scrape had no time to ask for come first in the next one."""
+    all_ids = ids(250)
+    scene.watch({"b": all_ids})
 
     def slow(ids: Sequence[str], deadline: float) -> BulkResponse:
         scene.clock.steady = deadline
@@ -437,36 +438,36 @@ def test_at_the_deadline_no_further_call_is_made(scene: Scene) -> None:
         snapshot = tracker.scrape(scene.clock.monotonic() + 10)
         assert not snapshot.up
         assert snapshot.api_calls == 1
-        assert {everyone[number] for number in asked} <= set(scene.api.calls[-1])
+        assert {all_ids[number] for number in asked} <= set(scene.api.calls[-1])
 
 
 @pytest.mark.usefixtures("no_threads")
-def test_the_calls_end_before_the_deadline_by_the_time_that_rendering_takes() -> None:
-    """The scraper is answered in time, too, when much was learned."""
+def test_calls_leave_time_to_render_their_answers() -> None:
+    """The more exports are asked for, the earlier the calls end, so that rendering ends in time."""
     scene = Scene()
     scene.watch({"b": ids(10_000)})
     deadlines = []
 
-    def note(ids: Sequence[str], deadline: float) -> BulkResponse:
+    def record(ids: Sequence[str], deadline: float) -> BulkResponse:
         deadlines.append(deadline - scene.clock.monotonic())
         scene.clock.steady += 0.01
         return scene.api(ids, deadline)
 
-    scene.track(scene.load, note).scrape(scene.clock.monotonic() + 1)
-    # After n calls of 10 ms, those exports take 4 ms to render.
+    scene.track(scene.load, record).scrape(scene.clock.monotonic() + 1)
+    # A call takes 10 ms, and rendering its 100 exports takes 4 ms.
     assert len(deadlines) == pytest.approx(1 / 0.014, abs=MAX_CALLS)
     assert deadlines[0] == pytest.approx(1 - 0.004)
 
 
 @pytest.mark.usefixtures("no_threads")
-def test_without_a_thread_for_a_call_it_is_made_in_the_scrapes_own(scene: Scene) -> None:
-    """Without a new thread, a call is made in the scrape's own thread."""
+def test_call_is_made_in_the_scrapes_own_thread_if_no_other_can_be_started(scene: Scene) -> None:
+    """If the system allows no more threads, a scrape still succeeds."""
     snapshot = scene.scrape()
     assert (snapshot.up, snapshot.api_calls, states(snapshot)) == (True, 1, {"x": "RUNNING"})
 
 
-def test_a_scrape_without_any_time_asks_nobody(scene: Scene) -> None:
-    """With a deadline that has passed it answers with what is known."""
+def test_scrape_past_its_deadline_makes_no_call(scene: Scene) -> None:
+    """A scrape whose deadline has passed returns what is known, and is not `up`."""
     scene.scrape()
     scene.api.calls.clear()
     snapshot = scene.scrape(seconds=0)
@@ -474,11 +475,11 @@ def test_a_scrape_without_any_time_asks_nobody(scene: Scene) -> None:
     assert states(snapshot) == {"x": "RUNNING"}
 
 
-# The quota.
+# The rate limit
 
 
-def test_calls_beyond_the_first_stop_at_the_quota_share(scene: Scene) -> None:
-    """What the share puts off does not count against `up`, and comes first next time."""
+def test_additional_calls_stop_at_the_quota_share(scene: Scene) -> None:
+    """Calls that the share postpones do not count against `up`, and come first next time."""
     scene.watch({"b": ids(250)})
     scene.limit(remaining=500)
     for number in range(3):
@@ -489,8 +490,8 @@ def test_calls_beyond_the_first_stop_at_the_quota_share(scene: Scene) -> None:
     assert "UNKNOWN" not in states(snapshot).values()
 
 
-def test_at_0_remaining_there_is_no_call_until_the_reset(scene: Scene) -> None:
-    """A scrape on hold shows what is known and is not up."""
+def test_without_calls_left_no_call_is_made_until_the_reset(scene: Scene) -> None:
+    """While the account has no calls left, a scrape shows what is known, and is not `up`."""
     scene.limit(remaining=0, reset_in=100)
     assert scene.scrape().up
     scene.limit(remaining=999)
@@ -502,66 +503,66 @@ def test_at_0_remaining_there_is_no_call_until_the_reset(scene: Scene) -> None:
     assert len(scene.api.calls) == 2
 
 
-@pytest.mark.parametrize(("reset_in", "hold"), [(100, 100), (None, 60), (-5, 60)])
-def test_after_a_429_there_is_no_call_until_the_reset(
-    scene: Scene, reset_in: float | None, hold: float
+@pytest.mark.parametrize(("reset_in", "blocked_for"), [(100, 100), (None, 60), (-5, 60)])
+def test_no_call_is_made_between_a_429_and_the_reset(
+    scene: Scene, reset_in: float | None, blocked_for: float
 ) -> None:
-    """After a 429 no call is made until the reset time, or for 60 s without a valid one."""
+    """After a 429 no call is made until the reset, or for 60 s without a valid reset."""
     reset = None if reset_in is None else scene.clock.time() + reset_in
     scene.api.failure = error("rate_limited", RateLimit(1000, None, reset))
     assert not scene.scrape().up
     scene.api.failure = None
-    scene.clock.pass_by(hold - 1)
+    scene.clock.pass_by(blocked_for - 1)
     assert not scene.scrape().up
     assert len(scene.api.calls) == 1
     scene.clock.pass_by(1)
     assert scene.scrape().up
 
 
-def test_headers_of_a_failed_call_are_believed(scene: Scene) -> None:
-    """A 500 counts against the limit as any other answer, and says what remains."""
-    told = RateLimit(1000, 300, scene.clock.time() + 100)
-    scene.api.failure = error("server_error", told)
+def test_rate_limit_of_a_failed_call_is_used(scene: Scene) -> None:
+    """An answer with status 500 counts against the limit, and its headers say what is left."""
+    headers = RateLimit(1000, 300, scene.clock.time() + 100)
+    scene.api.failure = error("server_error", headers)
     snapshot = scene.scrape()
-    assert snapshot.rate_limit == told
+    assert snapshot.rate_limit == headers
 
 
 class CountingApi(FakeApi):
-    """Counts down what remains, and answers when several calls are there, the last one first."""
+    """Counts down the calls that are left, and answers concurrent calls in reverse order."""
 
     def __init__(self, clock: FakeClock, limit: int) -> None:
         super().__init__()
         self.remaining = limit
-        self.under_way = 0
-        self.most = 0
+        self.in_flight = 0
+        self.max_in_flight = 0
         self._limit = limit
         self._reset = clock.time() + 300
         self._counter = threading.Condition()
         self._answered = 0
 
     def __call__(self, ids: Sequence[str], deadline: float) -> BulkResponse:
-        """Answer with what remained when the call arrived."""
+        """Answer with the number of calls that were left when this one arrived."""
         with self._counter:
             self.remaining -= 1
-            self.under_way += 1
-            self.most = max(self.most, self.under_way)
-            told = RateLimit(self._limit, self.remaining, self._reset)
+            self.in_flight += 1
+            self.max_in_flight = max(self.max_in_flight, self.in_flight)
+            headers = RateLimit(self._limit, self.remaining, self._reset)
             self._counter.notify_all()
-            # Beside others it lets one that came later go first, if there is one.
-            self._counter.wait_for(lambda: self.under_way == MAX_CALLS, timeout=0.005)
-            self.under_way -= 1
-        return replace(super().__call__(ids, deadline), rate_limit=told)
+            # Wait a moment for a later call, which is then answered first.
+            self._counter.wait_for(lambda: self.in_flight == MAX_CALLS, timeout=0.005)
+            self.in_flight -= 1
+        return replace(super().__call__(ids, deadline), rate_limit=headers)
 
 
-def test_a_big_start_never_uses_more_than_the_share() -> None:
-    """3,000 new IDs are known as soon as the share allows, by concurrent calls."""
+def test_first_scrape_of_many_ids_stays_within_the_share() -> None:
+    """3,000 new IDs are asked for by concurrent calls, as far and as soon as the share allows."""
     scene = Scene()
     api = CountingApi(scene.clock, limit=40)
     scene.watch({"b": ids(3000)})
     tracker = scene.track(scene.load, api)
     snapshot = tracker.scrape(scene.clock.monotonic() + 10)
     assert api.remaining == 20
-    assert 1 < api.most <= MAX_CALLS
+    assert 1 < api.max_in_flight <= MAX_CALLS
     assert snapshot.batches[0].totals.states["UNKNOWN"] == 1000
     assert snapshot.up
     for used in (1, 2, 3):
@@ -571,7 +572,7 @@ def test_a_big_start_never_uses_more_than_the_share() -> None:
 
 
 class HeldApi(FakeApi):
-    """Answers every call when the test lets it."""
+    """Answers each call when the test releases `go`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -587,134 +588,134 @@ class HeldApi(FakeApi):
 
 
 @pytest.fixture
-def held() -> HeldApi:
-    """Return an API that waits."""
+def held_api() -> HeldApi:
+    """Return an API whose calls wait for the test."""
     return HeldApi()
 
 
 @pytest.fixture
-def elsewhere() -> Iterator[ThreadPoolExecutor]:
-    """Return threads for scrapes that wait."""
+def executor() -> Iterator[ThreadPoolExecutor]:
+    """Yield an executor for scrapes that wait."""
     with ThreadPoolExecutor() as pool:
         yield pool
 
 
-def test_before_the_quota_is_known_the_first_call_goes_alone(
-    held: HeldApi, elsewhere: ThreadPoolExecutor
+def test_first_call_is_made_alone_until_a_limit_is_known(
+    held_api: HeldApi, executor: ThreadPoolExecutor
 ) -> None:
-    """The first call goes alone; after its answer, four go concurrently."""
-    scene = Scene(held)
+    """The first call is made alone; after its answer, four calls are made at the same time."""
+    scene = Scene(held_api)
     scene.watch({"b": ids(900)})
     scene.limit(remaining=999)
-    scrape = elsewhere.submit(scene.scrape)
-    assert held.arrived.acquire(timeout=PATIENCE)
-    assert not held.arrived.acquire(timeout=0.02)
-    held.go.release()
+    scrape = executor.submit(scene.scrape)
+    assert held_api.arrived.acquire(timeout=PATIENCE)
+    assert not held_api.arrived.acquire(timeout=0.02)
+    held_api.go.release()
     for _ in range(2):
         for _ in range(MAX_CALLS):
-            assert held.arrived.acquire(timeout=PATIENCE)
-        assert not held.arrived.acquire(timeout=0.02)
-        held.go.release(MAX_CALLS)
+            assert held_api.arrived.acquire(timeout=PATIENCE)
+        assert not held_api.arrived.acquire(timeout=0.02)
+        held_api.go.release(MAX_CALLS)
     assert scrape.result(PATIENCE).api_calls == 9
 
 
-# Concurrent scrapes.
+# Concurrent scrapes. A short one has an earlier deadline than the long one in flight.
 
 
-def waiting(scene: Scene, elsewhere: ThreadPoolExecutor, api: HeldApi) -> Future[Snapshot]:
-    """Start a scrape and wait until it asks."""
-    scrape = elsewhere.submit(scene.scrape)
+def start_scrape(scene: Scene, executor: ThreadPoolExecutor, api: HeldApi) -> Future[Snapshot]:
+    """Start a scrape, and wait until its call has arrived."""
+    scrape = executor.submit(scene.scrape)
     assert api.arrived.acquire(timeout=PATIENCE)
     return scrape
 
 
 class Deadline(float):
-    """A deadline that records when a waiter computes its time."""
+    """A deadline that records when a waiting scrape computes the time that is left."""
 
     def __init__(self, _: float) -> None:
-        self.reckoned = threading.Event()
+        self.computed = threading.Event()
 
     def __sub__(self, other: float) -> float:
         """Return the time that is left."""
-        self.reckoned.set()
+        self.computed.set()
         return float(self) - other
 
 
-def test_scrapes_that_arrive_meanwhile_share_the_result(
-    held: HeldApi, elsewhere: ThreadPoolExecutor
+def test_concurrent_scrapes_share_the_result(
+    held_api: HeldApi, executor: ThreadPoolExecutor
 ) -> None:
-    """Concurrent scrapes share their calls."""
-    scene = Scene(held)
-    first = waiting(scene, elsewhere, held)
+    """A scrape that arrives while another is in flight has its result, without a call."""
+    scene = Scene(held_api)
+    first = start_scrape(scene, executor, held_api)
     others = []
     for _ in range(2):
         deadline = Deadline(scene.clock.monotonic() + PATIENCE)
-        others.append(elsewhere.submit(scene.tracker.scrape, deadline))
-        assert deadline.reckoned.wait(PATIENCE)
-    held.go.release()
+        others.append(executor.submit(scene.tracker.scrape, deadline))
+        assert deadline.computed.wait(PATIENCE)
+    held_api.go.release()
     assert [scrape.result(PATIENCE) for scrape in others] == [first.result(PATIENCE)] * 2
-    assert len(held.calls) == 1
+    assert len(held_api.calls) == 1
 
 
 @pytest.mark.parametrize(
-    ("seconds", "calls"), [(PATIENCE, 2), (1.1, 1)], ids=["much time left", "none to speak of"]
+    ("seconds", "calls"), [(PATIENCE, 2), (1.1, 1)], ids=["much time left", "little time left"]
 )
-def test_who_shared_a_scrape_that_had_too_little_time_asks_itself(
-    held: HeldApi, elsewhere: ThreadPoolExecutor, seconds: float, calls: int
+def test_scrape_with_time_left_queries_again_after_a_shared_timeout(
+    held_api: HeldApi, executor: ThreadPoolExecutor, seconds: float, calls: int
 ) -> None:
-    """A scraper that waits a second spoils nothing for one that waits for ten."""
-    scene = Scene(held)
-    held.go.release()
+    """A scraper with a timeout of a second does not spoil the scrape of one that waits longer."""
+    scene = Scene(held_api)
+    held_api.go.release()
     scene.scrape()
-    assert held.arrived.acquire(timeout=PATIENCE)
-    held.calls.clear()
+    assert held_api.arrived.acquire(timeout=PATIENCE)
+    held_api.calls.clear()
 
     def hurried(ids: Sequence[str], deadline: float) -> BulkResponse:
-        held(ids, deadline)
-        if len(held.calls) == 1:
+        held_api(ids, deadline)
+        if len(held_api.calls) == 1:
             raise error("timeout")
-        return held(ids, deadline)
+        return held_api(ids, deadline)
 
     tracker = scene.track(scene.load, hurried)
-    first = elsewhere.submit(tracker.scrape, scene.clock.monotonic() + 1)
-    assert held.arrived.acquire(timeout=PATIENCE)
+    first = executor.submit(tracker.scrape, scene.clock.monotonic() + 1)
+    assert held_api.arrived.acquire(timeout=PATIENCE)
     deadline = Deadline(scene.clock.monotonic() + seconds)
-    second = elsewhere.submit(tracker.scrape, deadline)
-    assert deadline.reckoned.wait(PATIENCE)
+    second = executor.submit(tracker.scrape, deadline)
+    assert deadline.computed.wait(PATIENCE)
     scene.clock.pass_by(1)
-    held.go.release(3)
+    held_api.go.release(3)
     assert not first.result(PATIENCE).up
     assert second.result(PATIENCE).up == (calls > 1)
 
 
-def test_who_shared_a_scrape_that_ran_out_of_calls_in_time_asks_itself(
-    held: HeldApi, elsewhere: ThreadPoolExecutor
+def test_scrape_with_time_left_queries_again_after_a_shared_deadline(
+    held_api: HeldApi, executor: ThreadPoolExecutor
 ) -> None:
-    """Where no call failed, but the deadline kept some from being made."""
-    scene = Scene(held)
+    """The shared scrape had no failed call, but its deadline prevented some calls."""
+    scene = Scene(held_api)
     scene.watch({"b": ids(150)})
-    held.rate_limit = NO_LIMIT
+    held_api.rate_limit = NO_LIMIT
 
     def slow(ids: Sequence[str], deadline: float) -> BulkResponse:
-        answer = held(ids, deadline)
-        if len(held.calls) == 1:
+        answer = held_api(ids, deadline)
+        if len(held_api.calls) == 1:
             scene.clock.pass_by(1)
         return answer
 
     tracker = scene.track(scene.load, slow)
-    first = elsewhere.submit(tracker.scrape, scene.clock.monotonic() + 1)
-    assert held.arrived.acquire(timeout=PATIENCE)
+    first = executor.submit(tracker.scrape, scene.clock.monotonic() + 1)
+    assert held_api.arrived.acquire(timeout=PATIENCE)
     deadline = Deadline(scene.clock.monotonic() + PATIENCE)
-    second = elsewhere.submit(tracker.scrape, deadline)
-    assert deadline.reckoned.wait(PATIENCE)
-    held.go.release(3)
+    second = executor.submit(tracker.scrape, deadline)
+    assert deadline.computed.wait(PATIENCE)
+    held_api.go.release(3)
     assert (first.result(PATIENCE).up, first.result(PATIENCE).api_calls) == (False, 1)
     assert (second.result(PATIENCE).up, second.result(PATIENCE).api_calls) == (True, 2)
 
 
 @pytest.mark.usefixtures("no_threads")
-def test_what_the_quota_put_off_was_not_prevented_by_the_deadline(scene: Scene) -> None:
-    """A slow call and a share that is used up are a good scrape."""
+def test_calls_that_the_share_postpones_do_not_count_as_missed(scene: Scene) -> None:
+    """A scrape with a used-up share is `up`, even if its only call lasted until the deadline."""
     scene.watch({"b": ids(250)})
     scene.limit(remaining=500)
 
@@ -726,8 +727,11 @@ def test_what_the_quota_put_off_was_not_prevented_by_the_deadline(scene: Scene) 
     assert (snapshot.up, snapshot.api_calls) == (True, 1)
 
 
-def test_with_nine_of_ten_calls_put_off_it_shows_how_old_its_answers_are(scene: Scene) -> None:
-    """The scrape is up; that states are old is in the totals and in the oldest answer."""
+def test_postponed_calls_show_in_the_oldest_answer(scene: Scene) -> None:
+    """If the share postpones nine of ten calls, the scrape is `up`.
+
+    That states are old shows in the totals and in the time of the oldest answer.
+    """
     scene.watch({"b": ids(1000)})
     scene.limit(remaining=500, reset_in=3600)
     begin = scene.clock.time()
@@ -735,7 +739,7 @@ def test_with_nine_of_ten_calls_put_off_it_shows_how_old_its_answers_are(scene: 
         snapshot = scene.scrape()
         assert (snapshot.up, snapshot.api_calls) == (True, 1)
         asked = min(100 * (number + 1), 1000)
-        # After max-age, five minutes, what was asked first is UNKNOWN until its turn comes again.
+        # After max-age (five minutes), an export is UNKNOWN until its next turn.
         assert snapshot.batches[0].totals.states["UNKNOWN"] == 1000 - min(asked, 600)
         turns_ago = min(number, 9)
         assert snapshot.oldest_answers == {"b": begin + 60 * (number - turns_ago)}
@@ -743,234 +747,232 @@ def test_with_nine_of_ten_calls_put_off_it_shows_how_old_its_answers_are(scene: 
         scene.limit(remaining=500, reset_in=3600)
 
 
-def test_those_who_ask_again_share_that_scrape(
-    held: HeldApi, elsewhere: ThreadPoolExecutor
+def test_scrapes_that_query_again_share_a_scrape(
+    held_api: HeldApi, executor: ThreadPoolExecutor
 ) -> None:
-    """Scrapes that query again after a scrape without enough time share one."""
-    scene = Scene(held)
+    """If several scrapes query again after a shared timeout, they share that scrape, too."""
+    scene = Scene(held_api)
 
     def hurried(ids: Sequence[str], deadline: float) -> BulkResponse:
-        answer = held(ids, deadline)
-        if len(held.calls) == 1:
+        answer = held_api(ids, deadline)
+        if len(held_api.calls) == 1:
             raise error("timeout")
         return answer
 
     tracker = scene.track(scene.load, hurried)
-    first = elsewhere.submit(tracker.scrape, scene.clock.monotonic() + 1)
-    assert held.arrived.acquire(timeout=PATIENCE)
+    first = executor.submit(tracker.scrape, scene.clock.monotonic() + 1)
+    assert held_api.arrived.acquire(timeout=PATIENCE)
     deadlines = [Deadline(scene.clock.monotonic() + PATIENCE) for _ in range(3)]
-    others = [elsewhere.submit(tracker.scrape, deadline) for deadline in deadlines]
+    others = [executor.submit(tracker.scrape, deadline) for deadline in deadlines]
     for deadline in deadlines:
-        assert deadline.reckoned.wait(PATIENCE)
-        deadline.reckoned.clear()
+        assert deadline.computed.wait(PATIENCE)
+        deadline.computed.clear()
     scene.clock.pass_by(1)
-    held.go.release()
+    held_api.go.release()
     for deadline in deadlines:
-        assert deadline.reckoned.wait(PATIENCE)
-    held.go.release()
+        assert deadline.computed.wait(PATIENCE)
+    held_api.go.release()
     assert not first.result(PATIENCE).up
     assert [scrape.result(PATIENCE).up for scrape in others] == [True] * 3
-    assert len(held.calls) == 2
+    assert len(held_api.calls) == 2
 
 
-def test_an_impatient_scrape_answers_with_what_is_known(
-    held: HeldApi, elsewhere: ThreadPoolExecutor
+def test_short_scrape_returns_what_is_known(
+    held_api: HeldApi, executor: ThreadPoolExecutor
 ) -> None:
-    """Its own deadline counts; it made no call, and it is not up."""
-    scene = Scene(held)
+    """A scrape that cannot wait for the one in flight makes no call, and is not `up`."""
+    scene = Scene(held_api)
     scene.watch({"b": ids(250)})
     scene.limit(remaining=1)
-    held.go.release()
+    held_api.go.release()
     scene.scrape()
-    assert held.arrived.acquire(timeout=PATIENCE)
-    first = waiting(scene, elsewhere, held)
+    assert held_api.arrived.acquire(timeout=PATIENCE)
+    first = start_scrape(scene, executor, held_api)
     scene.clock.pass_by(1)
     snapshot = scene.scrape(seconds=0)
     assert (snapshot.up, snapshot.api_calls, snapshot.duration) == (False, 0, 0)
     assert snapshot.batches[0].totals.states["RUNNING"] == 100
-    held.go.release()
+    held_api.go.release()
     assert first.result(PATIENCE).batches[0].totals.states["RUNNING"] == 200
     assert first.result(PATIENCE).last_success == scene.clock.time()
 
 
-def test_an_impatient_scrape_does_not_age_what_the_running_one_has_heard(
-    held: HeldApi, elsewhere: ThreadPoolExecutor
+def test_short_scrape_does_not_expire_answers_of_the_one_in_flight(
+    held_api: HeldApi, executor: ThreadPoolExecutor
 ) -> None:
-    """With a max-age of 0s too, an answer lives to the end of the scrape that asked."""
-    scene = Scene(held, max_age=0)
+    """Even with a max-age of 0s, an answer is shown until the end of the scrape that called."""
+    scene = Scene(held_api, max_age=0)
     scene.watch({"b": ids(200)})
     scene.limit(remaining=999)
-    first = waiting(scene, elsewhere, held)
-    held.go.release()
-    assert held.arrived.acquire(timeout=PATIENCE)
+    first = start_scrape(scene, executor, held_api)
+    held_api.go.release()
+    assert held_api.arrived.acquire(timeout=PATIENCE)
     scene.clock.pass_by(1)
     assert scene.scrape(seconds=0).batches[0].totals.states["RUNNING"] == 100
-    held.go.release()
+    held_api.go.release()
     assert first.result(PATIENCE).batches[0].totals.states["RUNNING"] == 200
 
 
-def test_an_impatient_scrape_lets_old_states_be_unknown(
-    held: HeldApi, elsewhere: ThreadPoolExecutor
-) -> None:
-    """A state is never older than max-age, also in a scrape with a short timeout."""
-    scene = Scene(held)
-    held.go.release()
+def test_short_scrape_expires_old_states(held_api: HeldApi, executor: ThreadPoolExecutor) -> None:
+    """A state that is older than max-age is UNKNOWN, also in a scrape with a short timeout."""
+    scene = Scene(held_api)
+    held_api.go.release()
     scene.scrape()
-    assert held.arrived.acquire(timeout=PATIENCE)
+    assert held_api.arrived.acquire(timeout=PATIENCE)
     scene.clock.pass_by(301)
-    first = waiting(scene, elsewhere, held)
+    first = start_scrape(scene, executor, held_api)
     assert states(scene.scrape(seconds=0)) == {"x": "UNKNOWN"}
-    held.go.release()
+    held_api.go.release()
     assert states(first.result(PATIENCE)) == {"x": "RUNNING"}
 
 
 class StuckApi(FakeApi):
-    """Never answers the first call before the test lets it; treats others as the test says."""
+    """Answers the first call when the test sets `free`, and all others after `other`."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.stuck = threading.Event()
+        self.is_stuck = threading.Event()
         self.free = threading.Event()
         self.other: Callable[[], None] = lambda: None
 
     def __call__(self, ids: Sequence[str], deadline: float) -> BulkResponse:
-        """Answer, or wait to be let go."""
+        """Answer the call after the wait."""
         answer = super().__call__(ids, deadline)
         if len(self.calls) > 1:
             self.other()
         else:
-            self.stuck.set()
+            self.is_stuck.set()
             assert self.free.wait(PATIENCE)
         return answer
 
 
 @pytest.fixture
-def stuck(elsewhere: ThreadPoolExecutor) -> Iterator[StuckApi]:
-    """Return an API whose first call hangs until the end of the test."""
-    del elsewhere  # ends after this one
+def stuck_api(executor: ThreadPoolExecutor) -> Iterator[StuckApi]:
+    """Yield an API whose first call hangs until the end of the test."""
+    del executor  # its fixture ends after this one
     api = StuckApi()
     yield api
     api.free.set()
 
 
-# Long enough for another thread, short enough to wait for.
+# A short timeout in seconds: enough for another thread to run, and little to wait for.
 SHORT = 0.2
 
 
 def stuck_scrape(
-    stuck: StuckApi, elsewhere: ThreadPoolExecutor, watched: Sequence[str] = "x"
+    stuck_api: StuckApi, executor: ThreadPoolExecutor, watched: Sequence[str] = "x"
 ) -> tuple[Scene, Future[Snapshot]]:
-    """Return a scene in which the call of a patient scraper hangs."""
-    scene = Scene(stuck)
+    """Return a scene in which the call of a scrape with a long timeout hangs, and that scrape."""
+    scene = Scene(stuck_api)
     scene.watch({"b": list(watched)})
-    patient = elsewhere.submit(scene.scrape, 30)
-    assert stuck.stuck.wait(PATIENCE)
-    return scene, patient
+    long_scrape = executor.submit(scene.scrape, 30)
+    assert stuck_api.is_stuck.wait(PATIENCE)
+    return scene, long_scrape
 
 
-def test_an_impatient_scraper_makes_a_call_of_its_own(
-    stuck: StuckApi, elsewhere: ThreadPoolExecutor
+def test_short_scrape_makes_its_own_call_while_another_hangs(
+    stuck_api: StuckApi, executor: ThreadPoolExecutor
 ) -> None:
-    """Where the call of a patient one hangs, it learns whether the API answers, and what."""
-    scene, patient = stuck_scrape(stuck, elsewhere)
+    """While the call of a long scrape hangs, a short one finds out whether the API answers."""
+    scene, long_scrape = stuck_scrape(stuck_api, executor)
     scene.clock.pass_by(1)
-    stuck.say(completed("x"))
+    stuck_api.say(completed("x"))
     snapshot = scene.scrape(SHORT)
     assert (snapshot.up, snapshot.api_calls, states(snapshot)) == (True, 1, {"x": "COMPLETED"})
     assert snapshot.last_success == scene.clock.time()
-    # Each impatient scrape has its own.
+    # Each short scrape makes its own call.
     assert scene.scrape(SHORT).api_calls == 1
     scene.clock.pass_by(1)
-    assert not patient.done()
-    stuck.free.set()
+    assert not long_scrape.done()
+    stuck_api.free.set()
     # The hanging call began first: its answer is older.
-    assert states(patient.result(PATIENCE)) == {"x": "COMPLETED"}
+    assert states(long_scrape.result(PATIENCE)) == {"x": "COMPLETED"}
 
 
-def test_an_impatient_scraper_has_a_verdict_of_its_own(
-    stuck: StuckApi, elsewhere: ThreadPoolExecutor
+def test_short_scrape_is_not_up_if_its_own_call_fails(
+    stuck_api: StuckApi, executor: ThreadPoolExecutor
 ) -> None:
-    """A failure of its call is its own, and shows what is known."""
-    scene, _ = stuck_scrape(stuck, elsewhere)
-    stuck.failure = error("timeout")
+    """A short scrape whose own call fails is not `up`, and shows what is known."""
+    scene, _ = stuck_scrape(stuck_api, executor)
+    stuck_api.failure = error("timeout")
     snapshot = scene.scrape(SHORT)
     assert (snapshot.up, snapshot.api_calls, states(snapshot)) == (False, 1, {"x": "UNKNOWN"})
 
 
-def test_an_impatient_scraper_makes_one_call_at_most(
-    stuck: StuckApi, elsewhere: ThreadPoolExecutor
+def test_short_scrape_makes_one_call_at_most(
+    stuck_api: StuckApi, executor: ThreadPoolExecutor
 ) -> None:
-    """It asks for the first hundred IDs, and makes no call if nothing is watched."""
-    scene, _ = stuck_scrape(stuck, elsewhere, ids(150))
+    """A short scrape asks for the first hundred IDs, or makes no call if nothing is watched."""
+    scene, _ = stuck_scrape(stuck_api, executor, ids(150))
     assert scene.scrape(SHORT).up
-    assert stuck.calls[1] == list(ids(100))
+    assert stuck_api.calls[1] == list(ids(100))
 
     def load(_: float) -> Watchlist:
         loading.set()
-        assert stuck.free.wait(PATIENCE)
+        assert stuck_api.free.wait(PATIENCE)
         return scene.watchlist
 
     loading = threading.Event()
-    tracker = scene.track(load, stuck)
-    elsewhere.submit(tracker.scrape, scene.clock.monotonic() + 30)
+    tracker = scene.track(load, stuck_api)
+    executor.submit(tracker.scrape, scene.clock.monotonic() + 30)
     assert loading.wait(PATIENCE)
     snapshot = tracker.scrape(scene.clock.monotonic() + SHORT)
     assert (snapshot.up, snapshot.api_calls, snapshot.batches) == (True, 0, ())
 
 
-def test_impatient_scrapers_share_a_call(stuck: StuckApi, elsewhere: ThreadPoolExecutor) -> None:
-    """Impatient scrapes share one call beside the hanging one."""
-    scene, _ = stuck_scrape(stuck, elsewhere)
+def test_short_scrapes_share_a_call(stuck_api: StuckApi, executor: ThreadPoolExecutor) -> None:
+    """Concurrent short scrapes share one call beside the hanging one."""
+    scene, _ = stuck_scrape(stuck_api, executor)
     began, go = threading.Event(), threading.Event()
 
     def wait() -> None:
         began.set()
         assert go.wait(PATIENCE)
 
-    stuck.other = wait
-    first = elsewhere.submit(scene.scrape, SHORT)
+    stuck_api.other = wait
+    first = executor.submit(scene.scrape, SHORT)
     assert began.wait(PATIENCE)
-    # This one cannot wait for it.
+    # This scrape cannot wait for that call.
     assert not scene.scrape(0).up
     deadline = Deadline(scene.clock.monotonic() + 1)
-    second = elsewhere.submit(scene.tracker.scrape, deadline)
+    second = executor.submit(scene.tracker.scrape, deadline)
     for _ in range(2):
-        # First it waits for the patient scrape, then for the impatient one.
-        assert deadline.reckoned.wait(PATIENCE)
-        deadline.reckoned.clear()
+        # It waits for the long scrape first, then for the short one.
+        assert deadline.computed.wait(PATIENCE)
+        deadline.computed.clear()
     go.set()
     assert first.result(PATIENCE).api_calls == 1
     assert (second.result(PATIENCE).up, second.result(PATIENCE).api_calls) == (True, 0)
-    assert len(stuck.calls) == 2
+    assert len(stuck_api.calls) == 2
 
 
-def test_a_defect_in_a_call_beside_another_wedges_nothing(
-    stuck: StuckApi, elsewhere: ThreadPoolExecutor
+def test_short_scrape_makes_its_call_after_an_exception_in_another(
+    stuck_api: StuckApi, executor: ThreadPoolExecutor
 ) -> None:
-    """After an error in a call beside another one, the next scrape makes its call."""
-    scene, _ = stuck_scrape(stuck, elsewhere)
-    stuck.failure = RuntimeError("a defect")
+    """After an unexpected exception in a short scrape, the next one makes its own call."""
+    scene, _ = stuck_scrape(stuck_api, executor)
+    stuck_api.failure = RuntimeError("a defect")
     with pytest.raises(RuntimeError, match="a defect"):
         scene.scrape(SHORT)
-    stuck.failure = None
+    stuck_api.failure = None
     assert scene.scrape(SHORT).up
 
 
-def test_a_preview_asks_nobody(scene: Scene) -> None:
-    """It loads the watchlist, so that what is known can be rendered before the first scrape."""
+def test_preview_makes_no_call(scene: Scene) -> None:
+    """`preview` loads the watchlist, so that known states can be rendered before a scrape."""
     snapshot = scene.tracker.preview()
     assert (snapshot.up, snapshot.api_calls, states(snapshot)) == (False, 0, {"x": "UNKNOWN"})
     assert (scene.api.calls, snapshot.watchlist) == ([], scene.watchlist)
 
 
-def test_a_scrape_after_another_is_one_of_its_own(scene: Scene) -> None:
-    """Results are shared with those who wait, and never kept for those who come later."""
+def test_later_scrape_does_not_share_the_result(scene: Scene) -> None:
+    """Only scrapes that wait for a result share it; a later one makes its own call."""
     assert scene.scrape() is not scene.scrape()
     assert len(scene.api.calls) == 2
 
 
-def test_an_error_of_the_watchlist_does_not_wedge_the_tracker(scene: Scene) -> None:
-    """An error of the watchlist fails one scrape; the next one asks for every ID."""
+def test_scrapes_continue_after_an_exception_of_the_watchlist(scene: Scene) -> None:
+    """An exception while the watchlist is loaded fails one scrape, and not the next one."""
     broken = [True]
 
     def load(_: float) -> Watchlist:
@@ -986,8 +988,8 @@ def test_an_error_of_the_watchlist_does_not_wedge_the_tracker(scene: Scene) -> N
     assert states(tracker.scrape(scene.clock.monotonic() + 10)) == {"x": "RUNNING"}
 
 
-def test_a_defect_while_asking_does_not_wedge_the_tracker(scene: Scene) -> None:
-    """Raise the same error in all scrapes that share one; the next scrape asks everyone again."""
+def test_scrapes_continue_after_an_exception_in_a_call(scene: Scene) -> None:
+    """An unexpected exception in a call fails one scrape; the next one asks for all IDs again."""
     scene.watch({"b": ["x", "y"]})
     scene.api.say(completed("y"))
     scene.scrape()
@@ -1000,25 +1002,25 @@ def test_a_defect_while_asking_does_not_wedge_the_tracker(scene: Scene) -> None:
     assert scene.api.calls == [["x", "y"]]
 
 
-def test_those_who_share_a_scrape_share_its_error(
-    held: HeldApi, elsewhere: ThreadPoolExecutor
+def test_scrapes_that_share_a_scrape_raise_its_exception(
+    held_api: HeldApi, executor: ThreadPoolExecutor
 ) -> None:
-    """Scrapes that share one get its error."""
+    """An exception is raised in all scrapes that wait; one that cannot wait shows what is known."""
     began, go = threading.Event(), threading.Event()
-    scene = Scene(held)
+    scene = Scene(held_api)
 
     def load(_: float) -> Watchlist:
         began.set()
         assert go.wait(PATIENCE)
         raise RuntimeError("a defect")
 
-    tracker = scene.track(load, held)
+    tracker = scene.track(load, held_api)
     deadline = scene.clock.monotonic() + PATIENCE
-    first = elsewhere.submit(tracker.scrape, deadline)
+    first = executor.submit(tracker.scrape, deadline)
     assert began.wait(PATIENCE)
-    patient = Deadline(deadline)
-    second = elsewhere.submit(tracker.scrape, patient)
-    assert patient.reckoned.wait(PATIENCE)
+    second_deadline = Deadline(deadline)
+    second = executor.submit(tracker.scrape, second_deadline)
+    assert second_deadline.computed.wait(PATIENCE)
     assert tracker.scrape(scene.clock.monotonic()).batches == ()
     go.set()
     for scrape in (first, second):
@@ -1026,13 +1028,13 @@ def test_those_who_share_a_scrape_share_its_error(
             scrape.result(PATIENCE)
 
 
-# The log.
+# The log
 
 
-def test_a_failure_is_logged_when_it_begins_and_when_it_ends(
+def test_failure_is_logged_when_it_begins_and_when_it_ends(
     scene: Scene, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """An outage of a day is two lines, not thousands."""
+    """A failure is logged when it begins, changes and ends: a day's outage is two lines."""
     caplog.set_level(logging.INFO)
     scene.scrape()
     scene.api.failure = error("timeout")
@@ -1050,10 +1052,10 @@ def test_a_failure_is_logged_when_it_begins_and_when_it_ends(
     ]
 
 
-def test_during_a_hold_nothing_is_said_to_be_well(
+def test_scrape_without_a_call_logs_no_success(
     scene: Scene, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A scrape without a call does not report that requests succeed again."""
+    """After a 429, scrapes without a call do not log that requests succeed again."""
     caplog.set_level(logging.INFO)
     scene.api.failure = error("rate_limited", NO_LIMIT)
     for _ in range(3):
@@ -1061,8 +1063,8 @@ def test_during_a_hold_nothing_is_said_to_be_well(
     assert [record.levelname for record in caplog.records] == ["WARNING"]
 
 
-def test_a_hold_without_a_refusal_is_logged(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
-    """A used-up limit is logged also if no call was refused."""
+def test_used_up_limit_is_logged(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
+    """A used-up limit is logged even if no call was refused."""
     caplog.set_level(logging.INFO)
     scene.limit(remaining=0)
     for _ in range(3):
@@ -1074,9 +1076,7 @@ def test_a_hold_without_a_refusal_is_logged(scene: Scene, caplog: pytest.LogCapt
     assert caplog.records[-1].getMessage() == "API requests succeed again"
 
 
-def test_an_answer_that_is_not_complete_is_logged(
-    scene: Scene, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_incomplete_answer_is_logged(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
     """An incomplete answer is logged as the reason of `cavatica_up` 0."""
     scene.api.silent = {"x"}
     scene.scrape()
@@ -1084,19 +1084,19 @@ def test_an_answer_that_is_not_complete_is_logged(
     assert "account for every requested ID" in record.__dict__["err"]
 
 
-# Everything at once.
+# Everything, in any order
 
 
 @dataclass
 class Naive:
-    """What should be known of an ID, without any of the tracker's structures."""
+    """A naive model of one ID: what should be known of it."""
 
     state: str = "UNKNOWN"
     export: Export | None = None
     failure: LookupFailure | None = None
     answered: float | None = None
 
-    def hear(self, outcome: Outcome, now: float) -> None:
+    def record(self, outcome: Outcome, now: float) -> None:
         """Record an outcome."""
         finished = self.state in FINISHED
         if isinstance(outcome, Export):
@@ -1106,8 +1106,8 @@ class Naive:
         elif not finished:
             self.state, self.failure = "UNKNOWN", outcome
 
-    def age(self, now: float) -> None:
-        """Forget a state that is too old."""
+    def expire(self, now: float) -> None:
+        """Make a state UNKNOWN that is too old."""
         if self.state not in FINISHED and (self.answered is None or now - self.answered > 300):
             self.state = "UNKNOWN"
 
@@ -1118,8 +1118,8 @@ OUTCOMES = st.sampled_from([pending, running, completed, failed]) | st.sampled_f
 )
 
 
-class Life(RuleBasedStateMachine):
-    """Answers, failures, edits and time, in any order."""
+class ScrapeMachine(RuleBasedStateMachine):
+    """Runs scrapes, answers, failures, changes of the watchlist and time in any order."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -1139,7 +1139,7 @@ class Life(RuleBasedStateMachine):
         acknowledged=st.lists(NAMES),
     )
     def edit(self, division: list[tuple[str, str]], acknowledged: list[str]) -> None:
-        """Edit the watchlist: IDs in batches, and acknowledged ones."""
+        """Replace the watchlist: IDs in batches, and acknowledged ones."""
         self.batches = {"b": ()} | {
             name: tuple(i for i, batch in division if batch == name) for _, name in division
         }
@@ -1174,11 +1174,11 @@ class Life(RuleBasedStateMachine):
 
     @rule()
     def scrape(self) -> None:
-        """Compare a scrape with what should be known."""
+        """Compare a scrape with the naive model."""
         api, now = self.scene.api, self.scene.clock.monotonic()
         snapshot = self.scene.scrape()
-        # An ID that is gone and back between two scrapes was never away, and one that is back
-        # within an hour is known.
+        # An ID that left and returned between two scrapes counts as watched all the time, and
+        # one that returned within an hour is known.
         watched = {export_id for ids in self.batches.values() for export_id in ids}
         for name in self.naive.keys() - watched:
             self.gone[name] = (self.naive.pop(name), now)
@@ -1188,9 +1188,9 @@ class Life(RuleBasedStateMachine):
         if api.failure is None:
             for name, naive in self.naive.items():
                 if name not in api.silent:
-                    naive.hear(api.outcomes.get(name, running(name)), now)
+                    naive.record(api.outcomes.get(name, running(name)), now)
         for naive in self.naive.values():
-            naive.age(now)
+            naive.expire(now)
         assert known(snapshot) == {
             name: WatchedExport(
                 name, naive.state, naive.export, naive.failure, name in self.acknowledged
@@ -1200,7 +1200,7 @@ class Life(RuleBasedStateMachine):
         self.check_totals(snapshot)
 
     def check_totals(self, snapshot: Snapshot) -> None:
-        """Compare the totals with what the exports say."""
+        """Compare the totals with those of the naive model."""
         assert {batch.name: batch.totals.watched for batch in snapshot.batches} == {
             name: len(batch) for name, batch in sorted(self.batches.items())
         }
@@ -1210,13 +1210,15 @@ class Life(RuleBasedStateMachine):
             assert sum(batch.totals.states.values()) == batch.totals.watched
 
 
-TestLife = Life.TestCase
-TestLife.__doc__ = "Whatever happens, a scrape shows what a naive model of the specification knows."
-TestLife.settings = settings(examples(25), stateful_step_count=15)
+TestScrapesInAnyOrder = ScrapeMachine.TestCase
+TestScrapesInAnyOrder.__doc__ = (
+    "After any sequence of events, a scrape shows what a naive model says."
+)
+TestScrapesInAnyOrder.settings = settings(examples(25), stateful_step_count=15)
 
 
-def test_a_snapshot_tells_when_it_was_taken_and_what_was_wrong_with_the_api(scene: Scene) -> None:
-    """The problem is the last failure's until a call succeeds."""
+def test_snapshot_has_its_time_and_the_last_problem_of_the_api(scene: Scene) -> None:
+    """The problem of a snapshot is that of the last failure, until a call succeeds."""
     assert scene.scrape().problem is None
     scene.clock.pass_by(60)
     scene.api.failure = error("auth")
