@@ -30,13 +30,13 @@ TOKEN = "0123456789abcdef0123456789abcdef"
 MAX_ANSWER_BYTES = 4 * 2**20
 PAYLOAD = {"export_ids": ["A"]}
 DEADLINE = 0.25
-# What a busy machine may add: without a deadline it would be at least 10 s.
+# Seconds that a busy machine may add: without a deadline a test would take at least 10 s.
 TOLERANCE = 2.0
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 HEAD = b"HTTP/1.1 200 OK\r\n"
-# urllib3 does not close the connection of an answer with two lengths; the collector does.
+# urllib3 does not close the connection of an answer with two lengths; garbage collection does.
 LEFT_TO_THE_COLLECTOR = "ignore::pytest.PytestUnraisableExceptionWarning"
-KEPT_BYTES = 32 * 2**20
+MAX_MEMORY_BYTES = 32 * 2**20
 
 
 @pytest.fixture(scope="module")
@@ -56,19 +56,19 @@ def tls(authority: trustme.CA, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.fixture(autouse=True)
 def _nothing_is_left(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """After a test, and its transport, no thread and no descriptor is left."""
+    """Check that a test, and its transport, leave no thread and no descriptor."""
     threads, descriptors = threading.active_count(), open_descriptors()
     yield
     wait_for(lambda: threading.active_count() <= threads, "the threads have ended")
     if open_descriptors() > descriptors:
-        # Records of exceptions hold their frames, and so connections.
+        # Log records of exceptions refer to frames, and so to connections.
         caplog.get_records("call").clear()
         gc.collect()
     wait_for(lambda: open_descriptors() <= descriptors, "the descriptors are closed")
 
 
 def server_context(authority: trustme.CA) -> ssl.SSLContext:
-    """TLS with a certificate for 127.0.0.1."""
+    """Return a server's TLS context with a certificate for 127.0.0.1."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(context)
     return context
@@ -87,13 +87,13 @@ def post(
     transport: Transport | None = None,
     payload: object = PAYLOAD,
 ) -> Response:
-    """One request to the port."""
+    """Send one request to the port."""
     url = f"{scheme}://127.0.0.1:{port}/path"
     return (transport or make_transport()).post(url, payload, timeout, max_bytes=MAX_ANSWER_BYTES)
 
 
-def say(*answer: bytes) -> Callable[[Peer], None]:
-    """Answer one request, and close the connection."""
+def answer_with(*answer: bytes) -> Callable[[Peer], None]:
+    """Return a function that answers one request and closes the connection."""
 
     def talk(peer: Peer) -> None:
         peer.receive()
@@ -104,7 +104,7 @@ def say(*answer: bytes) -> Callable[[Peer], None]:
 
 
 def drip(data: bytes, *, after: bytes = b"") -> Callable[[Peer], None]:
-    """Answer one request byte by byte, behind what is sent at once."""
+    """Return a function that answers one request: `after` at once, then `data` byte by byte."""
 
     def talk(peer: Peer) -> None:
         peer.receive()
@@ -124,14 +124,14 @@ def in_time(timeout: float) -> Iterator[None]:
 
 
 def failure(port: int, *, scheme: str = "http", timeout: float = PATIENCE) -> tuple[str, str]:
-    """Reason and text of a request that fails in time."""
+    """Return reason and text of a request that fails by its deadline."""
     with in_time(timeout), pytest.raises(TransportError) as caught:
         post(port, scheme=scheme, timeout=timeout)
     return caught.value.reason, str(caught.value)
 
 
 def failure_of(host: str, timeout: float = DEADLINE) -> tuple[str, str]:
-    """Reason and text of a request to a host that is not there."""
+    """Return reason and text of a failed request to a host."""
     with pytest.raises(TransportError) as caught:
         make_transport().post(f"http://{host}/", PAYLOAD, timeout, max_bytes=MAX_ANSWER_BYTES)
     return caught.value.reason, str(caught.value)
@@ -143,7 +143,7 @@ def thread_names() -> set[str]:
 
 
 def reason_of(transport: Transport, port: int) -> str | None:
-    """Why a request fails, if it does."""
+    """Return the reason why a request fails, or None."""
     try:
         post(port, transport=transport, timeout=2)
     except TransportError as error:
@@ -152,10 +152,10 @@ def reason_of(transport: Transport, port: int) -> str | None:
 
 
 class TestRequest:
-    """Requests as they are sent."""
+    """Requests, as the server receives them."""
 
-    def test_is_what_was_asked_for(self) -> None:
-        """Method, path, headers and body, to the byte; the token in its header and nowhere else."""
+    def test_has_method_path_headers_and_body(self) -> None:
+        """A request is sent exactly like this; the token is in its header and nowhere else."""
         received = []
 
         def talk(peer: Peer) -> None:
@@ -180,7 +180,7 @@ class TestRequest:
         assert json.loads(body) == PAYLOAD
         assert received[0].count(TOKEN.encode()) == 1
 
-    def test_uses_the_token_of_its_moment(self) -> None:
+    def test_uses_the_current_token(self) -> None:
         """A changed token is used from the next request on."""
         received = []
 
@@ -197,7 +197,7 @@ class TestRequest:
         assert found == [[b"first"], [b"second"]]
 
     def test_has_a_connection_of_its_own(self) -> None:
-        """What answers the first request of each connection alone answers every request."""
+        """Each request opens a connection: a server need answer only the first request of each."""
         connections = []
 
         def talk(peer: Peer) -> None:
@@ -213,7 +213,7 @@ class TestRequest:
         assert len(connections) == 4
 
     def test_sends_no_cookies_back(self) -> None:
-        """Cookies are not kept."""
+        """Cookies of an answer are not sent with the next request."""
         received = []
 
         def talk(peer: Peer) -> None:
@@ -247,7 +247,7 @@ class TestRequest:
 
 
 class TestRedirect:
-    """An answer that sends the client elsewhere."""
+    """An answer that redirects the client to another URL."""
 
     @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
     def test_is_not_followed(self, status: int) -> None:
@@ -259,58 +259,58 @@ class TestRedirect:
                 f"HTTP/1.1 {status} Elsewhere\r\nLocation: http://127.0.0.1:{other}/\r\n"
                 "Content-Length: 0\r\n\r\n"
             )
-            port = stack.enter_context(listen(say(answer.encode())))
+            port = stack.enter_context(listen(answer_with(answer.encode())))
             response = post(port)
         assert (response.status, response.body) == (status, b"")
         assert visits == []
 
     @pytest.mark.parametrize("place", [b"http://[", b"\xff\xfe", b"//", b"http://a b/", b"?"])
-    def test_to_a_place_that_is_none_is_an_answer_too(self, place: bytes) -> None:
-        """The location of a redirect is not used."""
+    def test_with_an_invalid_location_is_an_answer(self, place: bytes) -> None:
+        """The location of a redirect is not used, so an invalid one is no error."""
         answer = b"HTTP/1.1 302 Found\r\nLocation: " + place + b"\r\nContent-Length: 0\r\n\r\n"
-        with listen(say(answer)) as port:
+        with listen(answer_with(answer)) as port:
             assert post(port).status == 302
 
-    def test_with_a_large_body_is_not_read_on(self) -> None:
+    def test_with_a_large_body_is_an_error(self) -> None:
         """The body of a redirect is limited like any other."""
         head = b"HTTP/1.1 302 Found\r\nLocation: /elsewhere\r\n\r\n"
-        with listen(say(head, *[b" " * 2**20] * 200)) as port:
+        with listen(answer_with(head, *[b" " * 2**20] * 200)) as port:
             assert failure(port)[0] == "invalid_response"
 
 
-class TestReply:
-    """What comes back."""
+class TestResponse:
+    """Answers, as the transport returns them."""
 
     def test_has_status_headers_and_body(self) -> None:
-        """Header names are found in any case."""
+        """A response has status, headers and body; header names are case-insensitive."""
         answer = b"HTTP/1.1 503 Busy\r\nX-RateLimit-Limit: 1000\r\nContent-Length: 4\r\n\r\nbusy"
-        with listen(say(answer)) as port:
+        with listen(answer_with(answer)) as port:
             reply = post(port)
         assert (reply.status, reply.body) == (503, b"busy")
         assert reply.headers["x-ratelimit-limit"] == "1000"
 
-    def test_comes_without_its_compression(self) -> None:
-        """Compression by gzip is what is asked for."""
+    def test_is_decompressed(self) -> None:
+        """A body in gzip, which the request asks for, is decompressed."""
         body = gzip.compress(b"{}")
         head = HEAD + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(body)
-        with listen(say(head, body)) as port:
+        with listen(answer_with(head, body)) as port:
             assert post(port).body == b"{}"
 
-    def test_may_come_in_chunks_or_to_the_end_of_the_connection(self) -> None:
-        """HTTP has three ways to say how long a body is."""
+    def test_may_come_in_chunks_or_until_the_connection_ends(self) -> None:
+        """The end of a body is known by its length, its chunks or the end of the connection."""
         chunked = HEAD + b"Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n1\r\n}\r\n0\r\n\r\n"
         for answer in (OK, chunked, HEAD + b"\r\n{}"):
-            with listen(say(answer)) as port:
+            with listen(answer_with(answer)) as port:
                 assert post(port).body == b"{}"
 
     def test_may_be_as_large_as_the_limit(self) -> None:
-        """The limit is the largest body, not the smallest that is refused."""
+        """A body as large as the limit is accepted."""
         body = b" " * MAX_ANSWER_BYTES
-        with listen(say(HEAD + b"Content-Length: %d\r\n\r\n" % len(body), body)) as port:
+        with listen(answer_with(HEAD + b"Content-Length: %d\r\n\r\n" % len(body), body)) as port:
             assert len(post(port).body) == MAX_ANSWER_BYTES
 
-    def test_of_everybody_is_their_own(self) -> None:
-        """Concurrent requests do not mix."""
+    def test_belongs_to_its_request(self) -> None:
+        """Each of several concurrent requests gets its own response."""
 
         def talk(peer: Peer) -> None:
             body = peer.receive().partition(b"\r\n\r\n")[2]
@@ -337,15 +337,16 @@ class TestReply:
             b"HTTP/1.1 100 Continue\r\n\r\n" * 3,
             b"HTTP/1.1 102 Processing\r\nContent-Length: 99\r\n\r\n",
         ],
+        ids=["103", "100 three times", "102 with a length"],
     )
-    def test_may_come_behind_interim_answers(self, interim: bytes) -> None:
-        """Interim answers are skipped."""
-        with listen(say(interim + OK)) as port:
+    def test_may_follow_interim_answers(self, interim: bytes) -> None:
+        """Interim answers, with a status 1xx, are skipped."""
+        with listen(answer_with(interim + OK)) as port:
             assert post(port) == Response(200, {"Content-Length": "2"}, b"{}", Redactor(""))
 
-    def test_may_not_be_another_protocol(self) -> None:
-        """A 101 is a final answer, not an interim one."""
-        with listen(say(b"HTTP/1.1 101 Switching\r\n\r\n" + OK)) as port:
+    def test_with_status_101_is_final(self) -> None:
+        """A 101 is a final answer, not an interim one: another protocol follows it."""
+        with listen(answer_with(b"HTTP/1.1 101 Switching\r\n\r\n" + OK)) as port:
             assert post(port).status == 101
 
     @pytest.mark.parametrize(
@@ -364,11 +365,11 @@ class TestReply:
             pytest.param(b"Link: \xff\xfe\x00", id="no text"),
         ],
     )
-    def test_has_fields_that_nobody_reads(self, fields: bytes) -> None:
-        """They are not parsed, so they cannot cost time or raise anything."""
+    def test_may_have_any_unused_fields(self, fields: bytes) -> None:
+        """Unused header fields are not parsed, so they cannot cost time or raise an exception."""
         answer = HEAD + fields + b"\r\nContent-Length: 2\r\n\r\n{}"
         began = time.process_time()
-        with listen(say(answer)) as port:
+        with listen(answer_with(answer)) as port:
             response = post(port)
         assert (response.body, dict(response.headers)) == (b"{}", {"Content-Length": "2"})
         assert time.process_time() - began < 1
@@ -384,13 +385,13 @@ class TestReply:
     )
     def test_has_a_head_of_64_kib_at_most(self, head: bytes) -> None:
         """The limit applies to the whole head, not to each line."""
-        with listen(say(head + b"\r\n\r\n")) as port:
+        with listen(answer_with(head + b"\r\n\r\n")) as port:
             problem = "the answer's head is larger than 65536 bytes"
             assert failure(port) == ("invalid_response", problem)
 
 
 class TestDeadline:
-    """A request ends when its time is over, and its thread and connection end with it."""
+    """A request ends at its deadline, and so do its thread and its connection."""
 
     @pytest.mark.parametrize(
         "talk",
@@ -428,28 +429,28 @@ class TestDeadline:
             assert failure(port, scheme=scheme, timeout=DEADLINE)[0] == "timeout"
 
     def test_holds_against_a_drip_in_the_tls_handshake(self, tls: ssl.SSLContext) -> None:
-        """The handshake has no end of its own: a record may be 16 kB, byte by byte."""
-        del tls  # the environment's CA bundle
+        """A handshake that arrives byte by byte, up to 16 kB, does not extend the deadline."""
+        del tls  # only sets REQUESTS_CA_BUNDLE
         record = b"\x16\x03\x03\x3f\xff\x02\x00\x3f\xfb"
         with listen(lambda peer: peer.drip(record + b"\x00" * 999)) as port:
             assert failure(port, scheme="https", timeout=DEADLINE)[0] == "timeout"
 
     def test_holds_against_a_silent_tls_handshake(self, tls: ssl.SSLContext) -> None:
-        """The server accepts, and never answers the handshake."""
-        del tls  # the environment's CA bundle
+        """A request times out if the server accepts but never answers the handshake."""
+        del tls  # only sets REQUESTS_CA_BUNDLE
         with listen(Peer.hang) as port:
             assert failure(port, scheme="https", timeout=DEADLINE)[0] == "timeout"
 
     def test_holds_against_a_proxy(
         self, tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """The deadline includes the proxy."""
-        del tls  # the environment's CA bundle
+        """The deadline includes the time that the proxy takes."""
+        del tls  # only sets REQUESTS_CA_BUNDLE
         with listen(drip(HEAD * 99)) as proxy:
             monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy}")
             assert failure(1, scheme="https", timeout=DEADLINE)[0] == "timeout"
 
-    def test_holds_while_nobody_accepts(self) -> None:
+    def test_holds_if_no_server_accepts(self) -> None:
         """A connection that is not accepted in time times out."""
         with ExitStack() as stack:
             listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
@@ -460,12 +461,12 @@ class TestDeadline:
             assert failure(listener.getsockname()[1], timeout=DEADLINE)[0] == "timeout"
 
     def test_holds_against_the_resolver(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Nothing can interrupt the resolver; what it gives too late is not asked any more."""
-        goes_on = threading.Event()
+        """The resolver cannot be interrupted; an address that it finds too late is not used."""
+        proceed = threading.Event()
         visits: list[Peer] = []
 
         def resolve(*_: object) -> list[object]:
-            goes_on.wait(PATIENCE)
+            proceed.wait(PATIENCE)
             return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
 
         with listen(visits.append) as port:
@@ -475,18 +476,18 @@ class TestDeadline:
                     "timeout",
                     "timed out resolving the name of the API",
                 )
-            goes_on.set()
+            proceed.set()
             wait_for(lambda: "resolver" not in thread_names(), "the lookup has ended")
         assert visits == []
 
     @pytest.mark.parametrize("timeout", [0, -1])
-    def test_that_is_over_is_over(self, timeout: float) -> None:
+    def test_that_has_passed_is_a_timeout(self, timeout: float) -> None:
         """Without time left, the request times out at once."""
         with listen(Peer.hang) as port:
             assert failure(port, timeout=timeout)[0] == "timeout"
 
-    def test_does_not_cut_what_others_use(self) -> None:
-        """A request that is late takes nothing away from one beside it."""
+    def test_does_not_affect_other_requests(self) -> None:
+        """A request that times out does not affect a concurrent one."""
 
         def talk(peer: Peer) -> None:
             late = b'"late"' in peer.receive()
@@ -518,26 +519,26 @@ class TestDeadline:
             ),
         ],
     )
-    def test_is_told_with_what_was_waited_for(
+    def test_is_an_error_that_names_the_step(
         self, talk: Callable[[Peer], object], phase: str
     ) -> None:
         """A timeout names the step that it was waiting for."""
         with listen(talk) as port:
             assert failure(port, timeout=1) == ("timeout", f"timed out {phase}")
 
-    def test_is_told_with_a_silent_proxy(
+    def test_is_an_error_that_names_a_silent_proxy(
         self, tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """One that accepts and says nothing."""
-        del tls  # the environment's CA bundle
+        """If a proxy accepts the connection and sends nothing, the error names the proxy."""
+        del tls  # only sets REQUESTS_CA_BUNDLE
         with listen(Peer.hang) as proxy:
             monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy}")
             problem = "timed out waiting for the proxy"
             assert failure(1, scheme="https", timeout=1) == ("timeout", problem)
 
-    def test_is_told_with_a_silent_handshake(self, tls: ssl.SSLContext) -> None:
-        """A firewall that lets the connection through and nothing on it."""
-        del tls  # the environment's CA bundle
+    def test_is_an_error_that_names_a_silent_handshake(self, tls: ssl.SSLContext) -> None:
+        """If a firewall allows the connection but drops its data, the error names the handshake."""
+        del tls  # only sets REQUESTS_CA_BUNDLE
         with listen(Peer.hang) as port:
             problem = "timed out in the TLS handshake"
             assert failure(port, scheme="https", timeout=1) == ("timeout", problem)
@@ -554,17 +555,17 @@ class TestDeadline:
             post(1, transport=make_transport(token), timeout=0.2)
         proceed.set()
 
-    def test_is_not_all_used_by_an_address_that_swallows_packets(
+    def test_is_not_used_up_by_an_address_that_drops_packets(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """The second address of a name is tried in time."""
+        """If the first address of a name drops packets, the second is tried in time."""
         with ExitStack() as stack:
             hole = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
             for _ in range(3):
                 waiting = stack.enter_context(socket.socket())
                 waiting.settimeout(0)
                 waiting.connect_ex(hole.getsockname())
-            port = stack.enter_context(listen(say(OK)))
+            port = stack.enter_context(listen(answer_with(OK)))
             places = [hole.getsockname(), ("127.0.0.1", port)]
             found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", place) for place in places]
             monkeypatch.setattr(socket, "getaddrinfo", lambda *_: found)
@@ -574,10 +575,10 @@ class TestDeadline:
 
 
 class TestConnection:
-    """A connection that is not made, or does not hold."""
+    """A connection that cannot be made, or breaks."""
 
-    def test_is_refused(self) -> None:
-        """The port is closed."""
+    def test_that_is_refused_is_an_error(self) -> None:
+        """A closed port is an error with the system's reason."""
         with socket.create_server(("127.0.0.1", 0)) as listener:
             port = listener.getsockname()[1]
         assert failure(port) == (
@@ -585,7 +586,7 @@ class TestConnection:
             "failed connecting to the API: Connection refused",
         )
 
-    def test_has_a_name_that_nobody_knows(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_to_an_unknown_host_is_an_error(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """An unknown host name is an error with the resolver's reason."""
 
         def resolve(*_: object) -> None:
@@ -598,7 +599,7 @@ class TestConnection:
         )
 
     @pytest.mark.parametrize("host", ["a..b", "x" * 64 + ".invalid", ".invalid"])
-    def test_has_a_name_that_is_none(self, host: str) -> None:
+    def test_to_an_invalid_host_name_is_an_error(self, host: str) -> None:
         """An invalid host name is a connection failure."""
         assert failure_of(host, PATIENCE)[0] == "connection"
 
@@ -607,33 +608,41 @@ class TestConnection:
         [
             pytest.param(Peer.reset, id="reset at once"),
             pytest.param(lambda peer: (peer.receive(), peer.reset()), id="reset after the request"),
-            pytest.param(say(), id="closed without an answer"),
-            pytest.param(say(HEAD + b"Content-Length: 3\r\n\r\n{}"), id="closed in the body"),
+            pytest.param(answer_with(), id="closed without an answer"),
             pytest.param(
-                say(HEAD + b"Transfer-Encoding: chunked\r\n\r\n5\r\n{}"), id="closed in a chunk"
+                answer_with(HEAD + b"Content-Length: 3\r\n\r\n{}"), id="closed in the body"
             ),
             pytest.param(
-                say(HEAD + b"Transfer-Encoding: chunked\r\n\r\nx\r\n{}\r\n"), id="no chunk's length"
-            ),
-            pytest.param(say(b"SSH-2.0-OpenSSH_9.2\r\n"), id="another protocol"),
-            pytest.param(say(HEAD + b"X-RateLimit-A: b\r\n" * 200 + b"\r\n"), id="too many fields"),
-            pytest.param(say(HEAD + b"Content-Length: 2\r\n"), id="closed in the head"),
-            pytest.param(
-                say(HEAD + b"Transfer-Encoding: chunked\r\n\r\n-1\r\n", *[b" " * 2**20] * 9),
-                id="a chunk of less than nothing",
+                answer_with(HEAD + b"Transfer-Encoding: chunked\r\n\r\n5\r\n{}"),
+                id="closed in a chunk",
             ),
             pytest.param(
-                say(HEAD + b"Transfer-Encoding: chunked\r\n\r\n1;" + b" " * 70000),
-                id="too long a chunk's extension",
+                answer_with(HEAD + b"Transfer-Encoding: chunked\r\n\r\nx\r\n{}\r\n"),
+                id="invalid chunk size",
+            ),
+            pytest.param(answer_with(b"SSH-2.0-OpenSSH_9.2\r\n"), id="another protocol"),
+            pytest.param(
+                answer_with(HEAD + b"X-RateLimit-A: b\r\n" * 200 + b"\r\n"), id="too many fields"
+            ),
+            pytest.param(answer_with(HEAD + b"Content-Length: 2\r\n"), id="closed in the head"),
+            pytest.param(
+                answer_with(
+                    HEAD + b"Transfer-Encoding: chunked\r\n\r\n-1\r\n", *[b" " * 2**20] * 9
+                ),
+                id="negative chunk size",
             ),
             pytest.param(
-                say(HEAD + b"Transfer-Encoding: chunked\r\n\r\n0\r\n" + b" " * 70000),
-                id="too long a trailer",
+                answer_with(HEAD + b"Transfer-Encoding: chunked\r\n\r\n1;" + b" " * 70000),
+                id="long chunk extension",
+            ),
+            pytest.param(
+                answer_with(HEAD + b"Transfer-Encoding: chunked\r\n\r\n0\r\n" + b" " * 70000),
+                id="long trailer",
             ),
         ],
     )
-    def test_breaks(self, talk: Callable[[Peer], object]) -> None:
-        """What ends before it is whole, or is no HTTP, is a broken connection."""
+    def test_that_breaks_is_an_error(self, talk: Callable[[Peer], object]) -> None:
+        """An answer that is incomplete, or is not HTTP, counts as a broken connection."""
         with listen(talk) as port:
             reason, text = failure(port)
         assert reason == "connection"
@@ -645,15 +654,15 @@ class TestConnection:
 
 
 class TestStatus:
-    """Of an answer that cannot be used."""
+    """The status of an answer that cannot be used."""
 
     @pytest.mark.parametrize(
         ("talk", "status"),
         [
-            pytest.param(say(), None, id="no answer"),
+            pytest.param(answer_with(), None, id="no answer"),
             pytest.param(drip(HEAD * 99), None, id="late in the head"),
             pytest.param(
-                say(b"HTTP/1.1 502 Bad\r\nContent-Length: 9\r\n\r\n{}"),
+                answer_with(b"HTTP/1.1 502 Bad\r\nContent-Length: 9\r\n\r\n{}"),
                 502,
                 id="closed in the body",
             ),
@@ -661,19 +670,19 @@ class TestStatus:
                 drip(b" " * 999, after=HEAD + b"Content-Length: 999\r\n\r\n"), 200, id="late"
             ),
             pytest.param(
-                say(HEAD + b"\r\n", b" " * (MAX_ANSWER_BYTES + 1)), 200, id="larger than the limit"
+                answer_with(HEAD + b"\r\n", b" " * (MAX_ANSWER_BYTES + 1)),
+                200,
+                id="larger than the limit",
             ),
             pytest.param(
-                say(HEAD + b"Content-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}"),
+                answer_with(HEAD + b"Content-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}"),
                 200,
                 id="broken compression",
             ),
         ],
     )
-    def test_is_told_where_it_came(
-        self, talk: Callable[[Peer], object], status: int | None
-    ) -> None:
-        """An error within an answer has the status of the answer."""
+    def test_is_in_the_error(self, talk: Callable[[Peer], object], status: int | None) -> None:
+        """An error after an answer has begun has the status of the answer."""
         with listen(talk) as port, pytest.raises(TransportError) as caught:
             post(port, timeout=DEADLINE)
         assert caught.value.status == status
@@ -695,10 +704,10 @@ class TestUnexpected:
 
 
 class TestThreads:
-    """A machine at its limit."""
+    """A machine that cannot start another thread."""
 
-    def test_without_one_there_is_no_reply(self) -> None:
-        """It is a failure like others, and the next request is made again."""
+    def test_without_one_the_request_fails(self) -> None:
+        """Without a thread the request fails like others, so the next scrape makes another."""
         before = threading.stack_size(1 << 46)
         try:
             assert failure(1) == ("connection", "no thread can be started for the call")
@@ -707,14 +716,14 @@ class TestThreads:
 
 
 class TestTLS:
-    """The way to the API, encrypted."""
+    """TLS connections to the API."""
 
     def test_works_with_the_environments_authorities(self, tls: ssl.SSLContext) -> None:
-        """REQUESTS_CA_BUNDLE is how an institution's own authority is trusted."""
-        with listen(say(OK), tls=tls) as port:
+        """With REQUESTS_CA_BUNDLE an institution's own authority is trusted."""
+        with listen(answer_with(OK), tls=tls) as port:
             assert post(port, scheme="https").status == 200
 
-    def test_needs_a_certificate_that_somebody_vouches_for(self, authority: trustme.CA) -> None:
+    def test_needs_a_certificate_of_a_trusted_authority(self, authority: trustme.CA) -> None:
         """A certificate of an unknown authority ends the request before the token is sent."""
         received = []
 
@@ -734,25 +743,25 @@ class TestTLS:
         self, authority: trustme.CA, tls: ssl.SSLContext
     ) -> None:
         """The certificate of another host is refused."""
-        del tls  # the environment's CA bundle
+        del tls  # only sets REQUESTS_CA_BUNDLE
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         authority.issue_cert("api.example").configure_cert(context)
         with listen(Peer.hang, tls=context) as port:
             assert failure(port, scheme="https")[0] == "tls"
 
-    def test_needs_tls_at_the_other_end(self, tls: ssl.SSLContext) -> None:
-        """A server without TLS is an error."""
-        del tls  # the environment's CA bundle
+    def test_needs_a_server_with_tls(self, tls: ssl.SSLContext) -> None:
+        """A server that does not speak TLS is an error."""
+        del tls  # only sets REQUESTS_CA_BUNDLE
         with listen(lambda peer: peer.send(OK)) as port:
             reason, text = failure(port, scheme="https")
         assert reason == "tls"
         assert text.startswith("failed in the TLS handshake: [SSL")
 
-    def test_names_the_variable_that_says_who_is_trusted(
+    def test_error_names_the_variable_with_the_authorities(
         self, authority: trustme.CA, tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Where a certificate is not trusted, its authorities are the place to look."""
-        del tls  # the environment's CA bundle
+        """If a certificate is not trusted, the error names the variable with the authorities."""
+        del tls  # only sets REQUESTS_CA_BUNDLE
         monkeypatch.delenv("REQUESTS_CA_BUNDLE")
         monkeypatch.setenv("SSL_CERT_FILE", certifi.where())
         with listen(Peer.hang, tls=server_context(authority)) as port:
@@ -767,13 +776,13 @@ class TestTLS:
     def test_works_with_the_authority_of_a_file(
         self, tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """SSL_CERT_FILE, as for other programs."""
+        """With SSL_CERT_FILE the authority in a file is trusted, as by other programs."""
         monkeypatch.setenv("SSL_CERT_FILE", os.environ["REQUESTS_CA_BUNDLE"])
         monkeypatch.delenv("REQUESTS_CA_BUNDLE")
-        with listen(say(OK), tls=tls) as port:
+        with listen(answer_with(OK), tls=tls) as port:
             assert post(port, scheme="https").status == 200
 
-    def test_needs_the_ca_bundle_to_be_there(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_needs_a_ca_bundle_that_exists(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """A missing bundle is an error that names its path."""
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere/ca.pem")
         reason, text = failure(1, scheme="https")
@@ -782,12 +791,12 @@ class TestTLS:
 
 
 class TestProxy:
-    """The environment's proxies."""
+    """Proxies from the environment."""
 
     def test_is_not_used_for_plain_http(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """The token would travel in clear, and loopback needs no proxy."""
+        """Plain HTTP uses no proxy, which would see the token; loopback needs none."""
         visits: list[Peer] = []
-        with listen(visits.append) as proxy, listen(say(OK)) as port:
+        with listen(visits.append) as proxy, listen(answer_with(OK)) as port:
             for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
                 monkeypatch.setenv(name, f"http://127.0.0.1:{proxy}")
             assert post(port).status == 200
@@ -800,11 +809,12 @@ class TestProxy:
             b"HTTP/1.0 201 Connected\r\nProxy-Agent: a\r\n\r\n",
             b"HTTP/1.1 103 Early\r\nLink: b\r\n\r\nHTTP/1.1 200 OK\r\n\r\n",
         ],
+        ids=["200", "201", "200 after 103"],
     )
-    def test_sees_the_host_alone(
+    def test_sees_only_the_host(
         self, answer: bytes, tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Through a proxy goes a tunnel: neither path nor token are in what it reads."""
+        """Requests go through a tunnel, so the proxy sees neither the path nor the token."""
         requests_seen = []
         received = []
 
@@ -836,34 +846,36 @@ class TestProxy:
             (b"HTTP/1.1 302 Found\r\n", "the proxy refused the tunnel with HTTP 302"),
             (b"HTTP/1.1 502 Bad\r\n", "the proxy refused the tunnel with HTTP 502"),
         ],
+        ids=["407", "403", "302", "502"],
     )
-    def test_that_refuses_is_told_with_its_status(
+    def test_that_refuses_is_an_error_with_its_status(
         self, head: bytes, text: str, tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """The number says what to do; what else a proxy says is not repeated."""
-        del tls  # the environment's CA bundle
-        with listen(say(head + b"Content-Length: 0\r\n\r\n")) as proxy:
+        """The error has the status, which says what to do, and nothing else that the proxy sent."""
+        del tls  # only sets REQUESTS_CA_BUNDLE
+        with listen(answer_with(head + b"Content-Length: 0\r\n\r\n")) as proxy:
             monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy}")
             assert failure(1, scheme="https") == ("proxy", text)
 
     @pytest.mark.parametrize(
         "answer",
         [b"", b"SSH-2.0-OpenSSH_9.2\r\n\r\n", b"HTTP/1.1 200 OK\r\n", b"\r\n"],
+        ids=["nothing", "SSH", "half a head", "an empty line"],
     )
-    def test_that_speaks_something_else_is_a_broken_connection(
+    def test_with_another_protocol_is_a_connection_error(
         self, answer: bytes, tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """The error names the step that failed."""
-        del tls  # the environment's CA bundle
-        with listen(say(answer)) as proxy:
+        """If the proxy's answer is not HTTP, the error names the step that failed."""
+        del tls  # only sets REQUESTS_CA_BUNDLE
+        with listen(answer_with(answer)) as proxy:
             monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy}")
             assert failure(1, scheme="https") == ("connection", "failed waiting for the proxy")
 
-    def test_is_told_its_user_in_utf_8(
+    def test_receives_user_and_password_in_utf_8(
         self, tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """A password may have any character; requests fails for those beyond Latin-1."""
-        del tls  # the environment's CA bundle
+        """A password may have any character; the library `requests` allows only Latin-1."""
+        del tls  # only sets REQUESTS_CA_BUNDLE
         received = []
 
         def talk(peer: Peer) -> None:
@@ -878,8 +890,8 @@ class TestProxy:
     def test_may_be_reached_over_tls(
         self, tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """A proxy may be reached over TLS."""
-        with listen(say(OK), tls=tls) as port:
+        """The connection to the proxy itself may use TLS."""
+        with listen(answer_with(OK), tls=tls) as port:
 
             def connect(peer: Peer) -> None:
                 peer.receive()
@@ -891,52 +903,52 @@ class TestProxy:
                 monkeypatch.setenv("HTTPS_PROXY", f"https://127.0.0.1:{proxy}")
                 assert post(port, scheme="https").status == 200
 
-    def test_that_does_not_exist_is_told_as_the_proxy(
+    def test_that_cannot_be_reached_is_named_in_the_error(
         self, tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The error names the proxy, not the API."""
-        del tls  # the environment's CA bundle
+        del tls  # only sets REQUESTS_CA_BUNDLE
         with socket.create_server(("127.0.0.1", 0)) as listener:
             port = listener.getsockname()[1]
         monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{port}")
         problem = "failed connecting to the proxy: Connection refused"
         assert failure(1, scheme="https") == ("connection", problem)
 
-    def test_that_is_no_url_is_told_with_its_variable(
+    def test_with_an_invalid_url_is_an_error_with_its_variable(
         self, tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """An invalid proxy URL is an error with the variable, without the password."""
-        del tls  # the environment's CA bundle
+        del tls  # only sets REQUESTS_CA_BUNDLE
         monkeypatch.setenv("HTTPS_PROXY", "socks5://me:a-secret@127.0.0.1:1080")
         problem = "HTTPS_PROXY: not a valid proxy URL (use http://HOST:PORT or https://HOST:PORT)"
         assert failure(1, scheme="https") == ("proxy", problem)
 
 
 class TestSize:
-    """Answers that are larger than they should be."""
+    """The size of answers, before and after decompression."""
 
     TOO_LARGE = ("invalid_response", "the answer is larger than 4194304 bytes")
 
     @pytest.fixture(autouse=True)
-    def _little_is_kept(self) -> Iterator[None]:
+    def _little_memory_is_used(self) -> Iterator[None]:
         """Check that little memory is used for an answer."""
         tracemalloc.start()
         yield
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-        assert peak < KEPT_BYTES
+        assert peak < MAX_MEMORY_BYTES
 
     @pytest.mark.parametrize("length", [b"", b"Content-Length: 209715200\r\n"])
     def test_is_limited(self, length: bytes) -> None:
-        """Of 200 MB little more than the limit is read, whether announced or not."""
+        """Of an answer of 200 MB, announced or not, little more than the limit is read."""
         megabyte = b" " * 2**20
-        with listen(say(HEAD + length + b"\r\n", *[megabyte] * 200)) as port:
+        with listen(answer_with(HEAD + length + b"\r\n", *[megabyte] * 200)) as port:
             assert failure(port) == self.TOO_LARGE
 
     @pytest.mark.parametrize("is_chunked", [False, True])
     @pytest.mark.parametrize("times", [1, 2, 3])
     def test_is_limited_after_decompression(self, times: int, *, is_chunked: bool) -> None:
-        """A small body that grows a thousandfold, or a million, stops at the limit."""
+        """Decompression ends at the limit for a body that grows a thousandfold or a millionfold."""
         bomb = gzip.compress(b" " * 2**20 * 64, 1)
         for _ in range(times - 1):
             bomb = gzip.compress(bomb * 4, 1)
@@ -947,7 +959,7 @@ class TestSize:
         else:
             head += b"Content-Length: %d\r\n\r\n" % len(bomb)
         tracemalloc.reset_peak()
-        with listen(say(head, bomb)) as port:
+        with listen(answer_with(head, bomb)) as port:
             assert failure(port) == self.TOO_LARGE
 
     @pytest.mark.parametrize(
@@ -958,21 +970,21 @@ class TestSize:
             pytest.param(b", ".join([b"gzip"] * 99), b"{}", id="99 times"),
         ],
     )
-    def test_of_broken_compression_is_none(self, encoding: bytes, body: bytes) -> None:
+    def test_of_broken_compression_is_an_error(self, encoding: bytes, body: bytes) -> None:
         """A body that cannot be decompressed is an error."""
         head = HEAD + b"Content-Encoding: %s\r\nContent-Length: %d\r\n\r\n" % (encoding, len(body))
-        with listen(say(head, body)) as port:
+        with listen(answer_with(head, body)) as port:
             assert failure(port) == ("invalid_response", "the answer's compression is broken")
 
     @pytest.mark.filterwarnings(LEFT_TO_THE_COLLECTOR)
-    def test_that_says_two_things_is_none(self) -> None:
+    def test_with_two_values_is_an_error(self) -> None:
         """Two contradicting lengths are an error."""
-        with listen(say(HEAD + b"Content-Length: 2, 3\r\n\r\n{}")) as port:
+        with listen(answer_with(HEAD + b"Content-Length: 2, 3\r\n\r\n{}")) as port:
             assert failure(port) == ("invalid_response", "the answer's length is not a number")
 
-    def test_that_is_less_than_what_is_sent_counts(self) -> None:
-        """What lies behind the body is not taken for the next answer."""
-        with listen(say(HEAD + b"Content-Length: 2\r\n\r\n{}garbage" + OK)) as port:
+    def test_smaller_than_what_is_sent_ends_the_body(self) -> None:
+        """Bytes after the declared length are not read as the next answer."""
+        with listen(answer_with(HEAD + b"Content-Length: 2\r\n\r\n{}garbage" + OK)) as port:
             transport = make_transport()
             for _ in range(2):
                 reply = post(port, transport=transport)
@@ -1011,7 +1023,7 @@ def answers() -> deque[bytes]:
 
 @pytest.fixture(scope="module")
 def scripted_port(answers: deque[bytes]) -> Iterator[int]:
-    """Start one server for all examples of a property."""
+    """Run one server for all examples of a property-based test; yield its port."""
 
     def talk(peer: Peer) -> None:
         peer.receive()
@@ -1023,13 +1035,13 @@ def scripted_port(answers: deque[bytes]) -> Iterator[int]:
 
 @pytest.mark.filterwarnings(LEFT_TO_THE_COLLECTOR)
 class TestAnything:
-    """Arbitrary bytes."""
+    """Arbitrary bytes of a server."""
 
     @given(script=st.lists(http_like, min_size=1, max_size=2))
     def test_is_an_answer_or_a_failure_with_a_reason(
         self, script: list[bytes], answers: deque[bytes], scripted_port: int
     ) -> None:
-        """No bytes on the line make anything else of a request."""
+        """Any bytes lead to an answer or to a failure with one of these reasons."""
         transport = make_transport()
         answers.extend(script)
         reasons = {reason_of(transport, scripted_port) for _ in script}
