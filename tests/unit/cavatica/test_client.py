@@ -410,7 +410,7 @@ class TestConnection:
             ),
         ],
     )
-    def test_is_not_retried_after(
+    def test_is_not_retried_after_other_failures(
         self, api: Api, talk: Callable[[Peer], object], status: int | None, reason: Reason
     ) -> None:
         """A failure that a retry cannot solve is raised at once."""

@@ -238,7 +238,7 @@ def test_a_credentials_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> N
     ],
 )
 def test_a_url_is_https_or_of_this_machine(url: str, tmp_path: Path) -> None:
-    """Slashes at the end of a URL are removed."""
+    """An https URL, or an http URL of loopback, is accepted; slashes at its end are removed."""
     environ = {"SB_AUTH_TOKEN": "t"}
     assert find(home(tmp_path), environ, url=url).url == url
     assert find(home(tmp_path), environ, url=f"{url}//").url == url
@@ -284,7 +284,7 @@ def test_the_scheme_of_a_url_is_case_insensitive(tmp_path: Path) -> None:
     ],
 )
 def test_no_token_is_sent_to_any_other_url(url: str, problem: str, tmp_path: Path) -> None:
-    """The error names the source of the URL, and shows nothing that may be secret."""
+    """Any other URL is refused; the error names its source and shows nothing secret."""
     with pytest.raises(CredentialsError) as error:
         find(home(tmp_path), {"SB_AUTH_TOKEN": "t", "SB_API_ENDPOINT": url})
     assert str(error.value).startswith(f"SB_API_ENDPOINT: {problem}")
@@ -363,7 +363,7 @@ def test_a_token_file_with_anything_else_is_an_error(
 
 
 def test_a_token_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
-    """A file that is missing, a directory, a named pipe, which could block, or too large."""
+    """The file may be missing, a directory, a named pipe, which could block, or too large."""
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "large").write_bytes(b"a-secret\n" * 100_000)
     for name, why in [

@@ -206,7 +206,7 @@ class TestResolver:
     def test_uses_the_last_addresses_if_no_name_server_answers(
         self, lookups: list[Resolve], error: int, *, is_used: bool
     ) -> None:
-        """The last addresses are not used for a name that no longer exists: that is an error."""
+        """If no name server answers, the last addresses are used; an unknown name is an error."""
 
         def fail(*_: object) -> list[AddressInfo]:
             raise socket.gaierror(error, "as the test wants it")

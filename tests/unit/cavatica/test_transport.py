@@ -421,7 +421,7 @@ class TestDeadline:
         ],
     )
     @pytest.mark.parametrize("scheme", ["http", "https"])
-    def test_holds_against(
+    def test_holds_against_silence_and_drip(
         self, talk: Callable[[Peer], object], scheme: str, tls: ssl.SSLContext
     ) -> None:
         """A request times out even if bytes keep arriving."""
@@ -543,7 +543,7 @@ class TestDeadline:
             problem = "timed out in the TLS handshake"
             assert failure(port, scheme="https", timeout=1) == ("timeout", problem)
 
-    def test_holds_against_a_token_that_is_not_read(self) -> None:
+    def test_holds_against_a_token_that_cannot_be_read(self) -> None:
         """The deadline includes reading the token from a hanging file server."""
         proceed = threading.Event()
 
@@ -906,7 +906,7 @@ class TestProxy:
     def test_that_cannot_be_reached_is_named_in_the_error(
         self, tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """The error names the proxy, not the API."""
+        """If the proxy cannot be reached, the error names the proxy, not the API."""
         del tls  # only sets REQUESTS_CA_BUNDLE
         with socket.create_server(("127.0.0.1", 0)) as listener:
             port = listener.getsockname()[1]

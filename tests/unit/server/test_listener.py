@@ -658,7 +658,7 @@ def test_a_client_that_stops_reading_is_cut_off(serve: Serve, seconds: float) ->
 
 
 def test_a_client_that_stays_after_its_answer_is_dropped(serve: Serve) -> None:
-    """A client that does not close its connection after the answer occupies a thread briefly."""
+    """A client that does not close its connection occupies a thread only briefly."""
     server = serve()
     threads = threading.active_count()
     with connect(server) as client:
@@ -811,7 +811,7 @@ def test_connections_beyond_the_limit_are_refused(
 
 
 def test_one_address_gets_a_quarter_of_the_concurrent_answers(serve: Serve) -> None:
-    """One address has at most a quarter of the places for concurrent answers; the rest is free."""
+    """One address may use a quarter of the places for concurrent answers; others use the rest."""
     all_addresses = ("", 0)
     with busy_server(serve, 2, max_connections=8, address=all_addresses) as server:
         assert status(ask(server)) == b"503 Service Unavailable"
@@ -856,7 +856,7 @@ def test_six_hundred_silent_connections_do_not_block_scrapes(serve: Serve) -> No
 def test_silent_tls_connections_are_evicted(
     serve: Serve, tls: ssl.SSLContext, client_tls: ssl.SSLContext
 ) -> None:
-    """A connection counts as silent within the TLS handshake, and after it without a request."""
+    """Connections within the TLS handshake, or after it without a request, count as silent."""
     server = serve(tls=lambda: tls, max_connections=4)
     with (
         idle_clients(server, 2, b"\x16\x03\x01\x02\x00\x01"),

@@ -39,7 +39,7 @@ def test_places_are_limited() -> None:
 
 
 def test_the_oldest_silent_connection_of_the_largest_network_is_evicted() -> None:
-    """When all places are taken, a new one is made in the network with the most connections."""
+    """When all places are taken, the network with the most connections loses its oldest one."""
     arrivals = Arrivals(6)
     arrivals.take("10.0.0.1", count=2)
     arrivals.take("10.0.0.2", count=3)
