@@ -45,7 +45,7 @@ def ask(
     path: str = "/metrics",
     network: str = "127.0.0.1",
 ) -> Answer:
-    """Return status, headers and body of the answer."""
+    """Send a request through the middleware; return status, headers and body of the answer."""
     environ: WSGIEnvironment = {"PATH_INFO": path, "exporter.network": network}
     if authorization is not None:
         environ["HTTP_AUTHORIZATION"] = authorization
@@ -62,24 +62,24 @@ def ask(
 
 
 def seconds(application: "WSGIApplication", authorization: str) -> float:
-    """Return the processor time of an answer."""
+    """Return the processor time in seconds that a request takes."""
     begin = time.thread_time()
     ask(application, authorization)
     return time.thread_time() - begin
 
 
 def hashed(password: bytes, cost: int = 4) -> bytes:
-    """Return a hash as bcrypt makes it."""
+    """Return the bcrypt hash of a password."""
     return bcrypt.hashpw(password, bcrypt.gensalt(cost))
 
 
-def test_a_user_passes() -> None:
-    """The right password for a hash of `htpasswd -B` is accepted."""
+def test_right_password_is_accepted() -> None:
+    """The password of a user passes whose hash was made by `htpasswd -B`."""
     assert ask(BasicAuth(behind, lambda: ALICE), basic(b"alice", b"correct-horse")) == OK
 
 
-def test_the_scheme_is_written_in_any_case() -> None:
-    """Names of schemes are not sensitive to case, and a space more does not matter."""
+def test_scheme_is_case_insensitive() -> None:
+    """The scheme may be written in any case, and several spaces may follow it."""
     header = basic(b"alice", b"correct-horse").replace("Basic ", "bAsIc  ")
     assert ask(BasicAuth(behind, lambda: ALICE), header) == OK
 
@@ -106,33 +106,33 @@ def test_the_scheme_is_written_in_any_case() -> None:
         "Basic YWxpY2U6Y29ycmVjdC1ob3JzZQ==,Basic YWxpY2U6Y29ycmVjdC1ob3JzZQ==",
     ],
 )
-def test_nobody_else_passes(authorization: str | None) -> None:
-    """Any other request receives 401 without further information."""
+def test_invalid_credentials_are_refused(authorization: str | None) -> None:
+    """A request without valid credentials receives 401, without further information."""
     status, headers, body = ask(BasicAuth(behind, lambda: ALICE), authorization)
     assert (status, body) == ("401 Unauthorized", b"Unauthorized\n")
     assert headers["WWW-Authenticate"] == 'Basic realm="cavatica-exporter", charset="UTF-8"'
 
 
 @given(st.text(st.characters(max_codepoint=255), max_size=60), st.booleans())
-def test_no_header_is_a_crash(text: str, basic: bool) -> None:  # noqa: FBT001 -- hypothesis gives it
-    """Any text that a client can send is refused."""
+def test_any_other_header_is_refused(text: str, basic: bool) -> None:  # noqa: FBT001 -- hypothesis gives it
+    """Any text that a client can send as credentials is refused without an exception."""
     header = f"Basic {text}" if basic else text
     assert ask(BasicAuth(behind, lambda: ALICE), header)[0] == "401 Unauthorized"
 
 
 @pytest.mark.parametrize("path", ["/", "/metrics", "/-/healthy", "/-/ready", "/nowhere"])
 def test_every_path_is_protected(path: str) -> None:
-    """The health paths are no exception, as with exporter-toolkit."""
+    """The health paths require a password, too, as in exporter-toolkit."""
     assert ask(BasicAuth(behind, lambda: ALICE), None, path)[0] == "401 Unauthorized"
 
 
-def test_without_users_everybody_passes() -> None:
-    """No users, no authentication."""
+def test_without_users_every_request_passes() -> None:
+    """If there are no users, there is no authentication."""
     assert ask(BasicAuth(behind, dict), None) == OK
 
 
-def test_the_users_are_asked_for_at_each_request() -> None:
-    """A changed password holds at once, even if the old one was remembered."""
+def test_changed_users_take_effect_with_the_next_request() -> None:
+    """A changed password is required at once, even if the old one was remembered."""
     users = dict(ALICE)
     application = BasicAuth(behind, lambda: users)
     assert ask(application, basic(b"alice", b"correct-horse")) == OK
@@ -144,8 +144,8 @@ def test_the_users_are_asked_for_at_each_request() -> None:
     assert ask(application, basic(b"alice", b"new"))[0] == "401 Unauthorized"
 
 
-def test_the_file_stands_before_the_application(tmp_path: "Path") -> None:
-    """The web configuration's users protect the application."""
+def test_users_of_the_file_protect_the_application(tmp_path: "Path") -> None:
+    """An application that the web configuration wraps requires a password of its users."""
     path = tmp_path / "web.yml"
     path.write_text(f"basic_auth_users: {{alice: {MADE_BY_HTPASSWD.decode()}}}", encoding="utf-8")
     application = WebConfigFile(path).wrap(behind)
@@ -153,8 +153,8 @@ def test_the_file_stands_before_the_application(tmp_path: "Path") -> None:
     assert ask(application, basic(b"alice", b"correct-horse")) == OK
 
 
-def test_a_right_password_is_remembered() -> None:
-    """A verified password is remembered, so only the first request pays for bcrypt."""
+def test_verified_password_is_remembered() -> None:
+    """Only the first request with a password pays for bcrypt."""
     application = BasicAuth(behind, lambda: {b"alice": hashed_once})
     hashed_once = hashed(b"a", cost=10)
     header = basic(b"alice", b"a")
@@ -162,8 +162,8 @@ def test_a_right_password_is_remembered() -> None:
     assert min(seconds(application, header) for _ in range(3)) < first / 10
 
 
-def test_a_wrong_password_is_not_remembered() -> None:
-    """Guessing stays slow, the same guess too."""
+def test_wrong_password_is_not_remembered() -> None:
+    """Guessing stays slow, even if the guess is the same."""
     application = BasicAuth(behind, lambda: users)
     users = {b"alice": hashed(b"a", cost=8)}
     header = basic(b"alice", b"wrong")
@@ -171,8 +171,8 @@ def test_a_wrong_password_is_not_remembered() -> None:
     assert min(seconds(application, header) for _ in range(3)) > first / 4
 
 
-def test_so_many_passwords_are_remembered_and_no_more() -> None:
-    """Rotation does not fill the memory: the oldest is forgotten."""
+def test_number_of_remembered_passwords_is_limited() -> None:
+    """The oldest of 256 passwords is forgotten, so that rotation does not fill the memory."""
     cheap = hashed(b"a")
     users = {f"user{number}".encode(): cheap for number in range(256)}
     users[b"alice"] = hashed(b"a", cost=9)
@@ -189,44 +189,44 @@ def test_so_many_passwords_are_remembered_and_no_more() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("user", [b"alice", b"bob", b"carol", b"eve"])
 def test_a_wrong_password_takes_as_long_for_every_user(user: bytes) -> None:
-    """The time of an answer does not reveal which users exist, for hashes of any cost."""
+    """The time of an answer does not reveal which users exist, whatever their hashes cost."""
     users = {b"alice": hashed(b"a", 9), b"bob": hashed(b"b", 4), b"carol": hashed(b"c", 7)}
     application = BasicAuth(behind, lambda: users)
-    dearest = min(seconds(application, basic(b"alice", b"wrong")) for _ in range(4))
-    this = min(seconds(application, basic(user, b"wrong")) for _ in range(4))
-    assert 0.7 < this / dearest < 1.4
+    slowest = min(seconds(application, basic(b"alice", b"wrong")) for _ in range(4))
+    measured = min(seconds(application, basic(user, b"wrong")) for _ in range(4))
+    assert 0.7 < measured / slowest < 1.4
 
 
-# Made by Go's bcrypt of "a" 72 times, cost 4.
+# Made by Go's bcrypt from 72 times "a", with cost 4.
 MADE_BY_GO = b"$2a$04$91Y3vtfg7BCZ6XlOZEN3Xu.gKT1OZk5uLi9YGtB.jxE189CilGlZS"
 
 
 @pytest.mark.parametrize("length", [72, 73, 100, 1000])
-def test_of_a_password_72_bytes_count(length: int) -> None:
-    """As with Go, exactly the first 72 bytes count."""
+def test_first_72_bytes_of_a_password_count(length: int) -> None:
+    """As in Go, all of the first 72 bytes count, and no byte after them."""
     application = BasicAuth(behind, lambda: {b"alice": MADE_BY_GO})
     assert ask(application, basic(b"alice", b"a" * length)) == OK
     assert ask(application, basic(b"alice", b"a" * 71))[0] == "401 Unauthorized"
     assert ask(application, basic(b"alice", b"a" * 71 + b"b" * 29))[0] == "401 Unauthorized"
 
 
-def test_a_password_may_hold_a_nul() -> None:
-    """A password may contain a NUL, as with Go."""
+def test_password_may_contain_a_nul() -> None:
+    """As in Go, a password may contain a NUL, and the bytes after it count."""
     application = BasicAuth(behind, lambda: {b"alice": hashed(b"a\0b")})
     assert ask(application, basic(b"alice", b"a\0b")) == OK
     assert ask(application, basic(b"alice", b"a"))[0] == "401 Unauthorized"
     assert ask(application, basic(b"alice", b"a\0c"))[0] == "401 Unauthorized"
 
 
-def test_a_user_s_name_may_be_empty() -> None:
-    """A user name may be empty."""
+def test_user_name_may_be_empty() -> None:
+    """A user with an empty name needs a password like any other."""
     application = BasicAuth(behind, lambda: {b"": hashed(b"a")})
     assert ask(application, basic(b"", b"a")) == OK
     assert ask(application, None)[0] == "401 Unauthorized"
 
 
 class HeldUsers(UserDict[bytes, bytes]):
-    """Users whose hashes are returned when the test allows it: a check takes as long."""
+    """Users whose hashes are returned when the test sets `go`: so long does a check take."""
 
     def __init__(self, users: Mapping[bytes, bytes]) -> None:
         super().__init__(users)
@@ -234,14 +234,14 @@ class HeldUsers(UserDict[bytes, bytes]):
         self.go = threading.Event()
 
     def values(self) -> ValuesView[bytes]:
-        """Return the hashes, which the check of an unknown user asks for."""
+        """Return the hashes, which the check for an unknown user reads."""
         self.checking.wait(PATIENCE)
         self.go.wait(PATIENCE)
         return super().values()
 
 
-def test_guesses_wait_for_their_turn_and_give_up() -> None:
-    """Only two passwords are checked at once; meanwhile a remembered one passes."""
+def test_two_passwords_are_checked_at_once() -> None:
+    """A third check waits, and then receives 503; a remembered password passes meanwhile."""
     users = HeldUsers({b"alice": hashed(b"a")})
     application = BasicAuth(behind, lambda: users, wait_seconds=0.01)
     assert ask(application, basic(b"alice", b"a")) == OK
@@ -261,8 +261,8 @@ def test_guesses_wait_for_their_turn_and_give_up() -> None:
     assert passed == OK
 
 
-def test_an_error_of_the_application_is_its_own() -> None:
-    """A disk or a network that timed out is not a password check that took too long."""
+def test_timeout_error_of_the_application_is_not_answered_503() -> None:
+    """A `TimeoutError` of the application is not taken for a password check that took too long."""
 
     def fail(_environ: "WSGIEnvironment", _start_response: "StartResponse") -> Iterable[bytes]:
         raise TimeoutError
@@ -272,26 +272,26 @@ def test_an_error_of_the_application_is_its_own() -> None:
         ask(application, basic(b"alice", b"a"))
 
 
-def test_one_network_may_wait_for_so_many_checks_and_no_more() -> None:
-    """Guesses of one client do not keep the scraper of another from being checked."""
+def test_number_of_waiting_checks_of_one_network_is_limited() -> None:
+    """Guesses of one client do not prevent the password check of a scraper in another network."""
     users = HeldUsers({b"alice": hashed(b"a")})
     application = BasicAuth(behind, lambda: users, wait_seconds=PATIENCE)
     guess, right = basic(b"eve", b"guess"), basic(b"alice", b"a")
     answers: list[Answer] = []
     scraped: list[Answer] = []
 
-    def asking(answers: list[Answer], authorization: str, network: str) -> threading.Thread:
+    def start_request(answers: list[Answer], authorization: str, network: str) -> threading.Thread:
         thread = threading.Thread(
             target=lambda: answers.append(ask(application, authorization, "/", network))
         )
         thread.start()
         return thread
 
-    threads = [asking([], guess, "10.0.0.1") for _ in range(2)]
+    threads = [start_request([], guess, "10.0.0.1") for _ in range(2)]
     users.checking.wait(PATIENCE)
-    threads += [asking(answers, right, "10.0.0.1") for _ in range(7)]
+    threads += [start_request(answers, right, "10.0.0.1") for _ in range(7)]
     wait_for(lambda: bool(answers), "one too many is refused")
-    threads.append(asking(scraped, right, "10.0.0.2"))
+    threads.append(start_request(scraped, right, "10.0.0.2"))
     users.go.set()
     for thread in threads:
         thread.join()
@@ -306,21 +306,21 @@ def users_of(text: str) -> Mapping[bytes, bytes]:
 
 
 @pytest.mark.parametrize("version", ["2a", "2b", "2y"])
-def test_every_version_of_a_hash_will_do(version: str) -> None:
-    """The letters differ by the program that made the hash; the hash is the same."""
+def test_every_version_of_a_hash_is_accepted(version: str) -> None:
+    """The version depends on the program that made the hash; the hash is the same."""
     users = users_of(f"${version}${MADE_BY_HTPASSWD.decode()[4:]}")
     assert ask(BasicAuth(behind, lambda: users), basic(b"alice", b"correct-horse")) == OK
 
 
 @pytest.mark.parametrize("cost", ["04", "10", "18"])
-def test_a_hash_may_cost_so_much(cost: str) -> None:
-    """Costs from bcrypt's minimum to some seconds are accepted."""
+def test_usual_cost_of_a_hash_is_accepted(cost: str) -> None:
+    """Costs from bcrypt's minimum to one of some seconds are accepted."""
     assert users_of(MADE_BY_HTPASSWD.decode().replace("$05$", f"${cost}$"))
 
 
 @pytest.mark.parametrize("cost", ["19", "31"])
-def test_a_hash_may_not_cost_more(cost: str) -> None:
-    """A higher cost is refused: one request could keep a core busy for minutes."""
+def test_higher_cost_of_a_hash_is_refused(cost: str) -> None:
+    """With a higher cost, one request could keep a core busy for minutes."""
     with pytest.raises(WebConfigError, match="alice in basic_auth_users must have a cost of at"):
         users_of(MADE_BY_HTPASSWD.decode().replace("$05$", f"${cost}$"))
 
@@ -340,7 +340,7 @@ def test_a_hash_may_not_cost_more(cost: str) -> None:
         "~",
     ],
 )
-def test_nothing_else_is_a_hash(text: str) -> None:
-    """What bcrypt would refuse later is refused when it is read."""
+def test_invalid_hash_is_refused(text: str) -> None:
+    """A text that bcrypt would refuse during a check is refused when the file is read."""
     with pytest.raises(WebConfigError, match="alice in basic_auth_users must be a bcrypt hash"):
         users_of(text)

@@ -1,4 +1,4 @@
-"""The first message of a TLS client, as it is looked at before Python reads it."""
+"""The first message of a TLS client, which is peeked at before Python's TLS reads it."""
 
 import socket
 import ssl
@@ -16,7 +16,7 @@ from tests.support.curves import needs_curve
 
 @pytest.fixture
 def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
-    """Return the client's and the server's end of a connection over TCP."""
+    """Yield the client's and the server's end of a TCP connection."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         client = socket.create_connection(listener.getsockname(), timeout=5)
         server, _ = listener.accept()
@@ -26,7 +26,7 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
 
 
 def hello(curve: str | None = None) -> bytes:
-    """Return the first message of a client, with only that curve or all that there are."""
+    """Return the first message of a client that supports only `curve`, or all curves."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     if curve:
         context.set_ecdh_curve(curve)
@@ -46,16 +46,16 @@ def hello(curve: str | None = None) -> bytes:
         pytest.param("X25519", 29, marks=needs_curve("X25519")),
     ],
 )
-def test_a_client_names_its_groups(curve: str, group: int) -> None:
-    """A client's groups are returned as TLS numbers."""
+def test_groups_of_a_client_are_parsed(curve: str, group: int) -> None:
+    """The groups that a client supports are returned as their TLS numbers."""
     assert parse_groups(hello(curve)) == [group]
     assert group in parse_groups(hello())
 
 
-def test_what_was_looked_at_is_still_to_be_read(
+def test_peeked_bytes_stay_unread(
     pair: tuple[socket.socket, socket.socket],
 ) -> None:
-    """The peeked bytes stay unread, so the handshake works."""
+    """The peeked bytes can still be read, so that the handshake works."""
     client, server = pair
     data = hello()
     client.sendall(data)
@@ -63,8 +63,8 @@ def test_what_was_looked_at_is_still_to_be_read(
     assert server.recv(65536) == data
 
 
-def test_a_message_in_pieces_is_waited_for(pair: tuple[socket.socket, socket.socket]) -> None:
-    """A message in several packets is waited for."""
+def test_message_in_several_packets_is_parsed(pair: tuple[socket.socket, socket.socket]) -> None:
+    """The rest of a message that arrives in several packets is waited for."""
     client, server = pair
     data = hello("secp384r1")
 
@@ -79,10 +79,10 @@ def test_a_message_in_pieces_is_waited_for(pair: tuple[socket.socket, socket.soc
     thread.join()
 
 
-def test_a_client_that_hesitates_is_waited_for_no_longer_than_the_timeout(
+def test_incomplete_message_times_out(
     pair: tuple[socket.socket, socket.socket],
 ) -> None:
-    """Waiting costs no processor time."""
+    """The rest of a message is waited for until the timeout, without processor time."""
     client, server = pair
     server.settimeout(0.2)
     client.sendall(hello()[:50])
@@ -93,10 +93,8 @@ def test_a_client_that_hesitates_is_waited_for_no_longer_than_the_timeout(
 
 
 @pytest.mark.parametrize("data", [b"", b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\xff\xff", b"\x16"])
-def test_what_is_no_hello_names_no_groups(
-    pair: tuple[socket.socket, socket.socket], data: bytes
-) -> None:
-    """OpenSSL finds the words for it."""
+def test_other_data_has_no_groups(pair: tuple[socket.socket, socket.socket], data: bytes) -> None:
+    """Data that is not a first message of TLS has no groups; OpenSSL reports what is wrong."""
     client, server = pair
     client.sendall(data)
     client.shutdown(socket.SHUT_WR)
@@ -105,7 +103,7 @@ def test_what_is_no_hello_names_no_groups(
 
 @given(data=st.binary(max_size=300), cut=st.integers(0, 300), flip=st.integers(0, 300))
 def test_any_bytes_are_parsed(data: bytes, cut: int, flip: int) -> None:
-    """No record makes the parser fail."""
+    """No bytes, and no truncated or damaged message, make the parser raise."""
     parse_groups(data)
     record = bytearray(hello("secp384r1"))
     parse_groups(bytes(record[:cut]))

@@ -1,4 +1,4 @@
-"""The rate limit: how many requests are answered."""
+"""The rate limit: the parsing of its settings, and the token bucket."""
 
 import pytest
 from hypothesis import given
@@ -9,7 +9,7 @@ from exporter.webconfig.section import Section, WebConfigError
 
 
 def parse(**content: str) -> Rate | None:
-    """Parse a section with that content."""
+    """Parse a section with this content."""
     return Rate.parse(Section(content, "rate_limit", "web.yml", RATE_KEYS))
 
 
@@ -28,8 +28,8 @@ def parse(**content: str) -> Rate | None:
         ("1s1s", 2.0),
     ],
 )
-def test_an_interval_is_a_duration_of_go(interval: str, seconds: float) -> None:
-    """One or more numbers, each with its unit."""
+def test_interval_is_a_duration_of_go(interval: str, seconds: float) -> None:
+    """An interval is one or more numbers, each with its unit, as Go writes durations."""
     rate = parse(interval=interval, burst="3")
     assert rate
     assert rate.interval == pytest.approx(seconds)
@@ -37,8 +37,8 @@ def test_an_interval_is_a_duration_of_go(interval: str, seconds: float) -> None:
 
 
 @pytest.mark.parametrize("interval", ["0", "0s", "0h0m", "", "~"])
-def test_an_interval_of_nothing_is_no_limit(interval: str) -> None:
-    """An interval of 0, or a missing one, means no limit."""
+def test_missing_or_zero_interval_means_no_limit(interval: str) -> None:
+    """Without an interval, or with one of 0, every request is answered."""
     assert parse(interval=interval, burst="0") is None
     assert parse() is None
 
@@ -46,15 +46,15 @@ def test_an_interval_of_nothing_is_no_limit(interval: str) -> None:
 @pytest.mark.parametrize(
     "interval", ["1", "-1s", "1 s", "s", "1d", "1s 1s", "\u0661s", "1e3s", "x"]
 )
-def test_anything_else_is_no_interval(interval: str) -> None:
-    """An invalid interval is an error with the key and valid values."""
+def test_invalid_interval_is_an_error(interval: str) -> None:
+    """The error of an invalid interval names the key and valid values."""
     with pytest.raises(WebConfigError, match="interval in rate_limit must be a duration such as"):
         parse(interval=interval)
 
 
 @pytest.mark.parametrize("burst", ["-1", "1.5", "1e3", "x", "9" * 10])
-def test_a_burst_is_a_whole_number(burst: str) -> None:
-    """A missing burst is 0; any other must be a whole number."""
+def test_burst_is_a_whole_number(burst: str) -> None:
+    """A burst that is not a whole number is an error; a missing one is 0."""
     with pytest.raises(WebConfigError, match="burst in rate_limit must be a whole number"):
         parse(interval="1s", burst=burst)
     assert parse(interval="1s") == Rate(1.0, 0)
@@ -62,7 +62,7 @@ def test_a_burst_is_a_whole_number(burst: str) -> None:
 
 @given(st.text(max_size=20))
 def test_any_text_is_an_interval_or_an_error(text: str) -> None:
-    """No text ends in another exception."""
+    """Any text is parsed, or raises `WebConfigError` and no other exception."""
     try:
         parse(interval=text)
     except WebConfigError as error:
@@ -80,8 +80,8 @@ class Clock:
         return self.now
 
 
-def test_a_bucket_is_full_at_the_start_and_fills_again() -> None:
-    """A burst of two, then one request an interval, and never more than the burst."""
+def test_bucket_is_full_at_the_start_and_fills_again() -> None:
+    """After a burst of two, each interval allows one request more, up to another burst."""
     clock = Clock()
     bucket = TokenBucket(Rate(10.0, 2), clock)
     assert [bucket.take() for _ in range(3)] == [True, True, False]
@@ -93,8 +93,8 @@ def test_a_bucket_is_full_at_the_start_and_fills_again() -> None:
     assert [bucket.take() for _ in range(3)] == [True, True, False]
 
 
-def test_without_a_burst_there_is_never_a_token() -> None:
-    """Without a burst every request is refused, as with exporter-toolkit."""
+def test_without_a_burst_every_request_is_refused() -> None:
+    """A bucket without a burst never has a token, as in exporter-toolkit."""
     clock = Clock()
     bucket = TokenBucket(Rate(1.0, 0), clock)
     clock.now = 100.0

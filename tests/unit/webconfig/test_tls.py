@@ -1,4 +1,4 @@
-"""TLS as the web configuration asks for it, on the wire."""
+"""TLS connections to a server with the settings of the web configuration."""
 
 import socket
 import ssl
@@ -23,25 +23,25 @@ IF_GIVEN = "client_auth_type: VerifyClientCertIfGiven, client_ca_file: ca.crt"
 
 
 def app(_environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
-    """Answer every request that gets so far."""
+    """Answer every request that passes the handshake."""
     start_response("200 OK", [])
     return [b"sample"]
 
 
 @pytest.fixture(scope="module")
 def authority() -> trustme.CA:
-    """Return the authority of the server and of its clients."""
+    """Return the authority that issues the certificates of the server and of its clients."""
     return trustme.CA()
 
 
 @pytest.fixture(scope="module")
-def stranger() -> trustme.CA:
-    """Return an authority that the server does not know."""
+def unknown_authority() -> trustme.CA:
+    """Return an authority that the server does not trust."""
     return trustme.CA()
 
 
 def write_certificate(directory: Path, certificate: trustme.LeafCert) -> None:
-    """Write certificate and key under the names that the tests configure."""
+    """Write a certificate and its key under the names that the tests configure."""
     chain = b"".join(blob.bytes() for blob in certificate.cert_chain_pems)
     (directory / "server.crt").write_bytes(chain)
     certificate.private_key_pem.write_to_path(str(directory / "server.key"))
@@ -49,7 +49,7 @@ def write_certificate(directory: Path, certificate: trustme.LeafCert) -> None:
 
 @pytest.fixture
 def serve(authority: trustme.CA, tmp_path: Path) -> Iterator[Serve]:
-    """Return a function that serves with additional settings; `ca.crt` is the authority's."""
+    """Yield a function that starts a server with more settings; `ca.crt` is the authority's."""
     write_certificate(tmp_path, authority.issue_cert("localhost"))
     authority.cert_pem.write_to_path(str(tmp_path / "ca.crt"))
     with ExitStack() as stack:
@@ -57,7 +57,7 @@ def serve(authority: trustme.CA, tmp_path: Path) -> Iterator[Serve]:
         def start(more: str = "") -> Server:
             path = tmp_path / "web.yml"
             settings = f"{{cert_file: server.crt, key_file: server.key, {more}}}"
-            # Of few suites some lack what HTTP/2 needs.
+            # Otherwise the listed suites would have to include one that HTTP/2 needs.
             text = f"tls_server_config: {settings}\nhttp_server_config: {{http2: false}}"
             path.write_text(text, encoding="utf-8")
             server = Server(app, ("127.0.0.1", 0), tls=WebConfigFile(path).ssl_context)
@@ -70,7 +70,7 @@ def serve(authority: trustme.CA, tmp_path: Path) -> Iterator[Serve]:
 
 @pytest.fixture
 def client(authority: trustme.CA) -> ssl.SSLContext:
-    """Return a client that trusts the server."""
+    """Return the context of a client that trusts the server."""
     context = ssl.create_default_context()
     authority.configure_trust(context)
     return context
@@ -89,48 +89,50 @@ def ask(server: Server, client: ssl.SSLContext) -> tuple[bytes, int]:
         return answer.partition(b"\r\n\r\n")[2], int(str(certificate["serialNumber"]), 16)
 
 
-def test_a_server_with_a_certificate(serve: Serve, client: ssl.SSLContext) -> None:
+def test_server_with_a_certificate_answers(serve: Serve, client: ssl.SSLContext) -> None:
     """A client that trusts the certificate is answered."""
     assert ask(serve(""), client)[0] == b"sample"
 
 
 @pytest.mark.parametrize("settings", [REQUIRED, IF_GIVEN])
-def test_a_known_client_is_accepted(
+def test_client_certificate_of_the_authority_is_accepted(
     serve: Serve, client: ssl.SSLContext, authority: trustme.CA, settings: str
 ) -> None:
-    """A certificate of the configured authority is accepted."""
+    """A client whose certificate is from the configured authority is answered."""
     authority.issue_cert("prometheus").configure_cert(client)
     assert ask(serve(settings), client)[0] == b"sample"
 
 
 @pytest.mark.parametrize("settings", [REQUIRED, IF_GIVEN])
-def test_an_unknown_client_is_refused(
-    serve: Serve, client: ssl.SSLContext, stranger: trustme.CA, settings: str
+def test_client_certificate_of_another_authority_is_refused(
+    serve: Serve, client: ssl.SSLContext, unknown_authority: trustme.CA, settings: str
 ) -> None:
-    """A certificate of another authority is refused with a TLS alert."""
-    stranger.issue_cert("prometheus").configure_cert(client)
+    """A client whose certificate is from another authority receives a TLS alert."""
+    unknown_authority.issue_cert("prometheus").configure_cert(client)
     with pytest.raises(ssl.SSLError, match="ALERT_UNKNOWN_CA"):
         ask(serve(settings), client)
 
 
-def test_a_client_without_certificate_is_refused(serve: Serve, client: ssl.SSLContext) -> None:
-    """A missing certificate is refused with a TLS alert."""
+def test_client_without_a_required_certificate_is_refused(
+    serve: Serve, client: ssl.SSLContext
+) -> None:
+    """If a certificate is required, a client without one receives a TLS alert."""
     with pytest.raises(ssl.SSLError, match="CERTIFICATE_REQUIRED"):
         ask(serve(REQUIRED), client)
 
 
 @pytest.mark.parametrize("settings", [IF_GIVEN, "client_auth_type: RequestClientCert"])
-def test_a_client_without_certificate_is_accepted(
+def test_client_without_an_optional_certificate_is_accepted(
     serve: Serve, client: ssl.SSLContext, settings: str
 ) -> None:
-    """If no certificate is required, none is needed."""
+    """If a certificate is optional, a client without one is answered."""
     assert ask(serve(settings), client)[0] == b"sample"
 
 
-def test_an_intermediate_authority_can_be_the_trusted_one(
+def test_intermediate_authority_can_be_trusted(
     serve: Serve, client: ssl.SSLContext, authority: trustme.CA, tmp_path: Path
 ) -> None:
-    """As with Go, every certificate in `client_ca_file` is trusted, intermediate ones included."""
+    """As in Go, every certificate in `client_ca_file` is trusted, intermediate ones included."""
     between = authority.create_child_ca()
     between.cert_pem.write_to_path(str(tmp_path / "between.crt"))
     settings = REQUIRED.replace("ca.crt", "between.crt")
@@ -157,13 +159,13 @@ def test_versions_outside_the_range_are_refused(
     minimum: ssl.TLSVersion,
     maximum: ssl.TLSVersion,
 ) -> None:
-    """A client without a common version gets a TLS alert."""
+    """A client that supports no allowed version of TLS receives a TLS alert."""
     client.minimum_version, client.maximum_version = minimum, maximum
     with pytest.raises(ssl.SSLError, match="ALERT_PROTOCOL_VERSION"):
         ask(serve(settings), client)
 
 
-def test_a_suite_that_is_not_listed_is_refused(serve: Serve, client: ssl.SSLContext) -> None:
+def test_suite_that_is_not_listed_is_refused(serve: Serve, client: ssl.SSLContext) -> None:
     """Only the listed suites of TLS 1.2 are accepted."""
     client.maximum_version = ssl.TLSVersion.TLSv1_2
     client.set_ciphers("ECDHE-ECDSA-AES256-GCM-SHA384")
@@ -175,10 +177,10 @@ def test_a_suite_that_is_not_listed_is_refused(serve: Serve, client: ssl.SSLCont
     )
 
 
-def test_a_renewed_certificate_holds_from_the_next_connection(
+def test_renewed_certificate_is_used_by_the_next_connection(
     serve: Serve, client: ssl.SSLContext, authority: trustme.CA, tmp_path: Path
 ) -> None:
-    """A renewed certificate is used from the next connection on."""
+    """After the certificate was replaced, no restart is needed."""
     server = serve("")
     _, before = ask(server, client)
     write_certificate(tmp_path, authority.issue_cert("localhost"))
@@ -186,17 +188,17 @@ def test_a_renewed_certificate_holds_from_the_next_connection(
     assert before != after
 
 
-def test_a_renewed_authority_holds_from_the_next_connection(
+def test_renewed_authority_is_used_by_the_next_connection(
     serve: Serve,
     client: ssl.SSLContext,
     authority: trustme.CA,
-    stranger: trustme.CA,
+    unknown_authority: trustme.CA,
     tmp_path: Path,
 ) -> None:
-    """Clients of an authority that was replaced are refused."""
+    """After the authority was replaced, clients with a certificate of the old one are refused."""
     server = serve(REQUIRED)
     authority.issue_cert("prometheus").configure_cert(client)
     assert ask(server, client)[0] == b"sample"
-    stranger.cert_pem.write_to_path(str(tmp_path / "ca.crt"))
+    unknown_authority.cert_pem.write_to_path(str(tmp_path / "ca.crt"))
     with pytest.raises(ssl.SSLError, match="ALERT_UNKNOWN_CA"):
         ask(server, client)
