@@ -1,4 +1,4 @@
-"""The web configuration file: what is valid, and what happens when it changes."""
+"""The web configuration file: valid and invalid content, and the effect of changes."""
 
 import contextlib
 import logging
@@ -57,27 +57,27 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def directory(certificates: Path, tmp_path: Path) -> Path:
-    """Return a copy of it that a test may change."""
+    """Return a copy of that directory, which a test may change."""
     shutil.copytree(certificates, tmp_path, dirs_exist_ok=True)
     return tmp_path
 
 
 def write(directory: Path, text: str) -> Path:
-    """Write the configuration, as a new file: its signature is another in any case."""
+    """Write the configuration to a new file, so that its signature always changes."""
     new = directory / "new.yml"
     new.write_text(text, encoding="utf-8")
     return new.replace(directory / "web.yml")
 
 
 def context_of(file: WebConfigFile) -> ssl.SSLContext:
-    """Return the context of a file that asks for TLS."""
+    """Return the TLS context of a file, which must configure TLS."""
     context = file.ssl_context()
     assert context
     return context
 
 
 def errors_in(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """Return what the log says of changes that are not valid."""
+    """Return the logged errors of invalid changes; no other error must be logged."""
     records = [record for record in caplog.records if record.levelno >= logging.ERROR]
     assert {record.getMessage() for record in records} <= {
         "Web configuration is not valid; the previous one stays in effect"
@@ -88,16 +88,16 @@ def errors_in(caplog: pytest.LogCaptureFixture) -> list[str]:
 # What is valid
 
 
-def test_an_example_like_that_of_exporter_toolkit(directory: Path) -> None:
-    """A file with certificate, key and users is accepted."""
+def test_example_like_that_of_exporter_toolkit_is_accepted(directory: Path) -> None:
+    """A file with a certificate, a key and users is accepted."""
     file = WebConfigFile(Path(shutil.copy(DATA / "example.yml", directory)))
     assert context_of(file).minimum_version == ssl.TLSVersion.TLSv1_2
     assert context_of(file).verify_mode == ssl.CERT_NONE
     assert file.users() == {b"alice": ALICE.encode()}
 
 
-def test_everything_that_is_supported_at_once(directory: Path) -> None:
-    """One file may have all keys."""
+def test_all_settings_can_be_combined(directory: Path) -> None:
+    """One file may have all keys that are supported."""
     file = WebConfigFile(Path(shutil.copy(DATA / "full.yml", directory)))
     context = context_of(file)
     assert context.verify_mode == ssl.CERT_REQUIRED
@@ -111,15 +111,15 @@ def test_everything_that_is_supported_at_once(directory: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["nothing", "nothing-but-keys"])
-def test_nothing_is_asked_for_by_a_file_without_content(name: str) -> None:
+def test_file_without_content_sets_nothing(name: str) -> None:
     """An empty file, and keys without values, mean neither TLS nor authentication."""
     file = WebConfigFile(DATA / f"{name}.yml")
     assert file.ssl_context() is None
     assert file.users() == {}
 
 
-def test_keys_without_values_are_as_good_as_none(directory: Path) -> None:
-    """Keys without values are ignored."""
+def test_tls_keys_without_values_are_ignored(directory: Path) -> None:
+    """A key of `tls_server_config` without a value has its default."""
     file = WebConfigFile(Path(shutil.copy(DATA / "nothing-in-tls.yml", directory)))
     assert context_of(file).verify_mode == ssl.CERT_NONE
 
@@ -135,8 +135,8 @@ def test_keys_without_values_are_as_good_as_none(directory: Path) -> None:
         "CHACHA20_POLY1305_SHA256",
     ],
 )
-def test_every_suite_of_go_is_one_of_openssl(directory: Path, name: str, rest: str) -> None:
-    """Each suite that Go considers secure has exactly one OpenSSL suite of TLS 1.2."""
+def test_every_suite_of_go_has_an_openssl_suite(directory: Path, name: str, rest: str) -> None:
+    """Each suite of TLS 1.2 that Go considers secure is mapped to the one of OpenSSL."""
     suite = f"TLS_{name}_WITH_{rest}"
     text = TLS.replace("}", f", cipher_suites: [{suite}], max_version: TLS12}}") + NO_HTTP2
     old = [
@@ -149,8 +149,8 @@ def test_every_suite_of_go_is_one_of_openssl(directory: Path, name: str, rest: s
     assert set(words) - {""} <= {*suite.replace("_SHA256", "").split("_"), "SHA256"}
 
 
-def test_suites_of_tls_1_3_alone_leave_nothing_for_1_2(directory: Path) -> None:
-    """As with Go, a list without a suite for TLS 1.2 means that only 1.3 is spoken."""
+def test_list_of_tls_1_3_suites_excludes_tls_1_2(directory: Path) -> None:
+    """As in Go, a list without a suite of TLS 1.2 means that only TLS 1.3 is accepted."""
     text = TLS.replace("}", ", cipher_suites: [TLS_AES_128_GCM_SHA256]}")
     file = WebConfigFile(write(directory, text))
     assert context_of(file).minimum_version == ssl.TLSVersion.TLSv1_3
@@ -165,17 +165,17 @@ def test_suites_of_tls_1_3_alone_leave_nothing_for_1_2(directory: Path) -> None:
         ("RequireAndVerifyClientCert", ssl.CERT_REQUIRED),
     ],
 )
-def test_every_type_of_client_authentication_that_can_be_had(
+def test_type_of_client_authentication_sets_the_verification(
     directory: Path, wanted: str, mode: ssl.VerifyMode
 ) -> None:
-    """Every type of client authentication sets the TLS verification that it needs."""
+    """Each `client_auth_type` sets the `verify_mode` that it needs."""
     authority = ", client_ca_file: ca.crt" if wanted != "NoClientCert" else ""
     text = TLS.replace("}", f", client_auth_type: {wanted}{authority}}}")
     assert context_of(WebConfigFile(write(directory, text))).verify_mode == mode
 
 
-def test_absolute_paths_are_taken_as_they_are(directory: Path, tmp_path: Path) -> None:
-    """Absolute paths are not changed."""
+def test_absolute_paths_are_used_as_they_are(directory: Path, tmp_path: Path) -> None:
+    """An absolute path does not start from the directory of the file."""
     (tmp_path / "elsewhere").mkdir()
     text = TLS.replace("server.", f"{directory}/server.")
     assert context_of(WebConfigFile(write(tmp_path / "elsewhere", text)))
@@ -312,8 +312,8 @@ INVALID = {
 
 
 @pytest.mark.parametrize("name", INVALID)
-def test_an_invalid_file_is_refused(directory: Path, name: str) -> None:
-    """An invalid file is an error with file, line, key and remedy."""
+def test_invalid_file_is_refused(directory: Path, name: str) -> None:
+    """The error of an invalid file names the file, the line, the key and the remedy."""
     path = Path(shutil.copy(DATA / f"invalid-{name}.yml", directory))
     with pytest.raises(WebConfigError) as error:
         WebConfigFile(path)
@@ -321,25 +321,25 @@ def test_an_invalid_file_is_refused(directory: Path, name: str) -> None:
 
 
 def test_every_invalid_example_has_its_message() -> None:
-    """No example is forgotten in the table."""
+    """Every example of an invalid file has its error in the table."""
     files = {path.stem.removeprefix("invalid-") for path in DATA.glob("invalid-*.yml")}
     assert files == set(INVALID)
 
 
-def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
+def test_missing_file_is_refused(tmp_path: Path) -> None:
     """A missing file is an error that names it."""
     with pytest.raises(WebConfigError, match=r"web\.yml: No such file or directory$"):
         WebConfigFile(tmp_path / "web.yml")
 
 
-def test_a_huge_file_is_refused(tmp_path: Path) -> None:
-    """What cannot be a web configuration is not read to its end."""
+def test_huge_file_is_refused(tmp_path: Path) -> None:
+    """A file that is too large for a web configuration is not read to its end."""
     with pytest.raises(WebConfigError, match=r"web\.yml: larger than 1048576 bytes$"):
         WebConfigFile(write(tmp_path, " " * 1_048_577))
 
 
-def test_a_named_pipe_is_refused_at_once(directory: Path) -> None:
-    """Nothing is waited for: every connection asks for the file, and would wait as well."""
+def test_named_pipe_is_refused_at_once(directory: Path) -> None:
+    """A pipe is not waited for: every connection checks the file, and would wait as well."""
     os.mkfifo(directory / "pipe")
     with pytest.raises(WebConfigError, match=r"pipe: not a regular file$"):
         WebConfigFile(directory / "pipe")
@@ -351,8 +351,8 @@ def test_a_named_pipe_is_refused_at_once(directory: Path) -> None:
             WebConfigFile(write(directory, text.replace(name, "pipe")))
 
 
-def test_a_pipe_in_the_place_of_the_file_changes_nothing(directory: Path) -> None:
-    """Requests are answered as before."""
+def test_pipe_that_replaces_the_file_has_no_effect(directory: Path) -> None:
+    """If a named pipe replaces the file, the last configuration stays in effect."""
     path = write(directory, USERS)
     file = WebConfigFile(path)
     path.unlink()
@@ -360,23 +360,23 @@ def test_a_pipe_in_the_place_of_the_file_changes_nothing(directory: Path) -> Non
     assert set(file.users()) == {b"alice"}
 
 
-def test_a_huge_certificate_is_refused(directory: Path) -> None:
-    """Nothing that is not text of a megabyte at most is handed to OpenSSL."""
+def test_huge_certificate_is_refused(directory: Path) -> None:
+    """A file of more than a megabyte is not passed to OpenSSL."""
     os.truncate(directory / "server.crt", 1_048_577)
     with pytest.raises(WebConfigError, match=r"server\.crt: larger than 1048576 bytes$"):
         WebConfigFile(write(directory, TLS))
 
 
 def test_deep_nesting_is_refused(tmp_path: Path) -> None:
-    """The parser's stack has an end; the file does not reach it."""
+    """Deep nesting is an error before it exhausts the parser's stack."""
     with pytest.raises(WebConfigError, match=r"web\.yml:1: nested more than 50 levels deep$"):
         WebConfigFile(write(tmp_path, "[" * 100_000))
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.binary(max_size=60) | st.text(max_size=60).map(str.encode))
-def test_any_content_is_taken_or_refused(tmp_path: Path, data: bytes) -> None:
-    """No bytes end in anything but a configuration or a `WebConfigError`."""
+def test_any_content_is_accepted_or_refused(tmp_path: Path, data: bytes) -> None:
+    """Any bytes are a configuration, or raise `WebConfigError` and no other exception."""
     path = tmp_path / "web.yml"
     path.write_bytes(data)
     with contextlib.suppress(WebConfigError):
@@ -386,17 +386,17 @@ def test_any_content_is_taken_or_refused(tmp_path: Path, data: bytes) -> None:
 # What happens when it changes
 
 
-def test_what_did_not_change_is_not_read_again(directory: Path) -> None:
-    """Connections share a context as long as nothing changed."""
+def test_unchanged_files_are_not_read_again(directory: Path) -> None:
+    """Connections share a TLS context while no file changes."""
     file = WebConfigFile(write(directory, TLS))
     assert file.ssl_context() is file.ssl_context()
 
 
 @pytest.mark.parametrize("name", ["web.yml", "server.crt", "server.key"])
-def test_whatever_changed_is_read_again(
+def test_changed_file_is_read_again(
     directory: Path, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The file, the certificate and the key: a change of any takes effect, and is logged."""
+    """A change of the file, the certificate or the key takes effect, and is logged."""
     caplog.set_level(logging.INFO)
     path = write(directory, TLS)
     file = WebConfigFile(path)
@@ -415,17 +415,15 @@ def test_users_change_without_a_restart(directory: Path) -> None:
 
 
 def test_protection_can_be_added_without_a_restart(directory: Path) -> None:
-    """TLS and passwords are in effect as soon as the file asks for them."""
+    """TLS and passwords are in effect as soon as the file configures them."""
     file = WebConfigFile(write(directory, ""))
     write(directory, TLS + USERS)
     assert file.ssl_context()
     assert file.users()
 
 
-def test_a_change_that_is_not_valid_has_no_effect(
-    directory: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    """An invalid change has no effect, and is logged once."""
+def test_invalid_change_has_no_effect(directory: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """After an invalid change, the last configuration stays in effect; it is logged once."""
     path = write(directory, TLS + USERS)
     file = WebConfigFile(path)
     before = file.ssl_context()
@@ -440,10 +438,8 @@ def test_a_change_that_is_not_valid_has_no_effect(
     assert file.ssl_context() is not before
 
 
-def test_a_file_that_vanishes_has_no_effect(
-    directory: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    """A file that is replaced by removing it first is gone for a moment, and comes back."""
+def test_removed_file_has_no_effect(directory: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The file may be removed and written again, so its absence changes nothing."""
     file = WebConfigFile(write(directory, USERS))
     (directory / "web.yml").unlink()
     assert file.users()
@@ -452,8 +448,8 @@ def test_a_file_that_vanishes_has_no_effect(
     assert set(file.users()) == {b"bob"}
 
 
-def test_a_certificate_without_its_key_waits_for_it(directory: Path) -> None:
-    """While certificate and key are replaced one after the other, the old pair stays."""
+def test_certificate_without_its_key_has_no_effect(directory: Path) -> None:
+    """While certificate and key are replaced one after the other, the old pair stays in use."""
     file = WebConfigFile(write(directory, TLS))
     before = file.ssl_context()
     new = trustme.CA().issue_cert("localhost")
@@ -486,7 +482,7 @@ RATE = "rate_limit: {interval: 1s, burst: 9}\n"
         (RATE, HEADERS),
     ],
 )
-def test_less_protection_takes_a_forced_reload(
+def test_weaker_protection_needs_a_forced_reload(
     directory: Path, caplog: pytest.LogCaptureFixture, before: str, after: str
 ) -> None:
     """A weaker configuration needs a forced reload, because a half-written file looks the same."""
@@ -509,10 +505,10 @@ def test_less_protection_takes_a_forced_reload(
     "after", ["", "# nothing yet\n", "{}", "tls_server_config:\n", "http_server_config: {}\n"]
 )
 @pytest.mark.parametrize("force", [False, True])
-def test_an_emptied_file_has_no_effect(
+def test_emptied_file_has_no_effect(
     directory: Path, caplog: pytest.LogCaptureFixture, before: str, after: str, *, force: bool
 ) -> None:
-    """An editor that rewrites the file in place empties it first, and SIGHUP may come just then."""
+    """An editor may empty the file before it writes it, and SIGHUP may be sent at that moment."""
     path = write(directory, before)
     file = WebConfigFile(path)
     had_tls, had_users, had_headers = file.ssl_context(), file.users(), file.headers()
@@ -527,10 +523,10 @@ def test_an_emptied_file_has_no_effect(
 
 
 @pytest.mark.parametrize("before", ["", "http_server_config: {http2: false}\n"])
-def test_a_file_that_set_nothing_may_be_emptied(
+def test_file_without_settings_may_be_emptied(
     directory: Path, caplog: pytest.LogCaptureFixture, before: str
 ) -> None:
-    """A file without settings may be emptied."""
+    """It is not an error to empty a file that protects nothing."""
     file = WebConfigFile(write(directory, before))
     write(directory, "# nothing\n")
     file.reload()
@@ -545,10 +541,10 @@ def test_a_file_that_set_nothing_may_be_emptied(
         ("ca.crt", "has no certificate in PEM"),
     ],
 )
-def test_an_emptied_file_that_it_names_has_no_effect(
+def test_emptied_certificate_or_key_has_no_effect(
     directory: Path, caplog: pytest.LogCaptureFixture, name: str, problem: str
 ) -> None:
-    """Not even with SIGHUP: no certificate is accepted or presented that was not there."""
+    """An emptied file of a certificate or key has no effect, not even with SIGHUP."""
     file = WebConfigFile(write(directory, CLIENTS))
     before = file.ssl_context()
     (directory / name).write_bytes(b"")
@@ -559,10 +555,10 @@ def test_an_emptied_file_that_it_names_has_no_effect(
 
 
 @pytest.mark.parametrize("after", ["", "tls_server_confg: {}\n", "basic_auth_users: [\n"])
-def test_a_forced_reload_always_says_its_result(
+def test_forced_reload_always_logs_its_result(
     directory: Path, caplog: pytest.LogCaptureFixture, after: str
 ) -> None:
-    """SIGHUP is answered in the log, even if a request met the same error before."""
+    """SIGHUP logs its result, even if a request has logged the same error before."""
     file = WebConfigFile(write(directory, USERS))
     write(directory, after)
     assert file.users()
@@ -587,28 +583,26 @@ def test_a_forced_reload_always_says_its_result(
         (TLS, TLS.replace("}", f", {VERIFIED}}}")),
     ],
 )
-def test_as_much_protection_needs_no_signal(
+def test_equal_or_stronger_protection_needs_no_signal(
     directory: Path, caplog: pytest.LogCaptureFixture, before: str, after: str
 ) -> None:
-    """What is added, and what is only another, is in effect at once."""
+    """Settings that are added, or replaced by equally strong ones, take effect at once."""
     file = WebConfigFile(write(directory, before))
     write(directory, after)
     file.reload()
     assert errors_in(caplog) == []
 
 
-def test_a_forced_reload_reads_what_did_not_change(directory: Path) -> None:
-    """SIGHUP reads everything, whether it seems changed or not."""
+def test_forced_reload_reads_unchanged_files(directory: Path) -> None:
+    """SIGHUP reads all files, even if they look unchanged."""
     file = WebConfigFile(write(directory, TLS))
     before = file.ssl_context()
     file.reload(force=True)
     assert file.ssl_context() is not before
 
 
-def test_a_key_file_that_is_replaced_changes_nothing(
-    directory: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    """While it is gone, what was in effect stays so, even if SIGHUP comes just then."""
+def test_missing_key_file_has_no_effect(directory: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """While the key file is missing, the last configuration stays in effect, even on SIGHUP."""
     file = WebConfigFile(write(directory, TLS))
     before = file.ssl_context()
     key = (directory / "server.key").read_bytes()
@@ -623,10 +617,10 @@ def test_a_key_file_that_is_replaced_changes_nothing(
     assert file.ssl_context() is not before
 
 
-def test_files_that_change_all_the_time_never_end_a_reload(
+def test_reloads_survive_files_that_change_all_the_time(
     directory: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Certificate and key come and go while they are read: the state is a good one, always."""
+    """A valid configuration is always in effect, even if files change while they are read."""
     file = WebConfigFile(write(directory, TLS))
     pairs = [
         ((directory / "server.crt").read_bytes(), (directory / "server.key").read_bytes()),
@@ -659,10 +653,10 @@ def test_files_that_change_all_the_time_never_end_a_reload(
     }
 
 
-def test_without_a_thread_what_was_in_effect_stays_so(
+def test_last_configuration_is_kept_if_no_thread_can_be_started(
     directory: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The files could hang, and the connection with them; the change is in effect later."""
+    """Files are not read in the connection's thread, as they could hang; a later one reads them."""
     caplog.set_level(logging.INFO)
     path = write(directory, USERS)
     file = WebConfigFile(path)
@@ -688,10 +682,10 @@ def test_without_a_thread_what_was_in_effect_stays_so(
     ]
 
 
-def test_a_file_server_that_hangs_holds_up_no_connection(
+def test_hanging_file_server_delays_no_connection(
     directory: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What was in effect stays so; the change is in effect once the files can be read."""
+    """The last configuration stays in effect until the files can be read."""
     caplog.set_level(logging.INFO)
     file = WebConfigFile(write(directory, TLS + USERS))
     before = file.ssl_context()
@@ -734,10 +728,10 @@ class Clock:
         return self.now
 
 
-def test_a_cause_that_no_file_shows_is_tried_again(
+def test_error_that_no_file_change_ends_is_tried_again(
     directory: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Too many open files: ten seconds later the change is read, though nothing changed since."""
+    """After too many open files, the change is read ten seconds later, without another change."""
     clock = Clock()
     file = WebConfigFile(write(directory, USERS), clock)
     write(directory, USERS.replace("alice", "bob"))
@@ -756,7 +750,7 @@ def test_a_cause_that_no_file_shows_is_tried_again(
     assert set(file.users()) == {b"bob"}
 
 
-def test_a_reading_that_takes_long_keeps_nobody_waiting(directory: Path) -> None:
+def test_slow_reload_delays_no_other_request(directory: Path) -> None:
     """While one request reads the files, others use the configuration in effect."""
     path = write(directory, USERS)
     file = WebConfigFile(path, clock := HeldClock())
@@ -774,7 +768,7 @@ def test_a_reading_that_takes_long_keeps_nobody_waiting(directory: Path) -> None
 
 
 class HeldClock:
-    """A clock that answers late: so long does a reading take."""
+    """A clock that hangs while `is_held` is true: so long does a reload take."""
 
     def __init__(self) -> None:
         self.is_held = False
@@ -782,7 +776,7 @@ class HeldClock:
         self.go = threading.Event()
 
     def __call__(self) -> float:
-        """Return the time, when the test says so."""
+        """Return the time, if held only when the test sets `go`."""
         if self.is_held:
             self.asked.set()
             assert self.go.wait(5)
@@ -790,10 +784,10 @@ class HeldClock:
 
 
 @pytest.mark.parametrize("is_directory", [False, True])
-def test_a_system_has_authorities_in_a_file_or_a_directory(
+def test_system_has_authorities_in_a_file_or_a_directory(
     directory: Path, monkeypatch: pytest.MonkeyPatch, *, is_directory: bool
 ) -> None:
-    """Without any no client could come in, so that is an error; with any the log warns."""
+    """If clients need a certificate, a system without any authority is an error."""
     path = write(directory, TLS.replace("}", f", {VERIFIED}}}"))
     monkeypatch.setenv("SSL_CERT_FILE", str(directory / "nowhere"))
     monkeypatch.setenv("SSL_CERT_DIR", str(directory / "nowhere"))
@@ -825,31 +819,31 @@ def test_a_system_has_authorities_in_a_file_or_a_directory(
         ("rate_limit: {interval: 1s}", "Every request is refused: rate_limit has no burst"),
     ],
 )
-def test_what_is_easily_not_meant_is_warned_of(
+def test_probable_mistakes_are_warnings(
     directory: Path,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     text: str,
     warning: str,
 ) -> None:
-    """Settings that are probably mistakes are logged as warnings."""
+    """Settings that are valid, but probably not intended, are logged as warnings."""
     monkeypatch.setenv("SSL_CERT_FILE", str(directory / "ca.crt"))
     WebConfigFile(write(directory, text))
     assert caplog.messages == [warning]
 
 
-def test_without_anonymous_memory_a_file_without_a_name_holds_the_key(
+def test_key_is_in_an_unnamed_file_without_memfd_create(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without `memfd_create` the key is in an unnamed file."""
+    """On systems without `memfd_create`, OpenSSL reads the key from an unnamed temporary file."""
     monkeypatch.delattr(os, "memfd_create")
     assert context_of(WebConfigFile(write(directory, TLS)))
 
 
-def test_a_system_without_room_for_a_key_is_an_error_of_the_start(
+def test_missing_temporary_directory_is_an_error_at_the_start(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A missing place for the key is an error of the start in one line."""
+    """If no temporary file can be created for the key, the start fails with a plain error."""
     monkeypatch.delattr(os, "memfd_create")
     monkeypatch.setattr("tempfile.tempdir", str(directory / "nowhere"))
     with pytest.raises(WebConfigError, match="No such file or directory"):
@@ -857,20 +851,20 @@ def test_a_system_without_room_for_a_key_is_an_error_of_the_start(
 
 
 @pytest.mark.parametrize("word", ["true", "True", "TRUE", "yes", "Yes", "y", "on", "On", "ON"])
-def test_every_word_of_yaml_for_true_will_do(tmp_path: Path, word: str) -> None:
-    """All booleans of YAML 1.1 are accepted."""
+def test_every_word_of_yaml_for_true_is_accepted(tmp_path: Path, word: str) -> None:
+    """All words of YAML 1.1 for true are accepted, as in exporter-toolkit."""
     WebConfigFile(write(tmp_path, f"http_server_config: {{http2: {word}}}"))
 
 
-def test_the_context_of_any_certificate_is_new_for_each_connection(directory: Path) -> None:
-    """Each connection that accepts any certificate has a new context."""
+def test_context_that_accepts_any_certificate_is_new_for_each_connection(directory: Path) -> None:
+    """A shared context would trust the certificates of all earlier connections."""
     text = TLS.replace("}", ", client_auth_type: RequireAnyClientCert}")
     file = WebConfigFile(write(directory, text))
     assert file.ssl_context() is not file.ssl_context()
 
 
-def test_a_reload_does_not_fill_the_bucket_again(directory: Path) -> None:
-    """A reload with the same rate does not refill the bucket."""
+def test_reload_does_not_refill_the_token_bucket(directory: Path) -> None:
+    """A reload keeps the token bucket, unless the rate changed."""
     rate = "rate_limit: {interval: 1h, burst: 2}\n"
     file = WebConfigFile(write(directory, rate))
     app = file.wrap(answer)
@@ -888,7 +882,7 @@ def answer(_environ: "WSGIEnvironment", start_response: "StartResponse") -> Iter
 
 
 def status_of(app: "WSGIApplication") -> str:
-    """Return the status of an answer."""
+    """Send a request, and return the status of the answer."""
     started: list[str] = []
 
     def start_response(status: str, _headers: object, _: object = None) -> Callable[[bytes], None]:

@@ -1,4 +1,4 @@
-"""Files of the shapes in exporter-toolkit's own test data: all load, and do what they say."""
+"""Files like those in exporter-toolkit's own test data: all load, and take effect."""
 
 import logging
 import re
@@ -42,7 +42,7 @@ Serve = Callable[[str], Server]
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a client receives.
+    """The answer that a client receives.
 
     Attributes:
         status: The status code.
@@ -56,14 +56,14 @@ class Answer:
 
 
 def app(_environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
-    """Answer every request that gets so far."""
+    """Answer every request that the web configuration lets pass."""
     start_response("200 OK", [("Content-Type", "text/plain")])
     return [b"sample 42\n"]
 
 
 @pytest.fixture(scope="module")
 def authority() -> trustme.CA:
-    """Return the authority of the server and of its clients."""
+    """Return the authority that issues the certificates of the server and of its clients."""
     return trustme.CA()
 
 
@@ -80,7 +80,7 @@ def serve(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Serve]:
-    """Return a function that serves with a file; the authority is the only one of the system."""
+    """Yield a function that starts a server with a file; the system trusts only the authority."""
     pems = {
         "ca.crt": authority.cert_pem.bytes(),
         "server.crt": leaf.cert_chain_pems[0].bytes(),
@@ -115,7 +115,7 @@ def serve(
 
 @pytest.fixture
 def client(authority: trustme.CA) -> ssl.SSLContext:
-    """Return a client that trusts the server and has no certificate."""
+    """Return the context of a client that trusts the server and has no certificate."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     authority.configure_trust(context)
     return context
@@ -139,7 +139,7 @@ def ask(server: Server, client: ssl.SSLContext | None, more: str = "") -> Answer
 
 
 def is_refused(server: Server, client: ssl.SSLContext) -> bool:
-    """Return whether a client gets no answer."""
+    """Return whether a client receives no answer."""
     try:
         ask(server, client)
     except (ssl.SSLError, ConnectionError):
@@ -166,42 +166,42 @@ CLIENTS_NEED_A_CERTIFICATE = {
 
 
 @pytest.mark.parametrize("name", GOOD)
-def test_every_good_file_answers_the_client_that_it_is_for(
+def test_every_file_answers_a_matching_client(
     serve: Serve, client: ssl.SSLContext, authority: trustme.CA, name: str
 ) -> None:
-    """A client that fits the file is answered, unless the rate limit has no burst."""
+    """A client that meets the requirements is answered, unless the rate limit has no burst."""
     authority.issue_cert("prometheus.example").configure_cert(client)
     answer = ask(serve(name), None if name in WITHOUT_TLS else client, AUTHORIZATION)
     assert answer.status == (429 if name == "no-burst" else 200)
 
 
 @pytest.mark.parametrize("name", [name for name in GOOD if name not in WITHOUT_TLS])
-def test_no_file_with_tls_answers_without_it(serve: Serve, name: str) -> None:
-    """Plain HTTP gets an error that says so."""
+def test_plain_http_is_refused_if_the_file_configures_tls(serve: Serve, name: str) -> None:
+    """A plain HTTP request to a TLS server is answered 400."""
     assert ask(serve(name), None, AUTHORIZATION).status == 400
 
 
 @pytest.mark.parametrize("name", [name for name in GOOD if name not in WITHOUT_TLS])
-def test_a_certificate_is_needed_where_a_file_says_so(
+def test_client_certificate_is_required_if_the_file_says_so(
     serve: Serve, client: ssl.SSLContext, name: str
 ) -> None:
-    """A client without one is refused there, and answered elsewhere."""
+    """A client without a certificate is refused by these files, and answered by all others."""
     server = serve(name)
     assert is_refused(server, client) == (name in CLIENTS_NEED_A_CERTIFICATE)
 
 
 @pytest.mark.parametrize("name", [*sorted(CLIENTS_NEED_A_CERTIFICATE), "tls"])
-def test_a_stranger_s_certificate_is_refused_where_it_is_verified(
+def test_certificate_of_an_unknown_authority_is_refused_if_it_is_verified(
     serve: Serve, client: ssl.SSLContext, name: str
 ) -> None:
-    """With `RequireAnyClientCert` any will do, and nowhere else."""
+    """Only `RequireAnyClientCert` accepts the certificate of an unknown authority."""
     trustme.CA().issue_cert("prometheus.example").configure_cert(client)
     assert is_refused(serve(name), client) == (name not in {"any-client", "inline-key"})
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 @pytest.mark.parametrize("is_expired", [False, True])
-def test_any_certificate_may_be_self_signed(
+def test_require_any_client_cert_accepts_self_signed_certificates(
     serve: Serve,
     client: ssl.SSLContext,
     tmp_path: Path,
@@ -209,7 +209,7 @@ def test_any_certificate_may_be_self_signed(
     *,
     is_expired: bool,
 ) -> None:
-    """Any certificate is accepted, even an expired one; each connection requests one."""
+    """Any certificate is accepted, even an expired one, and each connection must have one."""
     client.minimum_version = client.maximum_version = version
     server = serve("any-client")
     assert is_refused(server, client)
@@ -219,25 +219,25 @@ def test_any_certificate_may_be_self_signed(
         assert ask(server, client).status == 200
 
 
-def test_any_certificate_is_not_compressed() -> None:
-    """Newer versions of OpenSSL ask for a compressed one, in which nothing is found to trust."""
+def test_compressed_client_certificates_are_not_requested() -> None:
+    """By default, newer versions of OpenSSL request one, which the exporter could not parse."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     accept_any_certificate(context)
     assert context.options & 1 << 33
 
 
-def test_without_python_s_hook_no_certificate_is_accepted(
+def test_without_pythons_hook_no_certificate_is_accepted(
     serve: Serve, client: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Without Python's hook every client is refused, not accepted."""
+    """If a Python lacks the hook for messages, every client is refused, not accepted."""
     monkeypatch.setattr(ssl.SSLContext, "_msg_callback", None)
     self_signed(tmp_path / "own.pem", uri="spiffe://example/other")
     client.load_cert_chain(tmp_path / "own.pem")
     assert is_refused(serve("any-client"), client)
 
 
-def test_a_name_may_be_a_uri(serve: Serve, client: ssl.SSLContext, tmp_path: Path) -> None:
-    """Names of services, as SPIFFE has them, are compared like any other."""
+def test_allowed_name_may_be_a_uri(serve: Serve, client: ssl.SSLContext, tmp_path: Path) -> None:
+    """A URI that names a service, as in SPIFFE, is compared like any other name."""
     self_signed(tmp_path / "own.pem", uri="spiffe://example/prometheus")
     (tmp_path / "ca.crt").write_bytes((tmp_path / "own.pem").read_bytes())
     client.load_cert_chain(tmp_path / "own.pem")
@@ -259,7 +259,7 @@ def test_a_name_may_be_a_uri(serve: Serve, client: ssl.SSLContext, tmp_path: Pat
         ("*.example", False),
     ],
 )
-def test_a_certificate_needs_an_allowed_name(
+def test_client_certificate_needs_an_allowed_name(
     serve: Serve,
     client: ssl.SSLContext,
     authority: trustme.CA,
@@ -268,7 +268,7 @@ def test_a_certificate_needs_an_allowed_name(
     *,
     is_allowed: bool,
 ) -> None:
-    """One name of the certificate is in the list, letter for letter; the log says why not."""
+    """A certificate is refused, and that is logged, if none of its names is exactly in the list."""
     caplog.set_level(logging.DEBUG, "exporter")
     authority.issue_cert(identity).configure_cert(client)
     server = serve("allowed-names")
@@ -280,10 +280,10 @@ def test_a_certificate_needs_an_allowed_name(
     )
 
 
-def test_a_name_that_is_not_valid_is_refused(
+def test_client_certificate_with_an_invalid_name_is_refused(
     serve: Serve, client: ssl.SSLContext, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Bytes in no encoding are not a name, and not an unexpected error either."""
+    """A name in no valid encoding is refused, and not logged as an unexpected error."""
     self_signed(tmp_path / "own.pem", uri=None)
     (tmp_path / "ca.crt").write_bytes((tmp_path / "own.pem").read_bytes())
     client.load_cert_chain(tmp_path / "own.pem")
@@ -295,8 +295,8 @@ def test_a_name_that_is_not_valid_is_refused(
 
 
 @given(data=st.binary(max_size=40), version=st.sampled_from([771, 772]))
-def test_any_message_with_a_certificate_is_taken(data: bytes, version: int) -> None:
-    """A message that is not valid trusts nothing, and raises nothing."""
+def test_invalid_certificate_message_trusts_nothing(data: bytes, version: int) -> None:
+    """An invalid Certificate message adds no trusted certificate, and raises nothing."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     connection = cast("ssl.SSLSocket", SimpleNamespace(context=context))
     trust_presented(connection, "read", version, 22, 11, data)
@@ -310,21 +310,21 @@ def test_any_message_with_a_certificate_is_taken(data: bytes, version: int) -> N
         ("secp384r1", ssl.TLSVersion.TLSv1_3),
         ("secp521r1", ssl.TLSVersion.TLSv1_3),
         pytest.param("X25519", ssl.TLSVersion.TLSv1_3, marks=needs_curve("X25519")),
-        # The curve of the server's certificate: the client must have that one, too.
+        # The curve of the server's certificate, which the client must support in TLS 1.2.
         ("prime256v1", ssl.TLSVersion.TLSv1_2),
     ],
 )
-def test_each_listed_curve_is_spoken(
+def test_listed_curve_is_accepted(
     serve: Serve, client: ssl.SSLContext, curve: str, version: ssl.TLSVersion
 ) -> None:
-    """Clients with any one of the listed curves can connect."""
+    """A client that supports only one of the listed curves can connect."""
     client.maximum_version = version
     client.set_ecdh_curve(curve)
     assert ask(serve("all-curves"), client).status == 200
 
 
 @pytest.mark.parametrize(
-    ("name", "curve", "is_spoken"),
+    ("name", "curve", "is_accepted"),
     [
         pytest.param("all-curves", "X448", False, marks=needs_curve("X448")),
         ("one-curve", "secp384r1", False),
@@ -332,12 +332,12 @@ def test_each_listed_curve_is_spoken(
         ("one-curve", "secp521r1", True),
     ],
 )
-def test_no_other_curve_is_spoken(
-    serve: Serve, client: ssl.SSLContext, name: str, curve: str, *, is_spoken: bool
+def test_curve_that_is_not_listed_is_refused(
+    serve: Serve, client: ssl.SSLContext, name: str, curve: str, *, is_accepted: bool
 ) -> None:
-    """Clients without a listed curve are refused."""
+    """A client that supports none of the listed curves is refused."""
     client.set_ecdh_curve(curve)
-    assert is_refused(serve(name), client) is not is_spoken
+    assert is_refused(serve(name), client) is not is_accepted
 
 
 @pytest.mark.parametrize(
@@ -347,7 +347,7 @@ def test_no_other_curve_is_spoken(
         ("client-s-order", "ECDHE-ECDSA-AES128-GCM-SHA256"),
     ],
 )
-def test_the_order_of_the_suites_is_the_server_s_or_the_client_s(
+def test_order_of_the_suites_is_the_servers_or_the_clients(
     serve: Serve, client: ssl.SSLContext, name: str, cipher: str
 ) -> None:
     """`prefer_server_cipher_suites` decides whose order of suites counts."""
@@ -357,17 +357,17 @@ def test_the_order_of_the_suites_is_the_server_s_or_the_client_s(
 
 
 @pytest.mark.parametrize("name", ["some-suites", "no-http2"])
-def test_a_suite_that_is_not_listed_is_not_spoken(
+def test_suite_that_is_not_listed_is_refused(
     serve: Serve, client: ssl.SSLContext, name: str
 ) -> None:
-    """The handshake with a suite that is not listed fails."""
+    """A client that supports none of the listed suites of TLS 1.2 is refused."""
     client.maximum_version = ssl.TLSVersion.TLSv1_2
     client.set_ciphers("ECDHE-ECDSA-CHACHA20-POLY1305")
     assert is_refused(serve(name), client)
 
 
 def test_headers_are_in_every_answer(serve: Serve) -> None:
-    """The headers are in every answer, also in errors."""
+    """The headers of the file are in every answer, also in errors."""
     server = serve("headers")
     for more in ("", "Expect: 100-continue\r\n", "A: b\r\n" * 9000):
         headers = ask(server, None, more).headers
@@ -379,26 +379,26 @@ def test_headers_are_in_every_answer(serve: Serve) -> None:
 
 
 def test_requests_beyond_the_rate_are_refused(serve: Serve) -> None:
-    """A burst of three, then 429; the headers are there too."""
+    """After a burst of three, requests are answered 429, with the headers of the file."""
     server = serve("rate-limit")
     answers = [ask(server, None) for _ in range(5)]
     assert [answer.status for answer in answers] == [200, 200, 200, 429, 429]
     assert answers[-1].headers["x-frame-options"] == "deny"
 
 
-def test_no_rate_is_no_limit(serve: Serve) -> None:
-    """An interval of 0 disables the rate limit."""
+def test_interval_of_0_means_no_limit(serve: Serve) -> None:
+    """A file whose rate limit has an interval of 0 answers every request."""
     server = serve("no-rate-limit")
     assert {ask(server, None).status for _ in range(10)} == {200}
 
 
 @pytest.mark.parametrize(("user", "status"), [("Basic YWxpY2U6eA==", 401), ("", 401)])
-def test_a_password_is_needed(serve: Serve, user: str, status: int) -> None:
-    """Without the right password the answer is 401."""
+def test_password_is_required(serve: Serve, user: str, status: int) -> None:
+    """A request with a wrong password, or without one, is answered 401."""
     assert ask(serve("users"), None, f"Authorization: {user}\r\n").status == status
 
 
 @pytest.mark.parametrize("key", [*KEYS, *HTTP_KEYS, *TLS_KEYS, *RATE_KEYS])
 def test_every_key_is_in_the_documentation(key: str) -> None:
-    """Every key is in the documentation."""
+    """Every key has a row in docs/web-configuration.md."""
     assert re.search(rf"^\| [^|]*`{key}`[^|]*\|", PAGE, re.MULTILINE)
