@@ -81,7 +81,7 @@ def _paragraphs(text: str | None) -> Iterator[str]:
     for number, paragraph in enumerate(filter(str.strip, re.split(r"\n\s*\n", text or ""))):
         if number:
             yield ".PP"
-        yield escape(paragraph)
+        yield escape(" ".join(paragraph.split()))
 
 
 def _options(command: click.Command, context: click.Context) -> Iterator[str]:

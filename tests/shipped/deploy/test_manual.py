@@ -35,6 +35,12 @@ def test_mandoc_has_nothing_to_say(command: click.Command) -> None:
     assert (done.returncode, done.stdout) == (0, "")
 
 
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
+def test_no_line_is_indented(command: click.Command) -> None:
+    """Paragraphs flow: before Python 3.13, a docstring keeps the indentation of its source."""
+    assert re.findall(r"^ .*|.*   .*", page(command), re.MULTILINE) == []
+
+
 @pytest.mark.deploy
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
 def test_a_page_shows_every_flag(command: click.Command) -> None:
