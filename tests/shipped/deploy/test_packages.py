@@ -79,7 +79,10 @@ def use(root: Root) -> set[str]:
 
 @pytest.fixture(scope="module")
 def packages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Build both packages on the Debian of the base; return the directory with them."""
+    """Build both packages on the Debian of the base; return the directory with them.
+
+    Who builds them keeps files to themselves; the packages must not.
+    """
     nfpm = require_tool("nfpm")
     root = Root(tmp_path_factory.mktemp("builder") / "root")
     shutil.copy(nfpm, root.path / "usr/local/bin")
@@ -88,7 +91,8 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         if (source := ROOT / name).is_file():
             (root.path / "src" / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(source, root.path / "src" / name)
-    check(root.run("/src/deploy/packages/build", "/packages", "deb", "rpm"))
+    build = "umask 077; exec /src/deploy/packages/build /packages deb rpm"
+    check(root.run("sh", "-c", build))
     yield root.path / "packages"
     shutil.rmtree(root.path)
 
@@ -111,7 +115,9 @@ def test_the_deb_is_installed_runs_and_is_removed(packages: Path, tmp_path: Path
         assert f".TH {program.upper()}" in check(root.run("zcat", page)).replace("\\", "")
         completion = f"usr/share/bash-completion/completions/{program}"
         assert "complete -o nosort -F" in (root.path / completion).read_text()
-    assert "\ncavatica_up 1.0\n" in check(root.run("cavatica-exporter", "--demo", "--once"))
+    as_service = ("setpriv", "--reuid=65532", "--regid=65532", "--clear-groups")
+    demo = root.run(*as_service, "cavatica-exporter", "--demo", "--once")
+    assert "\ncavatica_up 1.0\n" in check(demo)
     for name in ("cavatica-exporter.service", "cavatica-discover.service"):
         unit = (root.path / "usr/lib/systemd/system" / name).read_text()
         assert unit == (DEPLOY / "systemd" / name).read_text()
