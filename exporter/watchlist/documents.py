@@ -13,8 +13,9 @@ MAX_BATCH_CHARS: Final = 100
 _MAX_REMARKS: Final = 20
 
 _ITEMS: Final = "items"
-#: The keys of an answer that lists exports, and of one about a single export.
-_LIST_KEYS: Final = frozenset({"href", _ITEMS, "links"})
+#: The keys of an answer that lists exports, and of one about a single export. `discover` has the
+#: state of `cavatica-exports discover`, in a file of that form.
+_LIST_KEYS: Final = frozenset({"href", _ITEMS, "links", "discover"})
 _FIELDS: Final = frozenset(
     {
         "href",

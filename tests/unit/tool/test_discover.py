@@ -322,7 +322,7 @@ def _remaining(account: Account) -> str:
 
 
 def test_the_exporter_reads_what_was_written(account: Account) -> None:
-    """All IDs in their batches, no error, and no batch for the state."""
+    """All IDs in their batches, no error or remark, and no batch for the state."""
     account.simulator.start(120, volume="me/a", ago=5 * DAY)
     account.simulator.start(10, volume="me/b", ago=60 * DAY, lifetimes=FINISHED)
     account.discover()
@@ -332,6 +332,7 @@ def test_the_exporter_reads_what_was_written(account: Account) -> None:
         batch: sorted(ids) for batch, ids in account.batches().items()
     }
     assert watchlist.duplicates == watchlist.rejected == 0
+    assert [file.remarks for file in watchlist.files if file.remarks] == []
 
 
 def test_an_account_without_exports(account: Account) -> None:
