@@ -26,8 +26,9 @@ _MAX_CHARS_WITHOUT_LIBYAML = 2**20
 # Characters that YAML forbids, although readers may accept them.
 _FORBIDDEN = re.compile(r"[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
-# A percent sign at the start of a line. YAML has five line breaks, and a byte order mark may
-# precede the first line.
+_YAML_LINE_BREAK = re.compile(r"\r\n|[\n\r\x85\u2028\u2029]")
+
+# A percent sign at the start of a line. A byte order mark may precede the first line.
 _DIRECTIVE = re.compile(r"%(?<![^\n\r\x85\u2028\u2029\ufeff]%)")
 
 # The tokens of valid JSON: brackets, the start of a string, bare words.
@@ -137,10 +138,10 @@ def _check_yaml(text: str) -> None:
     """Raise an error for text that must not reach the YAML reader."""
     # libyaml compares each directive with all earlier ones, and holds the GIL meanwhile.
     if directive := _DIRECTIVE.search(text):
-        line = text.count("\n", 0, directive.start()) + 1
+        line = _yaml_line(text, directive.start())
         raise TextError(line, "directives are not supported: no line may begin with %")
     if forbidden := _FORBIDDEN.search(text):
-        line = text.count("\n", 0, forbidden.start()) + 1
+        line = _yaml_line(text, forbidden.start())
         character = f"U+{ord(forbidden[0]):04X}"
         raise TextError(line, f"not YAML: the character {character} is not allowed")
     if len(text) > _MAX_CHARS_WITHOUT_LIBYAML and not _HAS_LIBYAML:
@@ -149,6 +150,11 @@ def _check_yaml(text: str) -> None:
             f"larger than {_MAX_CHARS_WITHOUT_LIBYAML} characters, which takes too long to read:"
             " PyYAML is installed without libyaml here; save it as JSON",
         )
+
+
+def _yaml_line(text: str, at: int) -> int:
+    """Return the line, from 1, of the character at an index, as libyaml counts lines."""
+    return 1 + sum(1 for _ in _YAML_LINE_BREAK.finditer(text, 0, at))
 
 
 def _not_yaml(error: yaml.MarkedYAMLError) -> TextError:

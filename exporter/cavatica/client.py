@@ -143,11 +143,11 @@ class Client:
             ApiError: there is no usable answer.
         """
 
-        def parse(reply: Response) -> UserResponse:
-            document = _document(reply)
+        def parse(response: Response) -> UserResponse:
+            document = _document(response)
             name = document.get("username") if isinstance(document, dict) else None
             name = excerpt(name) if isinstance(name, str) else ""
-            return UserResponse(name, _rate_limit(reply), requests=1)
+            return UserResponse(name, _rate_limit(response), requests=1)
 
         return self._call(_USER, None, 1, parse, deadline)
 
@@ -183,15 +183,15 @@ class Client:
         status: int | None = None
         reason: Reason | None = None
         try:
-            reply = self._send(path, payload, exports, deadline - began)
-            status = reply.status
-            response = parse(reply)
+            response = self._send(path, payload, exports, deadline - began)
+            status = response.status
+            answer = parse(response)
         except ApiError as error:
             status, reason = error.status, error.reason
             raise
         else:
-            reason = None if response.complete else "invalid_response"
-            return response
+            reason = None if answer.complete else "invalid_response"
+            return answer
         finally:
             self._observe(RequestOutcome(status, self._monotonic() - began, reason))
 

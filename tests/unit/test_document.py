@@ -271,8 +271,9 @@ def test_a_directive_is_found_wherever_libyaml_accepts_one(before: str) -> None:
     text = before + "%TAG !a! tag:x,\n--- !a!b c"
     started = [event for event in yaml.parse(text, yaml.CBaseLoader) if hasattr(event, "tags")]
     assert started[0].tags
-    with pytest.raises(TextError, match=f"^{NO_DIRECTIVES}$"):
+    with pytest.raises(TextError, match=f"^{NO_DIRECTIVES}$") as error:
         read_yaml(text)
+    assert error.value.line == 1 + before.startswith("#")
 
 
 @pytest.mark.parametrize("read", YAML_READERS)

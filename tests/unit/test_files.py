@@ -124,9 +124,9 @@ def test_a_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
     """A file is replaced with the given mode, for any umask, and no temporary file is left."""
     file = tmp_path / "f"
     file.write_bytes(b"old")
-    replace_file(file, [b"n", b"ew"], mode=0o600)
+    replace_file(file, [b"n", b"ew"], mode=0o644)
     assert file.read_bytes() == b"new"
-    assert file.stat().st_mode & 0o777 == 0o600
+    assert file.stat().st_mode & 0o777 == 0o644
     assert [*tmp_path.iterdir()] == [file]
 
 

@@ -869,16 +869,21 @@ def test_silent_tls_connections_are_evicted(
 
 def test_a_slow_reader_of_another_address_is_evicted(serve: Serve) -> None:
     """A client that does not read its answer loses its place when no other place is free."""
+    called = threading.Semaphore(0)
 
     def large(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         start_response("200 OK", [])
-        return [b"a" * (90_000_000 if environ["PATH_INFO"] == "/large" else 1)]
+        if environ["PATH_INFO"] != "/large":
+            return [b"a"]
+        called.release()
+        return [b"a" * 90_000_000]
 
     server = serve(large, address=("", 0), max_connections=8)
     with ExitStack() as stack:
         for _ in range(2):
             stack.enter_context(idle_clients(server, 1, b"GET /large HTTP/1.1\r\n\r\n"))
-        wait_for(lambda: status(ask(server))[:3] == b"503", "both answers are under way")
+        assert all(called.acquire(timeout=20) for _ in range(2))
+        assert status(ask(server))[:3] == b"503"
         # Clients that have not sent their request yet take the other places.
         for _ in range(6):
             client = socket.create_connection(("127.0.0.1", server.server_port), timeout=5)
