@@ -27,7 +27,7 @@ from exporter.metrics.export_families import export_families
 from exporter.metrics.exposition import RENDER_SECONDS, TEXT, Exposition
 from exporter.metrics.self_metrics import SelfMetrics
 from exporter.server import Address, Server
-from exporter.tracker.snapshot import Snapshot
+from exporter.tracker.snapshot import Snapshot, WatchedExport
 from exporter.tracker.state_file import StateFile
 from exporter.tracker.states import ExportStates
 from exporter.tracker.tracker import Tracker
@@ -86,9 +86,11 @@ class Exporter:
         states = ExportStates(flags.exports_max_age, flags.exports_completed_retention)
         self._state_file: StateFile | None = None
         destination_key = None
+        recall: Callable[[], Sequence[WatchedExport]] = tuple
         if flags.exports_state_file is not None:
             self._state_file = StateFile(flags.exports_state_file, self._clock)
-            states.restore(self._state_file.load())
+            self._state_file.load()
+            recall = self._state_file.recall
             destination_key = self._state_file.key
             self_metrics.show_state_file(self._state_file.status)
         client = make_client(
@@ -102,6 +104,7 @@ class Exporter:
             self._loader.load,
             client.bulk_get,
             states,
+            recall=recall,
             quota_share=flags.api_quota_share,
             render_seconds=RENDER_SECONDS,
             clock=self._clock,

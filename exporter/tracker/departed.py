@@ -49,8 +49,12 @@ class DepartedExports:
         self._blocks: tuple[Block, ...] | None = ()
 
     def restore(self, exports: Iterable[WatchedExport]) -> None:
-        """Remember what the state file has, until `expel` is called."""
-        self._restored = {watched.id: watched for watched in exports}
+        """Remember what the state file has, until `expel` is called.
+
+        What was answered since the start, of IDs that have left, is newer.
+        """
+        newer = {i for i, each in self._departed.items() if each.watched.export is not None}
+        self._restored = {watched.id: watched for watched in exports if watched.id not in newer}
         self._blocks = None
 
     def expel(self, *, monotonic: float, unix: float, all_read: bool) -> None:

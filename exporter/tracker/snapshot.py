@@ -127,6 +127,7 @@ class Snapshot:
         rate_limit: The rate limit as last reported by the API, or None.
         rate_limit_window: Seconds until the rate limit's window ends; 0 after it, or None.
         departed: What is remembered of IDs that are not watched now, for the state file.
+        has_stored: Whether what the state file had is in this snapshot.
     """
 
     watchlist: Watchlist
@@ -142,6 +143,7 @@ class Snapshot:
     last_success_age: float | None = None
     rate_limit_window: float | None = None
     departed: tuple[Block, ...] = ()
+    has_stored: bool = False
 
 
 class _Accumulator:

@@ -1,7 +1,8 @@
 """The state file: what is known of finished exports, kept across restarts.
 
-It is replaced atomically, so readers see the old content or the new one. An unusable file is
-ignored: then every export is asked for again.
+It is replaced atomically, so readers see the old content or the new one. A damaged file is ignored:
+then every export is asked for again. A file that cannot be read at the start is read later, before
+the first write.
 """
 
 import functools
@@ -22,7 +23,7 @@ from typing import Final
 from exporter import background, files
 from exporter.clock import Clock
 from exporter.tracker.snapshot import Batch, Block, Snapshot, WatchedExport
-from exporter.tracker.state_format import KEY_BYTES, StateFormatError, check_kind, decode, encode
+from exporter.tracker.state_format import KEY_BYTES, StateFormatError, decode, encode
 
 #: Seconds between the beginnings of two writes.
 INTERVAL_SECONDS: Final = 60.0
@@ -34,9 +35,11 @@ _STALE_SECONDS: Final = 3600.0
 # Pause after each block, so that a scrape does not wait for the interpreter's lock.
 _PAUSE_SECONDS: Final = 0.0005
 _TOO_LONG: Final = "the last write takes too long"
+_TOO_LATE: Final = "it could not be read in time; its content stays for the next start"
 
-# The watched exports, and those that left the watchlist a short time ago.
-_Known = tuple[tuple[Batch, ...], tuple[Block, ...]]
+# The watched exports, those that left the watchlist a short time ago, and whether that includes
+# what the file had.
+_Known = tuple[tuple[Batch, ...], tuple[Block, ...], bool]
 
 _log = logging.getLogger(__name__)
 
@@ -55,7 +58,7 @@ class StateFileStatus:
 
 
 class StateFile:
-    """Reads the file once, and writes it in the background.
+    """Reads the file at the start, or as soon as it can be read, and writes it in the background.
 
     Args:
         path: The file.
@@ -67,9 +70,12 @@ class StateFile:
         self._clock = clock
         self._key = secrets.token_bytes(KEY_BYTES)
         self._lock = threading.Lock()
-        self._is_ours = True
+        # Whether nothing is in the file that was not read: only then may any state replace it.
+        self._is_read = False
+        # What was read, until it is recalled.
+        self._found: list[WatchedExport] = []
         self._latest: _Known | None = None
-        self._written: _Known | None = (), ()
+        self._written: _Known | None = (), (), False
         self._began = -math.inf
         # The last write, and whether it lasts: both are changed, like its result, with the lock.
         self._write_future: futures.Future[None] | None = None
@@ -78,6 +84,7 @@ class StateFile:
         self._closing = threading.Event()
         self._stale_are_removed = False
         self._problem: str | None = None
+        # Monotonic time: the Unix time may be wrong, and be set.
         self._last_write: float | None = None
 
     @property
@@ -87,29 +94,36 @@ class StateFile:
 
     def status(self) -> StateFileStatus:
         """Return the status of the file."""
-        return StateFileStatus(self._last_write, self._problem is not None or self._is_late())
+        at, behind = self._last_write, self._clock.time() - self._clock.monotonic()
+        last_write = None if at is None else round(at + behind, 3)
+        return StateFileStatus(last_write, self._problem is not None or self._is_late())
 
-    def load(self) -> list[WatchedExport]:
-        """Return the exports of the file, none if there is no usable one; to be called once."""
+    def load(self) -> None:
+        """Read the file, if that takes no more than seconds; to be called once, at the start."""
         try:
             data = background.start(self._read, "state file").result(_LOAD_SECONDS)
             if data is not None:
-                self._key, exports = decode(data)
-                if exports:
+                self._key, self._found = decode(data)
+                self._is_read = True
+                if self._found:
                     # If nothing of it is known any more, that is to be written, too.
                     self._written = None
-                return exports
         except (OSError, ValueError, RuntimeError, futures.TimeoutError) as error:
-            # What cannot be read may be the file of another program.
-            self._is_ours = isinstance(error, StateFormatError) and not error.is_foreign
-            self._problem = _reason(error) if self._is_ours else _refusal(error)
-            self._warn("State file ignored", self._problem)
-        return []
+            self._ignore(error)
+
+    def recall(self) -> list[WatchedExport]:
+        """Return what was read since the last call.
+
+        The next snapshots must have it: no others replace the file.
+        """
+        with self._lock:
+            found, self._found = self._found, []
+            return found
 
     def save(self, snapshot: Snapshot) -> None:
         """Start a write if anything changed and the last one began long enough ago."""
         with self._lock:
-            self._latest = snapshot.batches, snapshot.departed
+            self._latest = snapshot.batches, snapshot.departed, snapshot.has_stored
             problem = None
             if self._is_late() and not self._late_is_logged:
                 self._late_is_logged = True
@@ -132,13 +146,15 @@ class StateFile:
                 self._warn("State file not written", problem)
             if writing is not None:
                 futures.wait([writing], max(deadline - self._clock.monotonic(), 0))
+        problem = None
         with self._lock:
-            is_late = self._is_writing and not self._late_is_logged
-            if is_late:
+            if self._is_writing and not self._late_is_logged:
                 self._late_is_logged = True
-                self._problem = _TOO_LONG
-        if is_late:
-            self._warn("State file not written", _TOO_LONG)
+                problem = self._problem = _TOO_LONG
+            elif self._found:
+                problem = self._problem = _TOO_LATE
+        if problem is not None:
+            self._warn("State file not written", problem)
 
     def _is_late(self) -> bool:
         return self._is_writing and self._clock.monotonic() - self._began >= INTERVAL_SECONDS
@@ -146,7 +162,7 @@ class StateFile:
     def _start(self) -> str | None:
         """Start a write if there is anything to write; return a problem that is new."""
         is_written = self._latest == self._written and self._problem is None
-        if self._is_writing or self._latest is None or is_written:
+        if self._is_writing or self._latest is None or is_written or self._found:
             return None
         self._began = self._clock.monotonic()
         try:
@@ -160,24 +176,52 @@ class StateFile:
         return None
 
     def _write(self, known: _Known) -> None:
+        found: list[WatchedExport] = []
         problem = None
+        *_, has_stored = known
+        is_safe = self._is_read or has_stored
         try:
-            self._check()
-            self._replace(encode(self._blocks(known), self._key))
+            if not is_safe:
+                found = self._read_late()
+                is_safe = not found
+            if is_safe:
+                self._replace(encode(self._blocks(known), self._key))
+                self._is_read = True
         except Exception as error:  # noqa: BLE001 # no thread reads this result
-            problem = _reason(error) if self._is_ours else _refusal(error)
+            problem = _reason(error) if is_safe else _refusal(error)
         with self._lock:
             before, self._problem = self._problem, problem
             is_mended = problem is None and (before is not None or self._late_is_logged)
             self._is_writing = self._late_is_logged = False
-            if problem is None:
+            self._found = found
+            if problem is None and not found:
                 self._written = known
-                self._last_write = self._clock.time()
+                self._last_write = self._clock.monotonic()
         # Without the lock: the pipe of the log may hang.
         if problem is not None and problem != before:
             self._warn("State file not written", problem)
-        if is_mended:
+        elif found:
+            _log.info("State file read", extra={"file": str(self._path), "exports": len(found)})
+        elif is_mended:
             _log.info("State file written again", extra={"file": str(self._path)})
+
+    def _read_late(self) -> list[WatchedExport]:
+        """Return the exports of a file that was not read at the start, none if it may be replaced.
+
+        Their destinations are hashed with another key than those of this process, so they have no
+        destination in common with them until the API is asked for them again.
+
+        Raises:
+            OSError, StateFormatError: it must not be replaced.
+        """
+        data = self._read()
+        try:
+            return [] if data is None else decode(data)[1]
+        except StateFormatError as error:
+            if error.is_foreign:
+                raise
+            self._ignore(error)
+            return []
 
     def _replace(self, lines: list[bytes]) -> None:
         if sum(map(len, lines)) > _MAX_BYTES:
@@ -191,16 +235,16 @@ class StateFile:
         files.replace_file(path, lines, mode=0o600, keep_owner=True)
 
     def _blocks(self, known: _Known) -> Iterator[Block]:
-        batches, departed = known
+        batches, departed, _ = known
         for block in chain(departed, *(batch.blocks for batch in batches)):
             self._closing.wait(_PAUSE_SECONDS)
             yield block
 
-    def _check(self) -> None:
-        """Raise an error if the file must not be overwritten."""
-        if not self._is_ours and (data := self._read()) is not None:
-            check_kind(data)
-        self._is_ours = True
+    def _ignore(self, error: Exception) -> None:
+        # What cannot be read may be the file of another program.
+        self._is_read = isinstance(error, StateFormatError) and not error.is_foreign
+        self._problem = _reason(error) if self._is_read else _refusal(error)
+        self._warn("State file ignored", self._problem)
 
     def _read(self) -> bytes | None:
         try:

@@ -68,23 +68,14 @@ def encode(blocks: Iterable[Block], key: bytes) -> list[bytes]:
     return [_MAGIC + header, *lines]
 
 
-def check_kind(data: bytes) -> None:
-    """Check that this is, or was, a state file.
-
-    Raises:
-        StateFormatError: it is another kind of file.
-    """
-    if not data.startswith(_MAGIC[: len(data)]):
-        raise StateFormatError("not a state file of this exporter", is_foreign=True)
-
-
 def decode(data: bytes) -> tuple[bytes, list[WatchedExport]]:
     """Return the key and the exports of a state file.
 
     Raises:
         StateFormatError: it is damaged, of another version, or another kind of file.
     """
-    check_kind(data)
+    if not data.startswith(_MAGIC[: len(data)]):
+        raise StateFormatError("not a state file of this exporter", is_foreign=True)
     # Without a copy: there can be megabytes.
     lines = io.BytesIO(data)
     first = lines.readline()

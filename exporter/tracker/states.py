@@ -14,6 +14,7 @@ from exporter.cavatica.export import FAILED, FINISHED, STATES, UNKNOWN, Export, 
 from exporter.tracker.blocks import Blocks
 from exporter.tracker.departed import Answer, DepartedExports
 from exporter.tracker.destinations import Destinations
+from exporter.tracker.first_seen import FirstSeen
 from exporter.tracker.queue import AskingQueue
 from exporter.tracker.retirement import Retirement
 from exporter.tracker.snapshot import Batch, Block, WatchedExport
@@ -39,6 +40,7 @@ class ExportStates:
         self._last_answers: dict[str, Answer] = {}
         # Start of the last recorded call, for IDs that two concurrent calls may have asked for.
         self._asked_at: dict[str, float] = {}
+        self._first_seen = FirstSeen()
         self._queue = AskingQueue()
         self._suspects = Suspects()
         self._retirement = Retirement(completed_retention)
@@ -46,7 +48,7 @@ class ExportStates:
         self._blocks = Blocks(self._known)
 
     def restore(self, exports: Iterable[WatchedExport]) -> None:
-        """Remember these exports of the state file."""
+        """Remember these exports of the state file; `update_watchlist` must follow."""
         self._departed.restore(exports)
 
     def update_watchlist(self, watchlist: Watchlist, *, monotonic: float, unix: float) -> None:
@@ -56,10 +58,9 @@ class ExportStates:
         arrivals = []
         for ids in watchlist.batches.values():
             for export_id in ids:
-                watched = before.get(export_id)
-                if watched is None:
+                if export_id not in before:
                     arrivals.append(export_id)
-                    watched = self._return(export_id)
+                watched = self._recall(export_id, before.get(export_id))
                 acknowledged = export_id in watchlist.acknowledged
                 if watched.acknowledged != acknowledged:
                     watched = replace(watched, acknowledged=acknowledged)
@@ -79,6 +80,7 @@ class ExportStates:
             else:
                 is_unfinished = self._is_unfinished(export_id, monotonic)
                 (unfinished if is_unfinished else finished).append(export_id)
+        self._first_seen.keep(self._known)
         self._suspects.update(self._known, bad)
         self._queue.update(self._known, unfinished, finished)
         self._retirement.rebuild(self._known.values())
@@ -146,6 +148,7 @@ class ExportStates:
             monotonic: Now.
             unix: Now.
         """
+        self._follow_clock(monotonic, unix)
         for export_id, outcome in outcomes.items():
             before = self._known.get(export_id)
             if before is None or self._asked_at.get(export_id, asked) > asked:
@@ -169,6 +172,7 @@ class ExportStates:
             monotonic: Now.
             unix: Now.
         """
+        self._follow_clock(monotonic, unix)
         for export_id in chain(self._queue, self._suspects):
             answer = self._last_answers.get(export_id)
             watched = self._known[export_id]
@@ -230,9 +234,10 @@ class ExportStates:
         else:
             self._last_answers.pop(export.id, None)
             if export.finished is None:
-                # Without a time from the API, use that of the first answer that it is finished.
-                seen = before.finished if before.state in FINISHED else None
-                seen = unix if seen is None else seen
+                known = before.finished if before.state in FINISHED else None
+                seen = self._first_seen.time(export, known, unix)
+        if seen is None:
+            self._first_seen.discard(export.id)
         after = replace(
             before,
             state=export.state,
@@ -264,11 +269,27 @@ class ExportStates:
             self._destinations.replace(before, watched)
             self._blocks.mark_changed(watched.id)
 
-    def _return(self, export_id: str) -> WatchedExport:
-        """Return what is known of an ID that is not watched yet."""
-        if (departed := self._departed.take(export_id)) is None:
-            return WatchedExport(export_id, UNKNOWN)
-        watched, answer = departed
-        if answer is not None:
-            self._last_answers[export_id] = answer
-        return watched
+    def _recall(self, export_id: str, watched: WatchedExport | None) -> WatchedExport:
+        """Return what is known of an ID, with what is remembered of it.
+
+        A state file can be read late: answers are newer. What the file has is shown if there was
+        none, as after a start with the file, and its time of a failure is the first one.
+        """
+        if (remembered := self._departed.take(export_id)) is None:
+            return watched or WatchedExport(export_id, UNKNOWN)
+        stored, answer = remembered
+        if watched is None or watched.export is None or watched.export.state == UNKNOWN:
+            self._last_answers.pop(export_id, None)
+            if answer is not None:
+                self._last_answers[export_id] = answer
+            return stored
+        return self._first_seen.earlier(watched, stored)
+
+    def _follow_clock(self, monotonic: float, unix: float) -> None:
+        """Correct what depends on the wall clock, if it was set."""
+        if step := self._first_seen.step(monotonic=monotonic, unix=unix):
+            for watched in [*self._known.values()]:
+                after = self._first_seen.moved(watched, step)
+                due = self._retirement.retires_at(after)
+                self._replace(replace(after, retired=due is not None and due <= unix))
+            self._retirement.rebuild(self._known.values())

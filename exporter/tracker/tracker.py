@@ -2,7 +2,7 @@
 
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent import futures
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from exporter.cavatica.answer import MAX_IDS, BulkResponse
 from exporter.cavatica.export import Export, LookupFailure
 from exporter.clock import Clock
 from exporter.tracker.calls import BulkGet, Caller, ScrapeCalls
-from exporter.tracker.snapshot import Snapshot
+from exporter.tracker.snapshot import Snapshot, WatchedExport
 from exporter.tracker.states import ExportStates
 from exporter.watchlist.watchlist import Watchlist
 
@@ -38,6 +38,7 @@ class Tracker:
             time of the scrape, in seconds; with 0 it returns the last known watchlist.
         bulk_get: Queries the API for up to `MAX_IDS` exports.
         states: Empty, and the tracker's own from now on.
+        recall: Returns what was read from the state file since it was last called.
         quota_share: The part of the account's rate limit that may be used, from 0 to 1.
         render_seconds: Seconds that rendering one changed export takes.
         clock: Wall clock and monotonic clock.
@@ -49,11 +50,13 @@ class Tracker:
         bulk_get: BulkGet,
         states: ExportStates,
         *,
+        recall: Callable[[], Sequence[WatchedExport]] = tuple,
         quota_share: float,
         render_seconds: float = 0.0,
         clock: Clock,
     ) -> None:
         self._load = load
+        self._recall = recall
         self._states = states
         self._clock = clock
         self._caller = Caller(
@@ -64,6 +67,7 @@ class Tracker:
             clock=clock,
         )
         self._watchlist = Watchlist()
+        self._has_stored = False
         # Monotonic time: the Unix time may jump, or be wrong.
         self._last_success: float | None = None
         # Protects the states; never held while the API is queried.
@@ -185,8 +189,12 @@ class Tracker:
 
     def _update_watchlist(self, seconds: float) -> None:
         watchlist = self._load(seconds)
-        if watchlist is not self._watchlist:
+        stored = self._recall()
+        if stored or watchlist is not self._watchlist:
             with self._lock:
+                if stored:
+                    self._states.restore(stored)
+                    self._has_stored = True
                 self._watchlist = watchlist
                 self._states.update_watchlist(
                     watchlist, monotonic=self._clock.monotonic(), unix=self._clock.time()
@@ -233,4 +241,5 @@ class Tracker:
             time=unix,
             problem=self._caller.problem,
             departed=self._states.departed(monotonic),
+            has_stored=self._has_stored,
         )

@@ -13,6 +13,7 @@ from exporter.simulator import Fault, Lifetimes, Simulator, serve
 from exporter.tracker.snapshot import Block
 from exporter.tracker.state_format import decode, encode
 from tests.support.exporter_process import LOOPBACK, Page, RunningExporter, process, run_process
+from tests.support.servers import wait_until
 
 TOKEN = "t0ken-of-a-test"
 BATCH = "b"
@@ -229,6 +230,38 @@ def test_without_a_usable_file_it_works_as_without_one(
     log = (site.directory / "log").read_text()
     assert "Traceback" not in log
     assert 'msg="State file' in log
+
+
+def test_file_that_is_unreadable_at_the_start_is_used_later(site: Site) -> None:
+    """The file is read before it is written, and its exports and times are known again."""
+    _, before = site.life()
+    name = "cavatica_export_finished_timestamp_seconds"
+    first = before(name, batch=BATCH, export_id="timeless")
+    # Something new, which the file does not have.
+    new = site.simulator.start(1, ago=1e6)
+    with (site.directory / "exports" / f"{BATCH}.yml").open("a") as ids:
+        ids.write(f"- {new[0]}\n")
+    aside = site.state_file.rename(site.directory / "aside")
+    site.state_file.mkdir()
+    with process(site.directory / "log", *site.flags, LOOPBACK) as exporter:
+        assert "Is a directory; it will not be overwritten until it can be read" in exporter.log
+        site.state_file.rmdir()
+        aside.rename(site.state_file)
+        page = exporter.scrape()
+        assert page("cavatica_scrape_api_calls") == 11
+        seen = page(name, batch=BATCH, export_id="timeless")
+        assert first is not None
+        assert seen is not None
+        assert seen > first
+        wait_until(lambda: 'msg="State file read"' in exporter.log, 10, "it is read")
+        page = exporter.scrape()
+        assert page(name, batch=BATCH, export_id="timeless") == first
+        assert page("cavatica_exporter_state_file_error") == 0
+        end(exporter)
+    assert new[0] in {each.id for each in decode(site.state_file.read_bytes())[1]}
+    after, _ = site.life()
+    assert after("cavatica_scrape_api_calls") == 1
+    assert facts(after) == facts(page)
 
 
 def scrape_into(site: Site, name: str) -> Page:

@@ -58,18 +58,24 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "state"
 
 
+def load(file: StateFile) -> list[WatchedExport]:
+    """Load the file as at the start, and return its exports."""
+    file.load()
+    return file.recall()
+
+
 @pytest.fixture
 def file(path: Path, clock: FakeClock) -> StateFile:
     """Return the state file of an exporter that starts for the first time."""
-    loaded = StateFile(path, clock)
-    assert loaded.load() == []
-    return loaded
+    file = StateFile(path, clock)
+    assert load(file) == []
+    return file
 
 
 def restart(path: Path, clock: FakeClock) -> tuple[StateFile, list[Export | None]]:
     """Return the state file of a new process, and the exports that it loads."""
     again = StateFile(path, clock)
-    return again, [watched.export for watched in again.load()]
+    return again, [watched.export for watched in load(again)]
 
 
 def others(path: Path) -> list[str]:
@@ -114,7 +120,7 @@ def test_exports_that_are_not_watched_now_survive_a_restart(
     clock.pass_by(INTERVAL_SECONDS)
     file.save(replace(watched, departed=(block, gone)))
     file.close(PATIENCE)
-    restored = {each.id: each for each in StateFile(path, clock).load()}
+    restored = {each.id: each for each in load(StateFile(path, clock))}
     assert [restored[export.id].export for export in EXPORTS] == list(EXPORTS)
     assert [restored[export.id].left for export in EXPORTS] == [None, None, None, 7.5]
 
@@ -123,7 +129,7 @@ def test_file_is_written_if_no_export_is_known_any_more(path: Path, clock: FakeC
     """A state without exports is written, too: otherwise the last ones would never leave."""
     path.write_bytes(content(*EXPORTS))
     file = StateFile(path, clock)
-    assert len(file.load()) == len(EXPORTS)
+    assert len(load(file)) == len(EXPORTS)
     file.save(make_snapshot())
     file.close(PATIENCE)
     assert restart(path, clock)[1] == []
@@ -208,6 +214,8 @@ def test_jump_of_the_wall_clock_does_not_move_the_next_write(
     clock.pass_by(1)
     file.save(snapshot(*EXPORTS))
     wait_for(lambda: file.status().last_write == clock.time())
+    clock.unix += jump
+    assert file.status().last_write == clock.time(), "it follows the clock"
     assert restart(path, clock)[1] == list(EXPORTS)
 
 
@@ -390,7 +398,7 @@ def test_truncated_file_is_ignored(path: Path, clock: FakeClock) -> None:
         assert not caught.value.is_foreign
     path.write_bytes(whole[:-1])
     file = StateFile(path, clock)
-    assert file.load() == []
+    assert load(file) == []
     assert file.status().error
     file.save(snapshot(*EXPORTS))
     file.close(PATIENCE)
@@ -494,7 +502,7 @@ def test_file_with_another_version_or_an_invalid_header_is_ignored(
     """A file that cannot be used because of its header is ignored with a warning, and replaced."""
     path.write_bytes(signed([GOOD], **header))
     file = StateFile(path, clock)
-    assert file.load() == []
+    assert load(file) == []
     [record] = caplog.records
     assert (record.levelno, record.getMessage()) == (logging.WARNING, "State file ignored")
     assert problem in record.__dict__["err"]
@@ -510,7 +518,7 @@ def test_file_of_another_kind_is_never_overwritten(
     """A file that is not a state file is an error, and is never overwritten."""
     path.write_text(text)
     file = StateFile(path, clock)
-    assert file.load() == []
+    assert load(file) == []
     assert "will not be overwritten" in caplog.records[0].__dict__["err"]
     file.save(snapshot(*EXPORTS))
     file.close(PATIENCE)
@@ -542,7 +550,7 @@ def test_unreadable_file_is_never_overwritten(
     make(path)
     before = path.lstat()
     file = StateFile(path, clock)
-    assert file.load() == []
+    assert load(file) == []
     file.save(snapshot(*EXPORTS))
     file.close(PATIENCE)
     assert path.lstat().st_mode == before.st_mode
@@ -558,36 +566,108 @@ def test_hanging_file_server_does_not_delay_the_start(
     monkeypatch.setattr(state_file, "_LOAD_SECONDS", 0.01)
     monkeypatch.setattr(files, "read", lambda *_: go.wait(PATIENCE))
     file = StateFile(path, clock)
-    assert file.load() == []
+    assert load(file) == []
     assert "not read in time" in caplog.records[0].__dict__["err"]
     go.set()
 
 
-def test_file_that_is_unreadable_at_the_start_is_written_once_it_is_readable(
+def test_file_that_is_unreadable_at_the_start_is_read_before_it_is_written(
     path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Until the file can be read, each write is refused, and the error is logged once."""
     caplog.set_level(logging.INFO)
-    whole = content(EXPORTS[0])
+    whole = content(*EXPORTS[:2])
     path.write_bytes(whole)
     file = StateFile(path, clock)
     with monkeypatch.context() as patch:
         patch.setattr(files, "read", _fail)
-        assert file.load() == []
-        for known in (EXPORTS[:2], EXPORTS[:3]):
-            file.save(snapshot(*known))
-            wait_for(lambda: not is_writing())
+        assert load(file) == []
+        for known in (EXPORTS[2:3], EXPORTS[2:]):
+            save(file, snapshot(*known))
             assert file.status().error
             clock.pass_by(INTERVAL_SECONDS)
-    assert path.read_bytes() == whole
-    file.save(snapshot(*EXPORTS))
-    wait_for(lambda: not file.status().error)
+    # A snapshot of before what was read is known may be saved after it.
+    for _ in range(2):
+        save(file, snapshot(*EXPORTS[2:]))
+        assert (file.status().last_write, file.status().error) == (None, False)
+        assert path.read_bytes() == whole
+        clock.pass_by(INTERVAL_SECONDS)
+        save(file, snapshot(*EXPORTS[2:]))
+        assert [watched.export for watched in file.recall()] == list(EXPORTS[:2])
+        assert file.recall() == []
+    save(file, replace(snapshot(*EXPORTS), has_stored=True))
+    assert (file.status().last_write, file.status().error) == (clock.time(), False)
     assert restart(path, clock)[1] == list(EXPORTS)
     problem = f"{os.strerror(errno.EIO)}; it will not be overwritten until it can be read"
-    assert [(each.getMessage(), vars(each).get("err")) for each in caplog.records] == [
-        ("State file ignored", problem),
-        ("State file written again", None),
+    assert [each.getMessage() for each in caplog.records] == [
+        "State file ignored",
+        "State file read",
+        "State file read",
     ]
+    assert [vars(each).get("err") for each in caplog.records] == [problem, None, None]
+    assert [vars(each).get("exports") for each in caplog.records] == [None, 2, 2]
+    clock.pass_by(INTERVAL_SECONDS)
+    save(file, snapshot())
+    assert restart(path, clock)[1] == [], "its content is known now"
+
+
+def test_file_that_is_missing_at_the_start_is_read_before_it_is_written(
+    path: Path, file: StateFile, clock: FakeClock
+) -> None:
+    """Its directory may be mounted later."""
+    path.write_bytes(content(EXPORTS[0]))
+    save(file, snapshot(*EXPORTS))
+    assert [watched.export for watched in file.recall()] == [EXPORTS[0]]
+    assert restart(path, clock)[1] == [EXPORTS[0]]
+
+
+def test_file_that_becomes_readable_at_the_end_is_left_alone(
+    path: Path, file: StateFile, clock: FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its content is for the next start, which asks for everything else again."""
+    path.write_bytes(content(EXPORTS[0]))
+    file.save(snapshot(*EXPORTS))
+    file.close(PATIENCE)
+    assert file.status().error
+    assert [(each.getMessage(), vars(each)["err"]) for each in caplog.records] == [
+        (
+            "State file not written",
+            "it could not be read in time; its content stays for the next start",
+        )
+    ]
+    assert restart(path, clock)[1] == [EXPORTS[0]]
+
+
+@pytest.mark.parametrize(
+    ("late", "messages"),
+    [
+        (content(*EXPORTS)[:-1], ["State file ignored", "State file written again"]),
+        (content(), []),
+    ],
+    ids=["damaged", "empty"],
+)
+def test_file_without_usable_content_that_appears_late_is_replaced(
+    path: Path,
+    file: StateFile,
+    clock: FakeClock,
+    caplog: pytest.LogCaptureFixture,
+    late: bytes,
+    messages: list[str],
+) -> None:
+    """As at the start, a damaged file is logged."""
+    caplog.set_level(logging.INFO)
+    path.write_bytes(late)
+    save(file, snapshot(*EXPORTS))
+    assert not file.status().error
+    assert file.recall() == []
+    assert restart(path, clock)[1] == list(EXPORTS)
+    assert caplog.messages == messages
+
+
+def save(file: StateFile, saved: Snapshot) -> None:
+    """Save a snapshot, and wait until its thread has ended."""
+    file.save(saved)
+    wait_for(lambda: not is_writing())
 
 
 @pytest.mark.parametrize("known", [EXPORTS, ()])
@@ -597,7 +677,7 @@ def test_file_is_written_after_a_file_of_another_kind_is_removed(
     """The removal takes effect without a restart, even if no export is known."""
     path.write_text("- an-id-file")
     file = StateFile(path, clock)
-    assert file.load() == []
+    assert load(file) == []
     path.unlink()
     file.save(snapshot(*known) if known else make_snapshot())
     file.close(PATIENCE)
@@ -698,7 +778,8 @@ def test_file_is_replaced_by_a_user_who_cannot_keep_its_owner(
         raise PermissionError
 
     monkeypatch.setattr(os, "fchown", refuse)
-    path.write_bytes(content(EXPORTS[0]))
+    file.save(snapshot(EXPORTS[0]))
+    wait_for(lambda: file.status().last_write is not None)
     file.save(snapshot(*EXPORTS))
     file.close(PATIENCE)
     assert restart(path, clock)[1] == list(EXPORTS)
@@ -726,7 +807,7 @@ def test_missing_directory_is_logged(
     for path in (tmp_path / "missing" / "state", tmp_path / "a\0b"):
         caplog.clear()
         file = StateFile(path, clock)
-        assert file.load() == []
+        assert load(file) == []
         file.save(snapshot(*EXPORTS))
         file.close(PATIENCE)
         assert file.status().error
@@ -754,7 +835,7 @@ def test_link_stays_a_link(path: Path, tmp_path: Path, clock: FakeClock) -> None
     target = tmp_path / "elsewhere"
     path.symlink_to(target)
     file = StateFile(path, clock)
-    assert file.load() == []
+    assert load(file) == []
     file.save(snapshot(*EXPORTS))
     file.close(PATIENCE)
     assert path.is_symlink()

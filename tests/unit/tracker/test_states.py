@@ -353,6 +353,109 @@ def test_second_failure_has_its_own_time() -> None:
     assert states.known()["x"].finished == states.clock.time()
 
 
+@pytest.mark.parametrize("step", [-9000.0, -60.0, 60.0, 40 * DAY, 50 * 365 * DAY])
+def test_end_by_the_own_clock_moves_when_the_clock_is_set(step: float) -> None:
+    """The API's times stay, as do exports that are not finished."""
+    states = States()
+    states.watch({"b": ["f", "api", "r", "again", "new"]})
+    states.receive(failed("f", None), failed("api"), running("r"), failed("again", None))
+    seen = states.clock.time()
+    states.receive(running("again"))
+    states.clock.pass_by(3600)
+    states.clock.unix += step
+    # Before the answer is recorded: its time is that of the new clock.
+    states.receive(failed("f", None), failed("new", None))
+    assert states.known()["f"].finished == seen + step
+    assert states.known()["new"].finished == states.clock.time()
+    assert states.known()["api"].export == failed("api")
+    assert states.known()["r"].export == running("r")
+    assert states.known()["again"].export == running("again")
+
+
+def test_end_is_never_moved_before_1970() -> None:
+    """A state file with a negative time would be damaged."""
+    states = States()
+    states.watch({"b": ["f"]})
+    states.receive(failed("f", None))
+    states.clock.unix = 10.0
+    states.clock.pass_by(60)
+    states.expire()
+    assert states.known()["f"].finished == 10.0
+    states.clock.unix = 5.0
+    states.clock.steady += 100
+    states.expire()
+    assert states.known()["f"].finished == 0.0
+
+
+def test_clock_correction_below_a_minute_moves_no_end() -> None:
+    """Small corrections add up: a minute in all counts."""
+    states = States()
+    states.watch({"b": ["f"]})
+    states.receive(failed("f", None))
+    seen = states.clock.time()
+    for step, moved in ((59.0, 0.0), (-59.0, 0.0), (-59.0, 0.0), (-59.0, -118.0)):
+        states.clock.unix += step
+        states.expire()
+        assert states.known()["f"].finished == seen + moved
+
+
+def test_end_moves_only_while_it_is_by_the_own_clock() -> None:
+    """It stays if the API sent one since, or if the ID left and came back."""
+    states = States()
+    states.watch({"b": ["api", "left"]})
+    states.receive(failed("api", None), failed("left", None))
+    seen = states.clock.time()
+    states.receive(failed("api"))
+    states.watch({"b": ["api"]})
+    states.watch({"b": ["api", "left"]})
+    states.clock.unix += DAY
+    states.expire()
+    assert states.known()["api"].export == failed("api")
+    assert states.known()["left"].finished == seen
+
+
+def test_exports_retired_by_a_wrong_clock_come_back_when_it_is_set() -> None:
+    """They retire again by the right time."""
+    states = States(retention=DAY)
+    states.watch({"b": ["x", "own", "u"]})
+    states.receive(completed("x"), completed("own", None))
+    states.clock.unix += 40 * DAY
+    states.expire()
+    assert {i for i, each in states.known().items() if each.retired} == {"x"}
+    states.clock.unix -= 40 * DAY
+    states.expire()
+    assert not any(each.retired for each in states.known().values())
+    states.clock.pass_by(DAY)
+    states.expire()
+    assert {i for i, each in states.known().items() if each.retired} == {"x", "own"}
+
+
+@pytest.mark.parametrize(
+    ("stored", "after"),
+    [
+        (1_699_990_000.0, 1_699_990_000.0),
+        (1_699_989_999.0, None),
+        (10.0, None),
+        (1_700_000_000.0, 1_700_000_000.0),
+        (1_700_000_001.0, None),
+        (4e9, None),
+    ],
+)
+def test_impossible_stored_end_is_replaced_by_the_next_answer(
+    stored: float, after: float | None
+) -> None:
+    """A stored end before the start or in the future was taken from a wrong clock."""
+    states = States()
+    states.tracked.restore([WatchedExport("f", "FAILED", failed("f", None), seen_finished=stored)])
+    states.watch({"b": ["f"]})
+    now = states.clock.time()
+    states.receive(failed("f", None))
+    assert states.known()["f"].finished == now if after is None else after
+    states.clock.unix += DAY
+    states.expire()
+    assert states.known()["f"].finished == now + DAY if after is None else after
+
+
 # Age.
 
 
@@ -935,6 +1038,77 @@ def test_restored_id_that_is_not_watched_is_remembered_for_an_hour(*, late: bool
     states.clock.pass_by(REMEMBER_SECONDS + late)
     states.watch({"b": ["x"]})
     assert states.shown() == {"x": "UNKNOWN" if late else "FAILED"}
+
+
+def test_state_restored_late_is_shown_unless_an_answer_is_newer() -> None:
+    """A late state file has the effect of one at the start, but later answers stay."""
+    states = States()
+    everything = ["silent", "missing", "odd", "running", "other", "expired", "api"]
+    states.watch({"b": everything}, acknowledged=["silent"])
+    states.record(
+        {
+            "missing": NOT_FOUND,
+            "odd": Export("odd", "UNKNOWN"),
+            "running": running("running"),
+            "other": completed("other", None),
+            "expired": running("expired"),
+            "api": failed("api", 1_699_999_600.0),
+        }
+    )
+    states.requeue(["running"], ["silent", "odd", "expired"])
+    states.clock.pass_by(301)
+    states.receive(running("running"))
+    states.expire()
+    assert states.shown()["expired"] == "UNKNOWN"
+    states.tracked.restore([WatchedExport(i, "FAILED", failed(i)) for i in [*everything, "gone"]])
+    states.watch({"b": everything}, acknowledged=["silent"])
+    # The answers of before the restored states would make these too old.
+    states.expire()
+    known = states.known()
+    for export_id in ("silent", "missing", "odd"):
+        assert known[export_id] == WatchedExport(
+            export_id, "FAILED", failed(export_id), acknowledged=export_id == "silent"
+        )
+    assert states.shown().items() >= {"running": "RUNNING", "expired": "UNKNOWN"}.items()
+    # As after a start with the file, the first answer that it is finished counts.
+    assert known["other"] == WatchedExport(
+        "other", "COMPLETED", completed("other", None), seen_finished=failed("other").finished
+    )
+    assert known["api"].finished == 1_699_999_600.0
+    assert departed(states) == ["gone"]
+    states.asked()
+    assert {i for call in states.asked() for i in call[:2]} == {"running", "expired"}
+
+
+@pytest.mark.parametrize(
+    ("stored", "earlier"), [(1_699_995_000.0, True), (10.0, False), (4e9, False)]
+)
+def test_end_restored_late_replaces_a_later_one_by_the_own_clock(
+    stored: float, *, earlier: bool
+) -> None:
+    """Otherwise an old failure would be reported as new, also after the next start."""
+    states = States()
+    states.watch({"b": ["f"]})
+    states.receive(failed("f", None))
+    seen = states.clock.time()
+    states.tracked.restore([WatchedExport("f", "FAILED", failed("f", None), seen_finished=stored)])
+    states.watch({"b": ["f"]})
+    assert states.known()["f"].finished == stored if earlier else seen
+    states.clock.unix += DAY
+    states.expire()
+    assert states.known()["f"].finished == stored if earlier else seen + DAY
+
+
+def test_state_restored_late_does_not_replace_an_answer_for_an_id_that_left() -> None:
+    """Without an answer, the stored state is shown when the ID comes back."""
+    states = States()
+    states.watch({"b": ["x", "y", "z"]})
+    states.record({"x": completed("x"), "y": NOT_FOUND})
+    states.watch({"b": ["z"]})
+    states.tracked.restore([WatchedExport(i, "FAILED", failed(i)) for i in "xy"])
+    states.watch({"b": ["z"]})
+    states.watch({"b": ["x", "y", "z"]})
+    assert states.shown() == {"x": "COMPLETED", "y": "FAILED", "z": "UNKNOWN"}
 
 
 def test_answer_for_an_id_that_left_is_dropped() -> None:
