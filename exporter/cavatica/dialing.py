@@ -105,18 +105,18 @@ def connect(addresses: Sequence[AddressInfo], timeout: float) -> socket.socket:
     with closing(_Attempts()) as attempts:
         while waiting or attempts:
             now = time.monotonic()
-            if now >= end:
-                # Addresses that neither accept nor refuse.
-                break
-            if waiting and (now >= begin_next or not attempts):
+            if now < end and waiting and (now >= begin_next or not attempts):
                 begin_next = now + stagger
                 error = attempts.begin(waiting.popleft()) or error
                 continue
             until = min(begin_next, end) if waiting else end
-            for sock, problem in attempts.wait(until - now):
+            for sock, problem in attempts.wait(max(until - now, 0)):
                 if problem is None:
                     return sock
                 error, begin_next = problem, now
+            if now >= end:
+                # Addresses that neither accept nor refuse.
+                break
         raise TimeoutError if attempts else error
 
 

@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 
 from exporter import background
 from exporter.webconfig import WebConfigError, WebConfigFile
+from exporter.webconfig import file as webconfig_file
 from tests.support.servers import wait_until
 
 if TYPE_CHECKING:
@@ -53,6 +54,12 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     (directory / "garbage").write_text("garbage", encoding="utf-8")
     return directory
+
+
+@pytest.fixture(autouse=True)
+def _wait_for_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait longer for the files: a busy machine may take more than the half second."""
+    monkeypatch.setattr(webconfig_file, "_WAIT_SECONDS", 20.0)
 
 
 @pytest.fixture
@@ -686,6 +693,7 @@ def test_hanging_file_server_delays_no_connection(
     directory: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The last configuration stays in effect until the files can be read."""
+    monkeypatch.setattr(webconfig_file, "_WAIT_SECONDS", 0.2)
     caplog.set_level(logging.INFO)
     file = WebConfigFile(write(directory, TLS + USERS))
     before = file.ssl_context()
@@ -703,7 +711,7 @@ def test_hanging_file_server_delays_no_connection(
         began = time.monotonic()
         assert file.ssl_context() is before
         assert b"alice" in file.users()
-        assert time.monotonic() - began < 0.9
+        assert time.monotonic() - began < 5
     finally:
         answers.set()
     wait_until(lambda: b"bob" in file.users(), 5, "the change is in effect")
