@@ -22,7 +22,7 @@ from exporter.cavatica.token import CredentialsError
 from exporter.cli import check, logs
 from exporter.cli.api import find_credentials, make_client
 from exporter.cli.demo import Demo, run_demo
-from exporter.cli.flags import Flags, describe, make_command, unknown_variables
+from exporter.cli.flags import Flags, describe, make_command, warn_of_unknown_variables
 from exporter.cli.revision import find_revision
 from exporter.cli.service import Exporter, StartError, load_web_config
 from exporter.cli.signals import Signals, end_at_once
@@ -76,8 +76,7 @@ def run(flags: Flags) -> int:
     # A check prints what the loader finds.
     silent = WatchlistLoader.__module__ if checks else None
     logs.configure(flags.log_level, flags.log_format, silent=silent)
-    for name in unknown_variables(os.environ):
-        _log.warning("Ignoring unknown environment variable", extra={"variable": name})
+    warn_of_unknown_variables()
     with contextlib.ExitStack() as stack:
         serves = not (checks or flags.once)
         if serves:

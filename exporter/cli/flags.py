@@ -1,5 +1,7 @@
 """The exporter's command line: every flag, its environment variable, its type and its help."""
 
+import logging
+import os
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -21,6 +23,8 @@ from exporter.cli.options import (
 )
 from exporter.server import Address, parse_listen_address
 from exporter.web.application import RESERVED_PATHS
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +87,12 @@ def describe(error: click.ClickException) -> str:
 
 def _variable(parameter: str) -> str:
     return f"{ENVIRONMENT_PREFIX}_{parameter.upper()}"
+
+
+def warn_of_unknown_variables() -> None:
+    """Log each variable that looks like a flag's and changes nothing."""
+    for name in unknown_variables(os.environ):
+        _log.warning("Ignoring unknown environment variable", extra={"variable": name})
 
 
 def unknown_variables(environ: Iterable[str]) -> list[str]:

@@ -22,8 +22,8 @@ def make_group() -> click.Group:
     @click.group(
         NAME,
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-        epilog="The flags for the API and the ID files, and their environment variables, are those"
-        " of cavatica-exporter.",
+        epilog="The flags for the API, the ID files and the log, and their environment variables,"
+        " are those of cavatica-exporter. The others have no variables.",
     )
     @click.version_option(version(), message="%(prog)s %(version)s")
     def group() -> None:

@@ -9,7 +9,6 @@ from typing import Any
 
 import click
 
-from exporter.cli import logs
 from exporter.cli.options import (
     DURATION,
     PATH,
@@ -25,7 +24,7 @@ from exporter.text import counted
 from exporter.tool.discover import BATCH_BY, BatchBy, Round, discover
 from exporter.tool.ledger import Selection
 from exporter.tool.loop import Loop, ProgressBar
-from exporter.tool.program import NAME, SETTINGS, connect, own_flag, pace, pause_until
+from exporter.tool.program import NAME, SETTINGS, connect, own_flag, pace, pause_until, start_log
 
 _VOLUME = re.compile(r"[^/\s]+/[^/\s]+")
 
@@ -98,7 +97,7 @@ def discover_command() -> click.Command:
 
         Exit status: 0 when every export was found, 1 when not, 2 for a wrong flag or no token.
         """
-        logs.configure(values.pop("log_level"), values.pop("log_format"))
+        start_log(values.pop("log_level"), values.pop("log_format"))
         stop = threading.Event()
         clock = SystemClock()
         flags = ApiFlags(**values)

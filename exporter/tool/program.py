@@ -7,7 +7,9 @@ from typing import Final
 
 from exporter.cavatica.client import Client
 from exporter.cavatica.credentials import Credentials
+from exporter.cli import logs
 from exporter.cli.api import find_credentials, make_client
+from exporter.cli.flags import warn_of_unknown_variables
 from exporter.cli.options import ENVIRONMENT_PREFIX, ApiFlags, flag
 from exporter.clock import Clock
 from exporter.tool.api import PacedApi
@@ -27,6 +29,12 @@ own_flag = functools.partial(flag, allow_from_autoenv=False)
 
 class StoppedError(Exception):
     """A signal stopped the work."""
+
+
+def start_log(level: str, style: logs.Format) -> None:
+    """Send the log to standard error, beginning with environment variables of no flag."""
+    logs.configure(level, style)
+    warn_of_unknown_variables()
 
 
 def connect(flags: ApiFlags) -> Client:

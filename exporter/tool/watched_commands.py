@@ -18,7 +18,7 @@ from exporter.cli.signals import end_at_once
 from exporter.clock import SystemClock
 from exporter.text import counted
 from exporter.tool.failed import FAILED_FORMATS, FailedFormat, Failures, Requests, find_attempts
-from exporter.tool.program import NAME, SETTINGS, connect, own_flag, pace, pause_until
+from exporter.tool.program import NAME, SETTINGS, connect, own_flag, pace, pause_until, start_log
 from exporter.tool.status import FAILURES, make_status
 from exporter.tool.table import FORMATS, Format
 from exporter.tool.watched import NoAnswerError, ask_all
@@ -160,7 +160,7 @@ class _Watched:
     """
 
     def __init__(self, path: Path, values: dict[str, Any]) -> None:
-        logs.configure(values.pop("log_level"), "logfmt")
+        start_log(values.pop("log_level"), "logfmt")
         end_at_once()
         flags = ApiFlags(**values)
         clock = SystemClock()

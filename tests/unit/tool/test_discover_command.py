@@ -254,6 +254,26 @@ def test_the_variables_are_those_of_the_exporter(
     )
 
 
+def test_own_flags_have_no_variables(
+    account: Account,
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A variable that looks like one of them changes nothing, and is told as unknown."""
+    for name in ("DISCOVER_EVERY", "EVERY"):
+        monkeypatch.setenv(f"CAVATICA_EXPORTER_{name}", "5m")
+    # Of the exporter, which often has the same variables.
+    monkeypatch.setenv("CAVATICA_EXPORTER_WEB_LISTEN_ADDRESS", ":10036")
+    account.discover()
+    assert run() == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.partition("level=")[2] for line in lines] == [
+        f'warn msg="Ignoring unknown environment variable" variable=CAVATICA_EXPORTER_{name}'
+        for name in ("DISCOVER_EVERY", "EVERY")
+    ]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("hangs", [False, True])

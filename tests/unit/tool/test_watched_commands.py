@@ -348,6 +348,25 @@ def test_an_acknowledged_id_that_is_mistyped(
 
 
 @pytest.mark.parametrize("command", ["status", "failed"])
+def test_own_flags_have_no_variables(
+    command: str,
+    account: Account,
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A variable that looks like one of them changes nothing, and is told as unknown."""
+    monkeypatch.setenv("CAVATICA_EXPORTER_FORMAT", "json")
+    watch(account, "b", export_ids=[])
+    assert run(command) == 0
+    captured = capsys.readouterr()
+    assert not captured.out.startswith("[")
+    assert captured.err.endswith(
+        'msg="Ignoring unknown environment variable" variable=CAVATICA_EXPORTER_FORMAT\n'
+    )
+
+
+@pytest.mark.parametrize("command", ["status", "failed"])
 @pytest.mark.parametrize("is_there", [True, False])
 def test_no_id_file(
     is_there: bool,  # noqa: FBT001 # a case
