@@ -1,17 +1,14 @@
 """The entry point of `cavatica-exporter` and of `python -m exporter`."""
 
-import signal
 from typing import NoReturn
+
+from exporter.cli.loading import guard
 
 
 def main() -> NoReturn:
-    """Block SIGHUP, then load and run the command.
-
-    Loading can take a second. SIGHUP in that time would end the process, and systemd does not
-    restart a process that SIGHUP ended.
-    """
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
-    from exporter.cli import command  # noqa: PLC0415 # once SIGHUP is blocked
+    """Load and run the command; signals do no harm meanwhile."""
+    guard()
+    from exporter.cli import command  # noqa: PLC0415 # once signals are guarded
 
     command.main()
 

@@ -3,7 +3,6 @@
 import contextlib
 import errno
 import gc
-import logging
 import os
 import platform
 import sys
@@ -31,8 +30,6 @@ from exporter.watchlist.loader import WatchlistLoader
 
 # Exit status after Ctrl-C, as in shells.
 _INTERRUPTED = 130
-
-_log = logging.getLogger(__name__)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -64,8 +61,7 @@ def invoke(command: click.Command, arguments: Sequence[str] | None) -> NoReturn:
             with contextlib.suppress(OSError):
                 sys.stdout.close()
     except Exception as error:  # noqa: BLE001 # a start never ends with a traceback
-        _log.debug("Unexpected error", exc_info=True)
-        problem = f"unexpected error: {type(error).__name__} (for details use --log.level=debug)"
+        problem = logs.unexpected(error)
     click.echo(f"{command.name}: {' '.join(problem.split())}", err=True)
     sys.exit(2)
 

@@ -24,6 +24,8 @@ LEVELS: Final = tuple(_PYTHON_LEVELS)
 #: Limit for each frame of a traceback, and for its message.
 _MAX_PART_CHARS: Final = 1000
 
+_log = logging.getLogger(__name__)
+
 _OWN = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 
 
@@ -44,6 +46,12 @@ def configure(level: str, style: Format, *, silent: str | None = None) -> None:
     logging.getLogger("exporter").setLevel(minimum)
     # urllib3 quotes headers that it cannot parse: untrusted text.
     logging.getLogger("urllib3.connection").setLevel(logging.ERROR)
+
+
+def unexpected(error: Exception) -> str:
+    """Return the message of an error that nobody thought of; its traceback is for debugging."""
+    _log.debug("Unexpected error", exc_info=error)
+    return f"unexpected error: {type(error).__name__} (for details use --log.level=debug)"
 
 
 class Formatter(logging.Formatter):

@@ -52,7 +52,7 @@ class Signals:
 
 
 def end_at_once() -> None:
-    """End the process on SIGHUP, and on SIGTERM even as PID 1, which Linux protects from it."""
-    # `exporter.__main__` blocks it during the start.
+    """End the process on SIGHUP, too, and let Ctrl-C clean up; `loading.guard` did neither."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
-    signal.signal(signal.SIGTERM, lambda number, _: os._exit(128 + number))
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)

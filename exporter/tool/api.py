@@ -101,6 +101,8 @@ class PacedApi:
         return self._call(lambda deadline: self._client.get_orders(ids, deadline))
 
     def _call(self, call: Callable[[float], R]) -> R:
+        # After a signal, there are no more calls.
+        self._pause(0.0)
         if not self._limiter.allows_additional_call(0):
             _log.info("Waiting for the rate limit", extra={"calls": self.calls})
         while not self._limiter.allows_additional_call(0):

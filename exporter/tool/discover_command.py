@@ -24,7 +24,16 @@ from exporter.text import counted
 from exporter.tool.discover import BATCH_BY, BatchBy, Round, discover
 from exporter.tool.ledger import Selection
 from exporter.tool.loop import Loop, ProgressBar
-from exporter.tool.program import NAME, SETTINGS, connect, own_flag, pace, pause_until, start_log
+from exporter.tool.program import (
+    NAME,
+    SETTINGS,
+    connect,
+    load_credentials,
+    own_flag,
+    pace,
+    pause_until,
+    start_log,
+)
 
 _VOLUME = re.compile(r"[^/\s]+/[^/\s]+")
 
@@ -101,7 +110,8 @@ def discover_command() -> click.Command:
         stop = threading.Event()
         clock = SystemClock()
         flags = ApiFlags(**values)
-        api = pace(connect(flags), flags, clock, pause_until(stop))
+        credentials = load_credentials(flags)
+        api = pace(connect(flags, credentials), flags, clock, pause_until(stop))
         progress = ProgressBar()
         selection = Selection(tuple(sorted(set(volume))), since, keep)
 
@@ -119,7 +129,7 @@ def discover_command() -> click.Command:
         )
         if every is not None:
             with contextlib.closing(Signals()) as signals:
-                return loop.every(every, signals)
+                return loop.every(every, signals, credentials.reload)
         end_at_once()
         if (problem := loop.once()) is not None:
             click.echo(f"{NAME}: {problem}", err=True)

@@ -15,6 +15,7 @@ import click
 
 from exporter import background, files
 from exporter.cavatica.answer import ApiError
+from exporter.cli import logs
 from exporter.cli.signals import Signals
 from exporter.clock import Clock
 from exporter.text import counted
@@ -76,9 +77,9 @@ class Loop:
         """Run a round; return its problem, or None."""
         before = self._calls()
         done: Round | None = None
-        problems: list[str] = []
         try:
             done = self._one_round()
+            problems = [*_problems(done)]
         except StoppedError:
             raise
         except ApiError as error:
@@ -86,23 +87,23 @@ class Loop:
         except LedgerError as error:
             problems = [str(error)]
         except Exception as error:  # noqa: BLE001 # the next round may succeed
-            _log.debug("Unexpected error", exc_info=True)
-            problems = [f"unexpected error: {type(error).__name__}"]
-        if done is not None:
-            self._report(done)
-            problems = [*_problems(done)]
+            problems = [logs.unexpected(error)]
         try:
             self._write_metrics(done, self._calls() - before)
         except OSError as error:
             problems.append(f"{self._metrics_file}: cannot be written: {error.strerror}")
+        except Exception as error:  # noqa: BLE001 # the exports are found all the same
+            problems.append(f"{self._metrics_file}: {logs.unexpected(error)}")
+        if done is not None:
+            # Last, because standard output may fail, too.
+            self._report(done)
         return "; ".join(problems) or None
 
-    def every(self, seconds: float, signals: Signals) -> int:
-        """Run rounds until a signal ends the loop."""
+    def every(self, seconds: float, signals: Signals, reload: Callable[[], object]) -> int:
+        """Run rounds until a signal ends the loop; SIGHUP calls `reload`."""
         rounds = background.start(lambda: self._rounds(seconds), "discover")
         while signals.next() == signal.SIGHUP:
-            # The token file is checked for every call anyway.
-            pass
+            _attempt(reload)
         self._stop.set()
         try:
             rounds.result(LAST_CALL_SECONDS)
@@ -118,6 +119,8 @@ class Loop:
                 problem = self.once()
             except StoppedError:
                 return
+            except Exception as error:  # noqa: BLE001 # nothing ends the loop but a signal
+                problem = logs.unexpected(error)
             if problem is not None:
                 _log.error("Discovery failed", extra={"err": problem})
             rest = began + seconds - self._clock.monotonic()
@@ -140,6 +143,13 @@ class Loop:
             if name in values
         ]
         files.replace_file(self._metrics_file, ["".join(lines).encode()], mode=0o644)
+
+
+def _attempt(reload: Callable[[], object]) -> None:
+    try:
+        reload()
+    except Exception as error:  # noqa: BLE001 # a failed reload changes nothing
+        _log.error("Reload failed", extra={"err": logs.unexpected(error)})
 
 
 def _problems(done: Round) -> Iterator[str]:
@@ -169,16 +179,24 @@ class ProgressBar:
     """A progress bar on standard error, if that is a terminal."""
 
     def __init__(self) -> None:
-        self._width = 30 if sys.stderr.isatty() else 0
+        # A parent may have closed it; then there is none.
+        self._width = 30 if sys.stderr and sys.stderr.isatty() else 0
 
     def show(self, seen: int, total: int) -> None:
         """Show how many of all exports were seen."""
         if self._width and total:
             full = self._width * min(seen, total) // total
             bar = "#" * full + "-" * (self._width - full)
-            click.echo(f"\r[{bar}] {seen:,} of {total:,} exports", nl=False, err=True)
+            self._write(f"\r[{bar}] {seen:,} of {total:,} exports")
 
     def clear(self) -> None:
         """Remove the bar."""
         if self._width:
-            click.echo("\r\x1b[K", nl=False, err=True)
+            self._write("\r\x1b[K")
+
+    def _write(self, text: str) -> None:
+        try:
+            click.echo(text, nl=False, err=True)
+        except OSError:
+            # The terminal is gone, but the round goes on.
+            self._width = 0

@@ -37,13 +37,17 @@ def start_log(level: str, style: logs.Format) -> None:
     warn_of_unknown_variables()
 
 
-def connect(flags: ApiFlags) -> Client:
-    """Return a client for the API that the flags name.
+def load_credentials(flags: ApiFlags) -> Credentials:
+    """Return the URL and the token that the flags name.
 
     Raises:
         CredentialsError: there is no usable token or URL.
     """
-    credentials = Credentials(lambda: find_credentials(flags, None))
+    return Credentials(lambda: find_credentials(flags, None))
+
+
+def connect(flags: ApiFlags, credentials: Credentials) -> Client:
+    """Return a client for the API."""
     return make_client(flags, credentials.api.url, credentials.token)
 
 

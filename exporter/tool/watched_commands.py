@@ -18,7 +18,16 @@ from exporter.cli.signals import end_at_once
 from exporter.clock import SystemClock
 from exporter.text import counted
 from exporter.tool.failed import FAILED_FORMATS, FailedFormat, Failures, Requests, find_attempts
-from exporter.tool.program import NAME, SETTINGS, connect, own_flag, pace, pause_until, start_log
+from exporter.tool.program import (
+    NAME,
+    SETTINGS,
+    connect,
+    load_credentials,
+    own_flag,
+    pace,
+    pause_until,
+    start_log,
+)
 from exporter.tool.status import FAILURES, make_status
 from exporter.tool.table import FORMATS, Format
 from exporter.tool.watched import NoAnswerError, ask_all
@@ -173,7 +182,7 @@ class _Watched:
         if not watchlist.files:
             # Nothing to do and a directory that is not mounted look the same.
             raise StartError(f"--exports.path {loader.name}: no ID file")
-        client = connect(flags)
+        client = connect(flags, load_credentials(flags))
         self._pause = pause_until(threading.Event())
         self._api = pace(client, flags, clock, self._pause)
         self._clock = clock

@@ -151,7 +151,7 @@ class Files(SimpleHTTPRequestHandler):
 def discovered(url: str, directory: Path) -> Iterator[str]:
     """Serve the metrics of discovery, whose second round was refused; yield host and port."""
     directory.mkdir()
-    program = (sys.executable, "-c", "from exporter.tool.command import main; main()", "discover")
+    program = (sys.executable, "-m", "exporter.tool", "discover")
     flags = (f"--to={directory}", f"--api.url={url}", f"--metrics-file={directory}/metrics.txt")
     for token, status in (("good", 0), ("bad", 1)):
         done = subprocess.run(

@@ -38,7 +38,7 @@ ALERT = "CavaticaExportFailed"
 RECORDED = "batch_export:cavatica_export_failed_timestamp_seconds:min"
 LOOK_BACK = shorten("[20m]", FACTOR)
 ENDLESS = Lifetimes(pending=(0, 0), running=(1e9, 1e9))
-PROGRAM = (sys.executable, "-c", "from exporter.tool.command import main; main()")
+PROGRAM = (sys.executable, "-m", "exporter.tool")
 MEANING = "the volume's settings do not allow this location"
 TOKEN = "made-up"
 

@@ -7,7 +7,6 @@ import json
 import logging
 import os
 import re
-import runpy
 import signal
 import socket
 import subprocess
@@ -25,7 +24,6 @@ import requests
 import trustme
 
 from exporter import __version__, background
-from exporter.__main__ import main as exporter_main
 from exporter.cavatica.credentials import Credentials
 from exporter.cli import command, revision, service
 from exporter.cli.service import StartError
@@ -173,36 +171,6 @@ def test_a_package_that_is_not_installed_has_no_revision(
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
     assert run("--version") == 0
     assert "(revision: unknown, " in capsys.readouterr().out
-
-
-def test_it_runs_as_a_module(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """`python -m exporter` is the command."""
-    monkeypatch.setattr(sys, "argv", ["exporter", "--version"])
-    monkeypatch.delitem(sys.modules, "exporter.__main__")
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
-    with pytest.raises(SystemExit) as end:
-        runpy.run_module("exporter", run_name="__main__")
-    signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    assert end.value.code == 0
-    assert capsys.readouterr().out.startswith("cavatica-exporter ")
-
-
-def test_a_reload_while_it_loads_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing that takes long is loaded before SIGHUP, which would end it, is held back."""
-    code = "import sys; import exporter.__main__; print({'click', 'exporter.cli'} & {*sys.modules})"
-    assert run_process(["-c", code], command=[sys.executable]).stdout == "set()\n"
-    held: list[set[signal.Signals | int]] = []
-
-    def note() -> None:
-        held.append(signal.pthread_sigmask(signal.SIG_BLOCK, []))
-
-    monkeypatch.setattr(command, "main", note)
-    work = threading.Thread(target=exporter_main)
-    work.start()
-    work.join()
-    assert [signal.SIGHUP in signals for signals in held] == [True]
 
 
 def test_help_exits_0(capsys: pytest.CaptureFixture[str]) -> None:

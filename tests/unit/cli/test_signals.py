@@ -1,6 +1,5 @@
 """Signals: nothing that hangs keeps the process."""
 
-import os
 import signal
 import threading
 from collections.abc import Callable
@@ -9,6 +8,7 @@ import pytest
 
 from exporter.cli import signals
 from exporter.cli.signals import Signals
+from tests.support.kept_signals import kept_signals
 
 PATIENCE = 10.0
 
@@ -73,18 +73,20 @@ def test_a_process_that_hangs_is_left_after_the_grace(
     assert left == ([0] if hangs else [])
 
 
-def test_sigterm_ends_a_single_run_with_the_status_of_shells(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Also as PID 1 of a container, for which Linux has no default."""
-    left: list[int] = []
-    monkeypatch.setattr(os, "_exit", left.append)
-    before = signal.getsignal(signal.SIGTERM)
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
-    try:
+def test_a_single_run_is_ended_by_signals() -> None:
+    """SIGHUP ends it, too, and Ctrl-C lets it clean up."""
+    with kept_signals():
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
         signals.end_at_once()
-        signal.raise_signal(signal.SIGTERM)
-    finally:
-        signal.signal(signal.SIGTERM, before)
-    assert left == [143]
-    assert signal.SIGHUP not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+        assert signal.SIGHUP not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_a_single_run_in_the_background_ignores_ctrl_c() -> None:
+    """A shell ignores SIGINT for a program that it starts with `&` in a script."""
+    with kept_signals():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signals.end_at_once()
+        signal.raise_signal(signal.SIGINT)

@@ -12,11 +12,11 @@ import pytest
 
 from exporter.simulator import Fault, Listing
 from exporter.tool.command import main
-from tests.support.exporter_process import preserved_logging
+from tests.support.exporter_process import PATIENCE, preserved_logging
 from tests.unit.tool.conftest import TOKEN, Account
 
 Run = Callable[..., int]
-PROGRAM = [sys.executable, "-c", "from exporter.tool.command import main; main()"]
+PROGRAM = [sys.executable, "-m", "exporter.tool"]
 
 
 @pytest.fixture
@@ -303,6 +303,34 @@ def test_again_and_again_until_a_signal(
     assert "level=info" in lines[0]
     assert "Exports discovered" in lines[0]
     assert "level=debug" in lines[1]
+
+
+@pytest.mark.slow
+def test_sighup_reads_profiles_again(
+    account: Account, run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A new token in a profile is used from the next round on, as in the exporter."""
+    del run
+    monkeypatch.delenv("SB_AUTH_TOKEN")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    profiles = tmp_path / ".sevenbridges" / "credentials"
+    profiles.parent.mkdir()
+    profiles.write_text("[default]\nauth_token = old\n")
+    arguments = ["discover", "--to", str(account.directory), "--every", "100ms"]
+    with subprocess.Popen([*PROGRAM, *arguments], stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert "HTTP 401" in process.stderr.readline()
+        profiles.write_text(f"[default]\nauth_token = {TOKEN}\n")
+        process.send_signal(signal.SIGHUP)
+        ends = time.monotonic() + PATIENCE
+        lines = [""]
+        while "Exports discovered" not in lines[-1]:
+            assert time.monotonic() < ends
+            lines.append(process.stderr.readline())
+        process.terminate()
+        process.stderr.read()
+        assert process.wait(PATIENCE) == 0
+    assert any('msg="Token reloaded"' in line for line in lines)
 
 
 @pytest.mark.slow

@@ -68,7 +68,7 @@ def test_killed_at_every_step(
     with serve(simulator) as url:
         monkeypatch.setenv("SB_AUTH_TOKEN", TOKEN)
         monkeypatch.setenv("SB_API_ENDPOINT", url)
-        program = [sys.executable, "-c", "from exporter.tool.command import main; main()"]
+        program = [sys.executable, "-m", "exporter.tool"]
         # Found at a time when even the oldest ones were kept.
         subprocess.run(
             [*program, "discover", "--to", str(directory), "--keep", "9d", "--since", "9d"],

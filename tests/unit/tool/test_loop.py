@@ -1,17 +1,22 @@
 """The loop of rounds: errors, signals, metrics and progress."""
 
+import errno
 import logging
 import signal
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 
+import click
 import pytest
 
+from exporter.cavatica.client import Client
 from exporter.cli.signals import Signals
 from exporter.clock import SystemClock
 from exporter.tool import loop
+from exporter.tool.api import PacedApi
 from exporter.tool.discover import Round
 from exporter.tool.ledger import LedgerError
 from exporter.tool.loop import Loop, ProgressBar
@@ -20,29 +25,42 @@ from exporter.tool.watched import NoAnswerError, ask_all
 from exporter.tracker.states import ExportStates
 from exporter.tracker.tracker import Tracker
 from tests.support.fakes import FakeApi, FakeClock, error, ids, watch
+from tests.unit.tool.conftest import TOKEN, Account
+
+
+def unexpected(name: str) -> str:
+    """Return what is said of an error that nobody thought of."""
+    return f"unexpected error: {name} (for details use --log.level=debug)"
 
 
 class Rounds:
     """Rounds that fail one after the other; the last one is a signal's work."""
 
-    def __init__(self, *failures: Exception) -> None:
-        """Fail with these."""
+    def __init__(self, *failures: Exception | None) -> None:
+        """Fail with these; None: a good round."""
         self.failures = [*failures]
         self.stop = threading.Event()
 
     def run(self) -> Round:
-        """Fail."""
-        raise self.failures.pop(0)
+        """Run the next one."""
+        self.fail()
+        numbers = {each.name: 0 for each in fields(Round) if each.type is int}
+        return Round(**numbers, first=False, whole=True, warning=None)
 
     def loop(self, leave: Callable[[int], object] = print) -> Loop:
         """Return the loop of these rounds."""
         return Loop(
             *(self.run, lambda: 0, None),
             clock=SystemClock(),
-            report=print,
+            report=self.fail,
             stop=self.stop,
             leave=leave,
         )
+
+    def fail(self, _: Round | None = None) -> None:
+        """Fail, as a round or as the report of one."""
+        if failure := self.failures.pop(0):
+            raise failure
 
 
 class Received(Signals):
@@ -61,12 +79,33 @@ class Received(Signals):
 
 
 def test_no_error_ends_the_rounds_but_a_signal(caplog: pytest.LogCaptureFixture) -> None:
-    """An unexpected error is logged like others, and rounds go on; SIGHUP changes nothing."""
-    rounds = Rounds(LedgerError("no space"), ZeroDivisionError("oops"), StoppedError())
+    """An unexpected error is logged like others, and rounds go on."""
+    rounds = Rounds(
+        LedgerError("no space"), ZeroDivisionError("oops"), None, OSError("report"), StoppedError()
+    )
     with caplog.at_level(logging.ERROR):
-        assert rounds.loop().every(0.0, Received(rounds, 1, 15)) == 0
+        assert rounds.loop().every(0.0, Received(rounds, 15), pytest.fail) == 0
     problems = [getattr(record, "err", None) for record in caplog.records]
-    assert problems == ["no space", "unexpected error: ZeroDivisionError"]
+    assert problems == ["no space", unexpected("ZeroDivisionError"), unexpected("OSError")]
+
+
+def test_sighup_reloads(caplog: pytest.LogCaptureFixture) -> None:
+    """SIGHUP reloads, as often as it comes, even after a reload that failed."""
+    rounds = Rounds(StoppedError())
+    reloads = [ZeroDivisionError("oops"), None]
+
+    def reload() -> None:
+        if problem := reloads.pop(0):
+            raise problem
+
+    with caplog.at_level(logging.ERROR):
+        assert rounds.loop().every(0.0, Received(rounds, 1, 1, 15), reload) == 0
+    [record] = caplog.records
+    assert (record.getMessage(), vars(record)["err"]) == (
+        "Reload failed",
+        unexpected("ZeroDivisionError"),
+    )
+    assert reloads == []
 
 
 def test_a_round_that_hangs_does_not_keep_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,7 +120,7 @@ def test_a_round_that_hangs_does_not_keep_the_process(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(rounds, "run", hang)
     try:
-        rounds.loop(left.append).every(0.0, Received(rounds, signal.SIGTERM))
+        rounds.loop(left.append).every(0.0, Received(rounds, signal.SIGTERM), print)
         assert left == [0]
         assert rounds.stop.is_set()
     finally:
@@ -95,8 +134,26 @@ def test_an_unexpected_error_is_in_the_metrics(tmp_path: Path) -> None:
     rounds = Rounds(ZeroDivisionError("oops"))
     clock = SystemClock()
     once = Loop(rounds.run, lambda: 0, metrics, clock=clock, report=print, stop=rounds.stop).once
-    assert once() == "unexpected error: ZeroDivisionError"
+    assert once() == unexpected("ZeroDivisionError")
     assert "cavatica_discover_up 0\n" in metrics.read_text()
+
+
+def test_metrics_that_fail_unexpectedly_do_not_end_the_round() -> None:
+    """They are told beside what else went wrong."""
+    rounds, metrics = Rounds(LedgerError("no space")), Path("a\0b")
+    clock = SystemClock()
+    once = Loop(rounds.run, lambda: 0, metrics, clock=clock, report=print, stop=rounds.stop).once
+    assert once() == f"no space; {metrics}: {unexpected('ValueError')}"
+
+
+def test_metrics_are_written_even_if_nothing_can_be_printed(tmp_path: Path) -> None:
+    """Standard output may be a file on a disk that is full."""
+    rounds, metrics = Rounds(None, OSError(errno.ENOSPC, "full")), tmp_path / "discover.prom"
+    clock = SystemClock()
+    one = Loop(*(rounds.run, lambda: 0, metrics), clock=clock, report=rounds.fail, stop=rounds.stop)
+    with pytest.raises(OSError, match="full"):
+        one.once()
+    assert "cavatica_discover_up 1\n" in metrics.read_text()
 
 
 def test_a_pause_ends_with_the_work() -> None:
@@ -107,6 +164,26 @@ def test_a_pause_ends_with_the_work() -> None:
     stop.set()
     with pytest.raises(StoppedError):
         pause(60.0)
+
+
+def test_no_call_follows_a_signal(account: Account) -> None:
+    """A round of many calls ends after the one in flight."""
+    stop = threading.Event()
+    client = Client(
+        account.url,
+        lambda: TOKEN,
+        user_agent="test",
+        observe=lambda _: None,
+        monotonic=account.clock.monotonic,
+    )
+    api = PacedApi(
+        client, quota_share=0.5, timeout=10, clock=account.clock, pause=pause_until(stop)
+    )
+    api.list_exports(offset=0, limit=1)
+    stop.set()
+    with pytest.raises(StoppedError):
+        api.list_exports(offset=0, limit=1)
+    assert len(account.simulator.requests) == 1
 
 
 def test_a_bar_is_for_terminals(
@@ -122,6 +199,27 @@ def test_a_bar_is_for_terminals(
     shown = capsys.readouterr().err
     assert "[###############---------------] 50 of 100 exports" in shown
     assert shown.endswith("\r\x1b[K")
+
+
+def test_a_terminal_that_is_gone_ends_no_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service that was started by hand outlives its terminal, and may have none."""
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stderr", None)
+        ProgressBar().show(50, 100)
+    shown: list[str] = []
+
+    def fail(text: str, **_: object) -> None:
+        shown.append(text)
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sys.stderr, "isatty", lambda: True)
+        bar = ProgressBar()
+        patch.setattr(click, "echo", fail)
+        bar.show(50, 100)
+        bar.show(60, 100)
+        bar.clear()
+    assert len(shown) == 1
 
 
 def tracker(api: FakeApi, clock: FakeClock, count: int) -> Tracker:
