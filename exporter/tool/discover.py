@@ -41,7 +41,7 @@ class Round:
         pending: New exports left to a later round, because the API returned no details yet.
         without_details: New exports of which the API returns only the state.
         calls: Number of requests sent.
-        warning: The problem of the state file, or None.
+        warning: The problem of a state file, or None.
     """
 
     first: bool
@@ -84,7 +84,7 @@ def discover(
         search = Search(api, ledger.knows, ledger.known, progress)
         found, quiet = search.probe()
         now = clock.time()
-        first = ledger.verified is None
+        first = ledger.state.verified is None
         if _is_check_due(ledger, now, selection, quiet=quiet):
             search.find_every(found)
         elif not quiet:
@@ -109,7 +109,7 @@ def discover(
         if found.whole:
             ledger.account_for(found.total - len(details.pending))
             if found.every:
-                ledger.verified = now
+                ledger.state.verified = now
         dropped = ledger.expire(now)
         return Round(
             first=first,
@@ -128,16 +128,16 @@ def discover(
             pending=len(details.pending),
             without_details=len(details.refused),
             calls=api.calls - calls,
-            warning=ledger.warning,
+            warning=ledger.state.warning,
         )
 
 
 def _is_check_due(ledger: Ledger, now: float, selection: Selection, *, quiet: bool) -> bool:
-    if ledger.verified is None:
+    if ledger.state.verified is None:
         return True
     longest = min(_QUIET_CHECK_SECONDS, selection.keep) if quiet else _CHECK_SECONDS
     # If the clock was ahead at the last check, the next one must not wait until that time.
-    return not 0 <= now - ledger.verified <= longest
+    return not 0 <= now - ledger.state.verified <= longest
 
 
 def _is_old(export: Export, now: float, selection: Selection) -> bool:

@@ -11,7 +11,8 @@ from exporter.cavatica.client import Client
 from exporter.simulator import Simulator, serve
 from exporter.tool.api import PacedApi
 from exporter.tool.discover import BatchBy, Round, discover
-from exporter.tool.ledger import STATE_NAME, Selection
+from exporter.tool.ledger import Selection
+from exporter.tool.state import state_number
 from tests.support.fakes import FakeClock
 
 DAY = 86400.0
@@ -70,7 +71,7 @@ class Account:
     def files(self) -> list[Path]:
         """Return the batch files."""
         paths = sorted(self.directory.glob("discovered-*.json"))
-        return [path for path in paths if path.name != STATE_NAME]
+        return [path for path in paths if state_number(path.name) is None]
 
     def signatures(self) -> dict[str, tuple[int, bytes]]:
         """Return inodes and contents, which show whether any file was written."""

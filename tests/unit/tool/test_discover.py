@@ -14,7 +14,8 @@ import pytest
 from exporter.cavatica.answer import ApiError
 from exporter.simulator import Fault, Lifetimes, Listing, Request
 from exporter.tool.batch_file import file_name
-from exporter.tool.ledger import MAX_IDS_PER_FILE, STATE_NAME, Ledger, LedgerError, Selection
+from exporter.tool.ledger import MAX_IDS_PER_FILE, Ledger, LedgerError, Selection
+from exporter.tool.state import STATE_NAME
 from exporter.watchlist.loader import WatchlistLoader
 from tests.unit.tool.conftest import DAY, Account
 
@@ -227,7 +228,8 @@ def test_a_list_that_never_shows_all(account: Account, listed: int) -> None:
     assert (done.whole, done.exports) == (False, listed)
     assert done.missing == done.total - listed
     account.simulator.fault = None
-    assert account.discover().whole
+    done = account.discover()
+    assert (done.whole, done.warning) == (True, None)
     assert account.ids() == sorted(ids)
 
 
@@ -386,10 +388,10 @@ def test_a_file_that_is_not_discovers(account: Account, content: bytes) -> None:
     [
         "",
         "{}",
-        '{"items": [], "discover": {"version": 2}}',
-        '{"items": [], "discover": {"version": 1, "selection": SELECTION}}',
+        '{"items": [], "discover": {"version": 1}}',
+        '{"items": [], "discover": {"version": 2, "selection": SELECTION}}',
         (
-            '{"discover": {"version": 1, "selection": SELECTION, "left_out": "", "completed": {},'
+            '{"discover": {"version": 2, "selection": SELECTION, "left_out": "", "completed": {},'
             ' "verified": 0, "unlisted": Infinity}}'
         ),
     ],
