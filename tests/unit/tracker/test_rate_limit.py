@@ -230,7 +230,7 @@ def test_unconfirmed_requests_are_subtracted_from_the_calls_left(
 
 
 def test_failures_without_headers_do_not_allow_concurrent_calls(limiter: RateLimiter) -> None:
-    """Until the API reports a limit, calls are made one by one, whatever failures lack."""
+    """Until the API reports a limit, failures without complete headers allow one call at a time."""
     for headers in (None, NO_LIMIT, RateLimit(None, 5, None), RateLimit(1000, None, None)):
         limiter.update(error("server_error", headers, requests=2))
         assert limiter.rate_limit is None
@@ -241,7 +241,7 @@ def test_failures_without_headers_do_not_allow_concurrent_calls(limiter: RateLim
 def test_unconfirmed_requests_are_not_subtracted_twice(
     limiter: RateLimiter, clock: FakeClock
 ) -> None:
-    """If the next answer has so many fewer calls left, the API counted the requests."""
+    """If the next answer has fewer calls left, the API counted as many unconfirmed requests."""
     limiter.update(answer(limit(clock, 510)))
     limiter.update(error("timeout", requests=2))
     limiter.update(answer(limit(clock, 507)))

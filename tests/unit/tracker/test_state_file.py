@@ -126,7 +126,7 @@ def test_exports_that_are_not_watched_now_survive_a_restart(
 
 
 def test_file_is_written_if_no_export_is_known_any_more(path: Path, clock: FakeClock) -> None:
-    """A state without exports is written, too: otherwise the last ones would never leave."""
+    """A state without exports is written, too: otherwise the last ones would stay in the file."""
     path.write_bytes(content(*EXPORTS))
     file = StateFile(path, clock)
     assert len(load(file)) == len(EXPORTS)
@@ -252,7 +252,7 @@ def test_nothing_is_written_without_a_scrape(path: Path, file: StateFile) -> Non
 def test_hanging_write_delays_neither_a_scrape_nor_the_end(
     file: StateFile, clock: FakeClock, writes: Writes
 ) -> None:
-    """While a write hangs, scrapes and the exporter's end do not wait, and start no other."""
+    """While a write hangs, scrapes and the exporter's end neither wait for it nor start another."""
     writes.go.clear()
     file.save(snapshot(EXPORTS[0]))
     assert writes.began.acquire(timeout=PATIENCE)
@@ -432,7 +432,7 @@ def signed(body: object, **header: object) -> bytes:
 
 
 def test_time_of_the_first_finished_answer_is_restored_as_such() -> None:
-    """If the API sent no end, the time at which the exporter saw the end is not taken for it."""
+    """The time at which the exporter saw an export finished is not restored as the API's end."""
     seen = WatchedExport("x", "FAILED", Export("x", "FAILED", 1.0), seen_finished=2.5)
     left = replace(seen, left=3.0)
     assert decode(b"".join(encode([Block.of("b", (seen, left))], KEY))) == (KEY, [seen, left])
@@ -546,7 +546,7 @@ def too_large(path: Path) -> None:
 def test_unreadable_file_is_never_overwritten(
     path: Path, clock: FakeClock, make: Callable[[Path], None]
 ) -> None:
-    """What cannot be read as a file of limited size is an error, and is never overwritten."""
+    """A directory, a pipe or a file that is too large is an error, and is never overwritten."""
     make(path)
     before = path.lstat()
     file = StateFile(path, clock)
@@ -741,7 +741,7 @@ def test_file_too_large_to_be_read_is_not_written(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """A file that could not be read after a restart, for its size, does not replace the last."""
+    """Content that is too large to be read after a restart does not replace the last file."""
     file.save(snapshot(EXPORTS[0]))
     file.close(PATIENCE)
     size = path.stat().st_size

@@ -127,7 +127,7 @@ class States:
 def test_number_of_calls_depends_on_the_unfinished_exports(
     unfinished: int, finished: int, calls: list[int]
 ) -> None:
-    """There are `ceil(unfinished / 100)` calls; finished exports fill the last one's places."""
+    """There are `ceil(unfinished / 100)` calls; finished exports fill the last one."""
     states = States()
     done = ids(finished, "done")
     states.watch({"b": done + ids(unfinished)})
@@ -262,7 +262,7 @@ def test_undocumented_state_counts_as_final_after_a_week() -> None:
     assert states.asked(size=1) == [["r"], ["x"]]
 
 
-# What an answer changes.
+# What an answer changes
 
 
 def test_id_without_an_answer_is_unknown() -> None:
@@ -456,7 +456,7 @@ def test_impossible_stored_end_is_replaced_by_the_next_answer(
     assert states.known()["f"].finished == now + DAY if after is None else after
 
 
-# Age.
+# The age of states
 
 
 @pytest.mark.parametrize("max_age", [0.0, 0.5, 300.0])
@@ -532,7 +532,7 @@ def test_error_item_does_not_renew_the_oldest_answer(answer: Outcome, *, remains
 
 
 def test_answer_before_an_unknown_id_is_forgotten() -> None:
-    """Once the API did not know an ID, the time of its last answer does not return."""
+    """Once the API does not know an ID, the time of its last answer is forgotten for good."""
     states = States()
     states.watch({"b": ["x"]})
     states.receive(running("x"))
@@ -578,7 +578,7 @@ def test_scrape_looks_up_no_id_that_it_does_not_ask_for() -> None:
     assert sum(export_id.looked_up for export_id in done) <= BLOCK_SIZE
 
 
-# Retention.
+# Retention
 
 
 def test_completed_export_retires_after_the_retention() -> None:
@@ -608,7 +608,7 @@ def test_without_a_retention_nothing_retires() -> None:
 
 
 def test_export_that_completed_long_ago_is_retired_when_first_seen() -> None:
-    """Exports that had retired before a restart do not have series for a while after it."""
+    """After a restart, exports that had retired have no series, not even for a while."""
     states = States(retention=DAY)
     states.watch({"b": ["x"]})
     states.receive(completed("x", states.clock.time() - DAY))
@@ -747,7 +747,7 @@ def test_ends_that_change_with_every_answer_do_not_leak_memory() -> None:
     assert all(watched.retired for watched in states.known().values())
 
 
-# A changed watchlist.
+# Changes of the watchlist
 
 
 def blocks_by_batch(states: States) -> dict[str, list[Block]]:
@@ -925,7 +925,7 @@ def test_id_that_was_away_for_over_an_hour_is_unknown() -> None:
 
 
 def test_departed_ids_are_reported_while_they_are_remembered() -> None:
-    """The state file gets IDs that left the watchlist, in the same object while none changes."""
+    """`departed` returns what the state file needs, as the same object while nothing changes."""
     states = States()
     all_ids = ids(2 * BLOCK_SIZE + 1)
     states.watch({"b": [*all_ids, "stays"]})

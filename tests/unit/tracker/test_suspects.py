@@ -226,7 +226,7 @@ def test_outage_ends_a_search() -> None:
 
 
 def test_refusal_beside_another_failure_blames_nothing() -> None:
-    """If one call is refused and another times out, calls stay as long as they are."""
+    """If one call is refused and another times out, no ID is suspected, and no call is split."""
     scene = Scene(ids(200))
     calls = iter([bad_request(), error("timeout")])
 
@@ -285,7 +285,10 @@ def test_concurrent_scrape_may_ask_for_suspects() -> None:
 
 
 def test_many_bad_ids_are_searched_for_concurrently() -> None:
-    """With a bad ID in each of thirty calls, no good ID expires, for three times the calls."""
+    """With a bad ID in each of thirty calls, a scrape makes at most three times the calls.
+
+    No good ID is ever UNKNOWN.
+    """
     scene = Scene(ids(3000))
     scene.scrape()
     scene.api.malformed = {f"e{hundred:03}{hundred:02}" for hundred in range(30)}

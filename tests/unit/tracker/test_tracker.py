@@ -120,7 +120,7 @@ def states(snapshot: Snapshot) -> dict[str, str]:
     return {export_id: watched.state for export_id, watched in known(snapshot).items()}
 
 
-# The calls of a scrape.
+# The calls of a scrape
 
 
 def test_up_to_100_ids_are_one_call_on_every_scrape(scene: Scene) -> None:
@@ -349,7 +349,7 @@ def test_scrape_parses_only_changed_files(
     assert states(third) == {"a": "RUNNING", "b": "RUNNING", "c": "RUNNING"}
 
 
-# When API requests fail.
+# Failures of API requests
 
 
 def test_incomplete_answer_is_used_as_far_as_it_goes(scene: Scene) -> None:
@@ -712,7 +712,7 @@ def test_scrape_with_time_left_queries_again_after_a_shared_timeout(
 def test_scrape_with_time_left_queries_again_after_a_shared_deadline(
     held_api: HeldApi, executor: ThreadPoolExecutor
 ) -> None:
-    """The shared scrape had no failed call, but its deadline prevented some calls."""
+    """If a shared scrape had no time for some calls, a scrape with time left makes them."""
     scene = Scene(held_api)
     scene.watch({"b": ids(150)})
     held_api.rate_limit = NO_LIMIT
@@ -848,7 +848,7 @@ def test_short_scrape_expires_old_states(held_api: HeldApi, executor: ThreadPool
 
 
 class StuckApi(FakeApi):
-    """Answers the first call when the test sets `free`, and all others after `other`."""
+    """Answers the first call when the test sets `free`, and all others after calling `other`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -1128,7 +1128,7 @@ class Naive:
             self.state, self.failure = "UNKNOWN", outcome
 
     def expire(self, now: float) -> None:
-        """Make a state UNKNOWN that is too old."""
+        """Turn a state that is too old into UNKNOWN."""
         if self.state not in FINISHED and (self.answered is None or now - self.answered > 300):
             self.state = "UNKNOWN"
 

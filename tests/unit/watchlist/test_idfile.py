@@ -395,7 +395,7 @@ def test_default_batch_is_the_file_name_without_its_extension(name: str, batch: 
 )
 @pytest.mark.parametrize("ending", [".txt", ".tsv", ".CSV"])
 def test_empty_text_file_is_an_error(ending: str, data: bytes) -> None:
-    """An empty file may be damaged: one that shall list no IDs has a comment or a header."""
+    """An empty file may be damaged; a file without IDs has a comment or a header instead."""
     with pytest.raises(IdFileError) as error:
         parse(data, "x" + ending)
     assert str(error.value) == f"x{ending}: {EMPTY}"

@@ -307,13 +307,13 @@ def test_expected_exports_are_added_up(directory: Path, loader: WatchlistLoader)
     assert loader.load().expected == {"a": 7}
 
 
-# What has no effect
+# Parts of ID files that have no effect
 
 
 def test_acknowledged_id_that_no_file_lists_is_logged_once(
     directory: Path, loader: WatchlistLoader, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It may be misspelt, or its file was removed: it is logged, and is no error."""
+    """An acknowledged ID that no file lists may be misspelt, or old: it is logged, and no error."""
     (directory / "a.yml").write_text("export_ids: [x, y]\nacknowledged: [x, xx]\n")
     (directory / "done.yml").write_text("acknowledged: [y, zz, yy]\n")
     watchlist = loader.load()
@@ -323,28 +323,28 @@ def test_acknowledged_id_that_no_file_lists_is_logged_once(
     assert errors(watchlist) == {"a.yml": None, "done.yml": None}
     event = "Part of an ID file has no effect"
 
-    def told() -> list[object]:
+    def reasons_logged() -> list[object]:
         return [extras["reason"] for _, message, extras in logged(caplog) if message == event]
 
-    assert told() == [own, others]
+    assert reasons_logged() == [own, others]
     (directory / "b.yml").write_text("[xx, yy]")
     assert [file.remarks for file in loader.load().files] == [
         (),
         (),
         ("done.yml: acknowledged IDs that no ID file lists: zz",),
     ]
-    assert told() == ["done.yml: acknowledged IDs that no ID file lists: zz"]
+    assert reasons_logged() == ["done.yml: acknowledged IDs that no ID file lists: zz"]
     (directory / "c.yml").write_text("[zzz]")
     loader.load()
-    assert told() == []
+    assert reasons_logged() == []
     loader.load(afresh=True)
-    assert told() == ["done.yml: acknowledged IDs that no ID file lists: zz"]
+    assert reasons_logged() == ["done.yml: acknowledged IDs that no ID file lists: zz"]
 
 
 def test_file_that_cannot_be_read_may_list_the_acknowledged_ids(
     directory: Path, loader: WatchlistLoader
 ) -> None:
-    """Only when all files have been read, it is known that none lists an ID."""
+    """As long as a file was never read, it may list any acknowledged ID, so none is reported."""
     (directory / "a.yml").write_text("{")
     (directory / "done.yml").write_text("acknowledged: [y]\n")
     assert [file.remarks for file in loader.load().files] == [(), ()]
@@ -357,7 +357,7 @@ def test_file_that_cannot_be_read_may_list_the_acknowledged_ids(
 def test_unknown_key_of_an_answer_is_logged(
     directory: Path, loader: WatchlistLoader, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The file is valid, as the API may have new keys; the log has file and line."""
+    """A saved answer with an unknown key is valid, because the API may have new keys."""
     (directory / "a.json").write_text('{"items": [{"id": "x"}],\n"acknowleged": ["x"]}')
     watchlist = loader.load()
     assert watchlist.batches == {"a": ("x",)}
@@ -369,7 +369,7 @@ def test_unknown_key_of_an_answer_is_logged(
 def test_log_has_at_most_twenty_parts_without_effect(
     directory: Path, loader: WatchlistLoader, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Twenty remarks are logged, the rest as a number; so are the IDs of one remark."""
+    """Twenty remarks are logged, the rest as a number; one remark names twenty IDs likewise."""
     for number in range(23):
         (directory / f"{number:02}.json").write_text('{"items": [], "extra": 1}')
     (directory / "all.yml").write_text(f"acknowledged: {[f'e{n:02}' for n in range(23)]}")
@@ -459,7 +459,7 @@ def test_loading_afresh_accepts_an_emptied_directory(
 def test_removing_files_without_ids_is_not_an_error(
     directory: Path, loader: WatchlistLoader
 ) -> None:
-    """If no file lists anything, all of them may be removed."""
+    """If no file lists an ID, a refusal or an acknowledgement, all may be removed."""
     (directory / "a.yml").write_text("[]")
     (directory / "b.yml").write_text("- [")
     loader.load()

@@ -330,7 +330,7 @@ def test_any_timeout_header_leads_to_a_deadline_within_two_minutes(header_value:
     ],
 )
 def test_format_has_the_highest_q_value(accept: str, expected: str) -> None:
-    """The format with the highest q-value in `Accept` is sent: text by default."""
+    """The format with the highest q-value in `Accept` is sent, and text by default."""
     assert negotiate(accept) == expected
     answer = Client().get("/metrics", accept=accept)
     assert answer.headers["Content-Type"] == expected

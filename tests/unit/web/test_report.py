@@ -198,7 +198,7 @@ def test_lookup_errors_are_shown_with_their_code() -> None:
 
 
 def test_table_is_truncated_and_counts_the_rest() -> None:
-    """A table has at most `MAX_ROWS` rows, and the number of further ones."""
+    """A table has at most `MAX_ROWS` rows, and says how many further ones there are."""
     failures = [watched(f"e{number}", "FAILED", NOW - number) for number in range(MAX_ROWS + 5)]
     table = status_of(snapshot(("a", failures))).attention
     assert (len(table.rows), table.more) == (MAX_ROWS, 5)

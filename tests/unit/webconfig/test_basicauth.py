@@ -172,7 +172,7 @@ def test_wrong_password_is_not_remembered() -> None:
 
 
 def test_number_of_remembered_passwords_is_limited() -> None:
-    """The oldest of 256 passwords is forgotten, so that rotation does not fill the memory."""
+    """At most 256 passwords are remembered: the oldest is forgotten, as rotation adds others."""
     cheap = hashed(b"a")
     users = {f"user{number}".encode(): cheap for number in range(256)}
     users[b"alice"] = hashed(b"a", cost=9)
@@ -226,7 +226,7 @@ def test_user_name_may_be_empty() -> None:
 
 
 class HeldUsers(UserDict[bytes, bytes]):
-    """Users whose hashes are returned when the test sets `go`: so long does a check take."""
+    """Users whose hashes are returned when the test sets `go`, so that a check takes that long."""
 
     def __init__(self, users: Mapping[bytes, bytes]) -> None:
         super().__init__(users)

@@ -182,7 +182,7 @@ def test_type_of_client_authentication_sets_the_verification(
 
 
 def test_absolute_paths_are_used_as_they_are(directory: Path, tmp_path: Path) -> None:
-    """An absolute path does not start from the directory of the file."""
+    """An absolute path is not relative to the directory of the file."""
     (tmp_path / "elsewhere").mkdir()
     text = TLS.replace("server.", f"{directory}/server.")
     assert context_of(WebConfigFile(write(tmp_path / "elsewhere", text)))
@@ -390,7 +390,7 @@ def test_any_content_is_accepted_or_refused(tmp_path: Path, data: bytes) -> None
         WebConfigFile(path)
 
 
-# What happens when it changes
+# The effect of changes
 
 
 def test_unchanged_files_are_not_read_again(directory: Path) -> None:
@@ -663,7 +663,7 @@ def test_reloads_survive_files_that_change_all_the_time(
 def test_last_configuration_is_kept_if_no_thread_can_be_started(
     directory: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Files are not read in the connection's thread, as they could hang; a later one reads them."""
+    """Without a thread, a connection reads no file, because that could hang; a later one does."""
     caplog.set_level(logging.INFO)
     path = write(directory, USERS)
     file = WebConfigFile(path)
@@ -776,7 +776,7 @@ def test_slow_reload_delays_no_other_request(directory: Path) -> None:
 
 
 class HeldClock:
-    """A clock that hangs while `is_held` is true: so long does a reload take."""
+    """A clock that hangs while `is_held` is true, so that a reload takes that long."""
 
     def __init__(self) -> None:
         self.is_held = False
@@ -784,7 +784,7 @@ class HeldClock:
         self.go = threading.Event()
 
     def __call__(self) -> float:
-        """Return the time, if held only when the test sets `go`."""
+        """Return the time; while the clock is held, wait for `go` first."""
         if self.is_held:
             self.asked.set()
             assert self.go.wait(5)

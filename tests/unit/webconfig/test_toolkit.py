@@ -220,7 +220,7 @@ def test_require_any_client_cert_accepts_self_signed_certificates(
 
 
 def test_compressed_client_certificates_are_not_requested() -> None:
-    """By default, newer versions of OpenSSL request one, which the exporter could not parse."""
+    """Newer versions of OpenSSL request compressed certificates, which hide what to trust."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     accept_any_certificate(context)
     assert context.options & 1 << 33
@@ -229,7 +229,7 @@ def test_compressed_client_certificates_are_not_requested() -> None:
 def test_without_pythons_hook_no_certificate_is_accepted(
     serve: Serve, client: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """If a Python lacks the hook for messages, every client is refused, not accepted."""
+    """If Python lacks the hook for TLS messages, every client is refused, not accepted."""
     monkeypatch.setattr(ssl.SSLContext, "_msg_callback", None)
     self_signed(tmp_path / "own.pem", uri="spiffe://example/other")
     client.load_cert_chain(tmp_path / "own.pem")
