@@ -37,6 +37,7 @@ def load(path: Path) -> dict[str, Any]:
 LOADER = "cmd"
 """What Docker Compose reads its files with; its command has no better name."""
 SERVICES: dict[str, Any] = load(FILE)["services"]
+OWN_IMAGE = f"registry.example/cavatica-export-exporter:{__version__}"
 
 
 def mounts(service: str) -> dict[Path, str]:
@@ -105,8 +106,17 @@ def test_every_service_is_hardened_and_pinned(name: str) -> None:
     assert "privileged" not in service
     assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
     image = service["image"]
-    own = f"registry.example/cavatica-export-exporter:{__version__}"
-    assert image == own if "build" in service else re.search(r":v?[\d.]+@sha256:\w{64}$", image)
+    assert image == OWN_IMAGE or re.search(r":v?[\d.]+@sha256:\w{64}$", image)
+
+
+def test_the_image_is_built_once() -> None:
+    """Compose would build it for two services at the same time, and fail; nobody can pull it."""
+    policies = {
+        name: ("build" in service, service["pull_policy"])
+        for name, service in SERVICES.items()
+        if service["image"] == OWN_IMAGE
+    }
+    assert policies == {"exporter": (True, "build"), "discover": (False, "never")}
 
 
 @pytest.mark.parametrize("name", SERVICES)
