@@ -586,7 +586,7 @@ def test_file_that_is_unreadable_at_the_start_is_read_before_it_is_written(
             save(file, snapshot(*known))
             assert file.status().error
             clock.pass_by(INTERVAL_SECONDS)
-    # A snapshot of before what was read is known may be saved after it.
+    # A snapshot that does not have the exports of the file yet must not replace it.
     for _ in range(2):
         save(file, snapshot(*EXPORTS[2:]))
         assert (file.status().last_write, file.status().error) == (None, False)
@@ -614,7 +614,7 @@ def test_file_that_is_unreadable_at_the_start_is_read_before_it_is_written(
 def test_file_that_is_missing_at_the_start_is_read_before_it_is_written(
     path: Path, file: StateFile, clock: FakeClock
 ) -> None:
-    """Its directory may be mounted later."""
+    """A file that appears later, as when its directory is mounted, must not be lost."""
     path.write_bytes(content(EXPORTS[0]))
     save(file, snapshot(*EXPORTS))
     assert [watched.export for watched in file.recall()] == [EXPORTS[0]]
@@ -624,7 +624,7 @@ def test_file_that_is_missing_at_the_start_is_read_before_it_is_written(
 def test_file_that_becomes_readable_at_the_end_is_left_alone(
     path: Path, file: StateFile, clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Its content is for the next start, which asks for everything else again."""
+    """The content is kept for the next start, which asks again for all that it lacks."""
     path.write_bytes(content(EXPORTS[0]))
     file.save(snapshot(*EXPORTS))
     file.close(PATIENCE)
@@ -654,7 +654,7 @@ def test_file_without_usable_content_that_appears_late_is_replaced(
     late: bytes,
     messages: list[str],
 ) -> None:
-    """As at the start, a damaged file is logged."""
+    """A damaged file is logged and replaced, as at the start, and an empty one is replaced."""
     caplog.set_level(logging.INFO)
     path.write_bytes(late)
     save(file, snapshot(*EXPORTS))
@@ -665,7 +665,7 @@ def test_file_without_usable_content_that_appears_late_is_replaced(
 
 
 def save(file: StateFile, saved: Snapshot) -> None:
-    """Save a snapshot, and wait until its thread has ended."""
+    """Save a snapshot, and wait until the writing thread has ended."""
     file.save(saved)
     wait_for(lambda: not is_writing())
 

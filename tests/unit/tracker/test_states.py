@@ -354,8 +354,8 @@ def test_second_failure_has_its_own_time() -> None:
 
 
 @pytest.mark.parametrize("step", [-9000.0, -60.0, 60.0, 40 * DAY, 50 * 365 * DAY])
-def test_end_by_the_own_clock_moves_when_the_clock_is_set(step: float) -> None:
-    """The API's times stay, as do exports that are not finished."""
+def test_end_by_the_exporters_clock_moves_when_the_clock_is_set(step: float) -> None:
+    """Ends that the API sent stay, and so do exports that are not finished."""
     states = States()
     states.watch({"b": ["f", "api", "r", "again", "new"]})
     states.receive(failed("f", None), failed("api"), running("r"), failed("again", None))
@@ -363,7 +363,7 @@ def test_end_by_the_own_clock_moves_when_the_clock_is_set(step: float) -> None:
     states.receive(running("again"))
     states.clock.pass_by(3600)
     states.clock.unix += step
-    # Before the answer is recorded: its time is that of the new clock.
+    # Known ends move before the answer is recorded, whose time is by the new clock.
     states.receive(failed("f", None), failed("new", None))
     assert states.known()["f"].finished == seen + step
     assert states.known()["new"].finished == states.clock.time()
@@ -373,7 +373,7 @@ def test_end_by_the_own_clock_moves_when_the_clock_is_set(step: float) -> None:
 
 
 def test_end_is_never_moved_before_1970() -> None:
-    """A state file with a negative time would be damaged."""
+    """A negative time would make the state file invalid."""
     states = States()
     states.watch({"b": ["f"]})
     states.receive(failed("f", None))
@@ -388,7 +388,7 @@ def test_end_is_never_moved_before_1970() -> None:
 
 
 def test_clock_correction_below_a_minute_moves_no_end() -> None:
-    """Small corrections add up: a minute in all counts."""
+    """Small corrections add up, and move ends once they make a minute in total."""
     states = States()
     states.watch({"b": ["f"]})
     states.receive(failed("f", None))
@@ -399,8 +399,8 @@ def test_clock_correction_below_a_minute_moves_no_end() -> None:
         assert states.known()["f"].finished == seen + moved
 
 
-def test_end_moves_only_while_it_is_by_the_own_clock() -> None:
-    """It stays if the API sent one since, or if the ID left and came back."""
+def test_end_moves_only_while_it_is_by_the_exporters_clock() -> None:
+    """An end stays if the API has sent it since, or if the ID left and returned."""
     states = States()
     states.watch({"b": ["api", "left"]})
     states.receive(failed("api", None), failed("left", None))
@@ -415,7 +415,7 @@ def test_end_moves_only_while_it_is_by_the_own_clock() -> None:
 
 
 def test_exports_retired_by_a_wrong_clock_come_back_when_it_is_set() -> None:
-    """They retire again by the right time."""
+    """When the clock is set right, such exports have series again, and retire in time."""
     states = States(retention=DAY)
     states.watch({"b": ["x", "own", "u"]})
     states.receive(completed("x"), completed("own", None))
@@ -1041,7 +1041,7 @@ def test_restored_id_that_is_not_watched_is_remembered_for_an_hour(*, late: bool
 
 
 def test_state_restored_late_is_shown_unless_an_answer_is_newer() -> None:
-    """A late state file has the effect of one at the start, but later answers stay."""
+    """A state file that is read late has the effect of one at the start; newer answers stay."""
     states = States()
     everything = ["silent", "missing", "odd", "running", "other", "expired", "api"]
     states.watch({"b": everything}, acknowledged=["silent"])
@@ -1062,7 +1062,7 @@ def test_state_restored_late_is_shown_unless_an_answer_is_newer() -> None:
     assert states.shown()["expired"] == "UNKNOWN"
     states.tracked.restore([WatchedExport(i, "FAILED", failed(i)) for i in [*everything, "gone"]])
     states.watch({"b": everything}, acknowledged=["silent"])
-    # The answers of before the restored states would make these too old.
+    # The older answers for these IDs must not expire the restored states.
     states.expire()
     known = states.known()
     for export_id in ("silent", "missing", "odd"):
@@ -1070,7 +1070,7 @@ def test_state_restored_late_is_shown_unless_an_answer_is_newer() -> None:
             export_id, "FAILED", failed(export_id), acknowledged=export_id == "silent"
         )
     assert states.shown().items() >= {"running": "RUNNING", "expired": "UNKNOWN"}.items()
-    # As after a start with the file, the first answer that it is finished counts.
+    # As if the file had been read at the start, its time of the first finished answer counts.
     assert known["other"] == WatchedExport(
         "other", "COMPLETED", completed("other", None), seen_finished=failed("other").finished
     )
@@ -1083,10 +1083,10 @@ def test_state_restored_late_is_shown_unless_an_answer_is_newer() -> None:
 @pytest.mark.parametrize(
     ("stored", "earlier"), [(1_699_995_000.0, True), (10.0, False), (4e9, False)]
 )
-def test_end_restored_late_replaces_a_later_one_by_the_own_clock(
+def test_end_restored_late_replaces_a_later_one_by_the_exporters_clock(
     stored: float, *, earlier: bool
 ) -> None:
-    """Otherwise an old failure would be reported as new, also after the next start."""
+    """With the later end, an old failure would be reported as new, also after the next start."""
     states = States()
     states.watch({"b": ["f"]})
     states.receive(failed("f", None))
@@ -1100,7 +1100,7 @@ def test_end_restored_late_replaces_a_later_one_by_the_own_clock(
 
 
 def test_state_restored_late_does_not_replace_an_answer_for_an_id_that_left() -> None:
-    """Without an answer, the stored state is shown when the ID comes back."""
+    """Only if such an ID had no answer, the stored state is shown when it returns."""
     states = States()
     states.watch({"b": ["x", "y", "z"]})
     states.record({"x": completed("x"), "y": NOT_FOUND})

@@ -237,7 +237,7 @@ def test_age_of_the_last_success_does_not_depend_on_the_wall_clock(scene: Scene)
 
 
 def test_stored_states_are_known_from_the_next_scrape_on(scene: Scene) -> None:
-    """They are taken in even if no ID file changed since the last scrape."""
+    """Exports of a state file that is read late are known even if no ID file changed."""
     scene.api.outcomes = {"x": NOT_FOUND}
     before = scene.scrape()
     assert (states(before), before.has_stored) == ({"x": "UNKNOWN"}, False)
