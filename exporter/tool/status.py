@@ -8,22 +8,30 @@ from typing import Final
 from exporter.cavatica.codes import explain
 from exporter.cavatica.export import COMPLETED, FAILED, FINISHED, PENDING, RUNNING, UNKNOWN
 from exporter.tool.table import Format, Row, format_time, render
-from exporter.tool.watched import exports, needs_attention
+from exporter.tool.watched import exports
 from exporter.tracker.snapshot import NO_CODE, Batch, Snapshot
 
 ALL_DONE: Final = 0
 FAILURES: Final = 3
 UNFINISHED: Final = 4
 
+# In lower case, because these are not the API's states: what was dealt with is counted apart.
+_STATES: Final = {
+    PENDING: "pending",
+    RUNNING: "running",
+    COMPLETED: "completed",
+    FAILED: "failed",
+    UNKNOWN: "unknown",
+}
+_OTHER: Final = "other"
+_DEALT_WITH: Final = "dealt_with"
 _BATCH_COLUMNS = (
     "batch",
-    PENDING,
-    RUNNING,
-    COMPLETED,
-    FAILED,
-    UNKNOWN,
-    "other",
+    *_STATES.values(),
+    _OTHER,
     "refused",
+    _DEALT_WITH,
+    "missing",
     "expected",
     "bytes",
     "last_finished",
@@ -75,15 +83,18 @@ def make_status(snapshot: Snapshot) -> Status:
 
 
 def _batch_row(batch: Batch, snapshot: Snapshot) -> Row:
-    totals = batch.totals
-    known = (PENDING, RUNNING, COMPLETED, FAILED, UNKNOWN)
-    refusals = snapshot.watchlist.refused.get(batch.name)
-    row: Row = {"batch": batch.name}
-    row |= {state: totals.states[state] for state in known}
-    row["other"] = sum(count for state, count in totals.states.items() if state not in known)
-    row["refused"] = refusals.count if refusals else 0
-    row["expected"] = snapshot.watchlist.expected.get(batch.name)
-    row["bytes"] = totals.exported_bytes
+    counts = Counter(
+        _DEALT_WITH if each.dealt_with else _STATES.get(each.state, _OTHER)
+        for block in batch.blocks
+        for each in block.exports
+    )
+    if (refusals := snapshot.watchlist.refused.get(batch.name)) is not None:
+        counts[_DEALT_WITH if refusals.acknowledged else "refused"] += refusals.count
+    row: Row = {name: counts[name] for name in _BATCH_COLUMNS}
+    row["batch"] = batch.name
+    row["expected"] = expected = snapshot.watchlist.expected.get(batch.name)
+    row["missing"] = None if expected is None else _missing(batch, snapshot)
+    row["bytes"] = batch.totals.exported_bytes
     row["last_finished"] = format_time(_last_finished(batch))
     return row
 
@@ -109,11 +120,10 @@ def _attention(batch: Batch, snapshot: Snapshot) -> Iterator[Row]:
     counts: Counter[tuple[str, str]] = Counter()
     for block in batch.blocks:
         for each in block.exports:
-            if needs_attention(each):
-                error = each.export and each.export.error
-                counts[each.state, (error and error.code) or NO_CODE] += 1
-            elif each.failure is not None and not each.acknowledged:
-                counts["lookup error", each.failure.code or NO_CODE] += 1
+            if each.needs_attention:
+                error = each.failure or (each.export and each.export.error)
+                what = each.state if each.failure is None else "lookup error"
+                counts[what, (error and error.code) or NO_CODE] += 1
     refusals = snapshot.watchlist.refused.get(batch.name)
     if refusals is not None and not refusals.acknowledged:
         for code, count in refusals.codes.items():

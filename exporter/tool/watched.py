@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 
-from exporter.cavatica.export import FAILED, STATES
 from exporter.clock import Clock
 from exporter.tracker.snapshot import Snapshot, WatchedExport
 from exporter.tracker.tracker import Tracker
@@ -42,12 +41,6 @@ def ask_all(
 def exports(snapshot: Snapshot) -> Iterator[WatchedExport]:
     """Return every watched export, batch by batch."""
     return (each for batch in snapshot.batches for block in batch.blocks for each in block.exports)
-
-
-def needs_attention(export: WatchedExport) -> bool:
-    """Return whether it FAILED or has an undocumented state, and was not dealt with."""
-    is_bad = export.state == FAILED or export.state not in STATES
-    return is_bad and not export.acknowledged and not export.superseded
 
 
 def _is_unanswered(export: WatchedExport) -> bool:

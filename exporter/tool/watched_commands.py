@@ -68,7 +68,9 @@ def status_command() -> click.Command:
     ) -> int:
         """Print a line for each batch, then what needs attention.
 
-        What needs attention is grouped by code and meaning.
+        Every watched export and every refused file is counted once: dealt_with has those that are
+        acknowledged or superseded, the other columns are without these. What needs attention is
+        grouped by code and meaning.
 
         Exit status: 0 all done, 1 no answer, an ID file in error or an entry that is not a valid
         ID, 2 for a wrong flag, no token or no ID file, 3 failures, undocumented states, refusals or

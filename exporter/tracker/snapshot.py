@@ -60,9 +60,18 @@ class WatchedExport:
         return self.export.finished
 
     @property
+    def needs_attention(self) -> bool:
+        """Whether it FAILED, is in an undocumented state or has a lookup error, and is open."""
+        return self._is_bad and not (self.acknowledged or self.superseded)
+
+    @property
     def dealt_with(self) -> bool:
-        """Whether its failure needs no action any more."""
-        return self.acknowledged or self.superseded
+        """Whether it would need attention, if it were not acknowledged or superseded."""
+        return self._is_bad and (self.acknowledged or self.superseded)
+
+    @property
+    def _is_bad(self) -> bool:
+        return self.failure is not None or self.state == FAILED or self.state not in STATES
 
 
 @dataclass(frozen=True, slots=True)

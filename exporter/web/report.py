@@ -4,7 +4,8 @@ Blocks of exports stay the same objects until one of their exports changes. So o
 searched for exports that need attention, and a page of 100,000 exports is cheap.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from heapq import nlargest, nsmallest
 from itertools import chain
@@ -33,11 +34,12 @@ MAX_ROWS: Final = 200
 
 @dataclass(frozen=True, slots=True)
 class _Findings:
-    """The exports of one block that have a row on the page."""
+    """The exports of one block that have a row on the page, and states of those dealt with."""
 
     attention: tuple[WatchedExport, ...] = ()
     unfinished: tuple[WatchedExport, ...] = ()
     lookup_errors: tuple[WatchedExport, ...] = ()
+    dealt_with: tuple[str, ...] = ()
 
 
 _NOTHING_FOUND = _Findings()
@@ -79,6 +81,7 @@ class StatusReport:
             refused_total=sum(row.count for row in refused),
             missing=sum(batch.missing for batch in batches),
             rejected=watchlist.rejected,
+            failed=sum(batch.states[FAILED] for batch in batches),
             attention=_exports(found, lambda findings: findings.attention, newest=True),
             unfinished=_exports(found, lambda findings: findings.unfinished, newest=False),
             lookup_errors=_exports(found, lambda findings: findings.lookup_errors, newest=False),
@@ -93,8 +96,7 @@ class StatusReport:
             file_errors=watchlist.errors[:MAX_ROWS],
             file_errors_total=len(watchlist.errors),
         )
-        explained = sum(sum(each.totals.lookup_errors.values()) for each in snapshot.batches)
-        verdict, headline = _judge(status, _total_states(batches), explained)
+        verdict, headline = _judge(status, batches)
         return replace(status, verdict=verdict, headline=headline)
 
 
@@ -104,16 +106,12 @@ def _search(block: Block) -> _Findings:
     if at_rest == totals.watched and not totals.lookup_errors:
         return _NOTHING_FOUND
     exports = block.exports
+    bad = [each for each in exports if each.needs_attention]
     return _Findings(
-        attention=tuple(
-            export
-            for export in exports
-            if (export.state == FAILED or export.state not in STATES) and not export.dealt_with
-        ),
-        unfinished=tuple(export for export in exports if export.state in UNFINISHED),
-        lookup_errors=tuple(
-            export for export in exports if export.failure is not None and not export.acknowledged
-        ),
+        attention=tuple(each for each in bad if each.failure is None),
+        unfinished=tuple(each for each in exports if each.state in UNFINISHED),
+        lookup_errors=tuple(each for each in bad if each.failure is not None),
+        dealt_with=tuple(each.state for each in exports if each.dealt_with),
     )
 
 
@@ -135,7 +133,13 @@ def _batch_row(
     batch: Batch, found: Mapping[Block, _Findings], watchlist: Watchlist, *, outdated: bool
 ) -> BatchRow:
     totals = batch.totals
-    states = dict(totals.states)
+    findings = [found[block] for block in batch.blocks]
+    dealt_with = Counter(chain.from_iterable(each.dealt_with for each in findings))
+    states = {state: count - dealt_with[state] for state, count in totals.states.items()}
+    refusals = watchlist.refused.get(batch.name)
+    refused = refusals.count if refusals else 0
+    is_open = refusals is None or not refusals.acknowledged
+    expected = watchlist.expected.get(batch.name)
     if outdated:
         for state in UNFINISHED:
             states[UNKNOWN] += states[state]
@@ -145,16 +149,19 @@ def _batch_row(
         watched=totals.watched,
         states=states,
         other=sum(count for state, count in states.items() if state not in STATES),
-        attention=sum(len(found[block].attention) for block in batch.blocks),
-        refused=watchlist.refused[batch.name].count if batch.name in watchlist.refused else 0,
-        expected=watchlist.expected.get(batch.name),
+        dealt_with=dealt_with.total() + (0 if is_open else refused),
+        lookup_errors=sum(len(each.lookup_errors) for each in findings),
+        refused=refused if is_open else 0,
+        expected=expected,
+        missing=max((expected or 0) - totals.watched - refused, 0),
         exported_bytes=totals.exported_bytes,
         last_finished=max(totals.last_finished.values(), default=None),
     )
 
 
 def _batch_order(batch: BatchRow) -> tuple[int, str]:
-    return -(batch.attention + batch.refused + batch.missing), batch.name
+    attention = batch.states[FAILED] + batch.other + batch.lookup_errors
+    return -(attention + batch.refused + batch.missing), batch.name
 
 
 def _exports(
@@ -208,30 +215,32 @@ def _api_health(snapshot: Snapshot) -> ApiHealth:
     )
 
 
-def _total_states(batches: Iterable[BatchRow]) -> Mapping[str, int]:
-    totals = dict.fromkeys(STATES, 0)
-    for state, count in chain.from_iterable(batch.states.items() for batch in batches):
-        totals[state] = totals.get(state, 0) + count
-    return totals
-
-
-def _judge(status: Status, states: Mapping[str, int], explained: int) -> tuple[Verdict, str]:
-    """Return verdict and headline; `explained` exports are UNKNOWN because of a lookup error."""
+def _judge(status: Status, batches: Sequence[BatchRow]) -> tuple[Verdict, str]:
+    """Return verdict and headline; its numbers are the sums of the columns of `batches`."""
+    states: Counter[str] = Counter()
+    for batch in batches:
+        states.update(batch.states)
     wrong = [*_wrong(status)]
-    not_known = [*_unknown(status, states[UNKNOWN] - explained)]
+    # An ID with a lookup error has its own part of the headline.
+    not_known = [*_unknown(status, states[UNKNOWN] - status.lookup_errors.total)]
     if wrong or not_known:
         text = "; ".join([*wrong, *not_known])
         return ("attention" if wrong else "unknown"), f"{text[0].upper()}{text[1:]}."
-    if not any(states.values()):
+    if not any(batch.watched for batch in batches):
         return "unknown", "Nothing is watched: the ID files list no exports."
-    under_way = sum(states[state] for state in UNFINISHED)
-    text = f"All is well: {counted(states[COMPLETED], 'export')} completed"
-    return "well", f"{text}, {under_way} under way." if under_way else f"{text}."
+    parts = [f"{counted(states[COMPLETED], 'export')} completed"]
+    if under_way := sum(states[state] for state in UNFINISHED):
+        parts.append(f"{under_way:,} under way")
+    if dealt_with := sum(batch.dealt_with for batch in batches):
+        parts.append(f"{dealt_with:,} dealt with")
+    return "well", f"All is well: {', '.join(parts)}."
 
 
 def _wrong(status: Status) -> Iterator[str]:
-    if status.attention.total:
-        yield f"{counted(status.attention.total, 'export')} failed"
+    if status.failed:
+        yield f"{counted(status.failed, 'export')} failed"
+    if odd := status.attention.total - status.failed:
+        yield f"{counted(odd, 'export')} in an undocumented state"
     if status.refused_total:
         yield f"{counted(status.refused_total, 'file')} refused at the start"
     if status.missing:

@@ -11,15 +11,22 @@ Verdict = Literal["well", "attention", "unknown"]
 class BatchRow:
     """One batch.
 
+    Every watched export is counted once, in `states` or in `dealt_with`; so is every refused file,
+    in `refused` or in `dealt_with`.
+
     Attributes:
         name: The batch's name.
         watched: Number of watched exports.
-        states: Number of exports in each state.
-        other: Number of exports in undocumented states.
-        attention: Number of exports that failed, or are in an undocumented state, and were not
-            dealt with.
-        refused: Number of files that the API refused to export at the start of the batch.
+        states: Number of exports in each state, without those that were dealt with.
+        other: Those of `states` in undocumented states.
+        dealt_with: Number of exports that failed, are in an undocumented state or have a lookup
+            error, and are acknowledged or superseded; and of refused files that are acknowledged.
+        lookup_errors: Number of exports with a lookup error that is not acknowledged; of `states`
+            they are UNKNOWN.
+        refused: Number of files that the API refused to export at the start of the batch, and that
+            are not acknowledged.
         expected: Number of exports expected in the batch, or None if no ID file states it.
+        missing: Number of expected exports that are neither watched nor refused.
         exported_bytes: Size of the COMPLETED exports' files.
         last_finished: Unix time in seconds at which the latest export finished, or None.
     """
@@ -28,16 +35,13 @@ class BatchRow:
     watched: int
     states: Mapping[str, int]
     other: int
-    attention: int
+    dealt_with: int
+    lookup_errors: int
     refused: int
     expected: int | None
+    missing: int
     exported_bytes: int
     last_finished: float | None
-
-    @property
-    def missing(self) -> int:
-        """Number of expected exports that are neither watched nor refused."""
-        return max((self.expected or 0) - self.watched - self.refused, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +142,9 @@ class Status:
         outdated: Whether that scrape is too old to know the state of unfinished exports.
         batches: Batches that need attention first, then by name.
         batches_total: Number of batches.
-        attention: Exports that failed and were not dealt with, newest first.
+        attention: Exports that failed or are in an undocumented state, and were not dealt with,
+            newest first.
+        failed: Number of those that failed.
         refused: Files that the API refused to export, not acknowledged, newest first.
         refused_total: Number of these files, also of those without a row.
         missing: Number of expected exports that are neither watched nor refused.
@@ -159,6 +165,7 @@ class Status:
     batches: tuple[BatchRow, ...] = ()
     batches_total: int = 0
     attention: Exports = Exports()
+    failed: int = 0
     refused: tuple[RefusalRow, ...] = ()
     refused_total: int = 0
     missing: int = 0

@@ -84,12 +84,12 @@ def test_status_as_text(mixed: Account, run: Run, capsys: pytest.CaptureFixture[
     """Status prints a line for each batch, then what needs attention; with failures it exits 3."""
     del mixed
     assert run("status") == 3
-    lines = [line.split(maxsplit=10) for line in capsys.readouterr().out.splitlines()]
-    states = ["PENDING", "RUNNING", "COMPLETED", "FAILED", "UNKNOWN", "other", "refused"]
+    lines = [line.split(maxsplit=12) for line in capsys.readouterr().out.splitlines()]
+    states = ["pending", "running", "completed", "failed", "unknown", "other", "refused"]
     assert lines[:3] == [
-        ["batch", *states, "expected", "bytes", "last_finished"],
-        ["good", "0", "0", "1", "0", "0", "0", "0", "-", "5", FINISHED],
-        ["mixed", "1", "1", "1", "5", "1", "1", "0", "-", "10", FINISHED],
+        ["batch", *states, "dealt_with", "missing", "expected", "bytes", "last_finished"],
+        ["good", "0", "0", "1", "0", "0", "0", "0", "0", "-", "-", "5", FINISHED],
+        ["mixed", "1", "1", "1", "4", "1", "1", "0", "1", "-", "-", "10", FINISHED],
     ]
     attention = [" ".join(words) for words in lines[4:]]
     assert attention == [
@@ -110,13 +110,15 @@ def test_status_as_json(mixed: Account, run: Run, capsys: pytest.CaptureFixture[
     document = json.loads(capsys.readouterr().out)
     assert document["batches"][0] == {
         "batch": "good",
-        "PENDING": 0,
-        "RUNNING": 0,
-        "COMPLETED": 1,
-        "FAILED": 0,
-        "UNKNOWN": 0,
+        "pending": 0,
+        "running": 0,
+        "completed": 1,
+        "failed": 0,
+        "unknown": 0,
         "other": 0,
         "refused": 0,
+        "dealt_with": 0,
+        "missing": None,
         "expected": None,
         "bytes": 5,
         "last_finished": FINISHED,
@@ -245,7 +247,9 @@ def test_a_failure_made_good_needs_nobody(
     watch(account, "b", export_ids=["first", "again"])
     assert run("status", "--format", "json") == (0 if made_good else 3)
     status = json.loads(capsys.readouterr().out)
-    assert (status["batches"][0]["COMPLETED"], status["batches"][0]["FAILED"]) == (1, 1)
+    [batch] = status["batches"]
+    assert batch["completed"] == 1
+    assert (batch["failed"], batch["dealt_with"]) == ((0, 1) if made_good else (1, 0))
     assert [row["code"] for row in status["attention"]] == ([] if made_good else ["9103"])
     for output in ("json", "create"):
         assert run("failed", "--format", output) == 0
@@ -388,7 +392,7 @@ def test_many_exports(account: Account, run: Run, capsys: pytest.CaptureFixture[
     watch(account, "b", export_ids=ids)
     run("status", "--format", "json")
     [batch] = json.loads(capsys.readouterr().out)["batches"]
-    assert batch["COMPLETED"] + batch["FAILED"] == 250
+    assert batch["completed"] + batch["failed"] == 250
     assert len(account.simulator.requests) == 3
 
 

@@ -1,6 +1,7 @@
 """The status page as HTML and as JSON."""
 
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -38,7 +39,7 @@ def status_with(text: str) -> Status:
         "attention",
         text,
         time=NOW,
-        batches=(BatchRow(text, 4, STATES | {text: 1}, 1, 1, 2, 9, 1000, NOW),),
+        batches=(BatchRow(text, 7, STATES | {text: 1}, 1, 5, 0, 2, 9, 3, 1000, NOW),),
         batches_total=1,
         attention=exports,
         refused=(RefusalRow(text, text, text, 3, NOW),),
@@ -106,12 +107,53 @@ def test_rows_that_are_not_shown_are_counted() -> None:
     assert b"<p>2,000 more are not shown.</p>" in html
 
 
+def table_of_batches(row: BatchRow) -> list[tuple[str, str]]:
+    """Return header and text of each cell of a table with one batch, without its picture."""
+    html = page().html(replace(NOT_SCRAPED, batches=(row,), batches_total=1), NOW).decode()
+    table = html.partition('<h2 id="batches">')[2]
+    heads, cells = (
+        [re.sub(r"<svg.*?</svg>|<[^>]*>", "", cell, flags=re.DOTALL).strip() for cell in found]
+        for found in (
+            re.findall(r"<th .*?</th>", table, re.DOTALL),
+            re.findall(r"<td.*?</td>", table, re.DOTALL),
+        )
+    )
+    return [*zip(heads, cells, strict=True)]
+
+
+def test_batch_is_shown_with_what_was_dealt_with_apart() -> None:
+    """Of a batch each export and refused file is in one column; empty columns are left out."""
+    states = {"PENDING": 1, "RUNNING": 2, "COMPLETED": 2000, "FAILED": 3, "UNKNOWN": 4}
+    plain = [
+        ("Batch", "b"),
+        ("Progress", ""),
+        ("Pending", "1"),
+        ("Running", "2"),
+        ("Completed", "2,000"),
+        ("Failed", "3"),
+        ("Unknown", "4"),
+        ("Exported", "1 kB"),
+        ("Last finished", "2023-11-14 22:13 UTC now"),
+    ]
+    bare = BatchRow("b", 2010, states, 0, 0, 0, 0, None, 0, 1000, NOW)
+    assert table_of_batches(bare) == plain
+    full = BatchRow("b", 2017, states | {"ABORTED": 5}, 5, 2, 0, 6, 2030, 7, 1000, NOW)
+    assert table_of_batches(full) == [
+        *plain[:7],
+        ("Other", "5"),
+        ("Refused", "6"),
+        ("Dealt with", "2"),
+        ("Missing", "7 of 2,030"),
+        *plain[7:],
+    ]
+
+
 def test_page_is_readable_by_screen_readers() -> None:
     """Tables have captions and headers, pictures have labels, and the language is declared."""
     html = page().html(status_with("x"), NOW).decode()
     assert '<html lang="en">' in html
     assert html.count("<table>") == html.count("<caption>") == html.count("<thead>")
-    assert html.count("<svg") == html.count('role="img" aria-label="1 PENDING, 2 COMPLETED')
+    assert html.count("<svg") == html.count('role="img" aria-label="1 pending, 2 completed')
 
 
 def test_links_begin_with_the_external_url() -> None:

@@ -1,17 +1,23 @@
 """The status report: what the status page shows of a snapshot."""
 
+import functools
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from exporter.cavatica.answer import RateLimit
 from exporter.cavatica.export import ErrorDetail, Export, LookupFailure
 from exporter.tracker.snapshot import Batch, Block, Snapshot, WatchedExport
 from exporter.watchlist.watchlist import FileStatus, Refusals, Watchlist
+from exporter.web.page import StatusPage
 from exporter.web.report import MAX_ROWS, StatusReport
 from exporter.web.status import Status
 from tests.support.fakes import make_snapshot
+from tests.support.hypothesis_examples import examples
 
 NOW = 1_700_000_000.0
 MAX_AGE = 600.0
@@ -68,23 +74,40 @@ def status_of(taken: Snapshot, age: float = 0.0) -> Status:
             "All is well: 2 exports completed, 1 under way.",
         ),
         ([watched("a", "FAILED")], "attention", "1 export failed."),
-        ([watched("a", "ABORTED")], "attention", "1 export failed."),
+        ([watched("a", "ABORTED")], "attention", "1 export in an undocumented state."),
+        (
+            [
+                *(watched(f"f{n}", "FAILED") for n in range(2)),
+                watched("dealt-with", "FAILED", acknowledged=True),
+                *(watched(f"o{n}", "ABORTED") for n in range(2)),
+            ],
+            "attention",
+            "2 exports failed; 2 exports in an undocumented state.",
+        ),
         (
             [watched("a", "FAILED", acknowledged=True), watched("b", "ABORTED", acknowledged=True)],
             "well",
-            "All is well: 0 exports completed.",
+            "All is well: 0 exports completed, 2 dealt with.",
         ),
         (
-            [replace(watched("a", "FAILED"), superseded=True)],
+            [
+                replace(watched("a", "FAILED"), superseded=True),
+                *(watched(f"r{n}", "RUNNING") for n in range(1000)),
+            ],
             "well",
-            "All is well: 0 exports completed.",
+            "All is well: 0 exports completed, 1,000 under way, 1 dealt with.",
+        ),
+        (
+            [watched(name, name, acknowledged=True) for name in ("COMPLETED", "RUNNING")],
+            "well",
+            "All is well: 1 export completed, 1 under way.",
         ),
         ([unknown("a")], "unknown", "1 export in a state that is not known."),
         ([unknown("a", "9008")], "attention", "1 ID without an export."),
         (
             [unknown("a", "9008", acknowledged=True), watched("b", "COMPLETED")],
             "well",
-            "All is well: 1 export completed.",
+            "All is well: 1 export completed, 1 dealt with.",
         ),
         (
             [watched("a", "FAILED"), watched("b", "FAILED"), unknown("c"), unknown("d", "9005")],
@@ -140,10 +163,9 @@ def test_refused_files_and_missing_exports_need_attention() -> None:
         ("a", "9006", 2),
         ("a", "", 1),
     ]
-    assert [(row.name, row.refused, row.expected, row.missing) for row in status.batches] == [
-        ("a", 3, 10, 6),
-        ("b", 4, 5, 0),
-    ]
+    assert [
+        (row.name, row.refused, row.dealt_with, row.expected, row.missing) for row in status.batches
+    ] == [("a", 3, 0, 10, 6), ("b", 0, 4, 5, 0)]
 
 
 def test_one_invalid_entry_is_counted_in_the_singular() -> None:
@@ -218,7 +240,95 @@ def test_batches_that_need_attention_come_first() -> None:
     ]
     rows = status_of(snapshot(*batches)).batches
     assert [row.name for row in rows] == ["c", "a", "b"]
-    assert (rows[0].attention, rows[0].other, rows[0].last_finished) == (2, 1, 7.0)
+    assert (rows[0].states["FAILED"], rows[0].other, rows[0].last_finished) == (1, 1, 7.0)
+
+
+def test_batches_with_what_was_dealt_with_do_not_come_first() -> None:
+    """Acknowledged refusals need nobody; an ID without an export does."""
+    known = Refusals({"9006": 9}, NOW, acknowledged=True)
+    batches = [
+        ("a", [watched("1", "FAILED", acknowledged=True)]),
+        ("b", [watched("2", "COMPLETED")]),
+        ("c", [unknown("3", "9008")]),
+    ]
+    rows = status_of(snapshot(*batches, watchlist=Watchlist(refused={"b": known}))).batches
+    assert [row.name for row in rows] == ["c", "a", "b"]
+
+
+@pytest.mark.parametrize("odd", [False, True])
+def test_title_names_undocumented_states_only_if_there_are_any(*, odd: bool) -> None:
+    """The table of failures has exports in undocumented states, too."""
+    exports = [watched("a", "FAILED"), *([watched("b", "ABORTED")] if odd else [])]
+    status = status_of(snapshot(("a", exports)))
+    page = StatusPage(version="1", base_url="./", telemetry_path="/metrics")
+    title = "Failed or in an undocumented state, and" if odd else "Failed, and"
+    assert f">{title} nobody has dealt with them</h2>" in page.html(status, NOW).decode()
+
+
+EXPORTS = st.builds(
+    lambda name, kind, acknowledged, superseded: replace(
+        kind(name), acknowledged=acknowledged, superseded=superseded
+    ),
+    st.uuids().map(str),
+    st.sampled_from(
+        [
+            unknown,
+            lambda name: unknown(name, "9008"),
+            *(
+                functools.partial(watched, state=state)
+                for state in ("PENDING", "RUNNING", "COMPLETED", "FAILED", "ABORTED")
+            ),
+        ]
+    ),
+    st.booleans(),
+    st.booleans(),
+)
+REFUSALS = st.builds(Refusals, st.just({"9006": 2, "": 1}), st.just(NOW), st.booleans())
+
+
+@examples(60)
+@given(
+    st.lists(st.lists(EXPORTS, max_size=6), max_size=3),
+    st.dictionaries(st.sampled_from("012"), REFUSALS),
+    st.dictionaries(st.sampled_from("012"), st.integers(0, 12)),
+    st.booleans(),
+)
+def test_numbers_add_up(
+    batches: list[list[WatchedExport]],
+    refused: dict[str, Refusals],
+    expected: dict[str, int],
+    outdated: bool,  # noqa: FBT001 # as hypothesis passes it
+) -> None:
+    """The headline has the sums of the batches' columns, and each export is counted once."""
+    taken = snapshot(
+        *((str(number), exports) for number, exports in enumerate(batches)),
+        watchlist=Watchlist(refused=refused, expected=expected),
+    )
+    status = status_of(taken, MAX_AGE + 1 if outdated else 0)
+    for row in status.batches:
+        files = refused[row.name].count if row.name in refused else 0
+        counted = sum(row.states.values()) + row.refused + row.dealt_with
+        assert counted == row.watched + files
+        assert row.missing == max(expected.get(row.name, 0) - counted, 0)
+        assert row.other == sum(count for state, count in row.states.items() if state == "ABORTED")
+
+    def number(pattern: str) -> int:
+        found = re.search(rf"([0-9,]+) {pattern}", status.headline)
+        return int(found[1]) if found else 0
+
+    def column(state: str) -> int:
+        return sum(row.states[state] for row in status.batches)
+
+    assert number("exports? failed") == column("FAILED")
+    assert number("exports? in an undocumented state") == sum(row.other for row in status.batches)
+    unknown_ids = number("IDs? without an export")
+    assert unknown_ids == sum(row.lookup_errors for row in status.batches)
+    assert unknown_ids + number("exports? in a state that is not known") == column("UNKNOWN")
+    assert number("exports? expected and not listed") == status.missing
+    if status.verdict == "well":
+        assert number("exports? completed") == column("COMPLETED")
+        assert number("under way") == column("PENDING") + column("RUNNING")
+        assert number("dealt with") == sum(row.dealt_with for row in status.batches)
 
 
 def test_unchanged_block_is_not_searched_again() -> None:
