@@ -48,11 +48,7 @@ class FirstSeen:
         """Return `watched` with the time of the state file, if that saw it finished first."""
         started = (watched.export and watched.export.started) or 0.0
         at = stored.finished
-        if (
-            watched.id in self._ids
-            and at is not None
-            and started <= at < (watched.seen_finished or 0.0)
-        ):
+        if at is not None and started <= at < (watched.seen_finished or 0.0):
             self._ids.discard(watched.id)
             return replace(watched, seen_finished=at)
         return watched

@@ -367,9 +367,8 @@ def test_end_by_the_exporters_clock_moves_when_the_clock_is_set(step: float) -> 
     states.receive(failed("f", None), failed("new", None))
     assert states.known()["f"].finished == seen + step
     assert states.known()["new"].finished == states.clock.time()
-    assert states.known()["api"].export == failed("api")
-    assert states.known()["r"].export == running("r")
-    assert states.known()["again"].export == running("again")
+    for export in (failed("api"), running("r"), running("again")):
+        assert states.known()[export.id] == WatchedExport(export.id, export.state, export)
 
 
 def test_end_is_never_moved_before_1970() -> None:
@@ -410,7 +409,7 @@ def test_end_moves_only_while_it_is_by_the_exporters_clock() -> None:
     states.watch({"b": ["api", "left"]})
     states.clock.unix += DAY
     states.expire()
-    assert states.known()["api"].export == failed("api")
+    assert states.known()["api"] == WatchedExport("api", "FAILED", failed("api"))
     assert states.known()["left"].finished == seen
 
 
@@ -450,10 +449,10 @@ def test_impossible_stored_end_is_replaced_by_the_next_answer(
     states.watch({"b": ["f"]})
     now = states.clock.time()
     states.receive(failed("f", None))
-    assert states.known()["f"].finished == now if after is None else after
+    assert states.known()["f"].finished == (now if after is None else after)
     states.clock.unix += DAY
     states.expire()
-    assert states.known()["f"].finished == now + DAY if after is None else after
+    assert states.known()["f"].finished == (now + DAY if after is None else after)
 
 
 # The age of states
@@ -1093,10 +1092,10 @@ def test_end_restored_late_replaces_a_later_one_by_the_exporters_clock(
     seen = states.clock.time()
     states.tracked.restore([WatchedExport("f", "FAILED", failed("f", None), seen_finished=stored)])
     states.watch({"b": ["f"]})
-    assert states.known()["f"].finished == stored if earlier else seen
+    assert states.known()["f"].finished == (stored if earlier else seen)
     states.clock.unix += DAY
     states.expire()
-    assert states.known()["f"].finished == stored if earlier else seen + DAY
+    assert states.known()["f"].finished == (stored if earlier else seen + DAY)
 
 
 def test_state_restored_late_does_not_replace_an_answer_for_an_id_that_left() -> None:
