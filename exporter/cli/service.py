@@ -4,21 +4,21 @@ import contextlib
 import gc
 import logging
 import platform
-import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from exporter import __version__, background
+from exporter import __version__
 from exporter.cavatica.credentials import Credentials
 from exporter.cli.api import find_credentials, make_client
 from exporter.cli.demo import Demo
 from exporter.cli.flags import Flags
+from exporter.cli.reloads import Reloads
 from exporter.cli.revision import find_revision
 from exporter.cli.signals import Signals
 from exporter.clock import SystemClock
@@ -46,8 +46,6 @@ _SCRAPE_SECONDS = 3.0
 _ANSWER_SECONDS = 3.7
 # Minimum seconds left after that for writing the state file.
 _WRITE_SECONDS = 0.3
-# After so many seconds a reload that is not finished is logged.
-_LATE_SECONDS = 5.0
 
 _DEMO = """
 A simulated CAVATICA runs in this process; its exports begin, finish and fail within minutes.
@@ -170,9 +168,7 @@ class Exporter:
             _log.info("Ready", extra={"version": __version__, "api": api.url, "token": api.origin})
             if self._flags.demo:
                 click.echo(_DEMO.format(url=servers[0].url, path=self._flags.web_telemetry_path))
-            reloads = self._reloads(web_config)
-            while (received := signals.next()) == signal.SIGHUP:
-                self._reload(reloads)
+            received = self._reloads(web_config).serve(signals)
             _log.info("Shutting down", extra={"signal": received.name})
             self._end(servers)
         return 0
@@ -183,28 +179,11 @@ class Exporter:
             self._state_file.save(snapshot)
         return snapshot
 
-    def _reloads(self, web_config: WebConfigFile | None) -> "dict[str, background.Repeated[None]]":
-        """Return what SIGHUP reloads beside the ID files.
-
-        Each has a thread: a file server that hangs keeps neither the others nor SIGTERM waiting.
-        """
+    def _reloads(self, web_config: WebConfigFile | None) -> Reloads:
         works: dict[str, Callable[[], object]] = {"token": self._credentials.reload}
         if web_config:
             works = {"web configuration": partial(web_config.reload, force=True), **works}
-        return {
-            name: background.Repeated(partial(_attempt, work, name), f"reload {name}")
-            for name, work in works.items()
-        }
-
-    def _reload(self, reloads: "Mapping[str, background.Repeated[None]]") -> None:
-        """Reload everything; after an error, the last good content stays in effect."""
-        _log.info("Reloading")
-        _begin(self._loader.reload)
-        for name, reload in reloads.items():
-            is_late = reload.is_running
-            _begin(reload.begin)
-            if is_late:
-                _log.warning("Earlier reload not finished; another follows it", extra={"of": name})
+        return Reloads(self._loader.reload, works)
 
     def _end(self, servers: Sequence[Server]) -> None:
         """Shut down gracefully: requests in flight are answered, early if necessary."""
@@ -246,35 +225,6 @@ def _write_output(path: Path, chunks: Iterable[bytes]) -> None:
         replace_file(path, chunks, mode=0o644)
     except OSError as error:
         raise StartError(f"--once.output {path}: cannot be written: {error.strerror}") from error
-
-
-def _begin(reload: Callable[[], object]) -> None:
-    try:
-        reload()
-    except RuntimeError:
-        _log.error(  # a traceback would not help
-            "Reload failed; the last good content stays in effect",
-            extra={"err": "no thread can be started"},
-        )
-
-
-def _attempt(reload: Callable[[], object], name: str) -> None:
-    message = "Reload not finished yet; the last good content stays in effect"
-    late = threading.Timer(_LATE_SECONDS, _log.warning, (message,), {"extra": {"of": name}})
-    late.daemon = True
-    try:
-        # Without a thread for it, only what is late is not logged.
-        with contextlib.suppress(RuntimeError):
-            late.start()
-        reload()
-    except Exception as error:  # noqa: BLE001 # a failed reload changes nothing
-        _log.error(  # the traceback is for debugging
-            "Reload failed; the last good content stays in effect",
-            extra={"err": type(error).__name__},
-            exc_info=_log.isEnabledFor(logging.DEBUG),
-        )
-    finally:
-        late.cancel()
 
 
 def _listen(app: "WSGIApplication", address: Address, web_config: WebConfigFile | None) -> Server:

@@ -38,9 +38,12 @@ class Signals:
         """Disarm the forced exit: the process is ending by itself."""
         self._closed.set()
 
-    def next(self) -> signal.Signals:
-        """Wait for the next signal."""
-        return self._received.get()
+    def next(self, timeout: float | None = None) -> signal.Signals | None:
+        """Return the next signal, or None if there is none within `timeout` seconds."""
+        try:
+            return self._received.get(timeout=timeout)
+        except queue.Empty:
+            return None
 
     def _wait(self) -> None:
         received = signal.SIGHUP

@@ -4,64 +4,32 @@ import logging
 import ssl
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent import futures
 from dataclasses import dataclass
 from operator import lt
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from exporter import background, files
-from exporter.document import line_of, read_yaml
-from exporter.text import TextError, decode
-from exporter.webconfig.basicauth import BasicAuth, Users, parse_users
-from exporter.webconfig.headers import HEADER_KEYS, Headers, parse_headers
-from exporter.webconfig.ratelimit import RATE_KEYS, Rate, RateLimited, TokenBucket
-from exporter.webconfig.section import Section, WebConfigError
-from exporter.webconfig.tls import TLS_KEYS, parse_tls
-from exporter.webconfig.tls_settings import ClientAuth, TlsSettings
+from exporter import background
+from exporter.webconfig.basicauth import BasicAuth, Users
+from exporter.webconfig.headers import Headers
+from exporter.webconfig.ratelimit import RateLimited, TokenBucket
+from exporter.webconfig.reading import Config, Reading
+from exporter.webconfig.section import WebConfigError
+from exporter.webconfig.tls_settings import ClientAuth
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
-KEYS: Final = ("tls_server_config", "http_server_config", "basic_auth_users", "rate_limit")
-HTTP_KEYS: Final = ("http2", "headers")
-#: Four times the size of a system's bundle of authorities.
-_MAX_FILE_BYTES: Final = 2**20
 #: Errors can have causes that no file change reveals, such as too many open files.
 _RETRY_SECONDS: Final = 10.0
+# A file that did not change for so long is not being written.
+_SETTLE_SECONDS: Final = 2.0
 #: Maximum wait of a connection for a file server; it then uses the configuration in effect.
 _WAIT_SECONDS: Final = 0.5
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class _Config:
-    """The parsed configuration.
-
-    Attributes:
-        tls: None: no TLS.
-        users: Empty: no authentication.
-        headers: Set in every answer.
-        rate: None: no limit.
-    """
-
-    tls: TlsSettings | None
-    users: Users
-    headers: Headers
-    rate: Rate | None
-
-    def protection(self) -> tuple[int, ...]:
-        """Return how well the file protects; greater numbers protect better."""
-        tls = self.tls.protection() if self.tls else ()
-        return (
-            self.tls is not None,
-            bool(self.users),
-            len(self.headers),
-            self.rate is not None,
-            *tls,
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +42,7 @@ class _Active:
         bucket: The token bucket of the rate limit; None: no limit.
     """
 
-    config: _Config
+    config: Config
     context: ssl.SSLContext | None
     bucket: TokenBucket | None
 
@@ -85,25 +53,32 @@ class WebConfigFile:
     Args:
         path: The file; relative paths in it start from its directory.
         monotonic: The clock.
+        pause: Waits for some seconds.
 
     Raises:
         WebConfigError: It is not valid.
     """
 
-    def __init__(self, path: Path, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        path: Path,
+        monotonic: Callable[[], float] = time.monotonic,
+        pause: Callable[[float], object] = time.sleep,
+    ) -> None:
         self._path = path
         self._monotonic = monotonic
+        self._pause = pause
         self._reloading = threading.Lock()
         # When the last reload failed, if it did, and why.
         self._failure: tuple[float, str] | None = None
         # What was logged about files that are not checked.
         self._problem: str | None = None
-        reading = _Reading(path)
+        reading = Reading(path)
         try:
             self._active = self._activate(reading.config(), None)
         except OSError as error:
             raise WebConfigError.at(str(path), None, str(error)) from error
-        self._signatures = reading.signatures
+        self._reading = reading
 
     def ssl_context(self) -> ssl.SSLContext | None:
         """Return the context for the next connection; None for plain HTTP.
@@ -178,19 +153,19 @@ class WebConfigFile:
     def _is_due(self) -> bool:
         if self._failure and self._monotonic() - self._failure[0] >= _RETRY_SECONDS:
             return True
-        return _have_changed(self._signatures)
+        return self._reading.is_outdated()
 
     def _read(self, *, force: bool) -> None:
-        reading = _Reading(self._path)
+        reading = Reading(self._path)
         active = self._active
         try:
             config = reading.config()
-            self._check(config, active.config, force=force)
+            self._check(config, reading, force=force)
             self._active = self._activate(config, active)
         except (WebConfigError, OSError) as error:
             # If files are being replaced right now, the next reload reports what is wrong. A forced
             # one always does: somebody waits for its result.
-            is_final = not _have_changed(reading.signatures)
+            is_final = not reading.is_outdated()
             is_new = not self._failure or self._failure[1] != str(error)
             if force or (is_final and is_new):
                 _log.error(  # a traceback would not help
@@ -201,23 +176,29 @@ class WebConfigFile:
         else:
             self._failure = None
             _log.info("Web configuration reloaded", extra={"file": str(self._path)})
-        self._signatures = reading.signatures
+        self._reading = reading
 
-    def _check(self, config: _Config, before: _Config, *, force: bool) -> None:
-        """Raise WebConfigError if `config` must not replace `before` without a restart or SIGHUP.
+    def _check(self, config: Config, reading: Reading, *, force: bool) -> None:
+        """Raise WebConfigError if `config` must not take effect without a restart or SIGHUP.
 
         A file looks empty while an editor rewrites it, so not even SIGHUP puts that into effect.
         """
-        now, was = config.protection(), before.protection()
+        now, was = config.protection(), self._active.config.protection()
         if any(was) and not any(now):
             problem = "empty or without any setting; if intended, restart"
-        elif not force and any(map(lt, now, was)):
+        elif not any(map(lt, now, was)):
+            return
+        elif not force:
             problem = "protects less than before; if intended, send SIGHUP or restart"
         else:
-            return
+            # SIGHUP may be sent while only a part of the file is written.
+            self._pause(_SETTLE_SECONDS)
+            if not reading.is_outdated():
+                return
+            problem = "protects less than before, and changed again; if intended, send SIGHUP again"
         raise WebConfigError.at(str(self._path), None, problem)
 
-    def _activate(self, config: _Config, before: _Active | None) -> _Active:
+    def _activate(self, config: Config, before: _Active | None) -> _Active:
         tls, rate = config.tls, config.rate
         # A context that accepts any certificate serves one connection only.
         is_shared = tls is not None and tls.client_auth is not ClientAuth.ANY
@@ -237,56 +218,3 @@ class WebConfigFile:
         if rate and not rate.burst:
             _log.warning("Every request is refused: rate_limit has no burst")
         return _Active(config, context, bucket)
-
-
-class _Reading:
-    """One reading of the file and of the files that it names.
-
-    Attributes:
-        signatures: Signatures of those files, each taken before the file was read.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.signatures: dict[Path, tuple[int, ...] | None] = {}
-        self._path = path
-
-    def config(self) -> _Config:
-        """Return the parsed configuration.
-
-        Raises:
-            WebConfigError: It is not valid.
-        """
-        file = Section(self._content(), "the file", str(self._path), KEYS)
-        http = file.section("http_server_config", HTTP_KEYS)
-        tls = file.section("tls_server_config", TLS_KEYS)
-        return _Config(
-            tls=parse_tls(tls, self._read, http2=http.flag("http2")),
-            users=parse_users(file.mapping("basic_auth_users"), str(self._path)),
-            headers=parse_headers(http.section("headers", HEADER_KEYS)),
-            rate=Rate.parse(file.section("rate_limit", RATE_KEYS)),
-        )
-
-    def _content(self) -> Mapping[str, object]:
-        try:
-            content = read_yaml(decode(self._read(self._path.name)))
-        except OSError as error:
-            raise WebConfigError.at(str(self._path), None, str(error.strerror)) from None
-        except TextError as error:
-            raise WebConfigError.at(str(self._path), error.line, str(error)) from None
-        if content is None:
-            return {}
-        if not isinstance(content, dict):
-            raise WebConfigError.at(
-                str(self._path), line_of(content), f"must be a mapping of {', '.join(KEYS)}"
-            )
-        return content
-
-    def _read(self, name: str) -> bytes:
-        path = self._path.parent / name
-        self.signatures[path] = files.signature_at(path)
-        data, _ = files.read(path, _MAX_FILE_BYTES)
-        return data
-
-
-def _have_changed(signatures: Mapping[Path, tuple[int, ...] | None]) -> bool:
-    return any(files.signature_at(path) != was for path, was in signatures.items())

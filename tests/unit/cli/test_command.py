@@ -892,7 +892,7 @@ def test_a_reload_that_hangs_holds_up_no_other(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """The web configuration is read while the token hangs; later signals are remembered as one."""
-    monkeypatch.setattr("exporter.cli.service._LATE_SECONDS", 0.05)
+    monkeypatch.setattr("exporter.cli.reloads._LATE_SECONDS", 0.05)
     reloads: list[str] = []
     answers = threading.Event()
 
@@ -929,6 +929,37 @@ def test_a_reload_that_hangs_holds_up_no_other(
             "the thread ends",
         )
     assert len(reloads) == 2
+
+
+def test_hanging_reload_is_logged_although_no_other_thread_can_be_started(
+    cavatica: Cavatica, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The reload that was begun hangs; the log says so, and no other reload is reported."""
+    monkeypatch.setattr("exporter.cli.reloads._LATE_SECONDS", 0.05)
+    answers = threading.Event()
+    monkeypatch.setattr(Credentials, "reload", lambda _: answers.wait(PATIENCE))
+    start = threading.Thread.start
+
+    def start_some(thread: threading.Thread) -> None:
+        if thread.name not in {"reload token", "ID files"}:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    log = ""
+
+    def logged(text: str) -> bool:
+        nonlocal log
+        log += capsys.readouterr().err
+        return text in log
+
+    with serving(*cavatica.flags, LOOPBACK) as exporter:
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", start_some)
+            exporter.send(signal.SIGHUP)
+            late = 'msg="Reload not finished yet; the last good content stays in effect" of=token'
+            wait_for(partial(logged, late), "the hanging reload is logged")
+        answers.set()
+    assert log.count("Reload not finished yet") == 1
 
 
 def test_a_reload_without_a_thread_is_told(

@@ -46,6 +46,7 @@ def test_signals_come_in_their_order() -> None:
         received = Signals(lambda _: None)
         send(signal.SIGHUP)
         assert received.next() == signal.SIGHUP
+        assert received.next(0.01) is None
         send(signal.SIGINT)
         assert received.next() == signal.SIGINT
         received.close()

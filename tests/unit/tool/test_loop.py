@@ -71,8 +71,9 @@ class Received(Signals):
         self._rounds = rounds
         self._numbers = [*numbers]
 
-    def next(self) -> signal.Signals:
+    def next(self, timeout: float | None = None) -> signal.Signals | None:
         """Return the next one."""
+        assert timeout is None
         while self._rounds.failures:
             threading.Event().wait(0.01)
         return signal.Signals(self._numbers.pop(0))

@@ -494,7 +494,7 @@ def test_weaker_protection_needs_a_forced_reload(
 ) -> None:
     """A weaker configuration needs a forced reload, because a half-written file looks the same."""
     path = write(directory, before)
-    file = WebConfigFile(path)
+    file = WebConfigFile(path, pause=lambda _: None)
     had_tls, had_users, had_headers = file.ssl_context(), file.users(), file.headers()
     write(directory, after)
     file.reload()
@@ -505,6 +505,39 @@ def test_weaker_protection_needs_a_forced_reload(
     file.reload(force=True)
     assert (bool(file.ssl_context()), bool(file.users())) == ("tls_" in after, "users" in after)
     assert ("X-Frame-Options", "deny") in file.headers() or "headers" not in after
+
+
+@pytest.mark.parametrize(
+    ("now", "warns"), [(TLS + USERS.replace("alice", "bob"), False), (TLS, True)]
+)
+def test_half_written_file_has_no_effect_on_a_forced_reload(
+    directory: Path, caplog: pytest.LogCaptureFixture, now: str, *, warns: bool
+) -> None:
+    """A weaker file must stay the same for two seconds; a stronger one takes effect at once."""
+    paused: list[float] = []
+
+    def go_on(seconds: float) -> None:
+        paused.append(seconds)
+        write(directory, now)
+
+    path = write(directory, TLS + USERS)
+    file = WebConfigFile(path, pause=go_on)
+    write(directory, TLS)
+    file.reload(force=True)
+    assert paused == [2.0]
+    assert errors_in(caplog) == [
+        f"{path}: protects less than before, and changed again; if intended, send SIGHUP again"
+    ]
+    caplog.clear()
+    assert set(file.users()) == {b"alice" if warns else b"bob"}
+    assert (
+        errors_in(caplog)
+        == [f"{path}: protects less than before; if intended, send SIGHUP or restart"] * warns
+    )
+    write(directory, TLS + HEADERS + USERS)
+    file.reload(force=True)
+    assert paused == [2.0]
+    assert set(file.users()) == {b"alice"}
 
 
 @pytest.mark.parametrize("before", [TLS, USERS, HEADERS, RATE, TLS + USERS])

@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 from exporter.server import Server
 from exporter.webconfig import WebConfigFile
 from exporter.webconfig.context import accept_any_certificate, trust_presented
-from exporter.webconfig.file import HTTP_KEYS, KEYS
 from exporter.webconfig.ratelimit import RATE_KEYS
+from exporter.webconfig.reading import HTTP_KEYS, KEYS
 from exporter.webconfig.tls import TLS_KEYS
 from tests.support.certificates import self_signed
 from tests.support.curves import needs_curve
