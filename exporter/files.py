@@ -6,6 +6,7 @@ another process may be writing.
 
 import errno
 import os
+import re
 import stat
 import tempfile
 from collections.abc import Iterable
@@ -13,6 +14,8 @@ from contextlib import suppress
 from pathlib import Path
 
 _CHUNK_BYTES = 2**18
+# As `tempfile` names files between a prefix and a suffix.
+_TEMPORARY = re.compile(r"\.(.+)\.[a-z0-9_]{8}\.tmp")
 
 
 def read(path: "Path | os.DirEntry[str]", most: int) -> tuple[bytes, os.stat_result]:
@@ -85,7 +88,7 @@ def replace_file(
         OSError: it cannot be written; the old content stays, and no temporary file is left.
         ValueError: the path contains a NUL.
     """
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     beside = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -101,3 +104,16 @@ def replace_file(
     except BaseException:
         beside.unlink()
         raise
+
+
+def replaces(name: str) -> str | None:
+    """Return the name of the file that a temporary file was to replace.
+
+    Args:
+        name: The name of any file.
+
+    Returns:
+        None if it is not a temporary file of `replace_file`.
+    """
+    match = _TEMPORARY.fullmatch(name)
+    return match and match[1]

@@ -23,7 +23,7 @@ MAX_IDS_PER_FILE: Final = 20_000
 # The same limit as the exporter's for ID files.
 _MAX_FILE_BYTES = 8 * 2**20
 # The temporary files of `files.replace_file`.
-_TEMPORARY = re.compile(rf"\.{PREFIX}.*\{ENDING}\.[a-z0-9_]{{8}}")
+_TEMPORARY = re.compile(rf"\.{PREFIX}.*\{ENDING}\.[a-z0-9_]{{8}}\.tmp")
 
 
 class LedgerError(Exception):

@@ -86,30 +86,30 @@ class RateLimiter:
         A failure without them comes from a proxy, or the call never reached the API: it says
         nothing about the account's limit. A good answer without them means that there is none.
         """
-        told = call.rate_limit or _NO_HEADERS
-        wait = (told.reset or 0) - self._clock.time()
+        headers = call.rate_limit or _NO_HEADERS
+        wait = (headers.reset or 0) - self._clock.time()
         makes_sense = 0 < wait <= _LONGEST_WINDOW_SECONDS
         ends = self._clock.monotonic() + (wait if makes_sense else _DEFAULT_WINDOW_SECONDS)
-        if self._is_news(told, is_failure=isinstance(call, ApiError)):
+        if self._is_news(headers, is_failure=isinstance(call, ApiError)):
             known = self._rate_limit
-            if known is None or known.reset != told.reset or not makes_sense:
+            if known is None or known.reset != headers.reset or not makes_sense:
                 self._unconfirmed = 0
-            elif known.remaining is not None and told.remaining is not None:
+            elif known.remaining is not None and headers.remaining is not None:
                 # Concurrent calls are answered in any order.
-                remaining = min(known.remaining, told.remaining)
+                remaining = min(known.remaining, headers.remaining)
                 # The API may have counted the unconfirmed requests by now.
                 self._unconfirmed = max(self._unconfirmed - (known.remaining - remaining), 0)
-                told = replace(told, remaining=remaining)
-            self._rate_limit = told
+                headers = replace(headers, remaining=remaining)
+            self._rate_limit = headers
             self._window_ends = ends
         else:
             self._unconfirmed += call.requests
         refused = isinstance(call, ApiError) and call.reason == "rate_limited"
-        if refused or told.remaining == 0:
+        if refused or headers.remaining == 0:
             self._blocked_until = max(self._blocked_until, ends)
 
-    def _is_news(self, told: RateLimit, *, is_failure: bool) -> bool:
+    def _is_news(self, headers: RateLimit, *, is_failure: bool) -> bool:
         if is_failure:
-            return told.limit is not None and told.remaining is not None
+            return headers.limit is not None and headers.remaining is not None
         is_over = self._clock.monotonic() >= self._window_ends
-        return told != _NO_HEADERS or self._rate_limit is None or is_over
+        return headers != _NO_HEADERS or self._rate_limit is None or is_over

@@ -9,7 +9,6 @@ import functools
 import logging
 import math
 import os
-import re
 import secrets
 import threading
 from collections.abc import Iterator
@@ -34,8 +33,8 @@ _LOAD_SECONDS: Final = 3.0
 _STALE_SECONDS: Final = 3600.0
 # Pause after each block, so that a scrape does not wait for the interpreter's lock.
 _PAUSE_SECONDS: Final = 0.0005
-_TOO_LONG: Final = "the last write takes too long"
-_TOO_LATE: Final = "it could not be read in time; its content stays for the next start"
+_WRITE_TOO_LONG: Final = "the last write takes too long"
+_NOT_READ_IN_TIME: Final = "it could not be read in time; its content stays for the next start"
 
 # The watched exports, those that left the watchlist a short time ago, and whether that includes
 # what the file had.
@@ -127,7 +126,7 @@ class StateFile:
             problem = None
             if self._is_late() and not self._late_is_logged:
                 self._late_is_logged = True
-                problem = _TOO_LONG
+                problem = _WRITE_TOO_LONG
             elif self._clock.monotonic() - self._began >= INTERVAL_SECONDS:
                 problem = self._start()
         if problem is not None:
@@ -150,9 +149,9 @@ class StateFile:
         with self._lock:
             if self._is_writing and not self._late_is_logged:
                 self._late_is_logged = True
-                problem = self._problem = _TOO_LONG
+                problem = self._problem = _WRITE_TOO_LONG
             elif self._found:
-                problem = self._problem = _TOO_LATE
+                problem = self._problem = _NOT_READ_IN_TIME
         if problem is not None:
             self._warn("State file not written", problem)
 
@@ -258,10 +257,9 @@ class StateFile:
 
 def _remove_stale(path: Path, now: float) -> None:
     """Remove temporary files of `files.replace_file` that a killed exporter left behind."""
-    beside = re.compile(rf"\.{re.escape(path.name)}\.[a-z0-9_]{{8}}")
     with suppress(OSError):
         for other in path.parent.iterdir():
-            if beside.fullmatch(other.name):
+            if files.replaces(other.name) == path.name:
                 with suppress(OSError):
                     if now - other.stat().st_mtime > _STALE_SECONDS:
                         other.unlink()

@@ -121,11 +121,11 @@ class ExportStates:
             answered: Those of each call that the API answered.
             monotonic: Now.
         """
-        acquitted = self._suspects.learn(len(asked), refused, answered)
+        cleared = self._suspects.record(len(asked), refused, answered)
         suspects = set(self._suspects)
-        if suspects or acquitted:
+        if suspects or cleared:
             kept_out = suspects.union(asked)
-            waiting = dict.fromkeys([*not_asked, *acquitted])
+            waiting = dict.fromkeys([*not_asked, *cleared])
             not_asked = [i for i in waiting if i not in kept_out]
             asked = [i for i in asked if i not in suspects]
         self._queue.requeue(asked, not_asked, lambda i: self._is_unfinished(i, monotonic))

@@ -59,7 +59,7 @@ class Suspects:
         rest = first[_PROBES * self._probe :]
         return [*probes, *([rest] if rest else []), *others]
 
-    def learn(
+    def record(
         self, asked: int, refused: Collection[Sequence[str]], answered: Collection[Sequence[str]]
     ) -> list[str]:
         """Record how the calls of a scrape ended.
@@ -81,9 +81,9 @@ class Suspects:
                 self._blame(tuple(ids))
         elif refused and sum(map(len, refused)) == asked:
             self._probe = ((self._probe or max(map(len, refused))) + 1) // 2
-            acquitted = list(chain.from_iterable(self._groups))
+            cleared = list(chain.from_iterable(self._groups))
             self._groups.clear()
-            return acquitted
+            return cleared
         return []
 
     def _next_bad(self) -> list[str]:

@@ -106,10 +106,9 @@ class Tracker:
             left = deadline - self._clock.monotonic()
             # Half of the time is left for a call of its own.
             patience = left if running.deadline <= deadline else left / 2
-            try:
-                snapshot, out_of_time = running.result.result(max(patience, 0))
-            except futures.TimeoutError:
+            if not futures.wait([running.result], max(patience, 0)).done:
                 return self._scrape_beside(running, arrived, deadline)
+            snapshot, out_of_time = running.result.result()
             # Of two scrapes with the same timeout, the second has almost no time left.
             if not out_of_time or self._clock.monotonic() > (arrived + deadline) / 2:
                 return snapshot
@@ -163,10 +162,9 @@ class Tracker:
             if other is None:
                 mine = self._short_in_flight = _Scrape(arrived, deadline, futures.Future())
         if other is not None:
-            try:
-                up = other.result.result(max(deadline - self._clock.monotonic(), 0))[0].up
-            except futures.TimeoutError:
-                up = False
+            left = deadline - self._clock.monotonic()
+            is_done = futures.wait([other.result], max(left, 0)).done
+            up = bool(is_done) and other.result.result()[0].up
             with self._lock:
                 return self._publish(arrived, up=up, requests=0, since=running.began)
         with self._lock:

@@ -63,6 +63,7 @@ class WatchlistLoader:
         self._known: dict[str, _Known] = {}
         self._ignored: tuple[Ignored, ...] = ()
         self._watchlist = Watchlist()
+        self._was_listed = False
         self._loaded = False
 
     def load(self, *, afresh: bool = False) -> Watchlist:
@@ -81,8 +82,9 @@ class WatchlistLoader:
             error = f"{self.name}: cannot be read: {_reason(problem)}"
         else:
             ignored = listing.ignored
-            if not (found or self._loaded):
+            if not (found or self._was_listed):
                 _log.warning("No ID file, so nothing is watched", extra={"path": self.name})
+            self._was_listed = True
             if found or afresh or not any(file.matters for file in known.values()):
                 known = found
             else:

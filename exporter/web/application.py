@@ -152,13 +152,13 @@ class Application:
     def _scrape_timeout(self, environ: "WSGIEnvironment") -> float:
         """Return the seconds for a scrape: positive, and less than the scraper waits."""
         try:
-            told = float(environ.get("HTTP_X_PROMETHEUS_SCRAPE_TIMEOUT_SECONDS", ""))
+            seconds = float(environ.get("HTTP_X_PROMETHEUS_SCRAPE_TIMEOUT_SECONDS", ""))
         except ValueError:
             return self._timeout
-        if not math.isfinite(told) or told <= 0:
+        if not math.isfinite(seconds) or seconds <= 0:
             return self._timeout
-        left = told - self._timeout_offset
-        return min(left if left > 0 else told / 2, MAX_TIMEOUT_SECONDS)
+        left = seconds - self._timeout_offset
+        return min(left if left > 0 else seconds / 2, MAX_TIMEOUT_SECONDS)
 
 
 def _not_ready(start_response: "StartResponse") -> Iterable[bytes]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from exporter.files import read, replace_file, signature, signature_at
+from exporter.files import read, replace_file, replaces, signature, signature_at
 
 
 def test_a_file_is_read_up_to_the_limit(tmp_path: Path) -> None:
@@ -143,3 +143,29 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path)
         replace_file(file, chunks(), mode=0o600)
     assert file.read_bytes() == b"old"
     assert [*tmp_path.iterdir()] == [file]
+
+
+@pytest.mark.parametrize(
+    ("name", "replaced"),
+    [
+        (".state.ab_01xyz.tmp", "state"),
+        (".a.b.ab_01xyz.tmp", "a.b"),
+        (".state.20240101", None),
+        ("state.ab_01xyz.tmp", None),
+    ],
+)
+def test_a_temporary_file_is_known_by_its_name(name: str, replaced: str | None) -> None:
+    """Only temporary files of this program may be removed after a crash."""
+    assert replaces(name) == replaced
+
+
+def test_a_temporary_file_names_the_file_that_it_replaces(tmp_path: Path) -> None:
+    """While a file is written, its temporary file has a name that `replaces` knows."""
+    names: list[str | None] = []
+
+    def chunks() -> Iterator[bytes]:
+        names.extend(replaces(path.name) for path in tmp_path.iterdir())
+        yield b""
+
+    replace_file(tmp_path / "f", chunks(), mode=0o600)
+    assert names == ["f"]

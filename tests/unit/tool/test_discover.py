@@ -349,7 +349,7 @@ def test_other_files_are_left_alone(account: Account) -> None:
     """Only `discovered-*.json` is ever written or removed, and what a killed round left there."""
     for name in ("mine.json", "discovered.yml", ".discovered-notes", "discovered-notes.txt"):
         (account.directory / name).write_text("mine")
-    (account.directory / ".discovered-x.json.a1b2_c3d").write_text("half of a fi")
+    (account.directory / ".discovered-x.json.a1b2_c3d.tmp").write_text("half of a fi")
     account.simulator.start(1)
     account.discover()
     names = {path.name for path in account.directory.iterdir() if path.read_text() == "mine"}

@@ -821,7 +821,7 @@ def test_two_exporters_on_one_file_write_whole_files(path: Path, clock: FakeCloc
     for _ in range(20):
         clock.pass_by(INTERVAL_SECONDS)
         for file, exports in zip(files, known, strict=True):
-            file.save(snapshot(*exports))
+            file.save(replace(snapshot(*exports), has_stored=True))
         for file in files:
             wait_for(lambda file=file: file.status().last_write == clock.time())  # type: ignore[misc] # mypy does not infer it
         again, remembered = restart(path, clock)
@@ -847,7 +847,7 @@ def test_stale_temporary_files_are_removed(path: Path, clock: FakeClock) -> None
 
     They must be an hour old: a younger one may belong to another exporter that is writing.
     """
-    for name, age in (("old_0001", 3601), ("young_01", 3599), ("backup", 9999)):
+    for name, age in (("old_0001.tmp", 3601), ("young_01.tmp", 3599), ("20240101", 9999)):
         left = path.with_name(f".state.{name}")
         left.write_bytes(b"")
         os.utime(left, (clock.time() - age,) * 2)
@@ -856,4 +856,4 @@ def test_stale_temporary_files_are_removed(path: Path, clock: FakeClock) -> None
     assert len(others(path)) == 3, "to read it changes nothing"
     file.save(snapshot(*EXPORTS))
     file.close(PATIENCE)
-    assert others(path) == [".state.backup", ".state.young_01"]
+    assert others(path) == [".state.20240101", ".state.young_01.tmp"]

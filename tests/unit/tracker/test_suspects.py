@@ -334,7 +334,7 @@ def test_first_calls_are_short_after_every_call_was_refused() -> None:
     An answered call ends that.
     """
     suspects = Suspects()
-    assert suspects.learn(3, [["a", "b"], ["c"]], []) == []
+    assert suspects.record(3, [["a", "b"], ["c"]], []) == []
     assert suspects.plan([list("abcdef"), ["g"]], 6) == [
         ["a"],
         ["b"],
@@ -345,5 +345,5 @@ def test_first_calls_are_short_after_every_call_was_refused() -> None:
     ]
     assert suspects.plan([["a"]], 6) == [["a"]]
     assert suspects.plan([], 6) == []
-    suspects.learn(1, [], [["a"]])
+    suspects.record(1, [], [["a"]])
     assert suspects.plan([list("abcdef")], 6) == [list("abcdef")]

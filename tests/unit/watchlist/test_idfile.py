@@ -315,7 +315,6 @@ VALID = [
         ".csv", f",\nfile,export_id\na,{A}\n,\nb,\n , \n,\n",
         IdFile("tcga-7", (A,), refused={"": 1}), id="table with empty rows",
     ),
-    pytest.param(".txt", "# none\n", IdFile("tcga-7", ()), id="list with nothing but a comment"),
     pytest.param(".csv", "export_id\n", IdFile("tcga-7", ()), id="table with nothing but a header"),
     pytest.param(".yml", "[]", IdFile("tcga-7", (), frozenset(), ()), id="empty list"),
     pytest.param(".json", '{"items": []}', IdFile("tcga-7", (), frozenset(), ()), id="no items"),

@@ -149,6 +149,20 @@ def test_empty_directory_is_not_an_error(
     assert caplog.messages == ["No ID file, so nothing is watched"]
 
 
+def test_directory_that_appears_empty_has_the_same_warning(
+    directory: Path, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A directory that was missing at the start, and then has no file, is as if it began so."""
+    loader = WatchlistLoader(directory / "later", clock)
+    loader.load()
+    (directory / "later").mkdir()
+    loader.load()
+    assert caplog.messages == [
+        "ID files cannot be read; the last known ones stay in effect",
+        "No ID file, so nothing is watched",
+    ]
+
+
 def test_files_that_name_the_same_batch_are_one_batch(
     directory: Path, loader: WatchlistLoader
 ) -> None:
