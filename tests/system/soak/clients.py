@@ -12,6 +12,7 @@ from typing import Final
 
 import requests
 
+from tests.support.timing import is_within
 from tests.system.soak.findings import Findings
 from tests.system.soak.pages import Judge, Moment, read
 
@@ -64,7 +65,7 @@ class Scraper:
         ended = Moment.now()
         took = ended.monotonic - began.monotonic
         self.took.append(took)
-        if took > self.timeout + _LATE_SECONDS:
+        if not is_within(took, self.timeout + _LATE_SECONDS):
             self.findings.add(f"a scrape of {self.timeout:g} s took {took:.2f} s")
         self.findings.search("a page of metrics", _all_of(answer))
         is_openmetrics = answer.headers.get("Content-Type", "").startswith(OPENMETRICS)
@@ -103,7 +104,7 @@ class Visitor:
         answer = _get(self.url + path, self.authority, {})
         took = time.monotonic() - began
         self.findings.search(path, _all_of(answer))
-        if answer.status_code != 200 or took > _PAGE_SECONDS:
+        if answer.status_code != 200 or not is_within(took, _PAGE_SECONDS):
             self.findings.add(f"{path} was {answer.status_code} after {took:.2f} s")
 
     def _send(self) -> None:

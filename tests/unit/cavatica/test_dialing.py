@@ -15,6 +15,7 @@ from exporter import background
 from exporter.cavatica import dialing
 from exporter.cavatica.dialing import AddressInfo, Resolver, connect
 from tests.support.raw_server import PATIENCE, wait_for
+from tests.support.timing import within
 
 Resolve = Callable[..., list[AddressInfo]]
 
@@ -55,10 +56,9 @@ class TestConnect:
         """The next address is tried early enough, even within a short timeout."""
         with black_hole() as hole, socket.create_server(("127.0.0.1", 0)) as listener:
             port = listener.getsockname()[1]
-            began = time.monotonic()
-            with connect([*[address(hole)] * holes, address(port)], timeout) as sock:
+            addresses = [*[address(hole)] * holes, address(port)]
+            with within(min(timeout, 0.25 * holes + 1)), connect(addresses, timeout) as sock:
                 assert sock.getpeername()[1] == port
-            assert time.monotonic() - began < min(timeout, 0.25 * holes + 1)
 
     def test_accepts_a_connection_that_was_made_in_time(
         self, monkeypatch: pytest.MonkeyPatch
@@ -73,10 +73,8 @@ class TestConnect:
         """After a refusal the next address is tried at once."""
         with socket.create_server(("127.0.0.1", 0)) as listener:
             port = listener.getsockname()[1]
-            began = time.monotonic()
-            with connect([address(closed_port()), address(port)], 60) as sock:
+            with within(5), connect([address(closed_port()), address(port)], 60) as sock:
                 assert sock.getpeername()[1] == port
-            assert time.monotonic() - began < 5
 
     def test_tries_both_address_families_alternately(self) -> None:
         """If all addresses of one family drop packets, those of the other are not tried last."""
@@ -106,9 +104,9 @@ class TestConnect:
         """The timeout comes at the deadline, even if another address has refused before."""
         with black_hole() as hole:
             began = time.monotonic()
-            with pytest.raises(TimeoutError):
+            with within(1.3), pytest.raises(TimeoutError):
                 connect([address(closed_port()), address(hole)], 0.3)
-            assert 0.3 <= time.monotonic() - began < 1.3
+            assert time.monotonic() - began > 0.3
 
     def test_skips_addresses_that_this_machine_cannot_use(
         self, monkeypatch: pytest.MonkeyPatch
@@ -204,9 +202,8 @@ class TestResolver:
         lookups[:] = [lambda _, port: [address(port)], wait]
         resolver = Resolver()
         resolver.resolve("api.invalid", 443, PATIENCE)
-        began = time.monotonic()
-        assert resolver.resolve("api.invalid", 443, PATIENCE) == [address(443)]
-        assert time.monotonic() - began < PATIENCE / 2
+        with within(PATIENCE / 2):
+            assert resolver.resolve("api.invalid", 443, PATIENCE) == [address(443)]
         proceed.set()
 
     @pytest.mark.parametrize(

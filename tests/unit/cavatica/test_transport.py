@@ -25,13 +25,14 @@ from hypothesis import strategies as st
 from exporter.cavatica.redaction import Redactor
 from exporter.cavatica.transport import Response, Transport, TransportError
 from tests.support.raw_server import PATIENCE, Peer, listen, open_descriptors, wait_for
+from tests.support.timing import within
 
 TOKEN = "0123456789abcdef0123456789abcdef"
 MAX_ANSWER_BYTES = 4 * 2**20
 PAYLOAD = {"export_ids": ["A"]}
 DEADLINE = 0.25
 # Seconds that a busy machine may add: without a deadline a test would take at least 10 s.
-TOLERANCE = 5.0
+TOLERANCE = 2.0
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 HEAD = b"HTTP/1.1 200 OK\r\n"
 # urllib3 does not close the connection of an answer with two lengths; garbage collection does.
@@ -117,9 +118,8 @@ def drip(data: bytes, *, after: bytes = b"") -> Callable[[Peer], None]:
 @contextmanager
 def in_time(timeout: float) -> Iterator[None]:
     """Check that the block ends by its deadline and leaves no request thread behind."""
-    began = time.monotonic()
-    yield
-    assert time.monotonic() - began < max(timeout, 0) + TOLERANCE
+    with within(max(timeout, 0) + TOLERANCE):
+        yield
     wait_for(lambda: "api-call" not in thread_names(), "it ends")
 
 

@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 
 from exporter.server import Address, Server, parse_listen_address
 from tests.support.raw_server import wait_for
+from tests.support.timing import within
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -355,13 +356,12 @@ def test_the_body_is_closed(serve: Serve) -> None:
 def test_answers_do_not_wait_for_delayed_acknowledgements(serve: Serve) -> None:
     """No answer waits for the client's delayed acknowledgement, which would take 40 ms."""
     server = serve()
-    begin = time.monotonic()
-    for _ in range(20):
-        connection = http.client.HTTPConnection("127.0.0.1", server.server_port)
-        connection.request("GET", "/")
-        assert connection.getresponse().read() == BODY
-        connection.close()
-    assert time.monotonic() - begin < 20 * 0.03
+    with within(20 * 0.03):
+        for _ in range(20):
+            connection = http.client.HTTPConnection("127.0.0.1", server.server_port)
+            connection.request("GET", "/")
+            assert connection.getresponse().read() == BODY
+            connection.close()
 
 
 def test_a_request_with_a_large_body_is_answered(serve: Serve) -> None:
@@ -488,9 +488,8 @@ def test_a_long_path_is_cut_in_the_log(serve: Serve, caplog: pytest.LogCaptureFi
 )
 def test_an_invalid_request_is_answered_at_once(serve: Serve, data: bytes, expected: bytes) -> None:
     """The server answers an invalid request with the matching status, without reading more."""
-    begin = time.monotonic()
-    assert status(ask(serve(), data))[:3] == expected
-    assert time.monotonic() - begin < 0.5
+    with within(0.5):
+        assert status(ask(serve(), data))[:3] == expected
 
 
 @pytest.mark.parametrize(
@@ -583,8 +582,7 @@ def test_arbitrary_bytes_cause_no_500_and_no_traceback(
 def test_a_client_that_sends_slowly_is_cut_off(serve: Serve) -> None:
     """The deadline is for the whole request, so sending one byte at a time does not extend it."""
     server = serve(head_seconds=0.2)
-    begin = time.monotonic()
-    with connect(server) as client:
+    with within(0.5), connect(server) as client:
         client.settimeout(0.02)
         received = b""
         for byte in GET:
@@ -592,7 +590,6 @@ def test_a_client_that_sends_slowly_is_cut_off(serve: Serve) -> None:
             with contextlib.suppress(TimeoutError):
                 received = client.recv(65536)
                 break
-    assert time.monotonic() - begin < 0.5
     assert received == b""
 
 
@@ -607,14 +604,13 @@ def test_empty_lines_do_not_extend_the_deadline(serve: Serve) -> None:
     """The server also closes a connection at the deadline if the client sends only empty lines."""
     server = serve(head_seconds=0.1)
     begin = time.monotonic()
-    with connect(server) as client, contextlib.suppress(OSError):
+    with within(0.5), connect(server) as client, contextlib.suppress(OSError):
         while time.monotonic() - begin < 1:
             client.send(b"\r\n")
             client.settimeout(0.02)
             with contextlib.suppress(TimeoutError):
                 if client.recv(1) == b"":
                     break
-    assert time.monotonic() - begin < 0.5
 
 
 def test_a_connection_reset_is_not_logged(
@@ -676,9 +672,8 @@ def test_two_hundred_idle_clients_do_not_delay_others(serve: Serve, data: bytes)
     server = serve()
     with idle_clients(server, 200, data):
         ask(server)  # connections are accepted in order: all are open now
-        begin = time.monotonic()
-        assert status(ask(server)) == b"200 OK"
-        assert time.monotonic() - begin < 1
+        with within(1):
+            assert status(ask(server)) == b"200 OK"
 
 
 @pytest.mark.parametrize("data", [b"", b"\x16\x03\x01\x02\x00\x01"])
@@ -689,9 +684,8 @@ def test_two_hundred_idle_tls_clients_do_not_delay_others(
     server = serve(tls=lambda: tls)
     with idle_clients(server, 200, data):
         ask_tls(server, client_tls)  # connections are accepted in order: all are open now
-        begin = time.monotonic()
-        assert status(ask_tls(server, client_tls)) == b"200 OK"
-        assert time.monotonic() - begin < 1
+        with within(1):
+            assert status(ask_tls(server, client_tls)) == b"200 OK"
 
 
 # TLS
@@ -765,10 +759,9 @@ def test_a_client_that_rejects_the_certificate_does_not_affect_others(
 def test_a_slow_handshake_is_cut_off(serve: Serve, tls: ssl.SSLContext) -> None:
     """The TLS handshake and the request share one deadline."""
     server = serve(tls=lambda: tls, head_seconds=0.1)
-    begin = time.monotonic()
-    assert ask(server, b"") == b""
-    assert b"HTTP" not in ask(server, b"\x16\x03\x01\x02\x00\x01")
-    assert time.monotonic() - begin < 0.9
+    with within(0.9):
+        assert ask(server, b"") == b""
+        assert b"HTTP" not in ask(server, b"\x16\x03\x01\x02\x00\x01")
 
 
 def test_an_error_of_the_tls_settings_is_logged(
@@ -923,8 +916,9 @@ def test_a_refused_client_has_half_a_second_for_its_request(serve: Serve) -> Non
     """The server closes a connection beyond the limit that sends no request for half a second."""
     with busy_server(serve, 1, max_connections=1) as server:
         begin = time.monotonic()
-        assert ask(server, b"") == b""
-        assert 0.4 < time.monotonic() - begin < 2
+        with within(2):
+            assert ask(server, b"") == b""
+        assert time.monotonic() - begin > 0.4
 
 
 def test_connections_beyond_the_limit_of_refusals_are_closed(serve: Serve) -> None:
@@ -1002,8 +996,9 @@ def test_closing_waits_for_answers_in_flight(serve: Serve) -> None:
         assert blocking_app.called.wait(5)
         threading.Timer(0.1, blocking_app.release.set).start()
         begin = time.monotonic()
-        server.close(5)
-        assert 0.05 < time.monotonic() - begin < 1
+        with within(1):
+            server.close(5)
+        assert time.monotonic() - begin > 0.05
         scraper.join()
         assert [status(answer) for answer in answers] == [b"200 OK"]
 
@@ -1015,9 +1010,8 @@ def test_closing_waits_at_most_the_grace_period(serve: Serve) -> None:
     with connect(server) as client:
         client.sendall(GET)
         assert blocking_app.called.wait(5)
-        begin = time.monotonic()
-        server.close(0.1)
-        assert time.monotonic() - begin < 0.5
+        with within(0.5):
+            server.close(0.1)
         blocking_app.release.set()
 
 

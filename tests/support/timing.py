@@ -1,0 +1,32 @@
+"""Time limits for tests, which may run on a busy machine."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_MEASURED_SECONDS = 0.1
+
+
+@contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """Fail if the block takes as long as `seconds`, or as that would take on a machine this busy.
+
+    So the limit can be a strict one, and still hold beside other tests.
+    """
+    began = time.monotonic()
+    yield
+    took = time.monotonic() - began
+    assert is_within(took, seconds), f"took {took:.2f} s instead of less than {seconds:g} s"
+
+
+def is_within(took: float, seconds: float) -> bool:
+    """Return whether something that just took so long is within a limit of `seconds`."""
+    return took < seconds or took < seconds * slowdown()
+
+
+def slowdown() -> float:
+    """Return how many times as long as on an idle machine a thread takes now; 1 at least."""
+    began, used = time.monotonic(), time.thread_time()
+    while time.thread_time() - used < _MEASURED_SECONDS:
+        pass
+    return max((time.monotonic() - began) / (time.thread_time() - used), 1.0)
