@@ -165,7 +165,7 @@ def test_programs_on_path_replace_only_the_old_version(tmp_path: Path) -> None:
 
 
 def test_a_program_on_path_that_is_too_old_is_not_used(tmp_path: Path) -> None:
-    """If it is older than the README promises, the test is skipped; the reason has its version."""
+    """If a program is older than the README promises, the test is skipped; the reason says so."""
     put_on_path(tmp_path, "2.31.2", "1.0.0")
     prometheus = rf"prometheus \({tmp_path}/prometheus is 2\.31, 2\.42 is needed\)"
     reason = rf"here: {prometheus}, promtool \([^)]+\) \(`make"

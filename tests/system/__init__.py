@@ -1,1 +1,1 @@
-"""System tests: the exporter as a whole, among faults, many exports and real servers."""
+"""System tests: the whole exporter with faults, many exports and real servers."""

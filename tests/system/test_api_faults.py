@@ -1,9 +1,9 @@
-"""Faults of the API: each with its reason, and the states that a scrape shows.
+"""Faults of the API: each with the reason that is counted, and the states that a scrape shows.
 
-In every case four exports are watched, and known from one good scrape. Then they go on, but the
-API has its fault; what the scrape shows at once, and after `--exports.max-age`, is in the table.
-When the fault ends, everything is shown as it is. All of it runs through the whole line: ID file,
-tracker, client, a server on loopback, and the page that Prometheus gets.
+In every case four exports are watched, and their states are known from one successful scrape. Then
+the states change, but the API has its fault. `FAULTS` has the states that the next scrape shows,
+and those after `--exports.max-age`. When the fault ends, a scrape shows the true states. Every case
+runs through ID file, tracker, client, a server on loopback, and the page that Prometheus receives.
 """
 
 import gzip
@@ -43,15 +43,15 @@ TOKEN = "0123456789abcdef0123456789abcdef"
 FILE_NAME = "patient-4711.bam"
 BATCH = "tcga-7"
 MAX_AGE = 300.0
-PATIENT = 5.0
-HURRIED = 0.3
-# What a busy machine may add.
+LONG_DEADLINE = 5.0
+SHORT_DEADLINE = 0.3
+# Seconds that a busy machine may add.
 TOLERANCE = 0.5
 
 DONE, LOST, WORK, WAIT = "Done", "Lost", "Work", "Wait"
 BEFORE = {DONE: "COMPLETED", LOST: "FAILED", WORK: "RUNNING", WAIT: "PENDING"}
 AFTER = {DONE: "COMPLETED", LOST: "FAILED", WORK: "COMPLETED", WAIT: "RUNNING"}
-# Nothing new is known, and after a while it is too old.
+# The states without a new answer, and those when the last answer is too old.
 KEPT = BEFORE
 AGED = BEFORE | {WORK: "UNKNOWN", WAIT: "UNKNOWN"}
 
@@ -78,23 +78,23 @@ ERROR = {"status": 403, "code": 9103, "message": f"{FILE_NAME} {TOKEN}", "more_i
 
 
 def good(ids: Ids, truth: Mapping[str, str] = AFTER) -> list[dict[str, Any]]:
-    """Return a healthy API's answer."""
+    """Return the items of a healthy API's answer."""
     return [{"resource": resource(export_id, truth[export_id])} for export_id in ids]
 
 
 def ids_of(request: bytes) -> list[str]:
-    """Return the IDs that a request asks for."""
+    """Return the IDs in a request."""
     ids: list[str] = json.loads(request.partition(b"\r\n\r\n")[2])["export_ids"]
     return ids
 
 
 def as_json(items: object) -> bytes:
-    """Return an answer's body with these items, as JSON."""
+    """Return the JSON body of an answer with these items."""
     return json.dumps({"items": items}).encode()
 
 
 def instead(export_id: str, *items: object) -> Items:
-    """Return a good answer in which these items replace those of one ID."""
+    """Return a good answer in which these items replace the item of one ID."""
 
     def spoil(ids: Ids) -> object:
         return [
@@ -128,8 +128,8 @@ def http(
     return talk
 
 
-def says(talk: Callable[[Peer], object], *, tls: ssl.SSLContext | None = None) -> Api:
-    """Return a server that runs this conversation."""
+def server(talk: Callable[[Peer], object], *, tls: ssl.SSLContext | None = None) -> Api:
+    """Return a server that runs `talk` on each connection."""
 
     @contextmanager
     def serve() -> Iterator[str]:
@@ -140,18 +140,18 @@ def says(talk: Callable[[Peer], object], *, tls: ssl.SSLContext | None = None) -
 
 
 def answers(content: bytes | Items, *headers: str, status: str = "200 OK", length: int = 0) -> Api:
-    """Return a server that answers with these bytes, or with JSON of these items."""
+    """Return a server that answers with these bytes, or with these items as JSON."""
     body: bytes | Callable[[Ids], bytes]
     if isinstance(content, bytes):
         body = content
     else:
         items = content
         body = lambda ids: as_json(items(ids))  # noqa: E731 # short
-    return says(http(body, *headers, status=status, length=length))
+    return server(http(body, *headers, status=status, length=length))
 
 
 def refuses(status: str, body: object = ERROR, *headers: str) -> Api:
-    """Return a server that answers with an error."""
+    """Return a server that answers with an HTTP error."""
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     return answers(content, *headers, status=f"{status} {TOKEN}")
 
@@ -164,43 +164,43 @@ def silent(peer: Peer, *, after: bytes = b"") -> None:
 
 
 def dripping(peer: Peer, *, after: bytes = b"") -> None:
-    """Read the request, send these bytes, then others one by one."""
+    """Read the request, send these bytes, then single bytes, slowly."""
     peer.receive()
     peer.send(after)
     peer.drip(b" " * 999)
 
 
 def garbled(peer: Peer) -> None:
-    """Answer well, except for an invalid line among the headers."""
+    """Send a good answer with an invalid line among its headers."""
     body = as_json(good(ids_of(peer.receive())))
     peer.send(HEAD + f"{TOKEN} {FILE_NAME}\r\n\r\n".encode() + body)
 
 
 def flooding(peer: Peer) -> None:
-    """Answer with 200 MB."""
+    """Send an answer of 200 MB."""
     peer.receive()
     peer.send(b"HTTP/1.1 200 OK\r\n\r\n")
     for _ in range(200):
         peer.send(b" " * 2**20)
 
 
-def breaking(peer: Peer) -> None:
-    """Read the request, and break down."""
+def resetting(peer: Peer) -> None:
+    """Read the request, and reset the connection."""
     peer.receive()
     peer.reset()
 
 
 @contextmanager
-def nobody() -> Iterator[str]:
-    """Yield a port at which nothing listens."""
+def no_listener() -> Iterator[str]:
+    """Yield the URL of a port on which nothing listens."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     yield f"http://127.0.0.1:{port}/v2"
 
 
 @contextmanager
-def crowded() -> Iterator[str]:
-    """Simulate a machine that cannot start another thread for a call."""
+def no_threads() -> Iterator[str]:
+    """Make the start of a thread for a call fail, as on an overloaded machine."""
     before = threading.stack_size(1 << 46)
     try:
         yield "http://127.0.0.1:1/v2"
@@ -209,8 +209,8 @@ def crowded() -> Iterator[str]:
 
 
 @contextmanager
-def nowhere() -> Iterator[str]:
-    """Make name resolution fail; yield a URL with such a host."""
+def failing_dns() -> Iterator[str]:
+    """Make name resolution fail; yield a URL with a host name."""
 
     def resolve(*_: object) -> None:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
@@ -221,25 +221,25 @@ def nowhere() -> Iterator[str]:
 
 
 @contextmanager
-def full() -> Iterator[str]:
-    """Run a server that accepts no more connections."""
+def full_backlog() -> Iterator[str]:
+    """Run a server whose queue of new connections is full."""
     with (
         socket.create_server(("127.0.0.1", 0), backlog=0) as listener,
         socket.socket() as one,
         socket.socket() as two,
     ):
         for waiting in (one, two):
-            waiting.setblocking(False)  # noqa: FBT003 # its only way
+            waiting.setblocking(False)  # noqa: FBT003 # takes no keyword
             waiting.connect_ex(listener.getsockname())
         yield f"http://127.0.0.1:{listener.getsockname()[1]}/v2"
 
 
 @contextmanager
-def untrusted() -> Iterator[str]:
+def untrusted_certificate() -> Iterator[str]:
     """Run a server with an untrusted certificate."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
-    with says(Peer.hang, tls=context)() as url:
+    with server(Peer.hang, tls=context)() as url:
         yield url
 
 
@@ -262,8 +262,8 @@ def refusing_proxy() -> Iterator[str]:
 
 
 @contextmanager
-def elsewhere() -> Iterator[str]:
-    """Run a server that redirects to another, which must not be visited."""
+def redirecting() -> Iterator[str]:
+    """Run a server that redirects to another one; expect no connection to that one."""
     visits: list[Peer] = []
     with listen(visits.append) as port:
         place = f"Location: http://127.0.0.1:{port}/{TOKEN}"
@@ -274,16 +274,16 @@ def elsewhere() -> Iterator[str]:
 
 @dataclass(frozen=True)
 class Fault:
-    """One fault.
+    """One fault, and what a scrape shows of it.
 
     Attributes:
         name: What goes wrong.
-        api: The API that has it.
-        reason: Of the failed requests; None for what is no failure, and `cavatica_up` stays 1.
-        now: The states that the scrape shows.
-        later: The states once the good answer is older than `--exports.max-age`.
-        requests: How many HTTP requests the scrape sends.
-        seconds: The scrape's deadline.
+        api: An API with the fault.
+        reason: Reason of the failed requests; None if none fails and `cavatica_up` stays 1.
+        now: States that the scrape shows.
+        later: States that a scrape shows after `--exports.max-age`.
+        requests: Number of HTTP requests that the scrape sends.
+        seconds: Deadline of the scrape.
     """
 
     name: str
@@ -292,23 +292,23 @@ class Fault:
     now: Mapping[str, str] = field(default_factory=lambda: KEPT)
     later: Mapping[str, str] = field(default_factory=lambda: AGED)
     requests: int = 1
-    seconds: float = PATIENT
+    seconds: float = LONG_DEADLINE
 
 
 def partly(name: str, items: Items, *, now: str = "RUNNING", later: str = "UNKNOWN") -> Fault:
-    """Return an answer that is good except for `WORK`, and does not cover every ID."""
+    """Return a fault: an answer with valid items for all IDs but `WORK`."""
     return Fault(
         name, answers(items), "invalid_response", AFTER | {WORK: now}, AFTER | {WORK: later}
     )
 
 
 def odd(name: str, items: Items, *, state: str = "RUNNING") -> Fault:
-    """Return an answer that covers every ID but describes `WORK` in an unusual way."""
+    """Return a fault: an answer with an item for every ID, of which that of `WORK` is unusual."""
     return Fault(name, answers(items), None, AFTER | {WORK: state}, AFTER | {WORK: state})
 
 
 def broken(name: str, content: bytes, *headers: str) -> Fault:
-    """Return a 200 answer that cannot be parsed."""
+    """Return a fault: a 200 answer that cannot be parsed."""
     return Fault(name, answers(content, *headers), "invalid_response")
 
 
@@ -321,33 +321,39 @@ HEAD = b"HTTP/1.1 200 OK\r\n"
 BODY_FOLLOWS = HEAD + b"Content-Length: 999\r\n\r\n"
 
 FAULTS = [
-    # The way there
-    Fault("connection refused", nobody, "connection", requests=2),
-    Fault("connection reset", says(Peer.reset), "connection", requests=2),
-    Fault("reset after the request", says(breaking), "connection", requests=2),
-    Fault("DNS failure", nowhere, "connection", requests=2),
-    Fault("TLS error", untrusted, "tls"),
+    # Connections
+    Fault("connection refused", no_listener, "connection", requests=2),
+    Fault("connection reset", server(Peer.reset), "connection", requests=2),
+    Fault("reset after the request", server(resetting), "connection", requests=2),
+    Fault("DNS failure", failing_dns, "connection", requests=2),
+    Fault("TLS error", untrusted_certificate, "tls"),
     Fault("refused by the proxy", refusing_proxy, "proxy"),
-    Fault("connect timeout", full, "timeout", seconds=HURRIED),
-    Fault("read timeout", says(silent), "timeout", seconds=HURRIED),
+    Fault("connect timeout", full_backlog, "timeout", seconds=SHORT_DEADLINE),
+    Fault("read timeout", server(silent), "timeout", seconds=SHORT_DEADLINE),
     Fault(
-        "silence in the body", says(partial(silent, after=BODY_FOLLOWS)), "timeout", seconds=HURRIED
-    ),
-    Fault(
-        "drip in the head",
-        says(partial(dripping, after=HEAD + b"X-Long: ")),
+        "stall in the body",
+        server(partial(silent, after=BODY_FOLLOWS)),
         "timeout",
-        seconds=HURRIED,
+        seconds=SHORT_DEADLINE,
     ),
     Fault(
-        "drip in the body", says(partial(dripping, after=BODY_FOLLOWS)), "timeout", seconds=HURRIED
+        "slow bytes in the head",
+        server(partial(dripping, after=HEAD + b"X-Long: ")),
+        "timeout",
+        seconds=SHORT_DEADLINE,
     ),
     Fault(
-        "another protocol", says(lambda peer: peer.send(b"SSH-2.0\r\n")), "connection", requests=2
+        "slow bytes in the body",
+        server(partial(dripping, after=BODY_FOLLOWS)),
+        "timeout",
+        seconds=SHORT_DEADLINE,
     ),
-    Fault("no thread left", crowded, "connection", requests=2),
-    # Refusals
-    Fault("redirect to another host", elsewhere, "redirect"),
+    Fault(
+        "another protocol", server(lambda peer: peer.send(b"SSH-2.0\r\n")), "connection", requests=2
+    ),
+    Fault("no thread left", no_threads, "connection", requests=2),
+    # Redirects and HTTP errors
+    Fault("redirect to another host", redirecting, "redirect"),
     Fault("400", refuses("400"), "client_error"),
     Fault("401", refuses("401"), "auth"),
     Fault("403", refuses("403"), "auth"),
@@ -359,9 +365,13 @@ FAULTS = [
         "rate_limited",
     ),
     Fault("429 without headers", refuses("429"), "rate_limited"),
-    Fault("429 with nonsense", refuses("429", HTML, f"X-RateLimit-Reset: {TOKEN}"), "rate_limited"),
     Fault(
-        "429 that never ends",
+        "429 with invalid headers",
+        refuses("429", HTML, f"X-RateLimit-Reset: {TOKEN}"),
+        "rate_limited",
+    ),
+    Fault(
+        "429 with a reset in the far future",
         refuses("429", ERROR, "X-RateLimit-Reset: 99999999999"),
         "rate_limited",
     ),
@@ -370,11 +380,11 @@ FAULTS = [
     Fault("503 maintenance", refuses("503", {"status": 503, "code": 0}), "maintenance"),
     Fault("503 other", refuses("503", HTML), "server_error"),
     Fault("504", refuses("504", b""), "server_error", requests=2),
-    # Answers that cannot be read
+    # Answers that cannot be parsed
     broken("HTML with 200", HTML),
     broken("empty body", b""),
     broken("truncated JSON", as_json(good(list(AFTER)))[:-9]),
-    broken("no UTF-8", b'{"items": ["\xff"]}'),
+    broken("not UTF-8", b'{"items": ["\xff"]}'),
     broken("NaN alone", b"NaN"),
     broken("deep nesting", b"[" * 100_000),
     broken("deep nesting in the items", b'{"items": ' + b"[" * 100_000),
@@ -382,8 +392,8 @@ FAULTS = [
     broken("items null", b'{"items": null}'),
     broken("items an object", b'{"items": {"resource": {}}}'),
     broken("items a text", b'{"items": "Work"}'),
-    broken("no gzip", b"{}", "Content-Encoding: gzip"),
-    Fault("200 MB", says(flooding), "invalid_response"),
+    broken("not gzip", b"{}", "Content-Encoding: gzip"),
+    Fault("200 MB", server(flooding), "invalid_response"),
     Fault("gzip bomb", answers(BOMB, "Content-Encoding: gzip"), "invalid_response"),
     Fault(
         "gzip bomb in a gzip bomb",
@@ -391,15 +401,15 @@ FAULTS = [
         "invalid_response",
     ),
     Fault(
-        "a chunk of less than nothing",
-        says(partial(silent, after=HEAD + b"Transfer-Encoding: chunked\r\n\r\n-1\r\n")),
+        "negative chunk size",
+        server(partial(silent, after=HEAD + b"Transfer-Encoding: chunked\r\n\r\n-1\r\n")),
         "connection",
         requests=2,
     ),
     Fault("length too large", answers(good, length=9), "connection", requests=2),
     Fault("length too small", answers(good, length=-9), "invalid_response"),
-    Fault("length no number", answers(good, "Content-Length: 1"), "invalid_response"),
-    # Answers that do not account for every ID
+    Fault("two lengths", answers(good, "Content-Length: 1"), "invalid_response"),
+    # Answers without a valid item for every ID
     Fault("items empty", answers(lambda _: []), "invalid_response"),
     partly("fewer items", instead(WORK)),
     partly("item null", instead(WORK, None)),
@@ -418,10 +428,10 @@ FAULTS = [
     ),
     partly("more items", lambda ids: [*good(ids), {}], now="COMPLETED", later="COMPLETED"),
     partly("more errors", instead(WORK, {"error": NEVER}, {"error": NEVER}), now="UNKNOWN"),
-    # Answers that are as they may be, if odd
-    Fault("a BOM", says(http(lambda ids: BOM + as_json(good(ids)))), None, AFTER, AFTER),
-    Fault("a header that is none", says(garbled), None, AFTER, AFTER),
-    odd("an error in the place of an export", instead(WORK, {"error": NEVER}), state="UNKNOWN"),
+    # Answers that are accepted, although they are unusual
+    Fault("a BOM", server(http(lambda ids: BOM + as_json(good(ids)))), None, AFTER, AFTER),
+    Fault("invalid header line", server(garbled), None, AFTER, AFTER),
+    odd("an error instead of an export", instead(WORK, {"error": NEVER}), state="UNKNOWN"),
     odd(
         "an error of the platform",
         instead(WORK, {"error": ERROR | {"status": 503}}),
@@ -429,11 +439,11 @@ FAULTS = [
     ),
     odd("an empty error", instead(WORK, {"error": {}}), state="UNKNOWN"),
     odd("unknown state", changed(state="ABORTED"), state="ABORTED"),
-    odd("unknown state in small letters", changed(state="aborted"), state="UNKNOWN"),
+    odd("unknown state in lower case", changed(state="aborted"), state="UNKNOWN"),
     odd("state with a secret", changed(state=TOKEN), state="UNKNOWN"),
     odd("state null", changed(state=None), state="UNKNOWN"),
     odd("timestamps with fractions and offsets", changed(started_on="2018-03-27T17:00:20.5+02:00")),
-    odd("timestamps of nonsense", changed(started_on=FILE_NAME, finished_on=[])),
+    odd("invalid timestamps", changed(started_on=FILE_NAME, finished_on=[])),
     odd("timestamps before 1970", changed(started_on="0001-01-01T00:00:00Z")),
     odd("NaN", changed(result={"size": float("nan")})),
     odd("huge numbers", changed(result={"size": 10**4000}, error={"status": 10**30, "code": -1})),
@@ -442,10 +452,10 @@ FAULTS = [
 
 
 class Clock:
-    """The real clock, which can be put forward, and set wrong."""
+    """The real clock, which a test can move forward (`ahead`) and set wrong (`wrong_by`)."""
 
     def __init__(self) -> None:
-        """Begin with the right time."""
+        """Start with the right time."""
         self.ahead = 0.0
         self.wrong_by = 0.0
 
@@ -459,15 +469,15 @@ class Clock:
 
 
 class Exporter:
-    """The whole line, but for the command and the web server."""
+    """The exporter in this process, without its command line and web server."""
 
     def __init__(self, directory: Path) -> None:
-        """Watch what is in this directory."""
+        """Watch the ID files in a directory."""
         self.file = directory / f"{BATCH}.json"
         self.watch(BEFORE)
         self.clock = Clock()
         self.pages: list[str] = []
-        self.telemetry = SelfMetrics(version="1", revision="", python="", exporter_metrics=False)
+        self.self_metrics = SelfMetrics(version="1", revision="", python="", exporter_metrics=False)
         self.client = self._client("http://127.0.0.1:1/v2")
         tracker = Tracker(
             BackgroundLoader(WatchlistLoader(directory, self.clock.time)).load,
@@ -478,7 +488,7 @@ class Exporter:
         )
         self.application = Application(
             tracker.scrape,
-            Exposition(self.telemetry, export_families(expose_error_messages=False)),
+            Exposition(self.self_metrics, export_families(expose_error_messages=False)),
             report=StatusReport(MAX_AGE),
             page=StatusPage(version="1", base_url="./", telemetry_path="/metrics"),
             telemetry_path="/metrics",
@@ -488,8 +498,8 @@ class Exporter:
         )
         self.application.ready.set()
 
-    def scrape(self, api: Api, seconds: float = PATIENT) -> Page:
-        """Scrape as Prometheus does while the API is this one; the answer comes in time."""
+    def scrape(self, api: Api, seconds: float = LONG_DEADLINE) -> Page:
+        """Scrape as Prometheus does while the API is `api`; expect an answer by the deadline."""
         status: list[str] = []
         environ = {
             "REQUEST_METHOD": "GET",
@@ -499,7 +509,7 @@ class Exporter:
         with api() as url:
             self.client = self._client(url)
             began = time.monotonic()
-            body = self.application(environ, lambda line, *_: status.append(line) or bytes)  # type: ignore[func-returns-value] # only its effect matters
+            body = self.application(environ, lambda line, *_: status.append(line) or bytes)  # type: ignore[func-returns-value] # only its side effect matters
             took = time.monotonic() - began
         assert status == ["200 OK"]
         assert took < seconds + TOLERANCE
@@ -518,7 +528,7 @@ class Exporter:
             url,
             lambda: TOKEN,
             user_agent="a-test",
-            observe=self.telemetry.observe,
+            observe=self.self_metrics.observe,
             monotonic=self.clock.monotonic,
         )
 
@@ -529,7 +539,7 @@ HEALTHY = answers(good)
 
 @pytest.fixture
 def exporter(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Iterator[Exporter]:
-    """Run the exporter at its most verbose; nothing that it logs or serves may hold a secret."""
+    """Return an exporter that logs at debug level; then expect no secret in its log and pages."""
     with preserved_logging():
         logs.configure("debug", "logfmt")
         logging.getLogger().setLevel(logging.DEBUG)
@@ -546,7 +556,7 @@ def exporter(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Iterator[Expor
 
 
 def shown(page: Page) -> dict[str, str]:
-    """Return the state of every export; each must have exactly one."""
+    """Return the state of every export; expect exactly one for each."""
     states: dict[str, str] = {}
     for labels in page.all("cavatica_export_state"):
         if page("cavatica_export_state", **labels):
@@ -556,15 +566,15 @@ def shown(page: Page) -> dict[str, str]:
 
 
 def failures(page: Page) -> dict[str, float]:
-    """Return the failed requests so far, by reason."""
+    """Return the number of failed requests so far, by reason."""
     name = "cavatica_api_request_failures_total"
     counts = {reason: page(name, reason=reason) or 0.0 for reason in REASONS}
     return {reason: count for reason, count in counts.items() if count}
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
-def test_a_fault_ends_in_a_right_scrape(fault: Fault, exporter: Exporter) -> None:
-    """The scrape is in time, with the right reason and states, and later scrapes recover."""
+def test_scrape_during_a_fault_shows_the_expected_states(fault: Fault, exporter: Exporter) -> None:
+    """During each fault, reason and states are as in `FAULTS`; afterwards the states are true."""
     assert shown(exporter.scrape(HEALTHY_BEFORE)) == BEFORE
     page = exporter.scrape(fault.api, fault.seconds)
     assert shown(page) == fault.now
@@ -581,13 +591,13 @@ def test_a_fault_ends_in_a_right_scrape(fault: Fault, exporter: Exporter) -> Non
 
 
 @pytest.mark.parametrize("reason", REASONS)
-def test_every_reason_is_the_end_of_a_fault(reason: Reason) -> None:
-    """No reason is there for nothing."""
+def test_every_reason_has_a_fault(reason: Reason) -> None:
+    """Every reason that is counted occurs in `FAULTS`."""
     assert reason in {fault.reason for fault in FAULTS}
 
 
-def test_no_call_is_made_while_the_account_is_on_hold(exporter: Exporter) -> None:
-    """After a 429 no call is made until the limit is reset; then all states are current again."""
+def test_no_call_is_made_while_rate_limited(exporter: Exporter) -> None:
+    """After a 429 no call is made until the rate limit resets; then all states are current."""
     exporter.scrape(HEALTHY_BEFORE)
     exporter.scrape(refuses("429", ERROR, "X-RateLimit-Remaining: 0", SOON))
     page = exporter.scrape(HEALTHY)
@@ -598,8 +608,8 @@ def test_no_call_is_made_while_the_account_is_on_hold(exporter: Exporter) -> Non
 
 
 @pytest.mark.parametrize("wrong_by", [-86400.0, -1e9, 1e9])
-def test_a_clock_that_jumps_changes_no_state(exporter: Exporter, wrong_by: float) -> None:
-    """The age of an answer does not depend on the wall clock."""
+def test_wrong_wall_clock_changes_no_state(exporter: Exporter, wrong_by: float) -> None:
+    """A jump of the wall clock does not change the age of answers, which are kept for max-age."""
     exporter.scrape(HEALTHY_BEFORE)
     exporter.clock.wrong_by = wrong_by
     assert shown(exporter.scrape(refuses("500"))) == KEPT
@@ -608,8 +618,8 @@ def test_a_clock_that_jumps_changes_no_state(exporter: Exporter, wrong_by: float
     assert shown(exporter.scrape(HEALTHY)) == AFTER
 
 
-def test_of_several_calls_one_fails(exporter: Exporter) -> None:
-    """The answers of the other calls count; the IDs of the failed call keep their state."""
+def test_one_failed_call_of_three_affects_only_its_ids(exporter: Exporter) -> None:
+    """The other calls update their IDs; the IDs of the failed call keep their states."""
     ids = [f"{number:03}" for number in range(250)]
     exporter.watch(ids)
 
@@ -623,7 +633,7 @@ def test_of_several_calls_one_fails(exporter: Exporter) -> None:
 
     page = exporter.scrape(answers(lambda ids: good(ids, dict.fromkeys(ids, "PENDING"))))
     assert page.states(BATCH) == {"PENDING": 250}
-    page = exporter.scrape(says(talk))
+    page = exporter.scrape(server(talk))
     assert page.states(BATCH) == {"RUNNING": 150, "PENDING": 100}
     assert page("cavatica_up") == 0
     assert page("cavatica_scrape_api_calls") == 3

@@ -1,4 +1,4 @@
-"""`make demo`: what a newcomer sees within three minutes."""
+"""`make demo`: its links, its alerts, and what it does without servers."""
 
 import re
 import signal
@@ -18,8 +18,8 @@ SECONDS = 180.0
 
 @pytest.mark.servers
 @pytest.mark.slow
-def test_an_alert_is_there_within_three_minutes(tmp_path: Path) -> None:
-    """Three links that lead somewhere, and a line for the alert; SIGTERM leaves nothing."""
+def test_demo_shows_an_alert_within_three_minutes(tmp_path: Path) -> None:
+    """The demo prints three links that work and a line for the alert; SIGTERM removes all files."""
     printed = tmp_path / "printed"
     directory = tmp_path / "tmp"
     directory.mkdir()
@@ -52,10 +52,10 @@ def test_an_alert_is_there_within_three_minutes(tmp_path: Path) -> None:
     assert [*directory.iterdir()] == []
 
 
-def test_a_server_that_does_not_start_is_an_error_with_its_log(
+def test_server_that_does_not_start_is_an_error_with_its_log(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """A Prometheus of PATH may be one that cannot read the configuration."""
+    """A Prometheus on PATH may be too old for the configuration; the error shows its log."""
     monkeypatch.setattr(demo, "_START_SECONDS", 0.0)
     log = tmp_path / "prometheus.log"
     page = f"http://127.0.0.1:{demo.free_port()}/alerts"
@@ -66,10 +66,10 @@ def test_a_server_that_does_not_start_is_an_error_with_its_log(
             demo.page_of(page, "", child)
 
 
-def test_a_program_that_ends_is_an_error_with_the_end_of_its_log(
+def test_program_that_ends_is_an_error_with_the_end_of_its_log(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Without Prometheus the demo would wait for alerts for ever."""
+    """If a program ends, the demo ends too; otherwise it would wait for alerts for ever."""
     monkeypatch.setattr(demo, "_LOOK_SECONDS", 0.05)
     nowhere = f"http://127.0.0.1:{demo.free_port()}/"
     program = ["sh", "-c", "seq 1 30; sleep 0.3; exit 5"]
@@ -82,13 +82,13 @@ def test_a_program_that_ends_is_an_error_with_the_end_of_its_log(
     lines = [str(number) for number in range(21, 31)]
     problem = "error: prometheus ended with status 5; the end of its log:"
     assert str(caught.value).splitlines() == [problem, *lines]
-    # While it starts, too, and without waiting.
+    # The same while it starts, without waiting for the timeout.
     with pytest.raises(SystemExit, match="prometheus ended with status 5"):
         demo.page_of(nowhere, "", child)
 
 
-def test_the_newest_servers_are_taken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Programs come from PATH, also under Debian's name, then the old ones, then the new ones."""
+def test_find_prefers_the_newest_servers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Programs in `new` are preferred to those in `old`, and these to PATH, with Debian's names."""
     monkeypatch.setattr(demo, "SERVERS", tmp_path)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert demo.find("alertmanager") is None
@@ -99,26 +99,26 @@ def test_the_newest_servers_are_taken(monkeypatch: pytest.MonkeyPatch, tmp_path:
         assert demo.find("alertmanager") == str(program)
 
 
-def test_without_servers_the_exporter_runs_alone(
+def test_demo_without_servers_runs_the_exporter_alone(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """Without servers the exporter runs alone, and says so."""
+    """Without Prometheus and Alertmanager, the demo runs only the exporter and prints a line."""
     monkeypatch.setattr(demo, "SERVERS", tmp_path)
     monkeypatch.setenv("PATH", "")
 
-    def become(_: str, arguments: list[str]) -> None:
+    def execv(_: str, arguments: list[str]) -> None:
         raise SystemExit(" ".join(arguments[1:]))
 
-    monkeypatch.setattr("os.execv", become)
+    monkeypatch.setattr("os.execv", execv)
     with pytest.raises(SystemExit, match="-m exporter --demo"):
         demo.main()
     assert "the exporter runs alone" in capsys.readouterr().out
 
 
-def test_without_a_place_for_files_there_is_one_line(
+def test_missing_temporary_directory_is_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A read-only root needs a `/tmp`."""
+    """Without a writable directory, as in a read-only container, the demo prints one error line."""
     monkeypatch.setattr("tempfile.tempdir", "/nowhere")
     with pytest.raises(SystemExit, match="2"), demo.scratch():
         pass

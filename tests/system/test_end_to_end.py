@@ -1,4 +1,4 @@
-"""End to end: ID files, the simulated CAVATICA, the exporter, and scrapers."""
+"""End to end: ID files, a simulated CAVATICA, the exporter, and clients that scrape it."""
 
 import json
 import shutil
@@ -34,34 +34,34 @@ class Directory:
     """A directory of ID files."""
 
     def __init__(self, path: Path) -> None:
-        """Make it, empty."""
+        """Create the directory, empty."""
         self.path = path
         path.mkdir()
 
     def write(self, name: str, ids: Sequence[str]) -> None:
-        """Write an ID file that is a bare list."""
+        """Write an ID file that is a YAML list."""
         self.text(name, "".join(f"- {export_id}\n" for export_id in ids) or "[]")
 
     def text(self, name: str, text: str) -> None:
-        """Write a file."""
+        """Write a file with any text."""
         (self.path / name).write_text(text, encoding="utf-8")
 
 
 @pytest.fixture
 def simulator() -> Simulator:
-    """Start a simulated CAVATICA."""
+    """Return a simulated CAVATICA."""
     return Simulator(token=TOKEN)
 
 
 @pytest.fixture
 def ids(tmp_path: Path) -> Directory:
-    """Return the directory for the ID files, empty at first."""
+    """Return an empty directory for ID files."""
     return Directory(tmp_path / "exports")
 
 
 @pytest.fixture
 def flags(ids: Directory, simulator: Simulator, tmp_path: Path) -> Iterator[tuple[str, ...]]:
-    """Return the flags that an exporter needs to watch the directory."""
+    """Serve the simulator's API; yield the flags of an exporter that watches the directory."""
     (tmp_path / "token").write_text(TOKEN, encoding="utf-8")
     with serve(simulator) as url:
         yield (
@@ -74,24 +74,24 @@ def flags(ids: Directory, simulator: Simulator, tmp_path: Path) -> Iterator[tupl
 
 @pytest.fixture
 def exporter(flags: tuple[str, ...]) -> Iterator[RunningExporter]:
-    """Start an exporter that watches the directory."""
+    """Run an exporter that watches the directory."""
     with serving(*flags) as running:
         yield running
 
 
-def put(simulator: Simulator, export_id: str, state: str, **fields: Any) -> None:  # noqa: ANN401 # as JSON has them
-    """Show an export in this state."""
+def put(simulator: Simulator, export_id: str, state: str, **fields: Any) -> None:  # noqa: ANN401 # as in JSON
+    """Make the API show an export in this state."""
     volume = {"destination": {"volume": "me/out", "location": "x.cram"}}
     simulator.put({"id": export_id, "state": state} | volume | fields)
 
 
-# What the API says arrives.
+# From the API's answer to the page
 
 
-def test_the_api_pages_own_example_is_shown(
+def test_example_of_the_api_documentation_is_shown(
     simulator: Simulator, ids: Directory, exporter: RunningExporter
 ) -> None:
-    """Both exports, with their times to the second, their sizes, and their volume."""
+    """The page has both exports with states, times, sizes and volume."""
     items = json.loads(EXAMPLE.read_text(encoding="utf-8"))["items"]
     exports = [item["resource"]["id"] for item in items]
     simulator.fault = Fault(body=EXAMPLE.read_bytes())
@@ -122,19 +122,19 @@ def test_the_api_pages_own_example_is_shown(
         assert page("cavatica_export_state", **one, state="COMPLETED") == 1
 
 
-def test_the_saved_example_is_an_id_file(
+def test_saved_answer_of_the_api_is_an_id_file(
     simulator: Simulator, ids: Directory, exporter: RunningExporter
 ) -> None:
-    """Saving the API's answer in the directory is enough to watch a batch."""
+    """An answer of the API that is saved into the directory makes its exports watched."""
     shutil.copy(EXAMPLE, ids.path)
     simulator.fault = Fault(body=EXAMPLE.read_bytes())
     assert exporter.scrape().states("bulk-get-completed") == {"COMPLETED": 2}
 
 
-def test_an_export_is_right_in_every_scrape_of_its_life(
+def test_export_is_followed_from_pending_to_failed(
     simulator: Simulator, ids: Directory, exporter: RunningExporter
 ) -> None:
-    """PENDING, RUNNING, FAILED: in totals and on its own, with its times and its error."""
+    """In each state the totals and its own series have the right state, times and error."""
     ids.write("b.yml", ["one"])
     started, finished = "2026-01-02T03:04:05Z", "2026-01-02T03:05:06.5Z"
     error = {"status": 403, "code": 9103, "message": "No access."}
@@ -172,7 +172,7 @@ def test_an_export_is_right_in_every_scrape_of_its_life(
     assert [page(answers, batch="b") is None for page in pages] == [False, False, True]
 
 
-def test_what_is_finished_outlives_the_api(
+def test_finished_exports_keep_their_state_without_the_api(
     simulator: Simulator, ids: Directory, tmp_path: Path
 ) -> None:
     """While the API is down, FAILED stays; unfinished exports become UNKNOWN after max-age."""
@@ -206,13 +206,13 @@ def test_what_is_finished_outlives_the_api(
         assert page("cavatica_export_started_timestamp_seconds", **one) == 1767323045
 
 
-# What is asked.
+# Calls of the API
 
 
-def test_a_hundred_ids_are_one_call_as_documented(
+def test_100_exports_are_one_call_as_documented(
     simulator: Simulator, ids: Directory, exporter: RunningExporter
 ) -> None:
-    """Exactly one POST a scrape, with exactly the path, the body and the headers of the API."""
+    """A scrape is one POST with exactly the documented path and body, and these headers."""
     exports = simulator.start(100, lifetimes=ENDLESS)
     ids.write("b.yml", exports)
     for _ in range(2):
@@ -239,10 +239,10 @@ def test_a_hundred_ids_are_one_call_as_documented(
         }
 
 
-def test_finished_exports_cost_no_calls(
+def test_finished_exports_need_no_calls_of_their_own(
     simulator: Simulator, ids: Directory, exporter: RunningExporter
 ) -> None:
-    """250 that are finished and 30 that are not take three calls once, and then one a scrape."""
+    """250 finished and 30 unfinished exports take three calls in the first scrape, later one."""
     finished = simulator.start(250, ago=DAY, lifetimes=FINISHED)
     unfinished = simulator.start(30, ago=10, lifetimes=ENDLESS)
     ids.write("b.yml", [*finished, *unfinished])
@@ -257,14 +257,14 @@ def test_finished_exports_cost_no_calls(
         assert set(unfinished) < set(request.export_ids)
         assert len(request.export_ids) == 100
         asked.update(request.export_ids)
-    # The free places go round: every finished one was asked again.
+    # Finished exports take turns in the free places of the call: each was asked for again.
     assert asked == {*finished, *unfinished}
 
 
-def test_unfinished_exports_take_a_call_for_each_hundred(
+def test_unfinished_exports_need_a_call_for_each_100(
     simulator: Simulator, ids: Directory, exporter: RunningExporter
 ) -> None:
-    """250 that can still change are three calls in every scrape."""
+    """250 unfinished exports take three calls in every scrape."""
     unfinished = simulator.start(250, ago=10, lifetimes=ENDLESS)
     ids.write("b.yml", unfinished)
     for _ in range(2):
@@ -276,13 +276,13 @@ def test_unfinished_exports_take_a_call_for_each_hundred(
         assert {i for request in simulator.requests for i in request.export_ids} == {*unfinished}
 
 
-# What is watched.
+# ID files
 
 
-def test_id_files_come_and_go(
+def test_id_files_can_be_added_changed_and_removed(
     simulator: Simulator, ids: Directory, exporter: RunningExporter
 ) -> None:
-    """The next scrape has a new file's IDs, and not those of a lost one, without a reload."""
+    """The next scrape has the IDs of a new or changed file, and not those of a removed one."""
     first, second = simulator.start(2), simulator.start(3)
     assert exporter.scrape().all("cavatica_watched_exports") == []
     ids.write("one.yml", first)
@@ -303,10 +303,10 @@ def test_id_files_come_and_go(
     ]
 
 
-def test_a_broken_file_keeps_its_last_good_content(
+def test_broken_file_keeps_its_last_good_content(
     simulator: Simulator, ids: Directory, exporter: RunningExporter
 ) -> None:
-    """A broken file is shown as in error until it is repaired; other files are not affected."""
+    """A broken file counts as in error until it is repaired; other files are not affected."""
     exports = simulator.start(3)
     good = "cavatica_exporter_watchlist_last_reload_successful"
     when = "cavatica_exporter_watchlist_last_reload_success_timestamp_seconds"
@@ -333,9 +333,7 @@ def test_a_broken_file_keeps_its_last_good_content(
     assert (repaired(mtime, file="b.yml") or 0) > (before(mtime, file="b.yml") or 0)
 
 
-def test_a_new_file_that_is_broken_has_nothing_to_keep(
-    ids: Directory, exporter: RunningExporter
-) -> None:
+def test_new_broken_file_is_in_error(ids: Directory, exporter: RunningExporter) -> None:
     """A file that was never valid is in error and has no modification time."""
     ids.text("new.json", "{")
     page = exporter.scrape()
@@ -343,10 +341,10 @@ def test_a_new_file_that_is_broken_has_nothing_to_keep(
     assert page.all("cavatica_exporter_watchlist_file_mtime_timestamp_seconds") == []
 
 
-def test_everything_stays_while_the_directory_is_away(
+def test_missing_directory_keeps_the_watchlist(
     simulator: Simulator, ids: Directory, exporter: RunningExporter
 ) -> None:
-    """A file system that is unavailable for a moment does not end the watch."""
+    """If the directory is unavailable, the last loaded watchlist stays in effect."""
     ids.write("b.yml", simulator.start(2))
     assert exporter.scrape().states("b") == {"PENDING": 2}
     moved = ids.path.rename(ids.path.with_name("away"))
@@ -358,7 +356,7 @@ def test_everything_stays_while_the_directory_is_away(
     assert page("cavatica_exporter_watchlist_last_reload_successful") == 1
 
 
-def test_duplicates_and_what_is_no_id_are_counted(
+def test_duplicate_and_invalid_ids_are_counted(
     simulator: Simulator, ids: Directory, exporter: RunningExporter
 ) -> None:
     """An ID is watched once, in the first file that lists it; an invalid one is skipped."""
@@ -376,10 +374,10 @@ def test_duplicates_and_what_is_no_id_are_counted(
     assert page("cavatica_exporter_watchlist_rejected_ids") == 0
 
 
-def test_failures_can_be_acknowledged(
+def test_failure_can_be_acknowledged_in_any_file(
     simulator: Simulator, ids: Directory, exporter: RunningExporter
 ) -> None:
-    """An acknowledgement counts in any file, from the next scrape on."""
+    """An acknowledgement in a file of its own takes effect in the next scrape."""
     put(simulator, "failed", "FAILED")
     ids.write("b.yml", ["failed"])
     page = exporter.scrape()
@@ -392,10 +390,10 @@ def test_failures_can_be_acknowledged(
     assert page.all("cavatica_watched_exports") == [{"batch": "b"}]
 
 
-def test_a_configmap_changes_by_a_link(
+def test_changed_configmap_is_loaded(
     simulator: Simulator, ids: Directory, exporter: RunningExporter
 ) -> None:
-    """Kubernetes mounts files as links into `..data`, and swaps that link."""
+    """Kubernetes mounts a ConfigMap's files as links into `..data`, and replaces that link."""
     exports = simulator.start(3)
     for number, content in [(1, exports[:1]), (2, exports[1:])]:
         version = ids.path / f"..version-{number}"
@@ -411,10 +409,10 @@ def test_a_configmap_changes_by_a_link(
     assert page.all("cavatica_exporter_watchlist_file_error") == [{"file": "b.yml"}]
 
 
-def test_the_path_can_be_a_single_file(
+def test_exports_path_can_be_a_single_file(
     simulator: Simulator, ids: Directory, flags: tuple[str, ...]
 ) -> None:
-    """Its batch is named after it, and it can be edited like any other."""
+    """The batch has the file's name, and changes of the file take effect in the next scrape."""
     exports = simulator.start(2)
     ids.write("tcga-7.yml", exports[:1])
     with serving(f"--exports.path={ids.path}/tcga-7.yml", *flags[1:]) as exporter:
@@ -423,10 +421,10 @@ def test_the_path_can_be_a_single_file(
         assert exporter.scrape().states("tcga-7") == {"PENDING": 2}
 
 
-def test_unknown_ids_are_shown_as_such(
+def test_id_that_the_api_does_not_know_is_unknown(
     simulator: Simulator, ids: Directory, exporter: RunningExporter
 ) -> None:
-    """The API's answer is proper: it says that it does not know them."""
+    """The export is UNKNOWN with a lookup error; the answer is valid, so `cavatica_up` stays 1."""
     ids.write("b.yml", [*simulator.start(1), "nobody-knows"])
     page = exporter.scrape()
     assert page("cavatica_up") == 1
@@ -436,10 +434,10 @@ def test_unknown_ids_are_shown_as_such(
     assert page("cavatica_export_error_info", **one, code="9008", status="404") == 1
 
 
-def test_completed_exports_retire(
+def test_completed_exports_lose_their_series(
     simulator: Simulator, ids: Directory, flags: tuple[str, ...]
 ) -> None:
-    """After `--exports.completed-retention` they have no series of their own; totals keep them."""
+    """After `--exports.completed-retention` an export has no series; the totals still count it."""
     ids.write("b.yml", simulator.start(3, ago=DAY, lifetimes=FINISHED))
     with serving(*flags, "--exports.completed-retention=1h") as exporter:
         page = exporter.scrape()
@@ -448,12 +446,12 @@ def test_completed_exports_retire(
     assert page.all("cavatica_export_info") == []
 
 
-# Who scrapes.
+# Clients that scrape
 
 
 @pytest.mark.parametrize("options", [[], ["--compressed"]])
-def test_curl_reads_it(options: list[str], ids: Directory, exporter: RunningExporter) -> None:
-    """With and without compression, and without a word about formats."""
+def test_curl_scrapes(options: list[str], ids: Directory, exporter: RunningExporter) -> None:
+    """Without a choice of format, curl receives the text format, compressed or not."""
     url = f"{exporter.urls[0]}/metrics"
     ids.write("b.yml", [])
     text, _, status = curl(url, *options).rpartition("\n")
@@ -461,8 +459,8 @@ def test_curl_reads_it(options: list[str], ids: Directory, exporter: RunningExpo
     assert Page.of(text)("cavatica_up") == 1
 
 
-def everything(simulator: Simulator, ids: Directory) -> None:
-    """Write ID files that bring about every family of metrics."""
+def write_every_family(simulator: Simulator, ids: Directory) -> None:
+    """Write ID files that make every family of metrics appear."""
     week = 7 * DAY
     mixed = Lifetimes(pending=(1, 1), running=(1, 1), failed_share=0.5)
     over = simulator.start(20, ago=week, lifetimes=mixed)
@@ -477,11 +475,11 @@ def everything(simulator: Simulator, ids: Directory) -> None:
 
 @pytest.mark.servers
 @pytest.mark.parametrize("messages", [[], ["--exports.expose-error-messages"]])
-def test_promtool_has_nothing_to_say(
+def test_promtool_finds_no_problem(
     messages: list[str], simulator: Simulator, ids: Directory, flags: tuple[str, ...]
 ) -> None:
-    """About names, types, help and order, with every family there."""
-    everything(simulator, ids)
+    """`promtool check metrics` reports nothing about a page with every family of metrics."""
+    write_every_family(simulator, ids)
     with serving(*flags, *messages) as exporter:
         exporter.scrape()
         text = exporter.get("/metrics").text
@@ -490,11 +488,11 @@ def test_promtool_has_nothing_to_say(
 
 
 @pytest.mark.servers
-def test_a_real_prometheus_scrapes_a_real_exporter(
+def test_prometheus_scrapes_the_exporter(
     simulator: Simulator, ids: Directory, flags: tuple[str, ...], tmp_path: Path
 ) -> None:
-    """`up` is 1, the states are there, and a change is seen; the scrape's deadline is kept."""
-    everything(simulator, ids)
+    """Prometheus stores states and a change, and its scrapes succeed while the API is slow."""
+    write_every_family(simulator, ids)
     put(simulator, "one", "RUNNING")
     ids.write("one.yml", ["one"])
     with process(tmp_path / "exporter.log", *flags) as exporter:
@@ -521,13 +519,13 @@ scrape_configs: [{{job_name: cavatica, static_configs: [{{targets: ["{address}"]
             put(simulator, "one", "FAILED", error={"code": 9103})
             failed = 'cavatica_export_state{export_id="one",state="FAILED"} == 1'
             wait_until(lambda: prometheus.query(failed), PATIENCE, "the failure is seen")
-            # The scraper waits for 1 s, the API is slower: the answer comes in time all the same.
+            # Prometheus waits for 1 s and the API takes longer: the exporter answers in time.
             simulator.fault = Fault(delay=5)
             wait_until(lambda: prometheus.query("cavatica_up == 0"), PATIENCE, "a slow API is seen")
             [target] = wait_until(prometheus.targets, PATIENCE, "it lists its target")
             assert (target["health"], target["lastError"]) == ("up", "")
             assert prometheus.query('count(cavatica_exports{batch="over",state="COMPLETED"})')
-            # Nothing was taken for something else: as many samples as were sent.
+            # Prometheus parsed every line: it stored as many samples as the exporter sent.
             simulator.fault = None
             [sample] = prometheus.query("scrape_samples_scraped")
             lines = exporter.get("/metrics").text.splitlines()

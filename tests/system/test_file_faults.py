@@ -1,7 +1,7 @@
-"""Faults of ID files: each with its error, and what is still watched.
+"""Faults of ID files: each with its error message, and the IDs that stay watched.
 
-In every case a directory holds `good.yml` and a victim that was good at first. A fault of the
-victim leaves `good.yml` alone, and ends when the victim is repaired.
+In every case a directory holds `good.yml` and another file, the victim, which is valid at first. A
+fault of the victim does not affect `good.yml`, and ends when the victim is repaired.
 """
 
 import json
@@ -24,7 +24,7 @@ from exporter.watchlist.loader import MAX_FILE_BYTES, WatchlistLoader
 
 KEPT = ("old1", "old2")
 
-# Wherever another program's words stand in an error, they are not ours to check.
+# Messages of the parsers of JSON and YAML follow; they are not checked.
 NOT_JSON = ":1: not JSON: "
 TOO_LARGE = ": cannot be read: larger than 8388608 bytes"
 NO_FILE = ": cannot be read: not a regular file"
@@ -34,14 +34,14 @@ TOO_DEEP = "nested more than 50 levels deep"
 
 @dataclass(frozen=True)
 class Fault:
-    """One fault.
+    """One fault of an ID file, and its result.
 
     Attributes:
         name: What goes wrong.
-        do: Does it to the victim.
-        error: How the error goes on after the file's name; None for what is no fault at all.
-        watched: The victim's IDs that are watched then.
-        victim: The file.
+        do: Damages the victim.
+        error: Begin of the error after the file's name; None if the file is still valid.
+        watched: IDs of the victim that are watched with the fault.
+        victim: Name of the file.
     """
 
     name: str
@@ -52,7 +52,7 @@ class Fault:
 
 
 def written(content: bytes | str) -> Callable[[Path], None]:
-    """Write the victim in place, as an editor without care does."""
+    """Return a function that overwrites the victim in place, not atomically."""
 
     def do(path: Path) -> None:
         path.write_bytes(content.encode() if isinstance(content, str) else content)
@@ -61,7 +61,7 @@ def written(content: bytes | str) -> Callable[[Path], None]:
 
 
 def replaced(make: Callable[[Path], object]) -> Callable[[Path], None]:
-    """Replace the victim by something else."""
+    """Return a function that removes the victim and calls `make` with its path."""
 
     def do(path: Path) -> None:
         path.unlink()
@@ -71,7 +71,7 @@ def replaced(make: Callable[[Path], object]) -> Callable[[Path], None]:
 
 
 def bind_socket(path: Path) -> None:
-    """Make a socket; its path is short, as the system wants it."""
+    """Create a socket; its address is a short path, as the system limits the length."""
     with socket.socket(socket.AF_UNIX) as endpoint:
         directory = os.open(path.parent, os.O_RDONLY)
         endpoint.bind(f"/proc/self/fd/{directory}/{path.name}")
@@ -79,7 +79,7 @@ def bind_socket(path: Path) -> None:
 
 
 def grown(size: int) -> Callable[[Path], None]:
-    """Make a file of that size, most of it a hole."""
+    """Return a function that makes the victim a sparse file of this size."""
 
     def do(path: Path) -> None:
         path.write_bytes(b"\xff")
@@ -88,34 +88,34 @@ def grown(size: int) -> Callable[[Path], None]:
     return do
 
 
-def keep_look(path: Path) -> None:
-    """Change the content; size and time stay."""
+def keep_size_and_time(path: Path) -> None:
+    """Change the content, but neither size nor modification time."""
     before = path.stat()
     path.write_bytes(path.read_bytes().replace(b"old", b"new"))
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
-# libyaml needs 20 s for them.
+# libyaml would need 20 s to parse them.
 DIRECTIVES = "".join(f"%TAG !{number}! t:\n" for number in range(90_000)) + "---\n- new\n"
 
 Y = partial(Fault, victim="victim.yml")
 J = partial(Fault, victim="victim.json")
 
 FAULTS = [
-    # Half of a file. A half that is a valid file looks like a whole one.
+    # Files that are half written. A half that is valid cannot be told from a whole file.
     Y("truncated, to be written next", written(""), ": holds no export IDs"),
     Y("only its comment is written so far", written("# batch of"), ": holds no export IDs"),
     Y("written as far as a key", written("export_i"), ":1: holds no export IDs"),
     Y("written as far as a quote", written("- new\n- 'ne"), ":2: not YAML: "),
     Y("written as far as a bracket", written("[new,"), ":2: not YAML: "),
     Y("written as far as half of a character", written(b"batch: \xc3"), ":1: not UTF-8 text"),
-    Y("zeroes after a crash", written(b"\0" * 4096), ":1: holds NUL bytes"),
+    Y("zero bytes after a crash", written(b"\0" * 4096), ":1: holds NUL bytes"),
     J("truncated, to be written next", written(""), NOT_JSON),
     J("written as far as a comma", written('["new",'), NOT_JSON),
     J("written as far as a quote", written('["ne'), NOT_JSON),
-    # A change that does not show
-    Y("changed, of the same size and time", keep_look, None, ("new1", "new2")),
-    # What cannot be read
+    # A change that does not change size and time
+    Y("changed, of the same size and time", keep_size_and_time, None, ("new1", "new2")),
+    # Files that cannot be read
     Y("gone", Path.unlink, None, ()),
     Y("a named pipe", replaced(os.mkfifo), NO_FILE),
     Y("a device", replaced(lambda path: path.symlink_to("/dev/zero")), NO_FILE),
@@ -176,20 +176,20 @@ FAULTS = [
     Y("an image", written(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"), ":1: not UTF-8 text"),
     Y("compressed", written(b"\x1f\x8b\x08\0\0\0\0\0"), ":1: not UTF-8 text"),
     Y("an ESC", written("- new\n- \x1b[31m"), ":2: not YAML: the character U+001B is not allowed"),
-    Y("UTF-16 with its mark", written("- new".encode("utf-16")), ":1: not UTF-8 text"),
-    Y("UTF-16 without", written("- new".encode("utf-16-le")), ":1: holds NUL bytes"),
-    J("UTF-16 with its mark", written('["new"]'.encode("utf-16")), ":1: not UTF-8 text"),
-    J("UTF-16 without", written('["new"]'.encode("utf-16-le")), ":1: holds NUL bytes"),
+    Y("UTF-16 with a BOM", written("- new".encode("utf-16")), ":1: not UTF-8 text"),
+    Y("UTF-16 without a BOM", written("- new".encode("utf-16-le")), ":1: holds NUL bytes"),
+    J("UTF-16 with a BOM", written('["new"]'.encode("utf-16")), ":1: not UTF-8 text"),
+    J("UTF-16 without a BOM", written('["new"]'.encode("utf-16-le")), ":1: holds NUL bytes"),
     Y("Latin-1", written("# Größe\n- new".encode("latin-1")), ":1: not UTF-8 text"),
-    Y("UTF-8 with its mark", written("- new".encode("utf-8-sig")), None, ("new",)),
-    J("UTF-8 with its mark", written('["new"]'.encode("utf-8-sig")), None, ("new",)),
+    Y("UTF-8 with a BOM", written("- new".encode("utf-8-sig")), None, ("new",)),
+    J("UTF-8 with a BOM", written('["new"]'.encode("utf-8-sig")), None, ("new",)),
     Y("Windows' line ends", written("- new\r\n- new2\r\n"), None, ("new", "new2")),
     J("Windows' line ends", written('[\r\n"new"\r\n]\r\n'), None, ("new",)),
     Y("old Macs' line ends", written("- new\r- new2\r"), None, ("new", "new2")),
     Y("invisible characters", written("- new\u200b\n- new2\u00a0\n- new3"), None, ("new3",)),
 ]  # fmt: skip
 
-# What becomes of the directory, with the path's error.
+# What replaces the directory, and the error after its path.
 DIRECTORY_FAULTS: list[tuple[str, Callable[[Path], object], str]] = [
     ("gone", str, "No such file or directory"),
     ("a file", Path.touch, "Not a directory"),
@@ -198,8 +198,8 @@ DIRECTORY_FAULTS: list[tuple[str, Callable[[Path], object], str]] = [
     ("a link that leads nowhere", lambda path: path.symlink_to("x"), "No such file or directory"),
 ]
 
-# The C stack would end the process, and pytest with it, if these were composed or dumped: each is
-# read in a process of its own.
+# If these were composed or dumped, the C stack would overflow and end the process, and pytest with
+# it: so each is parsed in a process of its own.
 DEEP = [
     ("victim.yml", "[", 1 * 10**5),
     ("victim.yml", "[", 3 * 10**6),
@@ -214,23 +214,23 @@ by_name = pytest.mark.parametrize(
 )
 
 
-def now_is(path: Path) -> Callable[[], float]:
+def clock_at(path: Path) -> Callable[[], float]:
     """Return a clock set to the file's modification time, as if the file had just changed."""
     at = path.stat().st_mtime
     return lambda: at
 
 
 def start(directory: Path, fault: Fault) -> tuple[WatchlistLoader, Path]:
-    """Start a loader on a directory with one good file and the victim."""
+    """Write `good.yml` and the victim; return a loader of the directory, and the victim."""
     victim = directory / fault.victim
     (directory / "good.yml").write_text("- good\n")
     victim.write_text('["old1", "old2"]\n')
-    return WatchlistLoader(directory, now_is(victim)), victim
+    return WatchlistLoader(directory, clock_at(victim)), victim
 
 
 @by_name
-def test_a_fault_has_its_error_and_costs_no_more_than_it_must(tmp_path: Path, fault: Fault) -> None:
-    """The last good IDs of the victim stay watched, other files load; a repair takes effect."""
+def test_fault_is_an_error_and_keeps_the_last_good_ids(tmp_path: Path, fault: Fault) -> None:
+    """The victim's last good IDs stay watched, other files load, and a repair takes effect."""
     loader, victim = start(tmp_path, fault)
     assert loader.load().errors == ()
 
@@ -256,15 +256,15 @@ def test_a_fault_has_its_error_and_costs_no_more_than_it_must(tmp_path: Path, fa
 
 
 @by_name
-def test_a_fault_from_the_start_leaves_the_other_files_alone(tmp_path: Path, fault: Fault) -> None:
-    """Without a last good content there is the same error, and none of the victim's IDs."""
+def test_fault_at_the_first_load_does_not_affect_other_files(tmp_path: Path, fault: Fault) -> None:
+    """A victim that was never valid is an error, and none of its IDs are watched; others are."""
     loader, victim = start(tmp_path, fault)
     fault.do(victim)
     watchlist = loader.load()
     expected = () if fault.error else fault.watched
     assert watchlist.batches.get("victim", ()) == expected
     assert watchlist.batches["good"] == ("good",)
-    # A directory that was there before is passed over.
+    # A directory that exists at the first load is ignored, which is not an error.
     assert len(watchlist.errors) + len(watchlist.ignored) == (fault.error is not None)
 
 
@@ -273,10 +273,10 @@ def test_a_fault_from_the_start_leaves_the_other_files_alone(tmp_path: Path, fau
     [fault[1:] for fault in DIRECTORY_FAULTS],
     ids=[fault[0] for fault in DIRECTORY_FAULTS],
 )
-def test_while_the_directory_cannot_be_read_everything_stays(
+def test_unavailable_directory_keeps_the_watchlist(
     tmp_path: Path, become: Callable[[Path], object], problem: str
 ) -> None:
-    """A volume that is unavailable for a moment does not end the watch; it reloads afterwards."""
+    """If the directory is unavailable, the last watchlist stays; afterwards, changes load again."""
     directory = tmp_path / "exports"
     directory.mkdir()
     loader, victim = start(directory, FAULTS[0])
@@ -297,10 +297,10 @@ def test_while_the_directory_cannot_be_read_everything_stays(
 
 
 @pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault.name == "gone"])
-def test_a_single_file_that_is_gone_stays_watched(tmp_path: Path, fault: Fault) -> None:
-    """A single file that was removed is an error; its IDs stay watched until it is back."""
+def test_removed_single_file_stays_watched(tmp_path: Path, fault: Fault) -> None:
+    """A missing `--exports.path` file is an error; its last IDs stay watched until it is back."""
     _, victim = start(tmp_path, fault)
-    loader = WatchlistLoader(victim, now_is(victim))
+    loader = WatchlistLoader(victim, clock_at(victim))
     loader.load()
     fault.do(victim)
     watchlist = loader.load()
@@ -315,8 +315,8 @@ def test_a_single_file_that_is_gone_stays_watched(tmp_path: Path, fault: Fault) 
 
 
 @pytest.mark.parametrize(("name", "text", "times"), DEEP)
-def test_deep_nesting_does_not_end_the_process(name: str, text: str, times: int) -> None:
-    """A file that would exhaust the C stack is an error like any other, and found at once."""
+def test_deep_nesting_does_not_crash_the_process(name: str, text: str, times: int) -> None:
+    """A file nested so deeply that it would overflow the C stack is an error, found quickly."""
     script = (
         "from exporter.watchlist.idfile import IdFileError, parse\n"
         f"try: parse({text!r}.encode() * {times}, {name!r})\n"
@@ -329,8 +329,8 @@ def test_deep_nesting_does_not_end_the_process(name: str, text: str, times: int)
     assert process.stdout.endswith(f" {TOO_DEEP}\n")
 
 
-def test_a_file_that_changes_while_it_is_read_is_read_again(tmp_path: Path) -> None:
-    """What was read may be half old and half new: it is an error, and gone when the file rests."""
+def test_file_that_changes_while_it_is_read_is_an_error(tmp_path: Path) -> None:
+    """What was read may be half old and half new, so it is an error until the writer has ended."""
     loader, victim = start(tmp_path, FAULTS[0])
     loader.load()
     victim.write_text("- new\n" + "#" * 4 * 2**20)
@@ -354,8 +354,8 @@ def test_a_file_that_changes_while_it_is_read_is_read_again(tmp_path: Path) -> N
     assert (watchlist.errors, watchlist.batches["victim"]) == ((), ("new",))
 
 
-def test_a_file_that_is_always_being_replaced_is_whole_in_every_load(tmp_path: Path) -> None:
-    """Written beside and renamed, it is the old or the new one, never an error or a mixture."""
+def test_file_that_is_replaced_by_rename_is_never_half_read(tmp_path: Path) -> None:
+    """A file that is written elsewhere and renamed is read whole, old or new, and without errors."""
     loader, victim = start(tmp_path, FAULTS[0])
     stop = threading.Event()
 
@@ -381,10 +381,10 @@ def test_a_file_that_is_always_being_replaced_is_whole_in_every_load(tmp_path: P
 
 
 @pytest.mark.parametrize("fault", [fault for fault in FAULTS if str(fault.error)[:2] == ": "])
-def test_a_file_that_cannot_be_read_is_not_left_open(tmp_path: Path, fault: Fault) -> None:
-    """Every failed read closes its descriptor, also that of a directory."""
+def test_file_that_cannot_be_read_is_closed(tmp_path: Path, fault: Fault) -> None:
+    """Every failed read closes its file descriptor, also that of a directory."""
     loader, victim = start(tmp_path, fault)
-    single = WatchlistLoader(victim, now_is(victim))
+    single = WatchlistLoader(victim, clock_at(victim))
     single.load()
     loader.load()
     fault.do(victim)
@@ -395,15 +395,15 @@ def test_a_file_that_cannot_be_read_is_not_left_open(tmp_path: Path, fault: Faul
     assert sorted(os.listdir("/proc/self/fd")) == before  # noqa: PTH208 - names are wanted
 
 
-def test_a_hundred_thousand_ids_are_watched(tmp_path: Path) -> None:
-    """The size that large projects reach in years is read within a scrape."""
+def test_100_000_ids_are_watched(tmp_path: Path) -> None:
+    """A file of 100,000 IDs, as large projects reach in years, is loaded."""
     ids = [f"{number:032d}" for number in range(100_000)]
     (tmp_path / "large.json").write_text(json.dumps(ids))
     assert WatchlistLoader(tmp_path, time.time).load().batches == {"large": tuple(ids)}
 
 
-def test_thousands_of_files_are_watched(tmp_path: Path) -> None:
-    """Each of thousands of files is a batch, and all can be removed at once."""
+def test_2000_files_are_watched(tmp_path: Path) -> None:
+    """Each of 2,000 files is a batch, and all can be removed at once."""
     directory = tmp_path / "exports"
     directory.mkdir()
     (directory / "0.yml").write_text("- new\n")

@@ -1,7 +1,7 @@
 """Arbitrary input to every interface of a running exporter; `make fuzz` tries more.
 
-Answers of the API, ID files, the web configuration file and raw bytes on the port all go to one
-process, which neither ends nor answers 500 nor writes a traceback, and works on as if nothing were.
+One process receives arbitrary answers of the API, ID files, web configuration files, and raw bytes
+on its port. It must not end, answer 500 or log a traceback, and must serve the next valid input.
 """
 
 import json
@@ -20,20 +20,20 @@ from tests.support.exporter_process import LOOPBACK, PATIENCE, Page, RunningExpo
 from tests.support.hypothesis_examples import examples
 
 TOKEN = "hush-1"
-# The password is correct-horse; the cost is the least that there is.
+# The password is correct-horse; the cost of the hash is the lowest possible.
 USERS = "basic_auth_users:\n  alice: $2b$04$lcKZI3Yyfz8KPmETP5wlLelCACNOU8JGosbwq.hpEYM/LG.RN46z.\n"
 AUTHORIZATION = "Basic YWxpY2U6Y29ycmVjdC1ob3JzZQ=="
 few = examples(20)
 
 
 @dataclass(frozen=True, slots=True)
-class Doors:
-    """A running exporter, and all that it takes something from.
+class Site:
+    """A running exporter, and its inputs.
 
     Attributes:
         running: Its process.
-        simulator: Its API, of exports that stay as they are.
-        ids: The IDs of those exports.
+        simulator: Its API; the exports there never change.
+        ids: The IDs of these exports.
         exports: The directory of its ID files; `good.yml` lists the IDs.
         web: Its web configuration file.
     """
@@ -45,7 +45,7 @@ class Doors:
     web: Path
 
     def scrape(self) -> Page:
-        """Scrape, and find nothing wrong with the page but what the API may have said."""
+        """Scrape; expect right sums and all IDs on the page, whatever their states are."""
         page = Page.of(self.get("/metrics").text)
         for labels in page.all("cavatica_watched_exports"):
             watched = page("cavatica_watched_exports", **labels)
@@ -55,14 +55,14 @@ class Doors:
         return page
 
     def get(self, path: str) -> requests.Response:
-        """Get a page that there is."""
+        """GET a path that exists; expect 200 and no token."""
         answer = self.running.get(path, Authorization=AUTHORIZATION)
         assert answer.status_code == 200, answer.text
         assert TOKEN not in answer.text
         return answer
 
     def send(self, data: bytes) -> bytes:
-        """Send bytes to the port; give what comes back."""
+        """Send bytes to the port, and return the answer."""
         host, port = self.running.urls[0].removeprefix("http://").split(":")
         with socket.create_connection((host, int(port)), PATIENCE) as client:
             client.sendall(data)
@@ -70,7 +70,7 @@ class Doors:
             return b"".join(iter(lambda: client.recv(65536), b""))
 
     def check_log(self) -> None:
-        """Nothing unexpected is in the log, and no token."""
+        """Expect no traceback, no unexpected error and no token in the log."""
         log = self.running.log
         assert "traceback" not in log.lower()
         assert "unexpected error" not in log.lower()
@@ -78,8 +78,8 @@ class Doors:
 
 
 @pytest.fixture(scope="module")
-def doors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Doors]:
-    """Run one exporter for all tests; at the end, expect it to shut down when asked."""
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """Run one exporter for all tests; at the end, expect a clean log and exit status 0."""
     directory = tmp_path_factory.mktemp("fuzz")
     exports, web, token = directory / "exports", directory / "web.yml", directory / "token"
     simulator = Simulator(token=TOKEN, rate_limit=10**9)
@@ -104,9 +104,9 @@ def doors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Doors]:
             LOOPBACK,
         ) as running,
     ):
-        doors = Doors(running, simulator, ids, exports, web)
-        yield doors
-        doors.check_log()
+        site = Site(running, simulator, ids, exports, web)
+        yield site
+        site.check_log()
         assert running.stop() == 0
 
 
@@ -119,9 +119,9 @@ def states(page: Page) -> dict[str, str]:
     }
 
 
-def truth(doors: Doors) -> dict[str, str]:
+def truth(site: Site) -> dict[str, str]:
     """Return the true state of each export in `good.yml`."""
-    return {each: doors.simulator.export(each)["state"] for each in doors.ids}
+    return {each: site.simulator.export(each)["state"] for each in site.ids}
 
 
 SCALARS = (
@@ -145,7 +145,7 @@ DOCUMENTS = VALUES | st.fixed_dictionaries(
     {"items": VALUES | st.lists(ITEMS | VALUES, max_size=4)}, optional={"href": VALUES}
 )
 BODIES = st.binary(max_size=200) | DOCUMENTS.map(lambda document: json.dumps(document).encode())
-# A 429 would have the exporter ask nothing for a minute.
+# No 429: after one, the exporter makes no call for a minute.
 STATUSES = st.sampled_from([200] * 6 + [201, 204, 302, 400, 401, 404, 500, 502, 503])
 HEADERS = st.dictionaries(
     st.sampled_from(
@@ -159,42 +159,42 @@ HEADERS = st.dictionaries(
 @given(body=BODIES, status=STATUSES, headers=HEADERS)
 @example(b"", 200, {"Content-Encoding": "gzip"})
 @example(b'{"items": []}', 200, {"Content-Length": "-1"})
-def test_any_answer_of_the_api_makes_a_page(
-    doors: Doors, body: bytes, status: int, headers: dict[str, str]
+def test_arbitrary_answer_of_the_api_leads_to_a_valid_page(
+    site: Site, body: bytes, status: int, headers: dict[str, str]
 ) -> None:
-    """Any answer leads to a page with right sums; the next valid answer corrects the states."""
-    doors.simulator.fault = Fault(body=body, status=status, headers=headers)
+    """The page has right sums for any answer; the next valid answer corrects the states."""
+    site.simulator.fault = Fault(body=body, status=status, headers=headers)
     try:
-        doors.scrape()
+        site.scrape()
     finally:
-        doors.simulator.fault = None
-    page = doors.scrape()
-    assert states(page) == truth(doors)
+        site.simulator.fault = None
+    page = site.scrape()
+    assert states(page) == truth(site)
     assert page("cavatica_up") == 1
-    doors.check_log()
+    site.check_log()
 
 
 @few
 @given(changes=st.dictionaries(st.integers(0, 11), RESOURCES, max_size=3))
-def test_an_answer_that_says_something_else_of_what_was_asked_makes_a_page(
-    doors: Doors, changes: dict[int, dict[str, object]]
+def test_arbitrary_fields_of_an_export_leave_the_others_unchanged(
+    site: Site, changes: dict[int, dict[str, object]]
 ) -> None:
-    """Arbitrary fields of an export affect no other export."""
-    change = {doors.ids[number]: fields for number, fields in changes.items()}
+    """An answer with arbitrary fields for some exports does not change the states of the others."""
+    change = {site.ids[number]: fields for number, fields in changes.items()}
 
     def items(true: list[object]) -> object:
         resources = [one["resource"] for one in true if isinstance(one, dict)]
         return [{"resource": each | change.get(each["id"], {})} for each in resources]
 
-    doors.simulator.fault = Fault(items=items)
+    site.simulator.fault = Fault(items=items)
     try:
-        page = doors.scrape()
+        page = site.scrape()
     finally:
-        doors.simulator.fault = None
-    true = truth(doors)
+        site.simulator.fault = None
+    true = truth(site)
     assert {i: s for i, s in states(page).items() if i not in change}.items() <= true.items()
-    assert states(doors.scrape()) == true
-    doors.check_log()
+    assert states(site.scrape()) == true
+    site.check_log()
 
 
 @few
@@ -203,36 +203,36 @@ def test_an_answer_that_says_something_else_of_what_was_asked_makes_a_page(
     ending=st.sampled_from([".yml", ".yaml", ".json"]),
 )
 @example(b"batch: good\nexport_ids: [x]\n", ".yml")
-def test_any_id_file_leaves_the_others_alone(doors: Doors, content: bytes, ending: str) -> None:
-    """An arbitrary file is watched or reported as an error; other files are not affected."""
-    file = doors.exports / f"any{ending}"
+def test_arbitrary_id_file_leaves_the_others_unchanged(
+    site: Site, content: bytes, ending: str
+) -> None:
+    """An arbitrary file is loaded or reported as in error; other files are not affected."""
+    file = site.exports / f"any{ending}"
     file.write_bytes(content)
     try:
-        page = doors.scrape()
+        page = site.scrape()
         assert page("cavatica_exporter_watchlist_file_error", file=file.name) in {0, 1}
         assert page("cavatica_exporter_watchlist_file_error", file="good.yml") == 0
     finally:
         file.unlink()
-    assert truth(doors).items() <= states(page).items()
-    doors.check_log()
+    assert truth(site).items() <= states(page).items()
+    site.check_log()
 
 
 @few
 @given(content=BODIES | st.text('[]{}":\\-? \n\t&*#!|>a1tls_rvconfig').map(str.encode))
 @example(b"tls_server_config: {cert_file: web.yml, key_file: web.yml}")
 @example(b"basic_auth_users: {}")
-def test_any_web_configuration_leaves_the_last_good_one_in_force(
-    doors: Doors, content: bytes
-) -> None:
-    """Check that only the last valid configuration's password is accepted."""
-    doors.web.write_bytes(content)
+def test_arbitrary_web_configuration_keeps_the_last_good_one(site: Site, content: bytes) -> None:
+    """The password of the last valid configuration is still required, and accepted."""
+    site.web.write_bytes(content)
     try:
-        doors.get("/-/healthy")
-        assert doors.running.get("/-/healthy").status_code == 401
+        site.get("/-/healthy")
+        assert site.running.get("/-/healthy").status_code == 401
     finally:
-        doors.web.write_text(USERS)
-    doors.get("/-/healthy")
-    doors.check_log()
+        site.web.write_text(USERS)
+    site.get("/-/healthy")
+    site.check_log()
 
 
 LATIN = st.text(st.characters(max_codepoint=255), max_size=20)
@@ -273,11 +273,9 @@ REQUESTS = st.builds(
 
 @given(data=st.binary(max_size=200) | REQUESTS)
 @example(f"GET /metrics HTTP/1.1\r\nAuthorization: {AUTHORIZATION}\r\n\r\n".encode())
-def test_any_bytes_on_the_port_are_answered_or_not_but_never_with_500(
-    doors: Doors, data: bytes
-) -> None:
-    """Arbitrary bytes get an answer, a client error, or silence; the next client is served."""
-    answer = doors.send(data)
+def test_arbitrary_bytes_on_the_port_never_lead_to_500(site: Site, data: bytes) -> None:
+    """Any bytes get an answer, a client error or a closed connection; the next client is served."""
+    answer = site.send(data)
     # Errors of HTTP/0.9 requests are answered without a head, as in HTTP/0.9.
     assert (
         answer == b""
@@ -286,5 +284,5 @@ def test_any_bytes_on_the_port_are_answered_or_not_but_never_with_500(
         in {f"HTTP/1.1 {status}".encode() for status in (200, 400, 401, 404, 405, 414, 431, 505)}
     )
     assert TOKEN.encode() not in answer
-    doors.get("/-/healthy")
-    doors.check_log()
+    site.get("/-/healthy")
+    site.check_log()

@@ -1,4 +1,4 @@
-"""Many exports: the cost of a scrape, counted, depends on the unfinished ones."""
+"""Many exports: calls and rendering of a scrape depend on the unfinished and changed ones."""
 
 import logging
 import re
@@ -29,7 +29,7 @@ from tests.support.servers import Prometheus, wait_until
 TOKEN = "simulated"
 RATE_LIMIT = 20
 WINDOW = 300.0
-YEARS = Lifetimes(pending=(0, 0), running=(1e9, 1e9))
+ENDLESS = Lifetimes(pending=(0, 0), running=(1e9, 1e9))
 PROMETHEUS = """
 global: {{scrape_interval: 15s, scrape_timeout: 15s}}
 scrape_configs:
@@ -40,27 +40,28 @@ scrape_configs:
 
 @dataclass(slots=True)
 class Clock:
-    """Both kinds of time, set by hand; the simulator's, too."""
+    """One time for the exporter and the simulator, both wall clock and monotonic; tests set it."""
 
     now: float = 1_700_000_000.0
 
     def time(self) -> float:
-        """Unix time."""
+        """Return Unix time."""
         return self.now
 
     def monotonic(self) -> float:
-        """Seconds since some time."""
+        """Return the monotonic time."""
         return self.now
 
 
 @dataclass(slots=True)
-class Line:
-    """The whole line of an exporter in this process, from the ID files to the bytes.
+class Exporter:
+    """An exporter in this process, from the ID files to the bytes of the page.
 
     Attributes:
-        simulator: What is asked.
-        tracker: Asks it.
-        exposition: Renders.
+        simulator: The simulated CAVATICA.
+        tracker: Queries the simulator.
+        exposition: Renders the page.
+        clock: The clock of all of them.
         rendered: IDs of the exports whose state was rendered, in order.
     """
 
@@ -71,15 +72,15 @@ class Line:
     rendered: list[str] = field(default_factory=list)
 
     def scrape(self) -> Snapshot:
-        """Scrape once and render the answer; time passes between two scrapes."""
+        """Scrape once, a second after the last scrape, and render the page."""
         self.clock.now += 1
         snapshot = self.tracker.scrape(self.clock.now + 10)
         self.exposition.render(snapshot, OPENMETRICS, compress=True)
         return snapshot
 
 
-def counting(family: Family[WatchedExport], ids: list[str]) -> Family[WatchedExport]:
-    """Return the family, recording the ID of every export whose samples are rendered."""
+def recording(family: Family[WatchedExport], ids: list[str]) -> Family[WatchedExport]:
+    """Return a family that appends to `ids` the ID of every export whose samples are rendered."""
 
     def samples(watched: WatchedExport) -> Samples:
         ids.append(watched.id)
@@ -90,19 +91,19 @@ def counting(family: Family[WatchedExport], ids: list[str]) -> Family[WatchedExp
 
 @pytest.fixture
 def clock() -> Clock:
-    """Return the test's clock."""
+    """Return the clock of exporter and simulator."""
     return Clock()
 
 
 @pytest.fixture
-def watch(clock: Clock, tmp_path: Path) -> Iterator[Callable[[int, int], Line]]:
-    """Return a function that sets up an exporter with this many finished and unfinished exports."""
+def make_exporter(clock: Clock, tmp_path: Path) -> Iterator[Callable[[int, int], Exporter]]:
+    """Return a function that makes an exporter with numbers of finished and unfinished exports."""
     simulator = Simulator(token=TOKEN, clock=clock.time, rate_limit=RATE_LIMIT, rate_window=WINDOW)
     with serve(simulator) as url:
 
-        def start(finished: int, unfinished: int) -> Line:
+        def start(finished: int, unfinished: int) -> Exporter:
             ids = simulator.start(finished, ago=1e6)
-            ids += simulator.start(unfinished, ago=1e6, lifetimes=YEARS)
+            ids += simulator.start(unfinished, ago=1e6, lifetimes=ENDLESS)
             (tmp_path / "batch.yml").write_text("".join(f"- {i}\n" for i in ids))
             self_metrics = SelfMetrics(version="1", revision="", python="3", exporter_metrics=False)
             client = Client(
@@ -121,98 +122,104 @@ def watch(clock: Clock, tmp_path: Path) -> Iterator[Callable[[int, int], Line]]:
             )
             rendered: list[str] = []
             state, *others = export_families(expose_error_messages=False)
-            exposition = Exposition(self_metrics, [counting(state, rendered), *others])
-            return Line(simulator, tracker, exposition, clock, rendered)
+            exposition = Exposition(self_metrics, [recording(state, rendered), *others])
+            return Exporter(simulator, tracker, exposition, clock, rendered)
 
         yield start
 
 
 def unknown(snapshot: Snapshot) -> int:
-    """Return how many exports never had an answer."""
+    """Return the number of exports that are UNKNOWN."""
     return sum(batch.totals.states["UNKNOWN"] for batch in snapshot.batches)
 
 
-def test_history_costs_no_calls(watch: Callable[[int, int], Line]) -> None:
+def test_finished_exports_need_no_calls(make_exporter: Callable[[int, int], Exporter]) -> None:
     """With up to 100 unfinished exports a scrape makes one call for any number of finished ones."""
-    line = watch(900, 100)
-    assert unknown(line.scrape()) == 0
-    line.simulator.requests.clear()
+    exporter = make_exporter(900, 100)
+    assert unknown(exporter.scrape()) == 0
+    exporter.simulator.requests.clear()
     for _ in range(5):
-        assert line.scrape().api_calls == 1
-    assert len(line.simulator.requests) == 5
+        assert exporter.scrape().api_calls == 1
+    assert len(exporter.simulator.requests) == 5
 
 
-def test_an_id_for_which_whole_calls_are_refused_costs_itself(
-    watch: Callable[[int, int], Line], tmp_path: Path
+def test_id_that_makes_the_api_refuse_calls_costs_one_call(
+    make_exporter: Callable[[int, int], Exporter], tmp_path: Path
 ) -> None:
-    """A refused ID is found, counted as a lookup error, and costs one more call."""
-    line = watch(900, 90)
-    line.simulator.fault = malformed_ids()
-    line.scrape()
+    """The exporter finds the ID, counts a lookup error, and asks for it in a call of its own."""
+    exporter = make_exporter(900, 90)
+    exporter.simulator.fault = malformed_ids()
+    exporter.scrape()
     with (tmp_path / "batch.yml").open("a", encoding="utf-8") as file:
         file.write("- of-another-form\n")
     snapshots = []
     for _ in range(12):
-        line.clock.now += WINDOW / 3
-        snapshots.append(line.scrape())
+        exporter.clock.now += WINDOW / 3
+        snapshots.append(exporter.scrape())
     assert max(snapshot.api_calls for snapshot in snapshots) <= 1 + 4
     assert [(snapshot.api_calls, snapshot.up) for snapshot in snapshots[-3:]] == [(2, True)] * 3
     assert unknown(snapshots[-1]) == 1
     assert snapshots[-1].batches[0].totals.lookup_errors == {"9011": 1}
 
 
-def test_what_does_not_change_is_not_rendered(watch: Callable[[int, int], Line]) -> None:
-    """A scrape that finds nothing new renders no export's lines."""
-    line = watch(900, 100)
-    line.scrape()
-    line.rendered.clear()
-    line.scrape()
-    assert line.rendered == []
+def test_unchanged_exports_are_not_rendered(make_exporter: Callable[[int, int], Exporter]) -> None:
+    """A scrape without changes renders the lines of no export."""
+    exporter = make_exporter(900, 100)
+    exporter.scrape()
+    exporter.rendered.clear()
+    exporter.scrape()
+    assert exporter.rendered == []
 
 
-def test_a_change_renders_its_block(watch: Callable[[int, int], Line]) -> None:
-    """An export that changes costs the rendering of its block, and no other."""
-    line = watch(850, 50)
-    exports = line.scrape().batches[0].blocks[-1].exports
+def test_changed_export_renders_only_its_block(
+    make_exporter: Callable[[int, int], Exporter],
+) -> None:
+    """After a change of one export, only the exports of its block are rendered again."""
+    exporter = make_exporter(850, 50)
+    exports = exporter.scrape().batches[0].blocks[-1].exports
     changed = next(watched.id for watched in exports if watched.state == "RUNNING")
-    line.rendered.clear()
-    line.simulator.put(line.simulator.export(changed) | {"state": "PENDING"})
-    line.scrape()
-    assert changed in line.rendered
-    assert len(set(line.rendered)) <= BLOCK_SIZE
+    exporter.rendered.clear()
+    exporter.simulator.put(exporter.simulator.export(changed) | {"state": "PENDING"})
+    exporter.scrape()
+    assert changed in exporter.rendered
+    assert len(set(exporter.rendered)) <= BLOCK_SIZE
 
 
-def test_a_start_keeps_to_the_share(watch: Callable[[int, int], Line]) -> None:
-    """Never-asked IDs are known as fast as the share of the rate limit allows, and no faster."""
-    line = watch(1500, 0)
-    assert unknown(line.scrape()) == 1500 - 10 * 100
-    assert len(line.simulator.requests) == RATE_LIMIT * 0.5
-    # The share is used up: only the one call of every scrape goes on.
-    snapshot = line.scrape()
+def test_first_scrapes_keep_to_the_share_of_the_rate_limit(
+    make_exporter: Callable[[int, int], Exporter],
+) -> None:
+    """The exporter asks for new IDs with its whole share of the rate limit, and no more."""
+    exporter = make_exporter(1500, 0)
+    assert unknown(exporter.scrape()) == 1500 - 10 * 100
+    assert len(exporter.simulator.requests) == RATE_LIMIT * 0.5
+    # The share is used up: only the one call that every scrape makes is left.
+    snapshot = exporter.scrape()
     assert (snapshot.api_calls, unknown(snapshot)) == (1, 400)
-    line.clock.now += WINDOW
-    assert unknown(line.scrape()) == 0
+    exporter.clock.now += WINDOW
+    assert unknown(exporter.scrape()) == 0
 
 
-def test_a_start_is_right_in_the_meantime(watch: Callable[[int, int], Line]) -> None:
-    """During a start, the totals say how many states are known, and sum to the watched IDs."""
-    line = watch(1500, 0)
-    [batch] = line.scrape().batches
+def test_totals_during_the_start_include_unknown_exports(
+    make_exporter: Callable[[int, int], Exporter],
+) -> None:
+    """While only a part of the states is known, the totals of all states sum to the watched IDs."""
+    exporter = make_exporter(1500, 0)
+    [batch] = exporter.scrape().batches
     assert batch.totals.watched == 1500 == sum(batch.totals.states.values())
     assert batch.totals.states["COMPLETED"] + batch.totals.states["FAILED"] == 1000
 
 
 def warnings(caplog: pytest.LogCaptureFixture) -> list[int]:
-    """How many series each warning of the exposition names."""
+    """Return the number of series in each warning of the exposition."""
     return [
         vars(record)["series"] for record in caplog.records if record.levelno == logging.WARNING
     ]
 
 
-def test_many_series_are_worth_a_warning(
+def test_many_series_are_logged_once(
     tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Beyond 10,000 series of exports one line says so, until there were fewer again."""
+    """More than 10,000 series of exports are one warning, and another after there were fewer."""
     loader = WatchlistLoader(tmp_path, clock.time)
     states = ExportStates(max_age=300, completed_retention=0)
     self_metrics = SelfMetrics(version="1", revision="", python="3", exporter_metrics=False)
@@ -239,8 +246,8 @@ def test_many_series_are_worth_a_warning(
 
 
 @pytest.mark.servers
-def test_prometheus_takes_a_hundred_thousand_exports(tmp_path: Path) -> None:
-    """Prometheus stores as many samples of 100,000 exports as the exporter sends."""
+def test_prometheus_stores_100_000_exports(tmp_path: Path) -> None:
+    """Prometheus stores as many samples as the exporter sends for 100,000 exports."""
     ids = tmp_path / "ids"
     flags = ("--finished", "99900", "--unfinished", "100", "--files", "50")
     with (
@@ -264,6 +271,6 @@ def test_prometheus_takes_a_hundred_thousand_exports(tmp_path: Path) -> None:
             assert wait_until(stored, 240, "a scrape") == [sent], prometheus.targets()
             [states] = prometheus.query("count(cavatica_export_state)")
             [running] = prometheus.query('sum(cavatica_exports{state="RUNNING"})')
-    # Nine of every finished export, seven of every other.
+    # Every finished export has nine samples, every other one seven.
     assert sent > 9 * 99_900 + 7 * 100
     assert (states.value, running.value) == (500_000, 100)

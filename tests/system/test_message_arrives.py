@@ -1,6 +1,6 @@
-"""From an export's failure to the message about it: real exporter, Prometheus and Alertmanager.
+"""From a failed export to the message about it, with real exporter, Prometheus and Alertmanager.
 
-Rules and routes are the shipped ones, in which time passes 60 times faster: a minute is a second.
+Rules and routes are the shipped ones with shorter durations: a minute of the rules is a second.
 """
 
 import os
@@ -27,10 +27,10 @@ from tests.support.time_scaling import shorten
 
 FACTOR = 60
 ROUTES_FACTOR = 600
-"""Of Alertmanager, so that a digest an hour is one every 6 seconds."""
+"""Factor of the routes: Alertmanager's digest of an hour is sent every 6 seconds."""
 
 PATIENCE = 30.0
-"""Seconds after which something that the test waits for will not come any more."""
+"""Timeout, in seconds, of everything that a test waits for."""
 
 BATCH = "tcga-7"
 JOB = "cavatica"
@@ -44,16 +44,16 @@ TOKEN = "made-up"
 
 PROMETHEUS_FLAGS = (
     "--query.lookback-delta=5s",  # 5m
-    # 1m would be 1s, too; but a Prometheus that starts looks for its Alertmanagers for 5 s, however
-    # fast all else passes, and after 4 of these delays an alert that is not sent again is over.
+    # Scaled, 1m would be 1s. But an alert ends in Alertmanager if it is not sent again within 4
+    # such delays, and a Prometheus that starts needs 5 s to discover its Alertmanagers.
     "--rules.alert.resend-delay=10s",
 )
 
 Json = dict[str, Any]
 
 
-def told(inbox: Inbox) -> list[Json]:
-    """Return the data team's messages about failures, without what differs from run to run."""
+def failure_messages(inbox: Inbox) -> list[Json]:
+    """Return the data team's messages about failures, without what differs between runs."""
     return [
         {
             "status": message["status"],
@@ -70,11 +70,11 @@ def told(inbox: Inbox) -> list[Json]:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What stays while exporters and Prometheus come and go.
+    """The API, the Alertmanager and the inbox, which outlive exporters and Prometheus.
 
     Attributes:
         api: The simulator's URL.
-        directory: Of all files.
+        directory: Directory of all files.
     """
 
     simulator: Simulator
@@ -84,12 +84,12 @@ class Scene:
     directory: Path
 
     def watch(self, **content: list[str]) -> None:
-        """Write the ID file."""
+        """Write `content` into the ID file."""
         file = self.directory / "ids" / f"{BATCH}.yml"
         file.write_text(yaml.safe_dump(content), encoding="utf-8")
 
     def repeat_failed(self) -> list[str]:
-        """Start what `cavatica-exports failed` says has to be exported again; return the IDs."""
+        """Repeat the exports that `cavatica-exports failed` prints, and return the new IDs."""
         bodies = subprocess.run(
             [
                 *(*PROGRAM, "failed", "--format=create"),
@@ -112,7 +112,7 @@ class Scene:
         return [item["resource"]["id"] for answer in answers for item in answer["items"]]
 
     def exporter(self, address: str = "127.0.0.1:0") -> AbstractContextManager[RunningExporter]:
-        """Run an exporter."""
+        """Return an exporter that runs inside a `with` block."""
         return process(
             self.directory / "exporter.log",
             f"--exports.path={self.directory / 'ids'}",
@@ -122,12 +122,16 @@ class Scene:
         )
 
     def prometheus(self, exporter: RunningExporter) -> Prometheus:
-        """Start a Prometheus that scrapes this exporter and keeps its predecessor's data."""
+        """Return a Prometheus that scrapes this exporter and keeps the data of the previous one."""
         config = {
             "global": {"scrape_interval": "1s", "scrape_timeout": "1s"},
             "rule_files": ["../rules.yml"],
-            "scrape_configs": [{"job_name": JOB, "static_configs": static(exporter.urls[0])}],
-            "alerting": {"alertmanagers": [{"static_configs": static(self.alertmanager.url)}]},
+            "scrape_configs": [
+                {"job_name": JOB, "static_configs": static_configs(exporter.urls[0])}
+            ],
+            "alerting": {
+                "alertmanagers": [{"static_configs": static_configs(self.alertmanager.url)}]
+            },
         }
         return Prometheus(
             yaml.safe_dump(config), self.directory / "prometheus", arguments=PROMETHEUS_FLAGS
@@ -136,7 +140,7 @@ class Scene:
 
 @pytest.fixture
 def scene(tmp_path: Path) -> Iterator[Scene]:
-    """Start the API, the Alertmanager and the inbox that receives notifications."""
+    """Run the API, the Alertmanager, and the inbox that receives its notifications."""
     (tmp_path / "ids").mkdir()
     rules = shorten(RULES_FILE.read_text(encoding="utf-8"), FACTOR)
     (tmp_path / "rules.yml").write_text(rules, encoding="utf-8")
@@ -149,13 +153,13 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
         yield Scene(simulator, api, inbox, alertmanager, tmp_path)
 
 
-def static(url: str) -> list[Json]:
-    """Return the only target, as a Prometheus configuration names it."""
+def static_configs(url: str) -> list[Json]:
+    """Return a `static_configs` with one target."""
     return [{"targets": [url.removeprefix("http://")]}]
 
 
 def find_alertmanager(prometheus: Prometheus) -> None:
-    """Wait until Prometheus has found the Alertmanager: earlier alerts would be lost."""
+    """Wait until Prometheus has discovered the Alertmanager: earlier alerts would be lost."""
     wait_until(
         lambda: prometheus.get("/api/v1/alertmanagers").json()["data"]["activeAlertmanagers"],
         PATIENCE,
@@ -164,7 +168,7 @@ def find_alertmanager(prometheus: Prometheus) -> None:
 
 
 def expect(prometheus: Prometheus, expression: str, what: str) -> None:
-    """Wait until an expression has an answer."""
+    """Wait until the result of an expression is not empty."""
     wait_until(lambda: prometheus.query(expression), PATIENCE, what)
 
 
@@ -174,7 +178,7 @@ def alerts(server: Prometheus | Alertmanager) -> list[Json]:
 
 
 def labels(export_id: str) -> dict[str, str]:
-    """All labels of the alert about an export."""
+    """Return all labels of the alert about an export."""
     return {
         "alertname": ALERT,
         "batch": BATCH,
@@ -211,12 +215,12 @@ def complete(simulator: Simulator, export_id: str) -> None:
 
 
 def fail_one_of_two(scene: Scene, prometheus: Prometheus, export_id: str) -> Json:
-    """Make one of two running exports fail; wait for its message, the first, and return it."""
+    """Make one of two running exports fail; wait for the message about it, and return it."""
     find_alertmanager(prometheus)
     expect(prometheus, 'count(cavatica_export_state{state="RUNNING"} == 1) == 2', "both run")
     message = fail(scene.simulator, export_id)
-    wait_until(lambda: told(scene.inbox), PATIENCE, "the failure is told")
-    assert told(scene.inbox) == [message]
+    wait_until(lambda: failure_messages(scene.inbox), PATIENCE, "the failure is told")
+    assert failure_messages(scene.inbox) == [message]
     return message
 
 
@@ -227,18 +231,20 @@ def expect_end(scene: Scene, prometheus: Prometheus) -> None:
 
 
 def fail_the_other(scene: Scene, export_id: str, message: Json) -> None:
-    """Make the other export fail; the first `message` and the one about it are all.
+    """Make the other export fail; expect its message after the first `message`, and no others.
 
-    Anything that Alertmanager has to send about the first failure is sent by then.
+    Alertmanager would have sent any further message about the first failure by then.
     """
     expected = [message, fail(scene.simulator, export_id)]
-    wait_until(lambda: len(told(scene.inbox)) > 1, PATIENCE, "the second failure is told")
-    assert told(scene.inbox) == expected
+    wait_until(
+        lambda: len(failure_messages(scene.inbox)) > 1, PATIENCE, "the second failure is told"
+    )
+    assert failure_messages(scene.inbox) == expected
 
 
 @pytest.mark.servers
-def test_a_failure_is_told_once(scene: Scene) -> None:
-    """A failure sends one message in spite of restarts and outages; acknowledging sends none."""
+def test_failure_sends_one_message(scene: Scene) -> None:
+    """Restarts and outages do not repeat the message about a failure; acknowledging sends none."""
     simulator = scene.simulator
     first, second = simulator.start(2, lifetimes=ENDLESS)
     scene.watch(export_ids=[first, second])
@@ -247,33 +253,33 @@ def test_a_failure_is_told_once(scene: Scene) -> None:
         message = fail_one_of_two(scene, prometheus, first)
         [alert] = alerts(scene.alertmanager)
 
-        # The exporter is killed, and comes back where it was.
+        # The exporter is killed and restarted on the same address.
         exporter.stop(SIGKILL)
         expect(prometheus, "up == 0", "the exporter is away")
         address = exporter.urls[0].removeprefix("http://")
         with scene.exporter(address) as successor:
             expect(prometheus, "changes(process_start_time_seconds[1m]) == 1", "it is back")
             expect(prometheus, f"{RECORDED} and on (job) up == 1", "and sees the failure")
-            # The API goes away, and then everything that could remember the failure.
+            # The API fails. Then exporter and Prometheus, which know the failure, are stopped.
             simulator.fault = Fault(status=503)
             expect(prometheus, "cavatica_up == 0", "the API is away")
             successor.stop(SIGKILL)
 
-    # The exporter comes back elsewhere, Prometheus on its data, and the API when no scrape has seen
-    # the failure for longer than alerts look back.
+    # The exporter restarts on another address, and Prometheus with its old data. The API recovers
+    # when no scrape has shown the failure for longer than the alert's range.
     with scene.exporter() as elsewhere, scene.prometheus(elsewhere) as prometheus:
         assert elsewhere.urls != exporter.urls
         find_alertmanager(prometheus)
         expect(prometheus, 'count(cavatica_export_state{state="UNKNOWN"} == 1) == 2', "none known")
-        # Three seconds ago already, so that the alert has been evaluated without it.
+        # With an offset of 3 s, so that the rule has been evaluated without the failure.
         long_ago = f"absent_over_time(cavatica_export_error_info{LOOK_BACK} offset 3s)"
         expect(prometheus, long_ago, "the failure is long ago")
         simulator.fault = None
-        # When there are three, the alert has been evaluated with two of them.
+        # After three samples, the rule has been evaluated with at least two of them.
         seen_again = f"count_over_time(cavatica_export_error_info{LOOK_BACK}) > 2"
         expect(prometheus, seen_again, "it is seen again")
         assert [each["labels"] for each in alerts(prometheus)] == [labels(first)]
-        # Had it ended in the meantime, it would have begun anew.
+        # An alert that had ended in the meantime would have a later start.
         still = [(each["labels"], each["startsAt"]) for each in alerts(scene.alertmanager)]
         assert still == [(labels(first), alert["startsAt"])]
 
@@ -284,8 +290,8 @@ def test_a_failure_is_told_once(scene: Scene) -> None:
 
 
 @pytest.mark.servers
-def test_the_life_of_a_failure(scene: Scene) -> None:
-    """The message says why it failed; the repeat that completes ends it, without a message."""
+def test_failure_is_sent_repeated_and_superseded(scene: Scene) -> None:
+    """The message has the cause; a repeat that completes ends the alert without a message."""
     simulator, inbox = scene.simulator, scene.inbox
     first, second = simulator.start(2, lifetimes=ENDLESS)
     scene.watch(export_ids=[first, second])
@@ -317,8 +323,8 @@ def test_the_life_of_a_failure(scene: Scene) -> None:
 
 
 @pytest.mark.servers
-def test_a_failure_that_was_discovered_is_told(scene: Scene) -> None:
-    """An export that discovery found fails, and the message arrives."""
+def test_failure_of_a_discovered_export_sends_a_message(scene: Scene) -> None:
+    """An export that `discover` found fails, and the message about it arrives."""
     ids = scene.directory / "ids"
     arguments = ["discover", f"--to={ids}", "--every=1s", f"--api.url={scene.api}"]
     with subprocess.Popen(
@@ -330,9 +336,9 @@ def test_a_failure_that_was_discovered_is_told(scene: Scene) -> None:
             [export_id] = scene.simulator.start(1, volume="me/vol", lifetimes=ENDLESS)
             expect(prometheus, 'count(cavatica_export_state{state="RUNNING"} == 1)', "it runs")
             fail(scene.simulator, export_id)
-            wait_until(lambda: told(scene.inbox), PATIENCE, "the failure is told")
+            wait_until(lambda: failure_messages(scene.inbox), PATIENCE, "the failure is told")
         discovery.terminate()
-    [message] = told(scene.inbox)
+    [message] = failure_messages(scene.inbox)
     [(status, names, _)] = message["alerts"]
     assert (status, names["export_id"]) == ("firing", export_id)
     assert names["batch"].startswith("me/vol 20")

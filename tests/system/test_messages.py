@@ -1,7 +1,7 @@
-"""The messages that people read: their number over a day, and their text with 1 and 1,000 failures.
+"""The messages that people read: their number in a day, and their text for 1 and 1,000 failures.
 
-Alertmanager is real and has the shipped routes and templates. Alerts are posted to it as Prometheus
-posts them: again and again while they fire, then no more.
+Alertmanager is real and has the shipped routes and templates. The tests post alerts as Prometheus
+does: repeatedly while they fire.
 """
 
 import json
@@ -28,7 +28,7 @@ Json = dict[str, Any]
 TEMPLATES = ROOT / "alerts" / "cavatica.tmpl"
 PATIENCE = 30.0
 FACTOR = 1200
-"""A minute is 50 ms, a day 72 s."""
+"""Factor by which durations are shorter: a minute is 50 ms, a day is 72 s."""
 
 MINUTE = 60 / FACTOR
 HOUR = 60 * MINUTE
@@ -36,7 +36,7 @@ FAILED = "CavaticaExportFailed"
 
 
 def failure(batch: str, number: int, at: float = 0, job: str = "cavatica") -> Json:
-    """Return a firing alert about a failed export, as the rules make it."""
+    """Return a firing alert about a failed export, as Prometheus makes it of the rules."""
     when = datetime.fromtimestamp(1_700_000_000 + at, timezone.utc)
     failed_at = f"{when:%Y-%m-%d %H:%M:%S} +0000 UTC"
     return {
@@ -58,7 +58,7 @@ def failure(batch: str, number: int, at: float = 0, job: str = "cavatica") -> Js
 
 
 def payload(alerts: list[Json]) -> Json:
-    """Return the data that Alertmanager gives its templates."""
+    """Return the data that Alertmanager passes to its templates."""
     common = {
         key: value
         for key, value in alerts[0]["labels"].items()
@@ -80,7 +80,7 @@ def payload(alerts: list[Json]) -> Json:
 
 
 def render(template: str, alerts: list[Json], directory: Path) -> str:
-    """Return what a template makes of alerts."""
+    """Return the text of a template for these alerts."""
     file = directory / "payload.json"
     file.write_text(json.dumps(payload(alerts)), encoding="utf-8")
     done = amtool(
@@ -91,8 +91,8 @@ def render(template: str, alerts: list[Json], directory: Path) -> str:
     return done.stdout.removesuffix("\n")
 
 
-def test_a_message_about_one_failure(tmp_path: Path) -> None:
-    """It says what failed, when and why, where all are, what to do, and whose it is."""
+def test_message_about_one_failure(tmp_path: Path) -> None:
+    """The message has export, time, cause, the links to dashboard and runbook, and the job."""
     alerts = [failure("tcga 7&x", 1)]
     assert render("cavatica.title", alerts, tmp_path) == "1 failed: tcga 7&x"
     assert render("cavatica.text", alerts, tmp_path).strip().splitlines() == [
@@ -105,9 +105,9 @@ def test_a_message_about_one_failure(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("template", ["cavatica.text", "cavatica.slack"])
-def test_of_1000_failures_the_newest_20_are_named(template: str, tmp_path: Path) -> None:
-    """The newest 20 failures are named in order, and the total is stated."""
-    # The number of minutes after the start is not in the order of the numbers.
+def test_message_about_1000_failures_lists_the_newest_20(template: str, tmp_path: Path) -> None:
+    """The message lists the newest 20 failures, newest first, and has the total."""
+    # The times are in another order than the IDs.
     alerts = [failure("b", number, at=60 * (number * 7 % 1000)) for number in range(1000)]
     text = render(template, alerts, tmp_path)
     named = [line.split()[2] for line in text.splitlines() if line.startswith("- ")]
@@ -117,15 +117,15 @@ def test_of_1000_failures_the_newest_20_are_named(template: str, tmp_path: Path)
     assert len(text) < 4000
 
 
-def test_failures_of_one_second_are_all_named(tmp_path: Path) -> None:
-    """None hides another that failed in the same second."""
+def test_message_lists_all_failures_of_one_second(tmp_path: Path) -> None:
+    """Failures in the same second are all in the list, although it is sorted by time."""
     text = render("cavatica.text", [failure("b", number) for number in range(20)], tmp_path)
     assert text.count("- Export") == 20
     assert "The first" not in text
 
 
-def test_slack_gets_no_markup_of_others(tmp_path: Path) -> None:
-    """A batch's name becomes neither a mention nor a link."""
+def test_slack_message_escapes_markup(tmp_path: Path) -> None:
+    """A batch's name cannot become a mention or a link in Slack."""
     alerts = [failure("<!channel> & co", 1)]
     for template in ("cavatica.slack", "cavatica.slack.title"):
         text = render(template, alerts, tmp_path)
@@ -143,10 +143,10 @@ def test_slack_gets_no_markup_of_others(tmp_path: Path) -> None:
         ({"job": "a", "namespace": "n", "cluster": "c"}, "From job a, namespace n, cluster c."),
     ],
 )
-def test_a_message_says_where_it_comes_from(
+def test_message_names_job_namespace_and_cluster(
     template: str, identity: dict[str, str], place: str | None, tmp_path: Path
 ) -> None:
-    """As far as the alerts have it: CavaticaExporterAbsent has no job, and maybe no cluster."""
+    """The message has those labels that the alert has; CavaticaExporterAbsent may have none."""
     name = "CavaticaExporterAbsent"
     notes = {key: ALERTS[name]["annotations"][key] for key in ("summary", "description")}
     alert = {"labels": {"alertname": name, **identity}, "annotations": notes}
@@ -155,8 +155,8 @@ def test_a_message_says_where_it_comes_from(
 
 
 @pytest.mark.parametrize("template", ["cavatica.text", "cavatica.slack"])
-def test_a_message_says_what_has_ended_beside_what_has_not(template: str, tmp_path: Path) -> None:
-    """Messages list ended alerts separately: Alertmanager never sends those again."""
+def test_message_counts_ended_alerts_separately(template: str, tmp_path: Path) -> None:
+    """Ended alerts are counted in a line of their own, as Alertmanager does not send them again."""
     ended = {**failure("b", 2), "status": "resolved"}
     text = render(template, [failure("b", 1), ended], tmp_path)
     assert "Over: 1 more." in text.splitlines()
@@ -164,13 +164,13 @@ def test_a_message_says_what_has_ended_beside_what_has_not(template: str, tmp_pa
 
 @dataclass(slots=True)
 class Sender:
-    """Who posts alerts, as Prometheus does."""
+    """Posts alerts to Alertmanager, as Prometheus does."""
 
     alertmanager: Alertmanager
     firing: list[Json] = field(default_factory=list)
 
     def post(self, *, ended: Sequence[Json] = ()) -> None:
-        """Post all firing alerts, which end hours after the last post, and ended ones."""
+        """Post ended alerts, and all firing ones, which end three scaled hours after the last post."""
         now = datetime.now(timezone.utc)
         ends = now + timedelta(seconds=3 * HOUR)
         alerts = [
@@ -181,21 +181,21 @@ class Sender:
         requests.post(url, json=alerts, timeout=10).raise_for_status()
 
     def acknowledge(self, *batches: str) -> None:
-        """End all alerts of batches."""
+        """End all alerts of some batches."""
         ended = [each for each in self.firing if each["labels"].get("batch") in batches]
         self.firing = [each for each in self.firing if each not in ended]
         self.post(ended=ended)
 
-    def live(self, hours: float) -> None:
-        """Wait for this many scaled hours."""
+    def post_for(self, hours: float) -> None:
+        """Post the firing alerts repeatedly for a number of scaled hours."""
         until = time.monotonic() + hours * HOUR
         while time.monotonic() < until:
             self.post()
             time.sleep(5 * MINUTE)
 
 
-def batches_told(inbox: Inbox) -> dict[str, int]:
-    """Return the number of messages about failures by batch."""
+def messages_by_batch(inbox: Inbox) -> dict[str, int]:
+    """Return the number of messages of each batch."""
     told: dict[str, int] = {}
     for _, post in inbox.posts:
         batch = post["groupLabels"]["batch"]
@@ -205,13 +205,13 @@ def batches_told(inbox: Inbox) -> dict[str, int]:
 
 @pytest.fixture
 def inbox() -> Iterator[Inbox]:
-    """Open the inbox."""
+    """Open an inbox."""
     with open_inbox() as opened:
         yield opened
 
 
-def test_the_messages_of_a_day(inbox: Inbox, tmp_path: Path) -> None:
-    """A burst, a trickle, 1,000 at once, acknowledgements, an outage and a restart."""
+def test_number_of_messages_in_a_day(inbox: Inbox, tmp_path: Path) -> None:
+    """Bursts, single failures, 1,000 at once, an outage and a restart send few short messages."""
     alertmanager = Alertmanager(inbox.routes(FACTOR), tmp_path)
     with alertmanager:
         sender = Sender(alertmanager)
@@ -220,32 +220,32 @@ def test_the_messages_of_a_day(inbox: Inbox, tmp_path: Path) -> None:
         began = time.monotonic()
         for number in range(0, 60, 5):
             sender.firing += [failure("burst", number + more, at=number) for more in range(5)]
-            sender.live(9 / 60)
+            sender.post_for(9 / 60)
         hours = (time.monotonic() - began) / HOUR  # more than two on a busy machine
-        sender.live(1)
+        sender.post_for(1)
         # 1,000 at once.
         sender.firing += [failure("thousand", number) for number in range(1000)]
-        sender.live(2)
+        sender.post_for(2)
         sender.acknowledge("burst", "thousand")
-        sender.live(2)
-        before = batches_told(inbox)
+        sender.post_for(2)
+        before = messages_by_batch(inbox)
     # Alertmanager restarts; then one fails every two hours.
     with alertmanager:
-        sender.live(2)
-        assert batches_told(inbox) == before
+        sender.post_for(2)
+        assert messages_by_batch(inbox) == before
         for number in range(4):
             sender.firing.append(failure("trickle", number, at=number))
-            sender.live(2)
-        # An outage of the exporter or the API: what is known is remembered.
-        sender.live(4)
-    counted = batches_told(inbox)
+            sender.post_for(2)
+        # In an outage of exporter or API nothing changes: known failures go on firing.
+        sender.post_for(4)
+    counted = messages_by_batch(inbox)
     print(f"messages of the day: {counted}")  # noqa: T201 - to be read with -s
-    # One at once, then one an hour.
+    # One message at once, then at most one an hour.
     assert counted["burst"] <= 1 + math.ceil(hours)
     assert (counted["same"], counted["trickle"]) == (2, 4)
-    # Alertmanager needs longer than this short group_wait to take them all in.
+    # Alertmanager may need longer than the shortened group_wait to receive them all.
     assert counted["thousand"] <= 2
-    # The same messages reached people, and are short.
+    # Mail and Slack got the same messages, and these are short.
     assert len(inbox.slack) == len(inbox.mails) == len(inbox.posts) == sum(counted.values())
     assert max(len(mail.as_bytes()) for mail in inbox.mails) < 6000
     assert max(len(each["attachments"][0]["text"]) for each in inbox.slack) < 4000
@@ -254,8 +254,8 @@ def test_the_messages_of_a_day(inbox: Inbox, tmp_path: Path) -> None:
     assert len(bursts[-1]["alerts"]) == 60
 
 
-def test_1000_failures_at_once_are_one_message(inbox: Inbox, tmp_path: Path) -> None:
-    """One that a person can read, by mail and in Slack."""
+def test_1000_failures_at_once_send_one_message(inbox: Inbox, tmp_path: Path) -> None:
+    """The one message about 1,000 failures is short enough to read, by mail and in Slack."""
     with Alertmanager(inbox.routes(60), tmp_path) as alertmanager:
         Sender(alertmanager, [failure("thousand", number) for number in range(1000)]).post()
         wait_until(lambda: inbox.posts and inbox.mails and inbox.slack, PATIENCE, "the message")
@@ -269,8 +269,8 @@ def test_1000_failures_at_once_are_one_message(inbox: Inbox, tmp_path: Path) -> 
         assert len(text) < 4000
 
 
-def test_operations_hear_of_the_end(inbox: Inbox, tmp_path: Path) -> None:
-    """A message about the exporter is followed by one that says it is over."""
+def test_operations_get_a_message_about_the_end(inbox: Inbox, tmp_path: Path) -> None:
+    """When an alert about the exporter ends, operations get a second message that says so."""
     with Alertmanager(inbox.routes(FACTOR), tmp_path) as alertmanager:
         sender = Sender(alertmanager)
         rule = ALERTS["CavaticaDataStale"]

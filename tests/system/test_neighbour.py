@@ -1,4 +1,4 @@
-"""Another program of the same account uses up the rate limit, window after window."""
+"""Another program on the same account uses up the rate limit in every window."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -19,14 +19,14 @@ from exporter.watchlist.watchlist import Watchlist
 TOKEN = "simulated"
 WINDOW = 300
 HOUR = 3600
-# Few calls in a window, so that the neighbour need not make a thousand.
+# A low limit, so that the other program need not make a thousand calls.
 LIMIT = 10
 YEARS = Lifetimes(pending=(0, 0), running=(1e9, 1e9))
 
 
 @dataclass(slots=True)
 class Clock:
-    """Both kinds of time, set by hand; the simulator's, too."""
+    """One time for the exporter and the simulator, both wall clock and monotonic; tests set it."""
 
     now: float = 1_700_000_000.0
 
@@ -35,7 +35,7 @@ class Clock:
         return self.now
 
     def monotonic(self) -> float:
-        """Return the time that never jumps."""
+        """Return the monotonic time."""
         return self.now
 
 
@@ -51,11 +51,11 @@ def default_max_age() -> float:
 
 
 class Site:
-    """An exporter and a neighbour on one account.
+    """An exporter and another program, the neighbour, on one account.
 
     Attributes:
-        clock: The one clock.
-        tracker: The exporter's.
+        clock: The clock of both.
+        tracker: The exporter's tracker.
     """
 
     def __init__(self, url: str, clock: Clock, ids: Sequence[str], max_age: float) -> None:
@@ -81,28 +81,28 @@ class Site:
         )
 
     def use_up(self) -> None:
-        """Make calls as the neighbour until the account has none left."""
+        """Make calls as the neighbour until the rate limit is used up."""
         for _ in range(LIMIT):
             with contextlib.suppress(ApiError):
                 self.call()
 
     def call(self) -> None:
-        """Make a call as the neighbour."""
+        """Make one call as the neighbour."""
         self._neighbour.bulk_get(self._ids, self.clock.now + 10)
 
-    def hour(self, interval: int, busy: int) -> list[int]:
-        """Return how many exports were UNKNOWN in each scrape of an hour.
+    def scrape_for_an_hour(self, interval: int, busy: int) -> list[int]:
+        """Return the number of UNKNOWN exports in each scrape of an hour.
 
         Args:
             interval: Seconds between two scrapes.
-            busy: Seconds after which the neighbour has used up a window.
+            busy: Seconds after the begin of a window at which the neighbour uses it up.
         """
         unknown = []
         begin = self.clock.now
         for second in range(HOUR):
             self.clock.now = begin + second
             if second % WINDOW == 0:
-                # The neighbour is always there, so one window follows the other.
+                # A call begins a window, and the neighbour always makes one at once.
                 self.call()
             if second % WINDOW == busy:
                 self.use_up()
@@ -114,7 +114,7 @@ class Site:
 
 @pytest.fixture
 def account() -> Iterator[tuple[str, Clock, Sequence[str]]]:
-    """Yield a simulated account with three exports that run."""
+    """Yield the URL, the clock and the IDs of a simulated account with three running exports."""
     clock = Clock()
     simulator = Simulator(token=TOKEN, clock=clock.time, rate_limit=LIMIT, rate_window=WINDOW)
     ids = simulator.start(3, ago=1e6, lifetimes=YEARS)
@@ -123,17 +123,17 @@ def account() -> Iterator[tuple[str, Clock, Sequence[str]]]:
 
 
 @pytest.mark.parametrize(("interval", "busy"), [(60, 30), (60, 200), (120, 50), (300, 10)])
-def test_a_neighbour_makes_no_state_unknown(
+def test_used_up_rate_limit_makes_no_state_unknown(
     account: tuple[str, Clock, Sequence[str]], interval: int, busy: int
 ) -> None:
-    """One answer in two windows is enough, by default; it is as true as the API's last word."""
+    """One answer in two windows keeps all states known, with the default `--exports.max-age`."""
     site = Site(*account, default_max_age())
-    assert site.hour(interval, busy) == [0] * (HOUR // interval)
+    assert site.scrape_for_an_hour(interval, busy) == [0] * (HOUR // interval)
 
 
-def test_an_answer_must_be_younger_than_max_age(
+def test_max_age_of_one_window_makes_states_unknown(
     account: tuple[str, Clock, Sequence[str]],
 ) -> None:
-    """With less than two windows the same neighbour does make states UNKNOWN."""
+    """With a `--exports.max-age` below two windows, the same neighbour makes states UNKNOWN."""
     site = Site(*account, WINDOW)
-    assert 3 in site.hour(120, 50)
+    assert 3 in site.scrape_for_an_hour(120, 50)

@@ -1,4 +1,4 @@
-"""A restart with a state file: what was known stays known, at the price of one call."""
+"""A restart with a state file: finished exports stay known, and the first scrape is one call."""
 
 import os
 import signal
@@ -17,7 +17,7 @@ from tests.support.servers import wait_until
 
 TOKEN = "t0ken-of-a-test"
 BATCH = "b"
-YEARS = Lifetimes(pending=(0, 0), running=(1e9, 1e9))
+ENDLESS = Lifetimes(pending=(0, 0), running=(1e9, 1e9))
 PLACE = {"volume": "owner/volume", "location": "patients/7.bam"}
 
 
@@ -26,9 +26,9 @@ class Site:
     """A simulated CAVATICA with finished exports, and the files of an exporter that watches them.
 
     Attributes:
-        simulator: The platform.
-        directory: Where the files are.
-        flags: Of the exporter.
+        simulator: The simulated CAVATICA.
+        directory: Directory of all files.
+        flags: Flags of the exporter.
     """
 
     simulator: Simulator
@@ -40,8 +40,8 @@ class Site:
         """The state file."""
         return self.directory / "state" / "file"
 
-    def life(self) -> tuple[Page, Page]:
-        """Return the first and the second page of an exporter, which is ended by SIGTERM then."""
+    def run_exporter(self) -> tuple[Page, Page]:
+        """Start an exporter, scrape it twice, stop it by SIGTERM, and return both pages."""
         with process(self.directory / "log", *self.flags, LOOPBACK) as exporter:
             first, second = exporter.scrape(), exporter.scrape()
             end(exporter)
@@ -49,7 +49,7 @@ class Site:
 
 
 def end(exporter: RunningExporter) -> None:
-    """End an exporter as systemd does, and see that it ends well."""
+    """Stop an exporter by SIGTERM, as systemd does, and expect exit status 0."""
     assert exporter.process is not None
     exporter.process.send_signal(signal.SIGTERM)
     assert exporter.process.wait(5) == 0
@@ -59,7 +59,7 @@ def end(exporter: RunningExporter) -> None:
 def site(tmp_path: Path) -> Iterator[Site]:
     """Yield a site with 1,000 finished exports, 3 running ones, and a superseded failure."""
     simulator = Simulator(token=TOKEN, rate_limit=10_000)
-    ids = simulator.start(1000, ago=1e6) + simulator.start(3, ago=1e6, lifetimes=YEARS)
+    ids = simulator.start(1000, ago=1e6) + simulator.start(3, ago=1e6, lifetimes=ENDLESS)
     for name, state, finished in (
         ("old", "FAILED", "2026-01-02T00:00:00Z"),
         ("new", "COMPLETED", "2026-01-03T00:00:00Z"),
@@ -94,7 +94,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
 
 
 def facts(page: Page) -> dict[object, float]:
-    """Return what a page says of exports and batches."""
+    """Return the series of exports and batches on a page, except the age of answers."""
     return {
         key: value
         for key, value in page.samples.items()
@@ -103,15 +103,15 @@ def facts(page: Page) -> dict[object, float]:
     }
 
 
-def test_a_restart_knows_everything_with_one_call(site: Site) -> None:
-    """A restart keeps states, times, sizes, codes and superseded failures, and the own times."""
-    first, before = site.life()
+def test_restart_keeps_finished_exports(site: Site) -> None:
+    """States, times, sizes, codes and superseded failures stay; the first scrape is one call."""
+    first, before = site.run_exporter()
     assert first("cavatica_scrape_api_calls") == 11
     assert before("cavatica_superseded_exports", batch=BATCH) == 1
     assert before("cavatica_export_superseded", batch=BATCH, export_id="old") == 1
     name = "cavatica_export_finished_timestamp_seconds"
     assert before(name, batch=BATCH, export_id="timeless") is not None
-    after, _ = site.life()
+    after, _ = site.run_exporter()
     assert after("cavatica_scrape_api_calls") == 1
     assert after("cavatica_up") == 1
     assert facts(after) == facts(before)
@@ -119,23 +119,23 @@ def test_a_restart_knows_everything_with_one_call(site: Site) -> None:
     assert b"patients" not in site.state_file.read_bytes()
 
 
-def test_a_restart_while_an_id_file_cannot_be_read_forgets_nothing(site: Site) -> None:
-    """The exporter is restarted once more when the file is mended."""
+def test_restart_with_a_broken_id_file_keeps_its_exports(site: Site) -> None:
+    """The state file keeps exports of a broken ID file until a restart after its repair."""
     file = site.directory / "exports" / f"{BATCH}.yml"
-    _, before = site.life()
+    _, before = site.run_exporter()
     content = file.read_bytes()
     (site.directory / "exports" / "other.yml").write_text("[]")
     file.write_text("{")
-    between, _ = site.life()
+    between, _ = site.run_exporter()
     assert between("cavatica_watched_exports", batch=BATCH) is None
     file.write_bytes(content)
-    after, _ = site.life()
+    after, _ = site.run_exporter()
     assert after("cavatica_scrape_api_calls") == 1
     assert facts(after).items() >= facts(before).items()
 
 
-def test_a_scrape_by_cron_forgets_ids_that_were_removed(site: Site) -> None:
-    """The state file has an export for an hour at most, however short each process lives."""
+def test_scrapes_by_cron_forget_removed_ids(site: Site) -> None:
+    """With `--once`, too, the state file keeps a removed ID for an hour and not longer."""
     file = site.directory / "exports" / f"{BATCH}.yml"
     ids = file.read_text().splitlines(keepends=True)
     before: list[str] = []
@@ -151,8 +151,11 @@ def test_a_scrape_by_cron_forgets_ids_that_were_removed(site: Site) -> None:
         before = part
 
 
-def test_an_id_file_that_is_missing_for_one_scrape_by_cron_loses_nothing(site: Site) -> None:
-    """The time of a failure to which the API gives none is only in the state file."""
+def test_id_file_that_is_missing_in_one_scrape_by_cron_loses_nothing(site: Site) -> None:
+    """Exports of an ID file that one scrape does not find stay in the state file.
+
+    Only the state file has the time of a failure to which the API gives none.
+    """
     file = site.directory / "exports" / f"{BATCH}.yml"
     scrape_into(site, "page")
     before = scrape_into(site, "page")
@@ -166,23 +169,23 @@ def test_an_id_file_that_is_missing_for_one_scrape_by_cron_loses_nothing(site: S
     assert facts(after).items() >= facts(before).items()
 
 
-def test_a_repeat_is_known_to_make_good_a_failure_of_before_the_restart(site: Site) -> None:
-    """The hash of a destination is the same in both lives."""
+def test_failure_before_a_restart_is_superseded_after_it(site: Site) -> None:
+    """The hash of a destination is the same in both processes, so the repeat is recognised."""
     late = site.simulator.export("new") | {"state": "RUNNING"}
     done = site.simulator.export("new")
     site.simulator.put(late)
-    _, before = site.life()
+    _, before = site.run_exporter()
     assert before("cavatica_superseded_exports", batch=BATCH) == 0
     site.simulator.put(done)
-    after, _ = site.life()
+    after, _ = site.run_exporter()
     assert after("cavatica_superseded_exports", batch=BATCH) == 1
 
 
-def test_finished_exports_are_known_while_the_api_is_down(site: Site) -> None:
-    """No batch looks empty after a restart in an outage."""
-    _, before = site.life()
+def test_restart_without_the_api_keeps_finished_exports(site: Site) -> None:
+    """Finished exports keep their states after a restart during an outage; others are UNKNOWN."""
+    _, before = site.run_exporter()
     site.simulator.fault = Fault(status=500)
-    after, _ = site.life()
+    after, _ = site.run_exporter()
     assert after("cavatica_up") == 0
     expected = before.states(BATCH)
     expected["UNKNOWN"] = expected.pop("RUNNING")
@@ -190,41 +193,39 @@ def test_finished_exports_are_known_while_the_api_is_down(site: Site) -> None:
 
 
 def cut_off(file: Path) -> None:
-    """Leave half of the file."""
+    """Cut off half of the file."""
     os.truncate(file, file.stat().st_size // 2)
 
 
 def another_file(file: Path) -> None:
-    """Put the file of another program in its place."""
+    """Replace the file by one of another program."""
     file.write_text("something of somebody's")
 
 
 def a_directory(file: Path) -> None:
-    """Put a directory in its place."""
+    """Replace the file by a directory."""
     file.unlink()
     file.mkdir()
 
 
 def a_pipe(file: Path) -> None:
-    """Put a pipe in its place: a plain open of it waits for ever."""
+    """Replace the file by a pipe: a plain open of it would wait for ever."""
     file.unlink()
     os.mkfifo(file)
 
 
 def no_directory(file: Path) -> None:
-    """Leave no place for it."""
+    """Remove the file and its directory."""
     file.unlink()
     file.parent.rmdir()
 
 
 @pytest.mark.parametrize("damage", [cut_off, another_file, a_directory, a_pipe, no_directory])
-def test_without_a_usable_file_it_works_as_without_one(
-    site: Site, damage: Callable[[Path], None]
-) -> None:
-    """An unusable file is logged, and changes nothing else; the end is not delayed."""
-    site.life()
+def test_unusable_state_file_is_ignored(site: Site, damage: Callable[[Path], None]) -> None:
+    """An unusable file is logged and has no other effect: all exports are asked for again."""
+    site.run_exporter()
     damage(site.state_file)
-    first, second = site.life()
+    first, second = site.run_exporter()
     assert first("cavatica_scrape_api_calls") == 11
     assert second("cavatica_up") == 1
     log = (site.directory / "log").read_text()
@@ -233,8 +234,8 @@ def test_without_a_usable_file_it_works_as_without_one(
 
 
 def test_file_that_is_unreadable_at_the_start_is_used_later(site: Site) -> None:
-    """The file is read before it is written, and its exports and times are known again."""
-    _, before = site.life()
+    """The exporter reads the file later, before it writes it, and knows its content again."""
+    _, before = site.run_exporter()
     name = "cavatica_export_finished_timestamp_seconds"
     first = before(name, batch=BATCH, export_id="timeless")
     # Something new, which the file does not have.
@@ -259,7 +260,7 @@ def test_file_that_is_unreadable_at_the_start_is_used_later(site: Site) -> None:
         assert page("cavatica_exporter_state_file_error") == 0
         end(exporter)
     assert new[0] in {each.id for each in decode(site.state_file.read_bytes())[1]}
-    after, _ = site.life()
+    after, _ = site.run_exporter()
     assert after("cavatica_scrape_api_calls") == 1
     assert facts(after) == facts(page)
 
@@ -272,14 +273,14 @@ def scrape_into(site: Site, name: str) -> Page:
     return Page.of(output.read_text())
 
 
-def test_a_single_scrape_uses_it_too(site: Site) -> None:
-    """A scrape that is written to a file uses the state file, too, as cron jobs need it."""
+def test_once_uses_the_state_file(site: Site) -> None:
+    """`--once --once.output` reads and writes the state file, so later cron jobs make one call."""
     calls = [scrape_into(site, "page")("cavatica_scrape_api_calls") for _ in range(2)]
     assert calls == [11, 1]
 
 
-def test_the_page_of_a_single_scrape_shows_its_own_write(site: Site) -> None:
-    """A cron job has no other page that could show it."""
+def test_once_shows_its_own_write_of_the_state_file(site: Site) -> None:
+    """The output has time and error of the same run's write: cron jobs have no later page."""
     began = time.time()
     page = scrape_into(site, "page")
     written = page("cavatica_exporter_state_file_last_write_success_timestamp_seconds")
@@ -292,8 +293,8 @@ def test_the_page_of_a_single_scrape_shows_its_own_write(site: Site) -> None:
     assert page("cavatica_exporter_state_file_error") == 1
 
 
-def test_a_scrape_that_is_printed_only_reads_it(site: Site) -> None:
-    """It can be made beside the exporter whose flags it has, by another user."""
+def test_once_without_output_only_reads_the_state_file(site: Site) -> None:
+    """A scrape that is printed may run with a running exporter's flags, as another user."""
     scrape_into(site, "page")
     before = site.state_file.stat()
     new = site.simulator.start(1, ago=1e6)

@@ -1,4 +1,4 @@
-"""The commands of the runbooks, run as they are printed, after the steps of the README."""
+"""The commands of the runbooks, run as they are printed, beside a real Prometheus."""
 
 import os
 import re
@@ -26,12 +26,12 @@ VARIABLES, *COMMANDS = BLOCKS
 def site(
     server_version: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Path, dict[str, str]]]:
-    """Run an exporter and a Prometheus; yield the directory of its files and the variables."""
+    """Run an exporter and a Prometheus; yield their directory and values of the variables."""
     directory = tmp_path_factory.mktemp(f"site-{server_version}")
     simulator = Simulator(token=TOKEN)
     (directory / "token").write_text(TOKEN, encoding="utf-8")
     (directory / "exports").mkdir()
-    # An address that does not exist ends a command of curl with an error.
+    # With `fail`, curl exits with an error if the server answers 404 or another error.
     (directory / ".curlrc").write_text("fail\n", encoding="utf-8")
     ids = simulator.start(20, ago=7200)
     text = "".join(f"{export_id}\n" for export_id in ids)
@@ -63,16 +63,16 @@ scrape_configs: [{{job_name: cavatica, static_configs: [{{targets: ["{address}"]
                 )
 
 
-def test_the_variables_are_those_that_the_commands_use() -> None:
-    """Nothing is used that the reader was not told to set."""
+def test_runbooks_set_the_variables_that_their_commands_use() -> None:
+    """The first block of the page sets exactly the variables of all other blocks."""
     set_there = set(re.findall(r"^([A-Z]+)=", VARIABLES, re.MULTILINE))
     assert set_there == {name for each in COMMANDS for name in re.findall(r"\$([A-Z]+)", each)}
 
 
 @pytest.mark.servers
 @pytest.mark.parametrize("commands", COMMANDS, ids=[str(n) for n in range(len(COMMANDS))])
-def test_a_command_works_as_printed(commands: str, site: tuple[Path, dict[str, str]]) -> None:
-    """Every command ends well, and says nothing on standard error."""
+def test_command_works_as_printed(commands: str, site: tuple[Path, dict[str, str]]) -> None:
+    """Every command exits with 0 and writes no warning or error to standard error."""
     directory, variables = site
     if "curl " in commands:
         require_curl()
@@ -81,7 +81,7 @@ def test_a_command_works_as_printed(commands: str, site: tuple[Path, dict[str, s
     path = os.pathsep.join(
         [str(Path(sys.executable).parent), str(program("promtool").parent), os.environ["PATH"]]
     )
-    # One command prints any status, as the API answers without a token, too.
+    # One command prints the API's status, which is an error without a token: no `fail` for it.
     home = {} if "%{http_code}" in commands else {"HOME": str(directory)}
     done = subprocess.run(
         ["/bin/bash", "-euo", "pipefail", "-c", commands],

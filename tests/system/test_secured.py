@@ -14,7 +14,7 @@ from tests.support.exporter_process import LOOPBACK, RunningExporter, process
 from tests.support.servers import Prometheus, wait_until
 from tests.support.timing import within
 
-# Of the form that exporter-toolkit documents; the hash was made by
+# In the format that exporter-toolkit documents; the hash was made with
 # `htpasswd -nbB alice correct-horse`.
 WEB = """\
 tls_server_config:{clients}
@@ -42,7 +42,7 @@ scrape_configs:
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a directory with both sides' certificates and two web configurations."""
+    """Return a directory with certificates of server and client, and two web configurations."""
     directory = tmp_path_factory.mktemp("secured")
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(directory / "ca.crt"))
@@ -57,7 +57,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def password(directory: Path) -> Iterator[RunningExporter]:
-    """Start a demo behind TLS that requires a password."""
+    """Run a demo with TLS that requires a password."""
     web = f"--web.config.file={directory / 'password.yml'}"
     with process(directory / "password.log", "--demo", LOOPBACK, web) as running:
         yield running
@@ -65,19 +65,19 @@ def password(directory: Path) -> Iterator[RunningExporter]:
 
 @pytest.fixture(scope="module")
 def certificate(directory: Path) -> Iterator[RunningExporter]:
-    """Start a demo behind TLS that requires a client certificate and a password."""
+    """Run a demo with TLS that requires a client certificate and a password."""
     web = f"--web.config.file={directory / 'certificate.yml'}"
     with process(directory / "certificate.log", "--demo", LOOPBACK, web) as running:
         yield running
 
 
 def ask(directory: Path, url: str, *arguments: str) -> str:
-    """Return what curl, which trusts the authority, says of a URL."""
+    """Return the output of curl for a URL; curl trusts the server's authority."""
     return curl(url, "--cacert", "ca.crt", *arguments, directory=directory)
 
 
 def test_curl_scrapes_with_a_password(directory: Path, password: RunningExporter) -> None:
-    """The CA's certificate and the password are all that it needs."""
+    """With the authority's certificate and the password, curl scrapes."""
     page = ask(directory, f"{password.urls[0]}/metrics", "--user", PASSWORD, "--compressed")
     assert "\ncavatica_up 1.0\n" in page
     assert page.endswith("\n200")
@@ -86,15 +86,15 @@ def test_curl_scrapes_with_a_password(directory: Path, password: RunningExporter
 @pytest.mark.parametrize(
     "arguments", [(), ("--user", "alice:wrong"), ("--user", "bob:correct-horse")]
 )
-def test_curl_is_refused_with_another_password_or_none(
+def test_curl_with_a_wrong_or_no_password_is_refused(
     directory: Path, password: RunningExporter, arguments: Sequence[str]
 ) -> None:
-    """The answer is 401, and says nothing of the exports."""
+    """The answer is 401 without any metrics."""
     assert ask(directory, f"{password.urls[0]}/metrics", *arguments) == "Unauthorized\n\n401"
 
 
-def test_curl_scrapes_with_a_certificate(directory: Path, certificate: RunningExporter) -> None:
-    """A certificate of the right authority is what lets it in, and nothing else does."""
+def test_curl_needs_a_client_certificate(directory: Path, certificate: RunningExporter) -> None:
+    """A client certificate of the configured authority is accepted; without one, TLS fails."""
     url = f"{certificate.urls[0]}/metrics"
     own = ("--cert", "client.crt", "--key", "client.key")
     assert "\ncavatica_up 1.0\n" in ask(directory, url, "--user", PASSWORD, *own)
@@ -105,7 +105,7 @@ def test_curl_scrapes_with_a_certificate(directory: Path, certificate: RunningEx
 def test_prometheus_scrapes_with_certificate_and_password(
     directory: Path, certificate: RunningExporter
 ) -> None:
-    """Its own `tls_config` and `basic_auth` are all that it needs."""
+    """Prometheus needs only its usual settings `tls_config` and `basic_auth`."""
     job = JOB.format(target=certificate.urls[0].removeprefix("https://"))
     with Prometheus(job, directory) as prometheus:
         [sample] = wait_until(lambda: prometheus.query("cavatica_up"), 20, "it has scraped")
@@ -114,25 +114,25 @@ def test_prometheus_scrapes_with_certificate_and_password(
         assert target["lastError"] == ""
 
 
-@pytest.mark.parametrize("shakes_hands", [False, True])
-def test_200_idle_clients_do_not_keep_a_scrape_waiting(
-    directory: Path, password: RunningExporter, *, shakes_hands: bool
+@pytest.mark.parametrize("handshake", [False, True])
+def test_200_idle_tls_clients_do_not_delay_a_scrape(
+    directory: Path, password: RunningExporter, *, handshake: bool
 ) -> None:
-    """Scrape in less than a second beside idle clients, with and without a TLS handshake."""
-    trusting = ssl.create_default_context(cafile=directory / "ca.crt")
+    """A scrape takes less than a second beside idle clients, with and without TLS handshakes."""
+    client_tls = ssl.create_default_context(cafile=directory / "ca.crt")
     host, port = password.urls[0].removeprefix("https://").split(":")
     with ExitStack() as stack:
         for _ in range(200):
             client = stack.enter_context(socket.create_connection((host, int(port)), 10))
-            if shakes_hands:
-                stack.enter_context(trusting.wrap_socket(client, server_hostname=host))
+            if handshake:
+                stack.enter_context(client_tls.wrap_socket(client, server_hostname=host))
         with within(1):
             page = ask(directory, f"{password.urls[0]}/metrics", "--user", PASSWORD)
     assert page.endswith("\n200")
 
 
-def test_200_idle_clients_do_not_keep_a_plain_scrape_waiting(tmp_path: Path) -> None:
-    """The same without TLS, each in the midst of its request."""
+def test_200_idle_clients_do_not_delay_a_scrape(tmp_path: Path) -> None:
+    """A scrape without TLS takes less than a second beside clients with unfinished requests."""
     with process(tmp_path / "log", "--demo", LOOPBACK) as running, ExitStack() as stack:
         host, port = running.urls[0].removeprefix("http://").split(":")
         for _ in range(200):

@@ -1,4 +1,4 @@
-"""The exporter's process among faults, file edits and four scrapers at once, for some seconds."""
+"""The exporter's process under faults, file edits and concurrent scrapers, for some seconds."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from tests.system.soak.run import soak
 pytestmark = pytest.mark.slow
 
 
-def test_nothing_is_wrong_whatever_happens(tmp_path: Path) -> None:
-    """Each scrape is in time and right, nothing grows, and no secret is shown."""
+def test_soak_finds_no_problem(tmp_path: Path) -> None:
+    """Every scrape is in time and correct, memory does not grow, and no secret is shown."""
     report, problems = soak(Plan.short(), 1, tmp_path)
     assert problems == [], report

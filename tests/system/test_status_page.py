@@ -1,4 +1,4 @@
-"""The status page in a real browser, as people see it and screen readers read it."""
+"""The status page in a real browser: what people see and what screen readers read."""
 
 import os
 import random
@@ -22,12 +22,12 @@ from tests.support.browser import look
 from tests.support.fakes import FakeClock, make_snapshot
 
 HOSTILE = """"><script>alert(1)</script><img src=x onerror=alert(2)>{{7*7}}"""
-# Where the pictures are kept for people to look at.
+# A directory for the screenshots, so that people can look at them.
 PICTURES = os.environ.get("PICTURES")
 
 
 def export(number: int, state: str, now: float) -> WatchedExport:
-    """Return one of many exports."""
+    """Return an export whose ID, times and error code depend on its number."""
     export_id = f"{random.Random(number).getrandbits(128):032x}"  # noqa: S311 # made-up IDs
     started = now - 86400 + number * 40
     finished = started + 30 if state in {"COMPLETED", "FAILED"} else None
@@ -59,12 +59,12 @@ def snapshot(
 
 
 def empty(_: float) -> Snapshot | None:
-    """Return the world before the first scrape."""
+    """Return no snapshot, as before the first scrape."""
     return None
 
 
 def healthy(now: float) -> Snapshot:
-    """Return a world in which all is well."""
+    """Return a snapshot in which nothing needs attention."""
     done = [export(number, "COMPLETED", now) for number in range(300)]
     under_way = [export(number, "RUNNING", now) for number in range(300, 340)]
     waiting = [export(number, "PENDING", now) for number in range(340, 350)]
@@ -72,7 +72,7 @@ def healthy(now: float) -> Snapshot:
 
 
 def burning(now: float) -> Snapshot:
-    """Return a world in which everything needs attention."""
+    """Return a snapshot in which everything needs attention."""
     failed = [export(number, "FAILED", now) for number in range(240)]
     done = [export(number, "COMPLETED", now) for number in range(240, 900)]
     odd = [export(1000, "ABORTED", now)]
@@ -84,7 +84,7 @@ def burning(now: float) -> Snapshot:
 
 
 def hostile(now: float) -> Snapshot:
-    """Return a world whose names look like scripts."""
+    """Return a snapshot whose names and messages contain scripts."""
     export_id = HOSTILE[:40]
     error = ErrorDetail(HOSTILE, 403, HOSTILE)
     bad = Export(export_id, "FAILED", finished=now - 9, error=error, volume=HOSTILE)
@@ -97,13 +97,16 @@ def hostile(now: float) -> Snapshot:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("world", [empty, healthy, burning, hostile])
-def test_the_page_is_good_for_everybody(
-    world: Callable[[float], Snapshot | None], tmp_path: Path
+@pytest.mark.parametrize("make", [empty, healthy, burning, hostile])
+def test_page_is_accessible_and_runs_no_scripts(
+    make: Callable[[float], Snapshot | None], tmp_path: Path
 ) -> None:
-    """Light, dark and on a phone: axe-core finds nothing, nothing runs, nothing is loaded."""
+    """axe-core finds no violation, no script runs, and the page loads nothing but itself.
+
+    The views are light, dark, and on a phone.
+    """
     clock = FakeClock()
-    found = world(clock.time())
+    found = make(clock.time())
     application = Application(
         lambda _: found or pytest.fail("no scrape"),
         Exposition(
@@ -125,7 +128,7 @@ def test_the_page_is_good_for_everybody(
             environ = {"REQUEST_METHOD": "GET", "PATH_INFO": "/metrics"}
             application(environ, lambda *_: lambda _: None)
         url = f"{server.url}/"
-        views = look(url, (Path(PICTURES) if PICTURES else tmp_path) / world.__name__)
+        views = look(url, (Path(PICTURES) if PICTURES else tmp_path) / make.__name__)
     finally:
         server.close()
     assert {*views} == {"light", "dark", "phone"}

@@ -1,4 +1,4 @@
-"""A real Prometheus scrapes through the web configuration, by its own settings alone."""
+"""A real Prometheus scrapes servers with TLS, certificates, passwords, headers and rate limits."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
@@ -50,7 +50,7 @@ rate_limit: {interval: 1ms, burst: 9}
 USERS = "basic_auth_users:\n  alice: $2y$05$b4NQLD0vgzawXl56ps3QfeKSlwyQs6zH4Nq1PIeDTI90XPnQi4oFe\n"
 
 
-# What the exporter's side asks for, and what Prometheus' side is set to.
+# The exporter's web configuration, and Prometheus' settings that fit it, or do not (BAD).
 GOOD = {
     "plain": ("", ""),
     "tls": (SERVER_CERTIFICATE, TLS),
@@ -80,7 +80,7 @@ def app(_environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterabl
 
 
 def write_certificates(directory: Path) -> None:
-    """Those of both sides, under the names of the settings above."""
+    """Write certificates of server and client, with the file names of the settings above."""
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(directory / "ca.crt"))
     for name in ("server", "client"):
@@ -91,7 +91,7 @@ def write_certificates(directory: Path) -> None:
 
 @pytest.fixture(scope="module")
 def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
-    """Return a Prometheus that has scraped a server for each case at least once."""
+    """Run a server for each case, and a Prometheus that has scraped all of them."""
     directory = tmp_path_factory.mktemp("web")
     write_certificates(directory)
     jobs = "scrape_configs:"
@@ -122,13 +122,13 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]
 
 
 def target_of(prometheus: Prometheus, name: str) -> dict[str, Any]:
-    """Return the target of a case."""
+    """Return the target of a case, as Prometheus lists it."""
     return next(t for t in prometheus.targets() if t["labels"]["job"] == name)
 
 
 @pytest.mark.parametrize("name", GOOD)
-def test_prometheus_scrapes(prometheus: Prometheus, name: str) -> None:
-    """Its `tls_config` and `basic_auth` fit what the exporter asks for."""
+def test_prometheus_scrapes_with_fitting_settings(prometheus: Prometheus, name: str) -> None:
+    """With the `tls_config` and `basic_auth` that the exporter requires, scrapes succeed."""
     target = target_of(prometheus, name)
     assert (target["health"], target["lastError"]) == ("up", "")
     assert [each.value for each in prometheus.query(f'sample{{job="{name}"}}')] == [42]
@@ -146,8 +146,8 @@ def test_prometheus_scrapes(prometheus: Prometheus, name: str) -> None:
         ("rate", "server returned HTTP status 429 Too Many Requests"),
     ],
 )
-def test_prometheus_is_told_why_not(prometheus: Prometheus, name: str, error: str) -> None:
-    """The page of targets names the cause."""
+def test_failed_scrape_shows_its_cause(prometheus: Prometheus, name: str, error: str) -> None:
+    """With other settings the target is down, and its last error in Prometheus has the cause."""
     target = target_of(prometheus, name)
     assert target["health"] == "down"
     assert error in target["lastError"]
