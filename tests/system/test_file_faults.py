@@ -355,7 +355,7 @@ def test_file_that_changes_while_it_is_read_is_an_error(tmp_path: Path) -> None:
 
 
 def test_file_that_is_replaced_by_rename_is_never_half_read(tmp_path: Path) -> None:
-    """A file that is written elsewhere and renamed is read whole, old or new, and without errors."""
+    """A file that is written elsewhere and then renamed is read whole, old or new."""
     loader, victim = start(tmp_path, FAULTS[0])
     stop = threading.Event()
 

@@ -170,7 +170,7 @@ class Sender:
     firing: list[Json] = field(default_factory=list)
 
     def post(self, *, ended: Sequence[Json] = ()) -> None:
-        """Post ended alerts, and all firing ones, which end three scaled hours after the last post."""
+        """Post ended alerts and all firing ones, which end three scaled hours after this post."""
         now = datetime.now(timezone.utc)
         ends = now + timedelta(seconds=3 * HOUR)
         alerts = [

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.soak.dealer import Plan
 from tests.system.soak.run import soak
+from tests.system.soak.schedule import Plan
 
 pytestmark = pytest.mark.slow
 

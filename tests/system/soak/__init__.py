@@ -1,5 +1,5 @@
-"""The exporter's process for as long as one likes, among faults, file edits and many scrapers.
+"""A soak test: the exporter's process under faults, file edits and many scrapers, for any time.
 
-`python -m tests.system.soak --help`. One seed draws the same faults and edits again; when they meet
-which scrape is left to chance.
+`python -m tests.system.soak --help`. A seed repeats the faults and edits, but not which
+scrapes they meet.
 """

@@ -7,12 +7,12 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.system.soak.dealer import Plan
 from tests.system.soak.run import soak
+from tests.system.soak.schedule import Plan
 
 
 def main() -> None:
-    """Run, print the report, and exit: 0, or 1 if anything was wrong."""
+    """Run, print the report, and exit with 0, or with 1 if there were problems."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.system.soak",
         description="Runs the exporter among faults, file edits and four scrapers at once.",

@@ -12,10 +12,10 @@ class Actors:
     """All actors of a run.
 
     Args:
-        findings: Takes their exceptions: each is one.
+        findings: Records each exception as a problem.
 
     Attributes:
-        over: Set at the end.
+        over: Set when the run ends.
     """
 
     def __init__(self, findings: Findings) -> None:
@@ -36,7 +36,7 @@ class Actors:
                     self._busy += 1
                 try:
                     act()
-                except Exception as error:  # noqa: BLE001 # whatever it is, the run has failed
+                except Exception as error:  # noqa: BLE001 # any exception is a problem of the run
                     self._findings.add(f"{name}: {error!r}")
                 finally:
                     with self._turn:
@@ -60,7 +60,7 @@ class Actors:
                 self._turn.notify_all()
 
     def end(self) -> None:
-        """Wait for the action in progress, and end."""
+        """End all actors, after the actions in progress."""
         self.over.set()
         for thread in self._threads:
             thread.join()

@@ -1,7 +1,7 @@
-"""The exporter behind a file server that can hang, and with a clock and a resolver to be moved.
+"""Run the exporter with a file server that can hang, and a clock and a resolver that can be set.
 
-Run by its path, with the control file and the directory of the file server before the flags. It
-uses nothing of this package, so the process is the exporter's own but for these.
+Run by its path, with the control file and the directory of the file server before the flags. This
+module imports nothing of its package, so that the process is otherwise the exporter's own.
 """
 
 import mmap
@@ -25,8 +25,8 @@ HOST = "localhost"
 _CHECK_SECONDS = 0.02
 
 
-def move(control: mmap.mmap, root: str) -> None:
-    """Replace what reads files, tells the time and looks up names."""
+def install(control: mmap.mmap, root: str) -> None:
+    """Replace the functions that read files, return the time and resolve names."""
 
     def state() -> tuple[float, bool, bool]:
         ahead, hangs, hole = CONTROL.unpack_from(control)
@@ -62,8 +62,8 @@ def main() -> None:
     """Install the replacements, then run the exporter."""
     _, control, root, *flags = sys.argv
     with Path(control).open("rb") as file:
-        move(mmap.mmap(file.fileno(), CONTROL.size, access=mmap.ACCESS_READ), root)
-    from exporter.cli.command import main as run  # noqa: PLC0415 # after the moves
+        install(mmap.mmap(file.fileno(), CONTROL.size, access=mmap.ACCESS_READ), root)
+    from exporter.cli.command import main as run  # noqa: PLC0415 # after the replacement
 
     run(flags)
 

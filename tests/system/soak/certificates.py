@@ -15,14 +15,14 @@ class Certificates:
     """The web configuration, its certificate and its key.
 
     Args:
-        directory: Where they are.
-        random: Draws what is done.
-        pause: Waits so many seconds.
+        directory: Directory of these files.
+        random: Chooses the edits.
+        pause: Waits for a number of seconds.
 
     Attributes:
-        authority: The file of the authority that clients trust.
-        web_config: The file of the web configuration.
-        count: How many certificates there were.
+        authority: File of the authority that clients trust.
+        web_config: File of the web configuration.
+        count: Number of certificates so far.
     """
 
     def __init__(self, directory: Path, random: Random, pause: Callable[[float], object]) -> None:
@@ -40,7 +40,7 @@ class Certificates:
         self.renew()
 
     def edit(self) -> None:
-        """Renew the certificate, or spoil a file: then the last good one stays in use."""
+        """Renew the certificate, or damage a file: then the last good one stays in use."""
         if self._random.random() < 0.6:
             self.renew()
         else:

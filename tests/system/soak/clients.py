@@ -1,4 +1,4 @@
-"""Clients of the exporter's port: scrapers, and others."""
+"""Clients of the exporter: scrapers, and clients that request other pages or send garbage."""
 
 import socket
 import ssl
@@ -14,31 +14,31 @@ import requests
 
 from tests.support.timing import is_within
 from tests.system.soak.findings import Findings
-from tests.system.soak.pages import Judge, Moment, read
+from tests.system.soak.pages import Moment, PageChecker, read
 
 OPENMETRICS: Final = "application/openmetrics-text"
 
-# Beyond a scraper's own deadline, for a machine that is busy with other things as well.
+# Tolerance beyond a scraper's deadline, for a busy machine.
 _LATE_SECONDS: Final = 0.25
 _PATIENCE: Final = 10.0
 _SILENCE_SECONDS: Final = 0.5
-# Pages that ask the API nothing.
+# For pages that make no call of the API.
 _PAGE_SECONDS: Final = 1.0
 _PATHS: Final = ("/", "/-/healthy", "/-/ready")
 
 
 @dataclass(slots=True)
 class Scraper:
-    """Scrapes as Prometheus does, and looks at what it gets.
+    """Scrapes as Prometheus does, and checks the answers.
 
     Attributes:
-        url: Of the metrics.
-        authority: The file of the authority that the exporter's certificate is of.
-        timeout: Seconds that it says it waits.
-        openmetrics, gzip: What it asks for.
-        judge: Knows what must hold.
-        findings: Takes what does not.
-        took: How long each scrape took, in seconds.
+        url: URL of the metrics.
+        authority: File of the authority that signed the exporter's certificate.
+        timeout: Scrape timeout that it sends, in seconds.
+        openmetrics, gzip: Format and encoding that it requests.
+        checker: Checks the pages.
+        findings: Records problems.
+        took: Duration of each scrape, in seconds.
     """
 
     url: str
@@ -46,7 +46,7 @@ class Scraper:
     timeout: float
     openmetrics: bool
     gzip: bool
-    judge: Judge
+    checker: PageChecker
     findings: Findings
     took: list[float] = field(default_factory=list)
 
@@ -74,19 +74,19 @@ class Scraper:
             self.findings.add(f"not what was asked for: {answer.status_code} {answer.headers}")
             return
         page = read(answer.text, is_openmetrics=is_openmetrics)
-        for problem in self.judge.problems(page, began, ended):
+        for problem in self.checker.problems(page, began, ended):
             self.findings.add(problem)
 
 
 @dataclass(slots=True)
 class Visitor:
-    """Looks at the other pages, and sends what is no request; both cost the scrapers nothing.
+    """Requests other pages and sends invalid requests, neither of which may delay the scrapers.
 
     Attributes:
-        url: Of the exporter.
-        authority: The file of the authority that the exporter's certificate is of.
-        random: Draws what it does.
-        findings: Takes what is wrong.
+        url: URL of the exporter.
+        authority: File of the authority that signed the exporter's certificate.
+        random: Chooses the requests.
+        findings: Records problems.
     """
 
     url: str
@@ -95,7 +95,7 @@ class Visitor:
     findings: Findings
 
     def visit(self) -> None:
-        """Do one thing."""
+        """Send one request, valid or not."""
         self.random.choice([self._look, self._look, self._send, self._hang])()
 
     def _look(self) -> None:
@@ -108,7 +108,7 @@ class Visitor:
             self.findings.add(f"{path} was {answer.status_code} after {took:.2f} s")
 
     def _send(self) -> None:
-        """Send random bytes, behind what looks like a request or not."""
+        """Send random bytes, with or without the begin of a request before them."""
         begin = self.random.choice(
             [
                 b"",
@@ -120,7 +120,7 @@ class Visitor:
         )
         with self._connect() as client:
             client.sendall(begin + self.random.randbytes(self.random.randrange(200)))
-            # The exporter may wait for more: TLS has no half of a connection to close.
+            # The exporter may wait for more bytes: TLS cannot close one direction only.
             client.settimeout(_SILENCE_SECONDS)
             answer = b""
             with suppress(TimeoutError, ConnectionError):
@@ -131,7 +131,7 @@ class Visitor:
             self.findings.add(f"random bytes were answered: {answer!r}")
 
     def _hang(self) -> None:
-        """Keep the exporter waiting for the rest of a request."""
+        """Send the begin of a request, and let the exporter wait for the rest."""
         with self.random.choice([self._connect, self._reach])() as client:
             client.sendall(b"GET /metrics HT")
             time.sleep(self.random.uniform(0, 1))

@@ -1,4 +1,4 @@
-"""What goes wrong between the exporter and the API: one deck of faults, each dealt as often."""
+"""Faults between the exporter and the API."""
 
 import gzip
 import json
@@ -9,13 +9,13 @@ from random import Random
 from typing import Any, Final
 
 from exporter.simulator import Fault
-from tests.system.soak.line import INNER_TOKEN
+from tests.system.soak.endpoint import INNER_TOKEN
 
 CUT: Final = "connections are cut"
-GONE: Final = "connection refused"
-KEPT: Final = "kept connections swallow everything"
-NEW: Final = "new connections swallow everything"
-HOLE: Final = "the first address is a black hole"
+REFUSED: Final = "connection refused"
+EXISTING_SILENT: Final = "existing connections go silent"
+NEW_SILENT: Final = "new connections go silent"
+BLACK_HOLE_FIRST: Final = "the first address is a black hole"
 
 _MEGABYTE = bytes(2**20)
 _BOMB = gzip.compress(_MEGABYTE * 50)
@@ -51,7 +51,7 @@ def _errors(status: int, code: int) -> Callable[[Random, list[Any]], object]:
 
 
 def _refused(random: Random, reset: float) -> Fault:
-    """Return a rate limit that is used up until this many seconds from now."""
+    """Return a 429 with a rate limit that resets `reset` seconds from now."""
     headers = {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": str(int(time.time() + reset))}
     return Fault(status=429, code=1000, headers=headers, times=random.randint(1, 3))
 
@@ -70,38 +70,38 @@ def _sent(rewrite: Callable[[Random, bytes], bytes]) -> Callable[[Random], Fault
 
 FAULTS: Final[Mapping[str, Callable[[Random], Fault]]] = {
     # Slow
-    "late": lambda random: Fault(delay=random.uniform(0.2, 8)),
-    "every third is late": lambda random: Fault(delay=random.uniform(1, 8), every=3),
+    "slow": lambda random: Fault(delay=random.uniform(0.2, 8)),
+    "every third is slow": lambda random: Fault(delay=random.uniform(1, 8), every=3),
     "drips fast": lambda _: Fault(drip=0.0001),
     "drips slowly": lambda random: Fault(drip=random.uniform(0.01, 0.5)),
     "an error that drips": lambda _: Fault(status=500, drip=0.1),
-    # Refused
+    # HTTP errors and redirects
     **{f"HTTP {status}": _status(status) for status in (400, 401, 403, 404, 409, 500, 502, 504)},
     "maintenance": _status(503),
     "a service is unavailable": _status(503, 9000),
     "every second is a 502": lambda _: Fault(status=502, every=2),
     "redirect": lambda _: Fault(status=302, headers={"Location": "http://127.0.0.2:9/v2"}),
-    # Not the platform's words
+    # Answers that are not the API's format
     "HTML": _body(_PAGE, Content_Type="text/html"),
     "HTML with 502": lambda _: Fault(status=502, body=_PAGE),
     "empty": _body(b""),
     "not JSON": _body(b"{'items': []}"),
     "not UTF-8": _body(b'{"items": ["\xff"]}'),
-    "deep": _body(b"[" * 100_000),
+    "deep nesting": _body(b"[" * 100_000),
     "NaN and huge numbers": _body(b'{"items": [NaN, 1e999, ' + b"9" * 5000 + b"]}"),
     "20 MB": lambda _: Fault(body=(_MEGABYTE,) * 20),
     "a gzip bomb": _body(_BOMB, Content_Encoding="gzip"),
-    "no gzip that says so": _body(b"{}", Content_Encoding="gzip"),
+    "not gzip, but declared as gzip": _body(b"{}", Content_Encoding="gzip"),
     "random bytes": lambda random: Fault(body=random.randbytes(1000)),
     "truncated": _sent(lambda random, body: body[: random.randrange(len(body))]),
     "a wrong byte": _sent(lambda random, body: body[:-1] + random.randbytes(1)),
-    "too long a length": lambda _: Fault(headers={"Content-Length": "1000000"}),
-    "too short a length": lambda _: Fault(headers={"Content-Length": "10"}),
-    "no number as a length": lambda _: Fault(headers={"Content-Length": "many"}),
-    "nonsense as rate limit": lambda _: Fault(
+    "a length that is too large": lambda _: Fault(headers={"Content-Length": "1000000"}),
+    "a length that is too small": lambda _: Fault(headers={"Content-Length": "10"}),
+    "a length that is not a number": lambda _: Fault(headers={"Content-Length": "many"}),
+    "invalid rate limit": lambda _: Fault(
         headers={"X-RateLimit-Limit": "-1", "X-RateLimit-Reset": "soon"}
     ),
-    # The platform's words, but not what was asked for
+    # Answers in the API's format with wrong content
     "no items": _items(lambda _, __: None),
     "items are an object": _items(lambda _, items: {"0": items}),
     "some are missing": _items(lambda random, items: items[: random.randrange(len(items))]),
@@ -112,20 +112,20 @@ FAULTS: Final[Mapping[str, Callable[[Random], Fault]]] = {
     ),
     "some null": _items(lambda random, items: [random.choice([item, None]) for item in items]),
     "unknown IDs": _items(_errors(404, 9008)),
-    "IDs in trouble": _items(_errors(503, 9000)),
+    "lookup errors": _items(_errors(503, 9000)),
     "no ID": _each(lambda _, export: export.pop("id")),
     "an ID that is a number": _each(lambda _, export: export.update(id=7)),
     "no state": _each(lambda _, export: export.pop("state")),
-    "a state that is none": _each(
+    "an invalid state": _each(
         lambda random, export: export.update(state=random.choice([1, None, [], "done", "A" * 99]))
     ),
-    "nonsense as times": _each(
+    "invalid times": _each(
         lambda random, export: export.update(
             started_on=random.choice(["yesterday", 7, {}, "2018-13-27T15:00:28Z"]),
             finished_on=random.choice(["", None, "0000-00-00T00:00:00Z"]),
         )
     ),
-    "nonsense as results": _each(
+    "invalid results": _each(
         lambda random, export: export.update(
             result=random.choice([[], "x", {"size": "7"}, {"size": -1}, {"size": 1e308}])
         )
@@ -138,20 +138,20 @@ FAULTS: Final[Mapping[str, Callable[[Random], Fault]]] = {
     ),
 }
 
-#: After these the exporter asks nothing for some seconds, or for a minute.
-HOLDING: Final[Mapping[str, Callable[[Random], Fault]]] = {
+#: After these the exporter makes no call for some seconds, or for a minute.
+RATE_LIMITS: Final[Mapping[str, Callable[[Random], Fault]]] = {
     "429 for a moment": lambda random: _refused(random, 4),
     "429 without headers": lambda _: Fault(
         status=429, times=1, headers=dict.fromkeys(["X-RateLimit-Remaining", "X-RateLimit-Reset"])
     ),
 }
 
-NAMES: Final = (*FAULTS, CUT, GONE, KEPT, NEW, HOLE)
+NAMES: Final = (*FAULTS, CUT, REFUSED, EXISTING_SILENT, NEW_SILENT, BLACK_HOLE_FIRST)
 
 
 def draw(name: str, random: Random) -> Fault:
     """Return the named fault with random details; a wrong token still receives 401."""
-    fault = {**FAULTS, **HOLDING}[name](random)
+    fault = {**FAULTS, **RATE_LIMITS}[name](random)
     return replace(
         fault, when=lambda request: request.headers.get("x-sbg-auth-token") == INNER_TOKEN
     )

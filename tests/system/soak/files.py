@@ -1,4 +1,4 @@
-"""The directory of ID files while people work in it, and what is to be watched meanwhile."""
+"""Random edits of ID files, and the IDs that the exporter must watch meanwhile."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from random import Random
 from typing import Final
 
 from exporter.simulator import Simulator
-from tests.system.soak.ground import Ground
+from tests.system.soak.environment import Environment
 
 Watched = Mapping[str, frozenset[str]]
 """The IDs of each batch."""
@@ -47,10 +47,10 @@ class _File:
     """One ID file.
 
     Attributes:
-        ids: What it lists, or listed when it was last whole.
-        acknowledged: The same, of failures.
-        at: Monotonic time at which it was last whole.
-        broken: Whether it is not whole now.
+        ids: Its IDs, as of its last valid content.
+        acknowledged: Its acknowledged failures, as of its last valid content.
+        at: Monotonic time at which the last valid content was written.
+        broken: Whether it is broken now.
     """
 
     ids: tuple[str, ...]
@@ -64,14 +64,14 @@ class Files:
     """Edits the files of a directory at random.
 
     Attributes:
-        directory: Of the files.
+        directory: Directory of the files.
         simulator: Starts their exports.
-        random: Draws the edits.
-        settled_seconds: After so long an edit has been seen by a scrape.
-        pause: Waits so many seconds.
-        ground: Has the file server that the directory is on.
-        hang_seconds: So long that hangs, at most.
-        count: How often each kind of edit was made.
+        random: Chooses the edits.
+        settled_seconds: Time after which a scrape must have read an edit.
+        pause: Waits for a number of seconds.
+        environment: The environment, with the file server of the directory.
+        hang_seconds: Maximum time for which the file server hangs.
+        count: Number of edits of each kind.
     """
 
     directory: Path
@@ -79,7 +79,7 @@ class Files:
     random: Random
     settled_seconds: float
     pause: Callable[[float], object]
-    ground: Ground
+    environment: Environment
     hang_seconds: float
     count: Counter[str] = field(default_factory=Counter)
     _files: dict[str, _File] = field(default_factory=dict)
@@ -88,7 +88,7 @@ class Files:
     _since: float | None = None
 
     def start(self) -> None:
-        """Make the first files."""
+        """Write the first files."""
         for _ in range(_MIN_FILES):
             self._add()
 
@@ -112,7 +112,7 @@ class Files:
         self.count[edit.__name__.strip("_").replace("_", " ")] += 1
 
     def repair(self) -> None:
-        """Repair all that is broken."""
+        """Repair all broken files."""
         while any(file.broken for file in self._files.values()):
             self._repair()
 
@@ -128,7 +128,7 @@ class Files:
 
     @contextmanager
     def _change(self) -> Iterator[None]:
-        """Mark, during the block, that either the old or the new content may be watched."""
+        """Allow the old and the new content to be watched during the block."""
         self._since = None
         yield
         seen: set[str] = set()
@@ -140,7 +140,7 @@ class Files:
         self._since = time.monotonic()
 
     def _is_settled(self, file: _File) -> bool:
-        since = max(file.at, self.ground.answers_since())
+        since = max(file.at, self.environment.answers_since())
         return not file.broken and time.monotonic() - since > self.settled_seconds
 
     def _pick(self, *, broken: bool = False) -> str | None:
@@ -158,7 +158,7 @@ class Files:
         new.replace(self.directory / name)
 
     def _text(self, name: str, file: _File) -> bytes:
-        """One of the formats whose beginnings are no whole files, at random."""
+        """Return the content in a random format of which no part is a valid file."""
         document = {"export_ids": file.ids, "acknowledged": file.acknowledged}
         items = [{"resource": {"id": i, "state": "PENDING"}} for i in file.ids]
         forms = [json.dumps(document)]
@@ -171,7 +171,7 @@ class Files:
 
     def _new_ids(self, count: int) -> tuple[str, ...]:
         ids = self.simulator.start(count, ago=self.random.uniform(0, 20))
-        # And one that the API does not know.
+        # One more, which the API does not know.
         unknown = f"unknown{self._number:025}"
         self._number += 1
         return (*ids, unknown)
@@ -188,7 +188,7 @@ class Files:
             self._write(name, replace(file, ids=kept + self._new_ids(self.random.randint(1, 20))))
 
     def _share(self) -> None:
-        """Write an ID into two files: it is still watched once."""
+        """List some IDs in two files: they are still watched once."""
         if (one := self._pick()) and (other := self._pick()):
             ids = dict.fromkeys((*self._files[one].ids, *self._files[other].ids[:3]))
             self._write(one, replace(self._files[one], ids=tuple(ids)))
@@ -224,7 +224,7 @@ class Files:
             with path.open("wb") as file:
                 file.truncate(50 * 10**6)
         else:
-            # Not even for a moment is there nothing: that would end the watch.
+            # Replace the file by renaming: a missing file would end the watch of its IDs.
             new = self.directory / ".new"
             if kind == len(_GARBAGE) + 1:
                 os.mkfifo(new)
@@ -237,7 +237,7 @@ class Files:
             self._write(name, self._files[name])
 
     def _write_in_halves(self) -> None:
-        """In place, as an editor or a copy over the network does it: with a pause in the middle."""
+        """Write a file in place with a pause in the middle, as editors and network copies do."""
         name = self._settled_file()
         file = self._files[name]
         file = replace(file, ids=file.ids + self._new_ids(1))
@@ -251,7 +251,7 @@ class Files:
             self._files[name] = replace(file, at=time.monotonic())
 
     def _away(self) -> None:
-        """Unmount the directory for a moment: the last loaded watchlist stays in effect."""
+        """Move the directory away for a moment: the last loaded watchlist stays in effect."""
         elsewhere = self.directory.with_suffix(".away")
         with self._unread():
             self.directory.rename(elsewhere)
@@ -261,11 +261,11 @@ class Files:
                 elsewhere.rename(self.directory)
 
     def _hang(self) -> None:
-        """Hang the file server: the last loaded watchlist stays in effect."""
-        with self._unread(), self.ground.hanging():
+        """Make the file server hang: the last loaded watchlist stays in effect."""
+        with self._unread(), self.environment.hanging():
             self.pause(self.random.uniform(0.1, self.hang_seconds))
 
     def _unread(self) -> AbstractContextManager[None]:
-        """During the block nothing can be read: who has not seen the last change does not then."""
+        """Return a context for a block in which a recent change cannot be read."""
         is_settled = self.watched(since=time.monotonic() - self.settled_seconds) is not None
         return nullcontext() if is_settled else self._change()

@@ -1,4 +1,4 @@
-"""What a run finds wrong, and what it looked at."""
+"""The problems that a run finds, and numbers of what it checked."""
 
 import re
 import time
@@ -14,12 +14,12 @@ _SECRET: Final = re.compile(TOKEN_BEGIN.encode() + rb"|PT-[0-9A-F]{6}|release/|m
 
 @dataclass(slots=True)
 class Findings:
-    """Written by all threads of a run.
+    """Problems and counts, written by all threads of a run.
 
     Attributes:
-        problems: Everything that was wrong.
-        count: How often each thing was looked at, or was so.
-        searched: Bytes in which secrets were looked for.
+        problems: All problems, each with the time at which it was found.
+        count: Number of times that each thing was checked or occurred.
+        searched: Number of bytes that were searched for secrets.
     """
 
     problems: list[str] = field(default_factory=list)
@@ -28,13 +28,13 @@ class Findings:
     _known: set[str] = field(default_factory=set)
 
     def add(self, problem: str) -> None:
-        """Note that something is wrong, once."""
+        """Record a problem, once."""
         if problem not in self._known:
             self._known.add(problem)
             self.problems.append(f"{time.strftime('%H:%M:%S')} {problem}")
 
     def search(self, what: str, data: bytes) -> None:
-        """Report a secret in the data."""
+        """Search the data for a secret, and record it as a problem."""
         self.searched += len(data)
         if found := _SECRET.search(data):
             around = data[max(0, found.start() - 80) : found.end() + 80]

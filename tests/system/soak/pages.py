@@ -13,13 +13,13 @@ from exporter.simulator import Simulator
 from tests.support.exporter_process import Page
 from tests.system.soak.files import Files, true_state
 
-#: Seconds: the truth tells times in whole ones, and threads of a busy machine wait for their turn.
+#: Seconds: the simulator's times are whole seconds, and threads are delayed on a busy machine.
 _TOLERANCE = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """When something was, on both clocks, in seconds."""
+    """A time on both clocks, in seconds."""
 
     monotonic: float
     unix: float
@@ -31,7 +31,7 @@ class Moment:
 
 
 def read(text: str, *, is_openmetrics: bool) -> Page:
-    """Parse a page as strictly as Prometheus' own Python library does."""
+    """Parse a page with Prometheus' own Python library; a repeated series is an error."""
     parse = (
         openmetrics.text_string_to_metric_families
         if is_openmetrics
@@ -50,15 +50,15 @@ def read(text: str, *, is_openmetrics: bool) -> Page:
 
 
 @dataclass(slots=True)
-class Judge:
-    """Says what is wrong with a page.
+class PageChecker:
+    """Finds problems on pages of metrics.
 
     Attributes:
-        simulator: The truth of exports.
-        files: The truth of what is watched.
+        simulator: Has the true states of exports.
+        files: Has the watched IDs.
         max_age: The exporter's `--exports.max-age` in seconds.
-        longest: No scrape takes longer, in seconds.
-        count: How often each state was shown, and each check had something to check.
+        longest: Longest duration of a scrape, in seconds.
+        count: Number of times that each state was shown, and that each check applied.
     """
 
     simulator: Simulator
@@ -70,7 +70,7 @@ class Judge:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def problems(self, page: Page, began: Moment, ended: Moment) -> list[str]:
-        """Return what is wrong with a page requested and received at these times."""
+        """Return the problems of a page that was requested and received at these times."""
         states = _states(page)
         with self._lock:
             self.count.update(state for state, _ in states.values())
@@ -83,7 +83,7 @@ class Judge:
             ]
 
     def end_problems(self, page: Page) -> list[str]:
-        """Return where a page differs from the simulator; call only when everything works."""
+        """Return the differences between a page and the simulator; call only without faults."""
         problems = [] if page("cavatica_up") else ["not up"]
         for export_id, (state, batch) in _states(page).items():
             if state != (true := true_state(self.simulator, export_id)):
@@ -121,7 +121,7 @@ class Judge:
     def _changed_ends(
         self, states: dict[str, tuple[str, str]], began: Moment, ended: Moment
     ) -> list[str]:
-        """COMPLETED and FAILED are for ever; only a page asked for later must know."""
+        """Return exports that have left COMPLETED or FAILED, which an earlier page showed."""
         problems = []
         for export_id, (state, _) in states.items():
             known, since = self._ended.get(export_id, ("", 0.0))
@@ -133,7 +133,7 @@ class Judge:
         return problems
 
     def _old(self, states: dict[str, tuple[str, str]], ended: Moment) -> list[str]:
-        """Return states that are wrong, or older than `max_age`."""
+        """Return exports whose state is wrong, or older than `max_age`."""
         problems = []
         for export_id, (state, _) in states.items():
             if state == "UNKNOWN":
@@ -152,7 +152,7 @@ class Judge:
         return problems
 
     def _watch(self, states: dict[str, tuple[str, str]], began: Moment) -> list[str]:
-        # The page may be of a scrape that was running when it was asked for.
+        # The page may show a scrape that was already running when it was requested.
         watched = self.files.watched(since=began.monotonic - self.longest)
         if watched is None:
             return []

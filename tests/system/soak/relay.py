@@ -1,4 +1,4 @@
-"""A relay of TCP connections that can fall silent: nothing comes through, nothing is closed."""
+"""A relay of TCP connections that can go silent: it passes nothing on, and closes nothing."""
 
 import socket
 import threading
@@ -11,24 +11,24 @@ _BYTES = 65536
 
 @dataclass(slots=True, eq=False)
 class _Link:
-    """A connection and what it is connected to."""
+    """A client's connection, and the connection to the server for it."""
 
     client: socket.socket
     server: socket.socket
     silent: bool
 
     def pump(self, source: socket.socket, sink: socket.socket) -> None:
-        """Pass on what one side sends; when either side ends, end both."""
+        """Forward data from `source` to `sink`; when `source` ends, close both connections."""
         with suppress(OSError):
             while data := source.recv(_BYTES):
                 if not self.silent:
                     sink.sendall(data)
-        # A silent connection has no end that the client would see.
+        # On a silent connection the client does not see that the server closed its end.
         if not self.silent or source is self.client:
             self.end()
 
     def end(self) -> None:
-        """End both connections."""
+        """Close both connections."""
         for each in (self.client, self.server):
             with suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
@@ -38,33 +38,33 @@ class Relay:
     """Relays from a bound socket to a port of 127.0.0.1.
 
     Args:
-        address: Where it listens; the port is kept by the caller.
-        target: Where it leads.
+        address: The address on which it listens; the caller keeps the port reserved.
+        target: The port to which it connects.
     """
 
     def __init__(self, address: tuple[str, int], target: int) -> None:
         self._target = target
         self._links: set[_Link] = set()
         self._lock = threading.Lock()
-        self._swallows = False
+        self._discards = False
         self._listener = socket.create_server(address, backlog=128)
         self._thread = threading.Thread(target=self._accept, name="relay", daemon=True)
         self._thread.start()
 
     def silence(self) -> None:
-        """Swallow, from now on, everything on the connections that exist."""
+        """Discard all data on the existing connections from now on."""
         with self._lock:
             for link in self._links:
                 link.silent = True
 
     @contextmanager
-    def swallowing(self) -> Iterator[None]:
-        """Swallow everything on connections that are made during the block, until they end."""
-        self._swallows = True
+    def discarding(self) -> Iterator[None]:
+        """Discard all data on connections that are opened during the block, until they end."""
+        self._discards = True
         try:
             yield
         finally:
-            self._swallows = False
+            self._discards = False
 
     def close(self) -> None:
         """Cut all connections and refuse new ones."""
@@ -85,7 +85,7 @@ class Relay:
             server = socket.create_connection(("127.0.0.1", self._target))
             for each in (client, server):
                 each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            link = _Link(client, server, self._swallows)
+            link = _Link(client, server, self._discards)
             with self._lock:
                 self._links.add(link)
             threading.Thread(target=self._relay, args=(link,), name="link", daemon=True).start()

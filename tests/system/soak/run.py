@@ -1,4 +1,4 @@
-"""One run: the simulator, the exporter's process, all actors, and the report."""
+"""One run: the simulator, the exporter's process, the threads that act on it, and the report."""
 
 import contextlib
 import signal
@@ -12,28 +12,28 @@ from exporter.simulator import Lifetimes, Simulator
 from tests.system.soak.actors import Actors
 from tests.system.soak.certificates import Certificates
 from tests.system.soak.clients import Scraper, Visitor
-from tests.system.soak.dealer import Dealer, Plan
+from tests.system.soak.endpoint import INNER_TOKEN, Endpoint, TokenFile
+from tests.system.soak.environment import Clock, Environment
 from tests.system.soak.files import Files
 from tests.system.soak.findings import Findings
-from tests.system.soak.ground import Clock, Ground
-from tests.system.soak.line import INNER_TOKEN, Line, TokenFile
-from tests.system.soak.lives import Lives
-from tests.system.soak.pages import Judge, read
-from tests.system.soak.usage import compare, rest
+from tests.system.soak.pages import PageChecker, read
+from tests.system.soak.restartable import RestartableExporter
+from tests.system.soak.schedule import FaultScheduler, Plan
+from tests.system.soak.usage import compare, measure_at_rest
 
 _STATES = ("PENDING", "RUNNING", "COMPLETED", "FAILED", "UNKNOWN")
 _LIFETIMES = Lifetimes(pending=(1.0, 15.0), running=(5.0, 60.0), failed_share=0.2)
-# After a 429 without headers the exporter asks nothing for a minute.
+# After a 429 without headers the exporter makes no call for a minute.
 _TRUTH_SECONDS = 90.0
 
 
 def soak(plan: Plan, seed: int, directory: Path) -> tuple[dict[str, str], list[str]]:
-    """Run; give the report and all that was wrong.
+    """Run; return the report and all problems.
 
     Args:
-        plan: How long and how hard.
-        seed: Draws faults, edits and exports.
-        directory: Empty; the exporter's files and its logs are there at the end.
+        plan: Length and load of the run.
+        seed: Seed of the choice of faults, edits and exports.
+        directory: An empty directory for the exporter's files and logs.
     """
     findings = Findings()
     simulator = Simulator(token=INNER_TOKEN, seed=seed, lifetimes=_LIFETIMES, rate_limit=1_000_000)
@@ -41,33 +41,35 @@ def soak(plan: Plan, seed: int, directory: Path) -> tuple[dict[str, str], list[s
     served = directory / "served"
     exports = served / "exports"
     exports.mkdir(parents=True)
-    ground, pause = Ground(directory / "control", served), actors.over.wait
-    clock = Clock(ground, _random(seed, "clock"), pause)
+    environment, pause = Environment(directory / "control", served), actors.over.wait
+    clock = Clock(environment, _random(seed, "clock"), pause)
     longest = max(plan.timeouts)
     files = Files(
-        exports, simulator, _random(seed, "files"), 2 * longest + 1, pause, ground, plan.hang
+        exports, simulator, _random(seed, "files"), 2 * longest + 1, pause, environment, plan.hang
     )
     files.start()
     certificates = Certificates(served, _random(seed, "certificates"), pause)
-    judge = Judge(simulator, files, plan.max_age, longest, findings.count)
+    checker = PageChecker(simulator, files, plan.max_age, longest, findings.count)
     with contextlib.ExitStack() as stack:
-        line = Line(simulator, findings, ground)
-        stack.callback(line.close)
-        token = TokenFile(served / "token", line, _random(seed, "token"))
+        endpoint = Endpoint(simulator, findings, environment)
+        stack.callback(endpoint.close)
+        token = TokenFile(served / "token", endpoint, _random(seed, "token"))
         token.renew()
         flags = (
             f"--exports.path={exports}",
             f"--exports.max-age={plan.max_age}s",
             f"--exports.state-file={directory / 'state'}",
-            f"--api.url={line.url}",
+            f"--api.url={endpoint.url}",
             f"--api.token-file={token.path}",
             f"--web.config.file={certificates.web_config}",
             "--log.level=debug",
         )
-        lives = Lives(directory, flags, certificates.authority, ground, findings)
-        stack.callback(lives.close)
-        scrapers = _scrapers(plan, lives, certificates, judge, findings)
-        visitor = Visitor(lives.url, certificates.authority, _random(seed, "visitor"), findings)
+        exporter = RestartableExporter(
+            directory, flags, certificates.authority, environment, findings
+        )
+        stack.callback(exporter.close)
+        scrapers = _scrapers(plan, exporter, certificates, checker, findings)
+        visitor = Visitor(exporter.url, certificates.authority, _random(seed, "visitor"), findings)
         for name, act, most in (
             *((f"scraper {each.timeout:g}", each.scrape, each.timeout) for each in scrapers),
             ("visitor", visitor.visit, 1.0),
@@ -75,44 +77,44 @@ def soak(plan: Plan, seed: int, directory: Path) -> tuple[dict[str, str], list[s
             ("token", token.edit, longest),
             ("certificates", certificates.edit, longest),
             ("clock", clock.move, 2 * longest),
-            ("reload", lambda: lives.running.send(signal.SIGHUP), 8 * plan.fault),
+            ("reload", lambda: exporter.running.send(signal.SIGHUP), 8 * plan.fault),
         ):
             actors.start(name, act, most, _random(seed, name))
 
-        def mend() -> None:
+        def repair() -> None:
             files.repair()
             token.renew()
             certificates.renew()
-            ground.set_clock(0.0)
+            environment.set_clock(0.0)
 
-        dealer = Dealer(plan, simulator, line, ground, _random(seed, "faults"))
+        scheduler = FaultScheduler(plan, simulator, endpoint, environment, _random(seed, "faults"))
         uses, middle, restart = [], plan.parts // 2, ""
         try:
             for part in range(plan.parts):
-                dealer.deal()
-                if plan.patient and part % 3 == 1:
-                    dealer.outage()
+                scheduler.run_part()
+                if plan.long_faults and part % 3 == 1:
+                    scheduler.outage()
                 with actors.resting():
-                    uses.append(rest(lives.running))
+                    uses.append(measure_at_rest(exporter.running))
                     if part + 1 == middle:
-                        mend()
-                        restart = lives.restart(line, judge)
+                        repair()
+                        restart = exporter.restart(endpoint, checker)
         finally:
             actors.end()
-        mend()
-        truth = _wait_for_truth(lives, judge, certificates, findings)
-        end = lives.end(simulator)
-    for log in lives.logs:
+        repair()
+        truth = _wait_for_truth(exporter, checker, certificates, findings)
+        end = exporter.end(simulator)
+    for log in exporter.logs:
         _read_log(log, findings)
-    for life in (uses[:middle], uses[middle:]):
-        compare(life, plan.growth, findings)
+    for measured in (uses[:middle], uses[middle:]):
+        compare(measured, plan.growth, findings)
     count = findings.count
     return {
         "scrapes": f"{_times(scrapers)}; up in {count['up']:,}",
         "states": f"shown {_counted((state, count[state]) for state in _STATES)}; "
         f"{count['ended']:,} exports seen to end",
         "watched": f"as the files say in {count['watched']:,} scrapes without an edit",
-        "faults": f"{sum(dealer.count.values()):,} of {len(dealer.count)} kinds, "
+        "faults": f"{sum(scheduler.count.values()):,} of {len(scheduler.count)} kinds, "
         f"{count['requests']:,} requests",
         "edits": _counted(sorted(files.count.items())),
         "clock": _counted(sorted(clock.count.items())),
@@ -129,16 +131,20 @@ def soak(plan: Plan, seed: int, directory: Path) -> tuple[dict[str, str], list[s
 
 
 def _scrapers(
-    plan: Plan, lives: Lives, certificates: Certificates, judge: Judge, findings: Findings
+    plan: Plan,
+    exporter: RestartableExporter,
+    certificates: Certificates,
+    checker: PageChecker,
+    findings: Findings,
 ) -> list[Scraper]:
     return [
         Scraper(
-            f"{lives.url}/metrics",
+            f"{exporter.url}/metrics",
             certificates.authority,
             timeout,
             number % 2 == 1,
             number < 2,
-            judge,
+            checker,
             findings,
         )
         for number, timeout in enumerate(plan.timeouts)
@@ -155,7 +161,7 @@ def _times(scrapers: Sequence[Scraper]) -> str:
 
 
 def _random(seed: int, name: str) -> Random:
-    return Random(f"{seed} {name}")  # noqa: S311 # repeatable is what it must be
+    return Random(f"{seed} {name}")  # noqa: S311 # must be repeatable
 
 
 def _counted(items: Iterable[tuple[str, int]]) -> str:
@@ -163,16 +169,19 @@ def _counted(items: Iterable[tuple[str, int]]) -> str:
 
 
 def _wait_for_truth(
-    lives: Lives, judge: Judge, certificates: Certificates, findings: Findings
+    exporter: RestartableExporter,
+    checker: PageChecker,
+    certificates: Certificates,
+    findings: Findings,
 ) -> str:
-    """Without faults a page is the simulator's truth."""
+    """Wait until a page shows the simulator's states, as it must without faults."""
     began = time.monotonic()
-    while problems := judge.end_problems(read(lives.running.get().text, is_openmetrics=False)):
+    while problems := checker.end_problems(read(exporter.running.get().text, is_openmetrics=False)):
         if time.monotonic() - began > _TRUTH_SECONDS:
             findings.problems += problems[:10]
             break
         time.sleep(0.3)
-    if not certificates.is_served(lives.url):
+    if not certificates.is_served(exporter.url):
         findings.add("another certificate is served than the newest")
     return f"shown {time.monotonic() - began:.1f} s after the last fault"
 

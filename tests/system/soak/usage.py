@@ -1,4 +1,4 @@
-"""What the exporter's process uses, and that it does not grow."""
+"""Checks that the use of memory, threads and descriptors of the exporter does not grow."""
 
 import statistics
 import time
@@ -10,20 +10,20 @@ from typing import Final
 from tests.support.exporter_process import RunningExporter
 from tests.system.soak.findings import Findings
 
-# Connections that wait in the client's pool for the next call.
+# Idle connections in the client's pool.
 _POOL: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Use:
-    """What a process uses: bytes of resident memory, threads, file descriptors."""
+class ResourceUse:
+    """Resources that a process uses: bytes of resident memory, threads, file descriptors."""
 
     resident: int
     threads: int
     descriptors: int
 
     @classmethod
-    def of(cls, pid: int) -> "Use":
+    def of(cls, pid: int) -> "ResourceUse":
         """Return the process's current use of resources."""
         lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
         status = dict(line.split(":\t") for line in lines if ":\t" in line)
@@ -31,24 +31,24 @@ class Use:
         return cls(int(status["VmRSS"].split()[0]) * 1024, int(status["Threads"]), descriptors)
 
 
-def rest(running: RunningExporter) -> Use:
-    """Return the process's minimum use of resources while it is idle."""
-    # The files do not change meanwhile, so their content is known.
+def measure_at_rest(running: RunningExporter) -> ResourceUse:
+    """Return the minimum use of resources while the exporter is idle."""
+    # Scrape once, so that all files are loaded; they do not change during the measurement.
     running.scrape()
     assert running.process is not None
     uses = []
     for _ in range(20):
         time.sleep(0.1)
-        uses.append(Use.of(running.process.pid))
-    return Use(
+        uses.append(ResourceUse.of(running.process.pid))
+    return ResourceUse(
         min(use.resident for use in uses),
         min(use.threads for use in uses),
         min(use.descriptors for use in uses),
     )
 
 
-def compare(uses: Sequence[Use], growth: int, findings: Findings) -> None:
-    """A fifth of a life warms up; of what is left the later half uses no more than the first."""
+def compare(uses: Sequence[ResourceUse], growth: int, findings: Findings) -> None:
+    """Record a problem if the use grows: after a warm-up of a fifth, between the two halves."""
     warm = uses[len(uses) // 5 :]
     first, last = warm[: len(warm) // 2], warm[len(warm) // 2 :]
     memory = [statistics.median(use.resident for use in half) for half in (first, last)]

@@ -1,4 +1,4 @@
-"""The exporter's process: its first life, its restart with a state file, and its end."""
+"""The exporter's process: its first start, its restart with a state file, and its end."""
 
 import contextlib
 import signal
@@ -10,30 +10,30 @@ from typing import Final
 
 from exporter.simulator import Fault, Simulator
 from tests.support.exporter_process import LOOPBACK, RunningExporter, process
+from tests.system.soak.endpoint import Endpoint
+from tests.system.soak.environment import Environment
 from tests.system.soak.findings import Findings
-from tests.system.soak.ground import Ground
-from tests.system.soak.line import Line
-from tests.system.soak.pages import Judge, Moment, read
+from tests.system.soak.pages import Moment, PageChecker, read
 
-# What is promised for SIGTERM.
+# The documented limit for the end after SIGTERM.
 _END_SECONDS: Final = 5.0
-# For a start, on a machine that is busy with other things as well.
+# For a start on a busy machine.
 _START_SECONDS: Final = 10.0
 
 
-class Lives:
-    """The lives of the exporter, one after the other on one port.
+class RestartableExporter:
+    """The exporter's process, which can be restarted on the same port.
 
     Args:
-        directory: Where each writes its log.
-        flags: Of the exporter, without its address.
-        authority: The file of the authority that its certificate is of.
-        ground: What it stands on.
-        findings: Takes what is wrong.
+        directory: Directory of the logs.
+        flags: Flags of the exporter, without its listen address.
+        authority: File of the authority that signed its certificate.
+        environment: The environment of its process.
+        findings: Records problems.
 
     Attributes:
-        running: The one that lives.
-        logs: Of all.
+        running: The current process.
+        logs: Log files of all processes.
     """
 
     def __init__(
@@ -41,14 +41,14 @@ class Lives:
         directory: Path,
         flags: Sequence[str],
         authority: Path,
-        ground: Ground,
+        environment: Environment,
         findings: Findings,
     ) -> None:
         self.logs: list[Path] = []
         self._directory = directory
         self._flags = flags
         self._authority = authority
-        self._ground = ground
+        self._environment = environment
         self._findings = findings
         self._stack = contextlib.ExitStack()
         self.running = self._begin(LOOPBACK)
@@ -59,13 +59,13 @@ class Lives:
         return self.running.urls[0]
 
     def close(self) -> None:
-        """End the process, by force if necessary."""
+        """Stop the process, by SIGKILL if necessary."""
         self._stack.close()
 
-    def restart(self, line: Line, judge: Judge) -> str:
-        """End it while the file server hangs, and start it while the API is away."""
-        with line.gone():
-            with self._ground.hanging():
+    def restart(self, endpoint: Endpoint, checker: PageChecker) -> str:
+        """Stop the exporter while the file server hangs; start it while the API is unavailable."""
+        with endpoint.unavailable():
+            with self._environment.hanging():
                 self.running.send(signal.SIGHUP)
                 time.sleep(0.5)
                 took = self._stop()
@@ -76,7 +76,7 @@ class Lives:
                 self._findings.add(f"a start took {ready:.1f} s")
             began = Moment.now()
             page = read(self.running.get().text, is_openmetrics=False)
-            for problem in judge.problems(page, began, Moment.now()):
+            for problem in checker.problems(page, began, Moment.now()):
                 self._findings.add(f"after the restart: {problem}")
         known = sum(
             value
@@ -91,7 +91,7 @@ class Lives:
         )
 
     def end(self, simulator: Simulator) -> str:
-        """SIGTERM finishes a running scrape of any length, then the process."""
+        """Send SIGTERM during a slow scrape; expect an answer to the scrape, then the exit."""
         answers: list[float] = []
 
         def scrape() -> None:
@@ -114,13 +114,13 @@ class Lives:
     def _begin(self, address: str) -> RunningExporter:
         self.logs.append(self._directory / f"log{len(self.logs)}")
         running = self._stack.enter_context(
-            process(self.logs[-1], *self._flags, address, command=self._ground.command)
+            process(self.logs[-1], *self._flags, address, command=self._environment.command)
         )
         running.authority = self._authority
         return running
 
     def _stop(self) -> float:
-        """End it by SIGTERM; return the seconds that it took."""
+        """Stop the process by SIGTERM; return the seconds that it took."""
         began = time.monotonic()
         status = self.running.stop()
         took = time.monotonic() - began

@@ -1,4 +1,4 @@
-"""Between the exporter and the simulator: a port that can be away, and a token that changes."""
+"""The simulator's endpoint as the exporter reaches it, with outages and a token that changes."""
 
 import socket
 import time
@@ -11,45 +11,45 @@ from typing import Any, Final
 
 from exporter.simulator import Simulator, serve
 from tests.system.soak.bootstrap import HOST
+from tests.system.soak.environment import Environment, drop_connections
 from tests.system.soak.findings import TOKEN_BEGIN, Findings
-from tests.system.soak.ground import Ground, drop_connections
 from tests.system.soak.relay import Relay
 
-#: What the simulator knows; it never leaves this process.
+#: The simulator's token; it never leaves this process.
 INNER_TOKEN: Final = "inner"
 
-# So long after a new token is in its file a request with the old one may still be under way.
+# Time after the write of a new token during which requests with the old one may arrive.
 _ROTATION_SECONDS = 5.0
 
 
-class Line:
-    """The simulator behind a relay on one port, which stays its own while it is away.
+class Endpoint:
+    """The simulator behind a relay, on one port that stays reserved during outages.
 
     Args:
-        simulator: With the token `INNER_TOKEN`.
-        findings: Takes what is wrong with requests.
-        ground: Has the file server with the token's file.
+        simulator: The simulator, with the token `INNER_TOKEN`.
+        findings: Records problems of requests.
+        environment: The environment, with the file server of the token's file.
 
     Attributes:
-        token: The one that is good now.
-        changed: Monotonic time from which on no other may be sent; None while either may be.
-        seen: Whether it was sent.
-        url: The API's.
-        relay: Of the connections now.
+        token: The valid token.
+        changed: Monotonic time at which it became valid; None while the old one may be sent, too.
+        seen: Whether a request had the valid token.
+        url: URL of the API.
+        relay: The current relay.
     """
 
-    def __init__(self, simulator: Simulator, findings: Findings, ground: Ground) -> None:
+    def __init__(self, simulator: Simulator, findings: Findings, environment: Environment) -> None:
         self.token = ""
         self.changed: float | None = None
         self.seen = False
         self._simulator = simulator
         self._findings = findings
-        self._ground = ground
-        # Bound and not listening: connections are refused, and no other program gets the port.
-        self._holder = socket.socket()
-        self._holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._holder.bind(("127.0.0.1", 0))
-        self._address = self._holder.getsockname()
+        self._environment = environment
+        # Bound but not listening: connections are refused, and no other program gets the port.
+        self._placeholder = socket.socket()
+        self._placeholder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._placeholder.bind(("127.0.0.1", 0))
+        self._address = self._placeholder.getsockname()
         self._stack = ExitStack()
         served = self._stack.enter_context(serve(self))
         self._target = int(served.removesuffix("/v2").rpartition(":")[2])
@@ -61,7 +61,7 @@ class Line:
         self, environ: dict[str, Any], start_response: Callable[..., object]
     ) -> Iterable[bytes]:
         """Serve requests that carry the valid token (WSGI)."""
-        changed = self.changed and max(self.changed, self._ground.answers_since())
+        changed = self.changed and max(self.changed, self._environment.answers_since())
         if environ.get("HTTP_X_SBG_AUTH_TOKEN") == self.token:
             self.seen = True
             environ["HTTP_X_SBG_AUTH_TOKEN"] = INNER_TOKEN
@@ -73,8 +73,8 @@ class Line:
         return self._simulator(environ, start_response)
 
     @contextmanager
-    def gone(self) -> Iterator[None]:
-        """During the block all connections are cut and new ones refused."""
+    def unavailable(self) -> Iterator[None]:
+        """Cut all connections, and refuse new ones during the block."""
         self.relay.close()
         try:
             yield
@@ -85,7 +85,7 @@ class Line:
         """Release the port."""
         self.relay.close()
         self._stack.close()
-        self._holder.close()
+        self._placeholder.close()
 
 
 @dataclass(slots=True)
@@ -93,20 +93,20 @@ class TokenFile:
     """The token's file while the token is renewed, or the file is damaged.
 
     Attributes:
-        path: Of the file.
-        line: Receives the valid token.
-        random: Draws tokens and faults.
-        count: How many tokens there were.
+        path: Path of the file.
+        endpoint: The endpoint, which accepts the newest token.
+        random: Chooses tokens and damage.
+        count: Number of tokens so far.
     """
 
     path: Path
-    line: Line
+    endpoint: Endpoint
     random: Random
     count: int = 0
 
     def edit(self) -> None:
-        """Renew the token, or spoil the file: then the last token that was read stays in use."""
-        if not self.line.seen or self.random.random() < 0.5:
+        """Renew the token, or damage the file: then the last token that was read stays in use."""
+        if not self.endpoint.seen or self.random.random() < 0.5:
             self.renew()
         elif self.random.random() < 0.5:
             self.path.unlink(missing_ok=True)
@@ -115,11 +115,11 @@ class TokenFile:
             self.path.write_text(self.random.choice(["", f"{TOKEN_BEGIN} 1", "\0", "ü"]))
 
     def renew(self) -> None:
-        """Make a new token and write it, in place or beside and renamed."""
-        self.line.changed, self.line.seen = None, False
-        self.line.token = f"{TOKEN_BEGIN}{self.random.getrandbits(128):032x}"
+        """Make a new token and write it, in place or by renaming a new file."""
+        self.endpoint.changed, self.endpoint.seen = None, False
+        self.endpoint.token = f"{TOKEN_BEGIN}{self.random.getrandbits(128):032x}"
         path = self.path if self.random.random() < 0.5 else self.path.with_suffix(".new")
-        path.write_text(f"{self.line.token}\n")
+        path.write_text(f"{self.endpoint.token}\n")
         path.replace(self.path)
-        self.line.changed = time.monotonic()
+        self.endpoint.changed = time.monotonic()
         self.count += 1

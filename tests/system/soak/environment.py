@@ -1,4 +1,4 @@
-"""The exporter's surroundings: file server, wall clock and resolver, all controllable."""
+"""The exporter's environment: a file server, a wall clock and a resolver that tests control."""
 
 import mmap
 import socket
@@ -19,15 +19,15 @@ _DAY: Final = 86400.0
 _STEP_SECONDS: Final = 0.1
 
 
-class Ground:
-    """The control file of `bootstrap`.
+class Environment:
+    """Writes the control file of `bootstrap`, which the exporter's process reads.
 
     Args:
-        control: The file, which is made.
-        root: The directory that is on the file server.
+        control: The control file to create.
+        root: The directory on the simulated file server.
 
     Attributes:
-        command: Begins the exporter's command line.
+        command: Begin of the exporter's command line; flags follow.
     """
 
     def __init__(self, control: Path, root: Path) -> None:
@@ -40,7 +40,7 @@ class Ground:
 
     @contextmanager
     def hanging(self) -> Iterator[None]:
-        """Hang the file server during the block."""
+        """Make the file server hang during the block."""
         self._hangs = True
         self._pack()
         try:
@@ -52,7 +52,7 @@ class Ground:
 
     @contextmanager
     def black_hole(self) -> Iterator[None]:
-        """Resolve the API's name to an address that drops everything first."""
+        """Make the API's name resolve first to an address that drops all packets."""
         self._hole = True
         self._pack()
         try:
@@ -62,7 +62,7 @@ class Ground:
             self._pack()
 
     def set_clock(self, ahead: float) -> None:
-        """Set the wall clock so many seconds ahead of the true time."""
+        """Set the wall clock `ahead` seconds ahead of the true time."""
         self._ahead = ahead
         self._pack()
 
@@ -79,34 +79,36 @@ class Clock:
     """Moves the exporter's wall clock.
 
     Attributes:
-        ground: Has the clock.
-        random: Draws how.
-        pause: Waits so many seconds.
-        count: How often each was done.
+        environment: The environment with the clock.
+        random: Chooses the changes.
+        pause: Waits for a number of seconds.
+        count: Number of changes of each kind.
     """
 
-    ground: Ground
+    environment: Environment
     random: Random
     pause: Callable[[float], object]
     count: Counter[str] = field(default_factory=Counter)
 
     def move(self) -> None:
-        """Move it once."""
+        """Change the clock once."""
         move = self.random.choice([self._jump, self._run_slow, self._right])
         move()
         self.count[move.__name__.strip("_").replace("_", " ")] += 1
 
     def _jump(self) -> None:
-        self.ground.set_clock(self.random.choice([-400 * _DAY, -3600, -61, -2, 2, 61, 30 * _DAY]))
+        self.environment.set_clock(
+            self.random.choice([-400 * _DAY, -3600, -61, -2, 2, 61, 30 * _DAY])
+        )
 
     def _run_slow(self) -> None:
-        """Half as fast for a while, and behind from then on."""
+        """Run the clock at half speed for a while; from then on it is behind."""
         for step in range(20):
-            self.ground.set_clock(-step * _STEP_SECONDS / 2)
+            self.environment.set_clock(-step * _STEP_SECONDS / 2)
             self.pause(_STEP_SECONDS)
 
     def _right(self) -> None:
-        self.ground.set_clock(0.0)
+        self.environment.set_clock(0.0)
 
 
 @contextmanager
@@ -115,7 +117,7 @@ def drop_connections(port: int) -> Iterator[None]:
     with ExitStack() as stack:
         listener = stack.enter_context(socket.socket())
         listener.bind((BLACK_HOLE, port))
-        # Linux drops what comes when the queue of a listener is full.
+        # Linux drops packets of new connections when the queue of a listener is full.
         listener.listen(0)
         for _ in range(4):
             filler = stack.enter_context(socket.socket())
