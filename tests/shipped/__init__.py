@@ -1,1 +1,1 @@
-"""Tests of what is shipped beside the code: alerts, dashboards, README, architecture."""
+"""Tests of files that are shipped with the code: alerts, dashboards, pages, archives, deploy/."""

@@ -1,4 +1,4 @@
-"""The example of routes: every alert has a receiver, and causes inhibit their consequences."""
+"""The example of routes: each alert has a receiver, and causes inhibit their consequences."""
 
 import re
 import subprocess
@@ -31,8 +31,8 @@ DATA_TEAM = {
 }
 INFO = {"CavaticaBatchGone", "CavaticaFailedExportsBacklog"}
 API_CAUSES = {"CavaticaApiAuthRejected", "CavaticaApiRateLimited", "CavaticaApiUnreachable"}
-SILENCE = {"CavaticaApiAuthRejected", "CavaticaApiUnreachable", "CavaticaDataStale"}
-"""What hides states. While the rate limit is nearly used up, they are still known."""
+STATES_UNKNOWN = {"CavaticaApiAuthRejected", "CavaticaApiUnreachable", "CavaticaDataStale"}
+"""Alerts during which states are not known, unlike while the rate limit is nearly used up."""
 OPERATIONS = {
     *API_CAUSES,
     "CavaticaDataStale",
@@ -54,7 +54,7 @@ def matches(matchers: list[str], labels: dict[str, str]) -> bool:
     """Return whether all of Alertmanager's matchers match; regular expressions are anchored."""
     results = []
     for matcher in matchers:
-        label, operator, value = re.fullmatch(r'(\w+)(=~|!~|!=|=)"(.*)"', matcher).groups()  # type: ignore[union-attr] # ours are all of this form
+        label, operator, value = re.fullmatch(r'(\w+)(=~|!~|!=|=)"(.*)"', matcher).groups()  # type: ignore[union-attr] # all matchers in the example have this form
         found = labels.get(label, "")
         equal = re.fullmatch(value, found) is not None if "~" in operator else found == value
         results.append(equal is not operator.startswith("!"))
@@ -64,13 +64,13 @@ def matches(matchers: list[str], labels: dict[str, str]) -> bool:
 DOWN = "CavaticaExporterDown"
 JOB = ["cluster", "namespace", "job"]
 LABELS: dict[str, dict[str, str]] = {name: rule["labels"] for name, rule in ALERTS.items()}
-"""The labels that each rule adds; the alert of one of several targets has another severity."""
+"""Labels that each rule adds. DOWN has two rules: one of several targets down is a warning."""
 LABELS[f"{DOWN} warning"] = LABELS.pop(DOWN)
 LABELS[DOWN] = {"severity": "critical"}
 
 
 def alerts_matching(matchers: list[str]) -> set[str]:
-    """Return the alerts that the matchers select, with the severity where there are two."""
+    """Return the alerts that the matchers select; an alert with two severities has two names."""
     return {
         name
         for name, labels in LABELS.items()
@@ -87,8 +87,8 @@ def test_amtool_accepts_the_routes() -> None:
 
 @pytest.mark.servers
 @pytest.mark.parametrize("name", ALERTS)
-def test_alerts_reach_their_receiver(name: str) -> None:
-    """Every alert reaches exactly one receiver, the one that has to do with it."""
+def test_alert_reaches_its_receiver(name: str) -> None:
+    """Each alert is routed to exactly one receiver, the one in `RECEIVERS`."""
     labels = [f"alertname={name}", f"severity={ALERTS[name]['labels']['severity']}", "job=x"]
     config = f"--config.file={ROUTES_FILE}"
     done = amtool(
@@ -97,8 +97,8 @@ def test_alerts_reach_their_receiver(name: str) -> None:
     assert (done.returncode, done.stdout) == (0, f"{RECEIVERS[name]}\n")
 
 
-def test_amlint_has_nothing_to_say_about_the_routes() -> None:
-    """No alert gets lost on its way, and no route or inhibition is without effect."""
+def test_amlint_finds_no_problem_in_the_routes() -> None:
+    """Every alert has a route, and every route and inhibition applies to some alert."""
     command = Path(sys.executable).with_name("amlint")
     done = subprocess.run(
         [command, "check", "--strict", "--rules", RULES_FILE, ROUTES_FILE],
@@ -109,8 +109,8 @@ def test_amlint_has_nothing_to_say_about_the_routes() -> None:
     assert done.returncode == 0, done.stdout
 
 
-def test_failures_are_grouped_by_batch_and_never_called_resolved() -> None:
-    """A batch has one message, then one an hour; the end of the 24 hours sends none."""
+def test_failures_are_grouped_by_batch_without_resolved_messages() -> None:
+    """A batch's failures send one message, then at most one an hour, and none when alerts end."""
     failures, others = (
         each for each in ROUTES["route"]["routes"] if each["receiver"] == "data-team-failures"
     )
@@ -121,7 +121,7 @@ def test_failures_are_grouped_by_batch_and_never_called_resolved() -> None:
         "1m",
         "1h",
     )
-    # The list of failures is not sent once more because of another alert.
+    # Another alert of a batch must not send the list of failures again.
     assert others["group_by"] == ["alertname", *batch]
     receivers = {each["name"]: each for each in ROUTES["receivers"]}
     sends_resolved = {
@@ -138,15 +138,15 @@ def test_failures_are_grouped_by_batch_and_never_called_resolved() -> None:
     }
 
 
-def test_every_group_has_the_identity() -> None:
-    """Batches of one name in two jobs, namespaces or clusters are two groups."""
+def test_groups_are_separate_for_each_job() -> None:
+    """Batches of the same name in two jobs, namespaces or clusters are two groups."""
     groups = [ROUTES["route"], *ROUTES["route"]["routes"]]
     assert all(set(JOB) <= set(each["group_by"]) for each in groups if "group_by" in each)
 
 
-def test_inhibitions() -> None:
-    """A cause inhibits its consequences; no alert inhibits a failure."""
-    unsure = {*DATA_TEAM, *API_CAUSES, "CavaticaBatchGone", "CavaticaDataStale"}
+def test_causes_inhibit_their_consequences() -> None:
+    """The inhibitions are exactly these; no alert inhibits an alert about failed exports."""
+    consequences = {*DATA_TEAM, *API_CAUSES, "CavaticaBatchGone", "CavaticaDataStale"}
     inhibitions = [
         (
             alerts_matching(rule["source_matchers"]),
@@ -156,10 +156,10 @@ def test_inhibitions() -> None:
         for rule in ROUTES["inhibit_rules"]
     ]
     assert inhibitions == [
-        ({DOWN}, unsure, JOB),
+        ({DOWN}, consequences, JOB),
         ({DOWN}, {"CavaticaExporterAbsent"}, ["cluster"]),
         ({DOWN}, {f"{DOWN} warning"}, JOB),
         (API_CAUSES, {"CavaticaDataStale"}, JOB),
-        (SILENCE, WHILE_UNANSWERED, JOB),
+        (STATES_UNKNOWN, WHILE_UNANSWERED, JOB),
     ]
     assert not any(DATA_TEAM_FAILURES & targets for _, targets, _ in inhibitions)

@@ -1,4 +1,4 @@
-"""The alerts: they fire when they should, have uniform texts, and use existing series."""
+"""The alert rules: when alerts fire, the form of their texts, and the series that they use."""
 
 import re
 from pathlib import Path
@@ -28,28 +28,28 @@ each_alert = pytest.mark.parametrize(
 )
 
 NAMES_NOTHING = {"CavaticaExporterAbsent"}
-"""An alert about something that is not there has no labels to name."""
+"""Alerts on absent series, which have no labels that a description could name."""
 
 
 def expressions_in_annotations(rule: Yaml) -> list[str]:
-    """Return the expressions in a template's queries, with a selector in place of arguments."""
+    """Return the queries in an alert's templates, with example values for their arguments."""
     templates = " ".join(rule["annotations"].values())
     quoted = re.findall(r'printf "((?:[^"\\]|\\.)*)"', templates)
     return [
         each.replace("%q", '"x"').replace("%s", "")
         for each in quoted
-        if not each.startswith("{")  # a selector's labels, put into another one
+        if not each.startswith("{")  # only labels, which are inserted into another query
     ]
 
 
 def seconds(duration: str) -> int:
-    """Parse a duration of one number and one unit, the form that the rules use."""
+    """Return the seconds of a duration with one number and one unit, the form in the rules."""
     return int(duration[:-1]) * {"s": 1, "m": 60, "h": 3600}[duration[-1]]
 
 
 @pytest.mark.servers
-def test_promtool_has_nothing_to_say_about_the_rules() -> None:
-    """The rules load, and no lint of promtool finds anything."""
+def test_promtool_finds_no_problem_in_the_rules() -> None:
+    """The rules load, and promtool's lints find nothing."""
     done = promtool("check", "rules", "--lint=all", "--lint-fatal", RULES_FILE)
     assert (done.returncode, done.stderr) == (0, "")
 
@@ -57,14 +57,14 @@ def test_promtool_has_nothing_to_say_about_the_rules() -> None:
 @pytest.mark.servers
 @pytest.mark.parametrize("file", TEST_FILES, ids=lambda file: file.name)
 def test_promtool_rule_tests(file: Path) -> None:
-    """Alerts fire and are silent, with exact labels and texts, as the file says."""
+    """The cases in a rule test file pass: alerts fire or not, with exact labels and texts."""
     done = promtool("test", "rules", file)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.servers
-def test_500_old_failures_loaded_at_once_tell_nobody(tmp_path: Path) -> None:
-    """Only the new failure among old ones is reported; the others are counted."""
+def test_500_old_failures_at_the_first_scrape_fire_no_alert(tmp_path: Path) -> None:
+    """CavaticaExportFailed fires only for the new failure; old ones are counted as a backlog."""
     labels = 'job="cavatica", instance="a:10036", batch="archive"'
     finished = {"NEW": 0, **{f"OLD{number}": -90_000 - number for number in range(500)}}
     series = {
@@ -112,8 +112,8 @@ def test_500_old_failures_loaded_at_once_tell_nobody(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("alert", ALERTS)
-def test_every_alert_is_tested_silent_firing_and_ended(alert: str) -> None:
-    """For each alert a test expects silence, then the alert, then its end."""
+def test_each_alert_has_a_rule_test_of_begin_and_end(alert: str) -> None:
+    """Some rule test expects first no alert, then the alert, then its end."""
     orders = []
     for test in (test for file in TEST_FILES for test in load(file)["tests"]):
         fires = [
@@ -121,19 +121,19 @@ def test_every_alert_is_tested_silent_firing_and_ended(alert: str) -> None:
             for case in test.get("alert_rule_test", [])
             if case["alertname"] == alert
         ]
-        orders.append([now for before, now in zip([None, *fires], fires) if now != before])  # noqa: B905 - the list before is longer by one
+        orders.append([now for before, now in zip([None, *fires], fires) if now != before])  # noqa: B905 - the first list is longer by one
     assert any(order[:3] == [False, True, False] for order in orders)
 
 
 @each_alert
-def test_alert_names(rule: Yaml) -> None:
-    """Names are CamelCase with the prefix Cavatica, of 40 characters at most."""
+def test_alert_has_a_valid_name(rule: Yaml) -> None:
+    """An alert's name is CamelCase, begins with Cavatica, and has at most 40 characters."""
     assert re.fullmatch(r"Cavatica([A-Z][a-z]+)+", rule["alert"])
     assert len(rule["alert"]) <= 40
 
 
 @each_alert
-def test_alert_labels(rule: Yaml) -> None:
+def test_alert_adds_only_a_severity(rule: Yaml) -> None:
     """The only label that a rule adds is one of three severities."""
     labels = rule["labels"]
     assert list(labels) == ["severity"]
@@ -141,8 +141,8 @@ def test_alert_labels(rule: Yaml) -> None:
 
 
 @each_alert
-def test_alert_annotations(rule: Yaml) -> None:
-    """The summary is one fixed sentence; the description has names and values."""
+def test_alert_has_summary_description_and_runbook(rule: Yaml) -> None:
+    """The summary is one fixed sentence; the description names labels and values."""
     annotations = rule["annotations"]
     sorts = ["failed_at"] if rule["alert"] == "CavaticaExportFailed" else []
     assert list(annotations) == ["summary", "description", *sorts, "runbook_url"]
@@ -154,14 +154,14 @@ def test_alert_annotations(rule: Yaml) -> None:
 
 
 @each_alert
-def test_alerts_wait_ten_minutes_or_not_at_all(rule: Yaml) -> None:
-    """Prometheus does not restore a shorter `for` when it restarts."""
+def test_alert_waits_ten_minutes_or_not_at_all(rule: Yaml) -> None:
+    """`for` is at least 10 minutes: Prometheus does not restore a shorter one after a restart."""
     assert "for" not in rule or seconds(rule["for"]) >= 600
 
 
 @pytest.mark.parametrize("name", RECORDED)
-def test_recording_rule_names(name: str) -> None:
-    """Recording rules are named level:metric:operations."""
+def test_recording_rule_has_a_valid_name(name: str) -> None:
+    """A recording rule's name is level:metric:operations."""
     level, metric, operations = name.split(":")
     levels = {"instance", "job", "batch", "export", "state", "code", "reason"}
     assert set(level.split("_")) <= levels
@@ -171,47 +171,47 @@ def test_recording_rule_names(name: str) -> None:
 
 IDENTITY = {"cluster", "namespace", "job", "instance", "batch", "export_id"}
 OWN = {"state", "code", "reason", "meaning", "file"}
-"""Labels that the exporter gives, beside those that identify."""
+"""Other labels of the exporter's metrics."""
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.get("alert") or rule["record"])
-def test_labels_are_chosen_never_left_out(rule: Yaml) -> None:
-    """A label that is added to a target changes no match, and starts no second alert."""
+def test_rule_names_the_labels_that_it_keeps(rule: Yaml) -> None:
+    """Without `without` and `ignoring`, a label that is added to a target changes no result."""
     assert not re.search(r"\b(without|ignoring)\b", rule["expr"])
     chosen = re.findall(r"\b(?:by|on) \(([^)]*)\)", rule["expr"])
     assert {label for each in chosen for label in each.split(", ")} <= IDENTITY | OWN
 
 
 @pytest.mark.parametrize("name", [name for name in RECORDED if not name.startswith("instance:")])
-def test_what_is_recorded_has_only_labels_that_identify(name: str) -> None:
-    """Series of the exporter are aggregated, so that the labels of a replica are gone."""
+def test_recording_rule_drops_the_labels_of_a_replica(name: str) -> None:
+    """A recording rule aggregates the exporter's series, so that replicas give one series."""
     selected = series_names(RECORDED[name]["expr"])
     if any(each.startswith("cavatica_") for each in selected - {"cavatica_up"}):
         assert re.search(r"\b(min|max|sum|count|group) by \(cluster, ", RECORDED[name]["expr"])
 
 
-def test_no_rule_needs_the_alerts_of_its_own_prometheus() -> None:
-    """No rule reads `ALERTS`, which a ruler may keep elsewhere."""
+def test_no_rule_uses_the_series_alerts() -> None:
+    """No rule reads `ALERTS`, which may be stored elsewhere if a ruler evaluates the rules."""
     assert not any("ALERTS" in rule["expr"] for rule in RULES)
 
 
-def test_the_rules_load_in_prometheus_2_42() -> None:
-    """The rules use no function of later versions."""
+def test_rules_use_no_newer_features_than_prometheus_2_42() -> None:
+    """The rules use no keys or functions of versions later than Prometheus 2.42."""
     text = RULES_FILE.read_text(encoding="utf-8")
     assert not re.search(r"keep_firing_for|urlQueryEscape|toDuration|query_offset", text)
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.get("alert") or rule["record"])
-def test_rules_use_series_that_exist(rule: Yaml) -> None:
-    """Every name in an expression or template is a metric of the exporter or a recording rule."""
+def test_rule_uses_series_that_exist(rule: Yaml) -> None:
+    """Expressions and templates use only metrics of the exporter and recording rules."""
     assert series_names(rule["expr"]) <= known_series()
     if "alert" in rule:
         for expression in expressions_in_annotations(rule):
             assert series_names(expression) <= known_series()
 
 
-def test_every_recording_rule_has_a_reader() -> None:
-    """Nothing is recorded that no other rule uses, in its expression or its text."""
+def test_each_recording_rule_is_used() -> None:
+    """Another rule uses each recorded series, in its expression or its texts."""
     expressions = [
         each
         for rule in RULES

@@ -1,4 +1,4 @@
-"""The line of the data, as imports: they point one way, and modules stay small."""
+"""The architecture: imports point one way, as the table allows, and modules stay small."""
 
 import ast
 import subprocess
@@ -12,33 +12,33 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "exporter"
 MAXIMUM_LINES = 300
 
-# Each folder, or module beside them, with those of ours that it may import, beside the version.
+# The folders and modules of the package that each folder or module may import.
 ALLOWED: dict[str, set[str]] = {
     "__init__": set(),
     "__main__": {"cli"},
-    # What everything else stands on.
+    # The base of everything else.
     "background": set(),
     "clock": set(),
     "text": set(),
     "document": {"text"},
     "files": set(),
-    # The line of the data.
+    # The stages of the data.
     "cavatica": {"background", "files", "text"},
     "watchlist": {"background", "cavatica", "document", "files", "text"},
     "tracker": {"background", "cavatica", "watchlist", "clock", "files"},
     "metrics": {"cavatica", "tracker"},
     "web": {"cavatica", "clock", "metrics", "text", "tracker", "watchlist"},
-    # Beside it.
+    # Independent of the stages.
     "server": set(),
     "webconfig": {"background", "document", "files", "text"},
     "simulator": set(),
 }
-# The wiring: the only folder that knows the others.
+# The wiring, which may import every folder.
 ALLOWED["cli"] = set(ALLOWED) - {"__main__"} | {"tool"}
-# The second program; the exporter's demo has discovery.
+# The second program. `cli` imports it, too: the exporter's demo runs discovery.
 ALLOWED["tool"] = set(ALLOWED) - {"__main__"}
 
-# The client is the one seam to the network.
+# The only modules that may use the network.
 CLIENT = {"exporter.cavatica.connection", "exporter.cavatica.transport"}
 HTTP_CLIENTS = {"requests", "urllib3", "urllib.request", "http.client.HTTPConnection"}
 
@@ -80,60 +80,60 @@ def part(name: str) -> str:
 
 
 @pytest.mark.parametrize("file", FILES, ids=module_name)
-def test_a_module_imports_only_what_its_place_in_the_line_allows(file: Path) -> None:
-    """A stage knows the stages before it, as far as the table says, and no other."""
+def test_module_imports_only_what_the_table_allows(file: Path) -> None:
+    """A module imports only the folders that `ALLOWED` lists for its own folder."""
     own = part(module_name(file))
     assert own in ALLOWED, f"{own} is new: give it a place in ALLOWED"
     assert {part(name) for name in imported_modules(file)} - {own, "__init__"} <= ALLOWED[own]
 
 
-def test_the_table_has_no_module_and_no_import_that_is_not_there() -> None:
-    """Fail if the table lists a module or an import that no longer exists."""
+def test_table_has_no_unused_entry() -> None:
+    """The table lists no module and no import that does not exist."""
     imported: dict[str, set[str]] = {}
     for file in FILES:
         own = part(module_name(file))
         parts = {part(name) for name in imported_modules(file)} - {own, "__init__"}
         imported[own] = imported.get(own, set()) | parts
-    assert ALLOWED | {room: imported[room] for room in ("cli", "tool")} == imported
+    assert ALLOWED | {folder: imported[folder] for folder in ("cli", "tool")} == imported
 
 
-def test_the_architecture_page_has_every_module() -> None:
-    """The picture of the package names each folder, and each module within it."""
+def test_architecture_page_has_every_module() -> None:
+    """The picture of the package names each folder and each module in it."""
     page = (PACKAGE.parent / "ARCHITECTURE.md").read_text(encoding="utf-8")
     picture = page.partition("```\nexporter/\n")[2].partition("```")[0]
-    rooms = {line.split()[0].rstrip("/"): line for line in picture.splitlines() if line.strip()}
+    folders = {line.split()[0].rstrip("/"): line for line in picture.splitlines() if line.strip()}
     paths = [file.relative_to(PACKAGE).with_suffix("").parts for file in FILES]
     missing = {
         ".".join(path)
         for path in paths
         if path[-1] not in {"__init__", "__main__"}
-        and path[-1] not in rooms.get(path[0], "").replace("`", "").split()
+        and path[-1] not in folders.get(path[0], "").replace("`", "").split()
     }
     assert missing == set()
 
 
-@pytest.mark.parametrize("room", ["tracker", "metrics"])
-def test_a_room_without_network_loads_no_http_client(room: str) -> None:
-    """Check that reading or rendering a snapshot does not import urllib3."""
-    modules = [name for name in sorted(NAMES) if name.startswith(f"exporter.{room}")]
+@pytest.mark.parametrize("folder", ["tracker", "metrics"])
+def test_folder_without_network_loads_no_http_client(folder: str) -> None:
+    """Reading or rendering a snapshot does not import urllib3."""
+    modules = [name for name in sorted(NAMES) if name.startswith(f"exporter.{folder}")]
     program = f"import sys, {', '.join(modules)}; sys.exit('urllib3' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
-def test_imports_make_no_circle() -> None:
-    """The modules can be put in an order in which each one only needs those before it."""
+def test_imports_have_no_cycle() -> None:
+    """The modules can be sorted so that each imports only earlier ones."""
     graph = {module_name(file): imported_modules(file) for file in FILES}
     assert list(TopologicalSorter(graph).static_order())
 
 
 @pytest.mark.parametrize("file", FILES, ids=module_name)
-def test_only_the_client_speaks_to_the_network(file: Path) -> None:
-    """Only the client uses an HTTP library, so replacing it in a test replaces all calls."""
+def test_only_the_client_uses_an_http_library(file: Path) -> None:
+    """Only the client's modules import HTTP libraries, so a test can replace all calls."""
     clients = HTTP_CLIENTS.intersection(imported_names(file))
     assert module_name(file) in CLIENT or not clients
 
 
 @pytest.mark.parametrize("file", FILES, ids=module_name)
-def test_a_module_is_short(file: Path) -> None:
-    """No module has more than 300 lines."""
+def test_module_is_short(file: Path) -> None:
+    """A module has at most 300 lines."""
     assert len(file.read_text(encoding="utf-8").splitlines()) <= MAXIMUM_LINES

@@ -1,8 +1,8 @@
-"""Every query of every panel, and every alert's expression, on a real Prometheus.
+"""Every query of every panel, and every rule's expression, on a real Prometheus.
 
-It has scraped the real exporter over the simulated CAVATICA: two replicas that see all there is to
-see, one exporter that CAVATICA refuses and that is stopped then, and one that cannot reach it. It
-has scraped itself, too, as a target that is not an exporter.
+That Prometheus scrapes real exporters with a simulated CAVATICA: two replicas with every kind of
+export, one exporter that CAVATICA refuses and that is then stopped, and one that cannot reach it.
+It also scrapes itself, as a target that is not an exporter.
 """
 
 import json
@@ -62,10 +62,10 @@ EMPTY = {
     "CavaticaExporterAbsent": "there is an exporter: that is the good news",
     "CavaticaDataStale": "an hour without a complete scrape",
 }
-"""Alerts that cannot fire within seconds, with what is missing."""
+"""Alerts that cannot fire within seconds, with the reason."""
 
-OTHER = 'job="prometheus"'
-"""The target that is no exporter."""
+NO_EXPORTER = 'job="prometheus"'
+"""Selects the target that is not an exporter."""
 
 DAY = 86400.0
 RECENT = Lifetimes(pending=(1, 1), running=(1, 1), failed_share=0.5)
@@ -75,12 +75,12 @@ WAITING = Lifetimes(pending=(1e9, 1e9))
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What was scraped.
+    """A Prometheus, and the exports that its exporters watch.
 
     Attributes:
-        prometheus: It scraped all exporters, and goes on.
-        ids: Of all exports, by batch.
-        failed: The ID of an export that failed lately.
+        prometheus: Has scraped all exporters, and still scrapes them.
+        ids: IDs of all exports, by batch.
+        failed: ID of an export that failed recently.
     """
 
     prometheus: Prometheus
@@ -107,7 +107,7 @@ class Scene:
 
 
 def environment(**more: str) -> dict[str, str]:
-    """Return this process's environment without the developer's own settings."""
+    """Return this process's environment without settings of the exporter, plus `more`."""
     own = ("CAVATICA_EXPORTER_", "SB_")
     return {name: value for name, value in os.environ.items() if not name.startswith(own)} | more
 
@@ -140,16 +140,16 @@ def running_exporter(directory: Path, url: str, token: str, state: bytes = b"") 
         process.wait(10)
 
 
-class Files(SimpleHTTPRequestHandler):
-    """Files over HTTP."""
+class FileHandler(SimpleHTTPRequestHandler):
+    """Serves files without a log."""
 
     def log_message(self, *_: object) -> None:
         """Log nothing."""
 
 
 @contextmanager
-def discovered(url: str, directory: Path) -> Iterator[str]:
-    """Serve the metrics of discovery, whose second round was refused; yield host and port."""
+def discovery_metrics(url: str, directory: Path) -> Iterator[str]:
+    """Serve the metrics of `discover`, whose second run was refused; yield host and port."""
     directory.mkdir()
     program = (sys.executable, "-m", "exporter.tool", "discover")
     flags = (f"--to={directory}", f"--api.url={url}", f"--metrics-file={directory}/metrics.txt")
@@ -158,7 +158,7 @@ def discovered(url: str, directory: Path) -> Iterator[str]:
             [*program, *flags], env=environment(SB_AUTH_TOKEN=token), check=False, timeout=60
         )
         assert done.returncode == status
-    handler = partial(Files, directory=str(directory))
+    handler = partial(FileHandler, directory=str(directory))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
@@ -176,7 +176,7 @@ def is_ready(address: str) -> bool:
 
 
 def write_ids(simulator: Simulator, directory: Path) -> dict[str, list[str]]:
-    """Write ID files with everything that can be in them, and return the IDs by batch."""
+    """Write ID files with every kind of content and fault; return the IDs by batch."""
     recent = simulator.start(20, ago=3600, lifetimes=RECENT)
     old = simulator.start(20, ago=30 * DAY, lifetimes=RECENT)
     stuck = simulator.start(2, ago=2 * DAY, lifetimes=ENDLESS)
@@ -209,7 +209,7 @@ def write_ids(simulator: Simulator, directory: Path) -> dict[str, list[str]]:
 
 
 def configuration(jobs: Mapping[str, list[str]], directory: Path) -> str:
-    """Prometheus' configuration, with the shipped rules evaluated every second."""
+    """Return a configuration of Prometheus that evaluates the shipped rules every second."""
     rules = RULES.read_text(encoding="utf-8")
     fast = directory / "fast.rules.yml"
     fast.write_text(re.sub(r"interval: \w+", "interval: 1s", rules), encoding="utf-8")
@@ -230,7 +230,7 @@ def scene(
     tmp_path_factory: pytest.TempPathFactory,
     server_version: str,  # noqa: ARG001 - it starts a Prometheus of this version
 ) -> Iterator[Scene]:
-    """All exporters, scraped until there is something of everything."""
+    """Run all exporters and a Prometheus until it has every kind of series."""
     directory = tmp_path_factory.mktemp("dashboards")
     watched = directory / "ids"
     watched.mkdir()
@@ -240,8 +240,8 @@ def scene(
     with ExitStack() as stack:
         url = stack.enter_context(serve(simulator))
         start = stack.enter_context
-        discovery = start(discovered(url, directory / "discovered"))
-        # Others use up the account's rate limit, up to a twentieth.
+        discovery = start(discovery_metrics(url, directory / "discovered"))
+        # Other programs have used up all but a twentieth of the account's rate limit.
         simulator.spend(95_000)
         refused = ExitStack()
         stack.push(refused)
@@ -263,7 +263,9 @@ def scene(
         prometheus.reload()
         scene = Scene(prometheus, batches, failed)
         wait_until(lambda: len(scene.ask("cavatica_up")) == 4, 30, "all were scraped")
-        wait_until(lambda: scene.ask(f"process_start_time_seconds{{{OTHER}}}"), 30, "it has itself")
+        wait_until(
+            lambda: scene.ask(f"process_start_time_seconds{{{NO_EXPORTER}}}"), 30, "it has itself"
+        )
         wait_until(
             lambda: scene.ask('rate(cavatica_api_request_failures_total{reason="auth"}[5m]) > 0'),
             30,
@@ -275,8 +277,8 @@ def scene(
 
 
 @pytest.mark.parametrize("panel", PANELS)
-def test_a_panel_has_an_answer(scene: Scene, panel: Json) -> None:
-    """No panel says "No data" about an exporter that works."""
+def test_panel_has_data(scene: Scene, panel: Json) -> None:
+    """No panel shows "No data" while an exporter works."""
     now = time.time()
     exprs = [scene.filled(target["expr"]) for target in panel["targets"]]
     if panel["targets"][0]["instant"]:
@@ -287,20 +289,20 @@ def test_a_panel_has_an_answer(scene: Scene, panel: Json) -> None:
 
 
 @pytest.mark.parametrize("target", QUERIES)
-def test_a_panel_says_nothing_without_an_exporter(scene: Scene, target: Json) -> None:
-    """A dead exporter is never shown as "0 failed", and a panel shows no other target's metrics."""
+def test_query_is_empty_without_an_exporter(scene: Scene, target: Json) -> None:
+    """Without an exporter no panel shows "0 failed", and none shows other targets' metrics."""
     assert scene.ask(target["expr"], job="prometheus") == []
 
 
 @pytest.mark.parametrize("target", QUERIES)
-def test_every_part_of_a_query_finds_something(scene: Scene, target: Json) -> None:
-    """No part of a query is always empty, hidden by another part: its labels have such values."""
-    for selector in parts(target["expr"].replace('="$export_id"', '=~".+"')):
+def test_every_selector_of_a_query_has_a_result(scene: Scene, target: Json) -> None:
+    """No selector in a query is always empty, which the results of others would hide."""
+    for selector in selectors(target["expr"].replace('="$export_id"', '=~".+"')):
         assert scene.ask(selector), selector
 
 
 @pytest.mark.parametrize("query", VARIABLES)
-def test_a_variable_has_values(scene: Scene, query: str) -> None:
+def test_variable_has_values(scene: Scene, query: str) -> None:
     """Every variable has values to choose from."""
     match re.fullmatch(r"label_values\((.+), (\w+)\)", query):
         case re.Match() as found:
@@ -310,24 +312,24 @@ def test_a_variable_has_values(scene: Scene, query: str) -> None:
 
 
 @pytest.mark.parametrize("alert", ALERTS)
-def test_an_alert_can_fire(scene: Scene, alert: str) -> None:
+def test_alert_can_fire(scene: Scene, alert: str) -> None:
     """An alert's expression has a result when its condition holds."""
     assert bool(scene.ask(ALERTS[alert])) == (alert not in EMPTY)
 
 
 @pytest.mark.parametrize("rule", EXPRESSIONS)
-def test_every_part_of_a_rule_finds_something(scene: Scene, rule: str) -> None:
-    """No part of a rule's expression is always empty: its metrics and labels exist."""
-    for selector in parts(EXPRESSIONS[rule]):
+def test_every_selector_of_a_rule_has_a_result(scene: Scene, rule: str) -> None:
+    """No selector in a rule is always empty: its metrics and labels exist."""
+    for selector in selectors(EXPRESSIONS[rule]):
         name = selector.partition("{")[0]
-        # What is recorded is a rule's own; `exported_` labels come from labels of other targets.
+        # Recorded series come from other rules, and `exported_` labels from other targets.
         if ":" in name or "exported_" in selector:
             continue
         assert scene.ask(selector), selector
 
 
-def test_two_replicas_count_once(scene: Scene) -> None:
-    """Both replicas watch every export, and each export is counted once."""
+def test_two_replicas_count_each_export_once(scene: Scene) -> None:
+    """Two replicas watch every export, and the states count each export once."""
     expr = panel_query("cavatica-exports", "States over time A")
     states = {sample.labels["state"]: sample.value for sample in scene.ask(expr, job="cavatica")}
     assert sum(states.values()) == sum(map(len, scene.ids.values()))
@@ -339,8 +341,8 @@ def test_two_replicas_count_once(scene: Scene) -> None:
     }.items() <= states.items()
 
 
-def test_the_table_lists_what_is_open_once(scene: Scene) -> None:
-    """The table has a row for every unfinished export and every failure to act on."""
+def test_table_lists_unfinished_and_failed_exports_once(scene: Scene) -> None:
+    """The table has one row for each unfinished export and each failure that needs attention."""
     rows = scene.ask(
         panel_query("cavatica-exports", "Failed, unknown and unfinished exports A"), job="cavatica"
     )
@@ -355,12 +357,12 @@ def test_the_table_lists_what_is_open_once(scene: Scene) -> None:
 
 
 def panel_query(uid: str, place: str) -> str:
-    """Return the expression of a panel by the panel's title and the query's letter."""
+    """Return a query by the dashboard, the panel's title and the query's letter."""
     expr: str = dict(targets(build()[uid]))[place]["expr"]
     return expr
 
 
-def parts(expr: str) -> set[str]:
-    """Return each selector of an expression as an expression, without range and offset."""
+def selectors(expr: str) -> set[str]:
+    """Return the selectors of an expression, without ranges and offsets."""
     found = (node for node, _ in walk(parsed(expr)) if isinstance(node, promql.VectorSelector))
     return {f"{each.name}{each.matchers}" for each in found}

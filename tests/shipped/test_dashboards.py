@@ -1,4 +1,4 @@
-"""The dashboards: up to date, without violations of the rules, and with existing metrics."""
+"""The dashboards: files are up to date, keep every rule, and use existing metrics."""
 
 import copy
 import json
@@ -27,7 +27,7 @@ DASHBOARDS = build()
 RULES: dict[str, Rule] = {rule.__name__: rule for rule in (*LINTER, *OWN)}
 
 GONE = object()
-"""As the new value of a mutation: the key is taken away."""
+"""As the new value of a mutation: the key is removed."""
 
 VIEW = "${datasource:queryparam}&${job:queryparam}&${instance:queryparam}&${batch:queryparam}"
 
@@ -191,47 +191,47 @@ MUTATIONS: list[tuple[str, str, object]] = [
 
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("uid", DASHBOARDS)
-def test_a_dashboard_keeps_every_rule(uid: str, rule: str) -> None:
+def test_dashboard_keeps_every_rule(uid: str, rule: str) -> None:
     """Every dashboard keeps every rule, without an exemption."""
     assert list(RULES[rule](DASHBOARDS[uid])) == []
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_a_good_dashboard_breaks_no_rule(rule: str) -> None:
-    """The dashboard that the mutations below start from violates no rule."""
+def test_good_dashboard_breaks_no_rule(rule: str) -> None:
+    """The dashboard on which `MUTATIONS` are based breaks no rule."""
     assert list(RULES[rule](good_dashboard())) == []
 
 
 @pytest.mark.parametrize(("rule", "path", "value"), MUTATIONS)
-def test_a_rule_finds_what_it_is_for(rule: str, path: str, value: object) -> None:
-    """Each mutation is reported by the rule for it."""
+def test_rule_reports_a_mutation(rule: str, path: str, value: object) -> None:
+    """The rule in each row of `MUTATIONS` reports the row's change of the good dashboard."""
     assert list(RULES[rule](changed(good_dashboard(), path, value)))
 
 
-def test_every_rule_was_seen_to_fail() -> None:
-    """Every rule is violated by some mutation."""
+def test_every_rule_has_a_mutation() -> None:
+    """Some mutation breaks each rule, so every rule is known to work."""
     assert {rule for rule, _, _ in MUTATIONS} == set(RULES)
 
 
-def test_all_dashboards_are_there() -> None:
-    """The addresses of the dashboards are fixed."""
+def test_dashboards_have_the_documented_uids() -> None:
+    """The `uid` of a dashboard is in its address, so users' links depend on it."""
     assert set(DASHBOARDS) == UIDS
 
 
 @pytest.mark.parametrize("uid", DASHBOARDS)
-def test_the_committed_file_is_what_the_generator_gives(uid: str) -> None:
-    """`python -m dashboards` was run after the last change."""
+def test_committed_file_is_up_to_date(uid: str) -> None:
+    """The JSON file is what `python -m dashboards` generates."""
     text = (DIRECTORY / f"{uid}.json").read_text(encoding="utf-8")
     assert text == json.dumps(DASHBOARDS[uid], indent=2, ensure_ascii=False) + "\n"
 
 
-def test_there_is_no_file_that_the_generator_does_not_give() -> None:
-    """Grafana loads every JSON file of the directory: an old one would stay for ever."""
+def test_directory_has_no_other_json_file() -> None:
+    """Grafana loads every JSON file of the directory, also one that is no longer generated."""
     assert {file.stem for file in DIRECTORY.glob("*.json")} == set(DASHBOARDS)
 
 
 def metric_names() -> set[str]:
-    """Every name that a scrape of the exporter can have, as Prometheus stores it."""
+    """Return the names of all series of the exporter, as Prometheus stores them, and `up`."""
     endings = {"counter": ["_total"], "histogram": ["_bucket", "_count", "_sum"]}
     counted = SelfMetrics(version="", revision="", python="", exporter_metrics=True)
     counted.show_state_file(lambda: StateFileStatus(0, error=False))
@@ -243,14 +243,14 @@ def metric_names() -> set[str]:
 
 
 @pytest.mark.parametrize("uid", DASHBOARDS)
-def test_every_metric_in_a_query_exists(uid: str) -> None:
-    """A query names a metric of the exporter's own tables, or one that Prometheus makes."""
+def test_queries_use_metrics_that_exist(uid: str) -> None:
+    """Queries use only metrics of the exporter, and `up`, which Prometheus makes."""
     asked = {selector.name for _, selector, _ in selectors(DASHBOARDS[uid])}
     assert asked - metric_names() == set()
 
 
-def test_an_example_of_provisioning_is_there() -> None:
-    """The example makes Grafana load the directory's files, read-only."""
+def test_example_of_provisioning_is_read_only() -> None:
+    """The example makes Grafana load the JSON files of a directory, read-only."""
     text = (DIRECTORY / "provisioning.example.yml").read_text(encoding="utf-8")
     match yaml.safe_load(text):
         case {"apiVersion": 1, "providers": [{"type": "file", **provider}]}:

@@ -1,4 +1,4 @@
-"""Grafana's own model of dashboards has every key that ours have."""
+"""The dashboards use only keys that Grafana's own model, its SDK, knows."""
 
 import json
 import sys
@@ -11,13 +11,13 @@ from tests.support.dashboard_rules import UNITS, Json
 
 pytestmark = [
     pytest.mark.skipif(sys.version_info < (3, 11), reason="the SDK needs Python 3.11"),
-    # The newer model is for Grafana 12 on; the classic one is read by all.
+    # The newer model is for Grafana 12 and later; all versions read the classic one.
     pytest.mark.filterwarnings("ignore:Prefer using dashboardv2:DeprecationWarning"),
 ]
 
 
 def lost(before: object, after: object, path: str = "") -> list[str]:
-    """Return the paths of values that are missing or differ."""
+    """Return the paths of values in `before` that are missing in `after` or differ."""
     match before, after:
         case dict(), dict():
             keys = [key for key in before if before[key] is not None or after.get(key) is not None]
@@ -30,9 +30,9 @@ def lost(before: object, after: object, path: str = "") -> list[str]:
     return [] if before == after else [path]
 
 
-def through_the_sdk(dashboard: Json) -> Json:
+def round_trip(dashboard: Json) -> Json:
     """Return the dashboard after a round trip through Grafana's own model."""
-    # Imported here because it cannot be on Python 3.10.
+    # Imported here, because the SDK cannot be installed on Python 3.10.
     import_module("grafana_foundation_sdk.cog.plugins").register_default_plugins()
     model = import_module("grafana_foundation_sdk.models.dashboard").Dashboard
     encoder = import_module("grafana_foundation_sdk.cog.encoder").JSONEncoder
@@ -41,9 +41,9 @@ def through_the_sdk(dashboard: Json) -> Json:
 
 
 @pytest.mark.parametrize("uid", DASHBOARDS)
-def test_grafana_knows_every_key(uid: str) -> None:
-    """Grafana's model keeps every key: none is misspelt or misplaced."""
-    assert lost(DASHBOARDS[uid], through_the_sdk(DASHBOARDS[uid])) == []
+def test_grafana_model_keeps_every_key(uid: str) -> None:
+    """A round trip through Grafana's model loses no key, so none is misspelt or misplaced."""
+    assert lost(DASHBOARDS[uid], round_trip(DASHBOARDS[uid])) == []
 
 
 @pytest.mark.parametrize(
@@ -59,13 +59,13 @@ def test_grafana_knows_every_key(uid: str) -> None:
         ("templating.list.1.all", ".+"),
     ],
 )
-def test_a_misspelt_key_is_lost_on_the_way(path: str, value: object) -> None:
-    """The round trip finds a key that Grafana does not know."""
+def test_grafana_model_loses_a_misspelt_key(path: str, value: object) -> None:
+    """The round trip drops a key that Grafana does not know, so the test above finds it."""
     misspelt = changed(good_dashboard(), path, value)
-    assert lost(misspelt, through_the_sdk(misspelt)) == [f".{path}"]
+    assert lost(misspelt, round_trip(misspelt)) == [f".{path}"]
 
 
-def test_the_units_are_grafanas() -> None:
-    """The rule about units knows only units that Grafana knows."""
+def test_units_exist_in_grafana() -> None:
+    """Grafana knows every unit that the rule about units allows."""
     units = import_module("grafana_foundation_sdk.models.units")
     assert {each for each in vars(units).values() if isinstance(each, str)} >= UNITS

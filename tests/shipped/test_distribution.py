@@ -1,4 +1,4 @@
-"""What is published: the archives hold what they must and no secret, and the wheel works."""
+"""The published archives: they have all files and no secret, and the wheel works."""
 
 import os
 import re
@@ -21,7 +21,7 @@ SECRETS = (
     "token",
     "venv/pyvenv.cfg",
 )
-"""Files that users make in a checkout when they follow the README."""
+"""Files that users create in a checkout when they follow the README."""
 
 IGNORED = set(SECRETS) - {".env"}
 
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.slow
 def git(*arguments: str, directory: Path = ROOT) -> str:
     """Run git and return what it printed."""
     return subprocess.run(
-        ["git", *arguments],  # noqa: S607 # whichever git made the checkout
+        ["git", *arguments],  # noqa: S607 # the git on PATH
         cwd=directory,
         capture_output=True,
         text=True,
@@ -40,12 +40,12 @@ def git(*arguments: str, directory: Path = ROOT) -> str:
 
 
 def in_a_checkout() -> bool:
-    """Return whether the tests run in a clone, not in an unpacked archive."""
+    """Return whether the tests run in a git checkout, not in an unpacked archive."""
     return (ROOT / ".git").exists()
 
 
 def copy_sources(target: Path) -> None:
-    """Copy the project's files as they are now, and make the files that must not be published."""
+    """Copy the project's current files, and create the files that must not be published."""
     names = git("ls-files", "--cached", "--others", "--exclude-standard").split("\n")
     for name in filter(None, names):
         if (source := ROOT / name).is_file():
@@ -59,13 +59,13 @@ def copy_sources(target: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Archives:
-    """The archives of one build; the wheel is built from the source archive."""
+    """The archives of one build, in which the wheel is built from the source archive."""
 
     sdist: Path
     wheel: Path
 
     def names_in_sdist(self) -> set[str]:
-        """Return the names of the files, without the archive's own folder."""
+        """Return the names of the files, without the archive's top folder."""
         with tarfile.open(self.sdist) as archive:
             return {each.name.partition("/")[2] for each in archive if each.isfile()}
 
@@ -85,19 +85,19 @@ def archives(tmp_path_factory: pytest.TempPathFactory) -> Archives:
     return Archives(sdist, wheel)
 
 
-def test_no_secret_is_in_the_source_archive(archives: Archives) -> None:
-    """A token or an ID file beside the sources stays where it is."""
+def test_source_archive_has_no_secret(archives: Archives) -> None:
+    """Tokens and ID files in the checkout are not packed."""
     assert archives.names_in_sdist().isdisjoint(SECRETS)
 
 
-def test_the_source_archive_holds_every_file_of_the_project(archives: Archives) -> None:
-    """Check that everything can be tested and built from the archive."""
+def test_source_archive_has_every_file_of_the_project(archives: Archives) -> None:
+    """The archive has every tracked file, so that users can test and build from it."""
     tracked = {name for name in git("ls-files").split("\n") if name and (ROOT / name).is_file()}
     assert tracked - archives.names_in_sdist() == set()
 
 
-def test_the_readme_on_a_package_index_has_absolute_links(archives: Archives) -> None:
-    """Links in the published README lead to the repository, pictures included."""
+def test_readme_in_the_wheel_has_absolute_links(archives: Archives) -> None:
+    """In the wheel's metadata, links and pictures of the README lead to the repository."""
     with zipfile.ZipFile(archives.wheel) as wheel:
         [name] = [each for each in wheel.namelist() if each.endswith(".dist-info/METADATA")]
         links = re.findall(r"(!?)\[[^\]]*\]\(([^)]+)\)", wheel.read(name).decode())
@@ -107,12 +107,12 @@ def test_the_readme_on_a_package_index_has_absolute_links(archives: Archives) ->
     assert all("/raw/v" in link for link in pictures)
 
 
-def test_git_ignores_what_the_readme_tells_users_to_make() -> None:
-    """Git ignores tokens and ID files."""
+def test_git_ignores_tokens_and_id_files() -> None:
+    """Git ignores the files that the README asks users to create."""
     if not in_a_checkout():
         pytest.skip("not a git checkout")
     done = subprocess.run(
-        ["git", "check-ignore", *sorted(IGNORED)],  # noqa: S607 # whichever git made the checkout
+        ["git", "check-ignore", *sorted(IGNORED)],  # noqa: S607 # the git on PATH
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -122,7 +122,7 @@ def test_git_ignores_what_the_readme_tells_users_to_make() -> None:
 
 
 def try_wheel(wheel: Path, directory: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    """Run the script that releases use, with this Python and the pinned versions."""
+    """Run the release's check of a wheel, with this Python and the pinned versions."""
     command = [ROOT / "scripts/try-wheel", wheel, directory]
     return subprocess.run(
         [*command, "--constraint", ROOT / "constraints.txt", *options],
@@ -133,15 +133,15 @@ def try_wheel(wheel: Path, directory: Path, *options: str) -> subprocess.Complet
     )
 
 
-def test_the_wheel_works_in_an_empty_environment(archives: Archives, tmp_path: Path) -> None:
+def test_wheel_works_in_an_empty_environment(archives: Archives, tmp_path: Path) -> None:
     """The installed wheel prints its version, scrapes the demo, and has dashboards and alerts."""
     done = try_wheel(archives.wheel, tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.endswith(" works\n")
 
 
-def test_the_archives_name_their_commit(tmp_path: Path) -> None:
-    """The revision comes from git; a wheel has that of its source archive."""
+def test_wheel_has_the_commit_of_its_source(tmp_path: Path) -> None:
+    """The revision in the wheel is the commit from which the source archive was built."""
     if not in_a_checkout():
         pytest.skip("not a git checkout")
     git("clone", "--quiet", "--shared", str(ROOT), str(tmp_path / "clone"))
@@ -156,8 +156,8 @@ def test_the_archives_name_their_commit(tmp_path: Path) -> None:
         )
 
 
-def test_a_wheel_without_alerts_is_found_out(archives: Archives, tmp_path: Path) -> None:
-    """The release check fails for a broken wheel."""
+def test_release_check_fails_for_a_wheel_without_alerts(archives: Archives, tmp_path: Path) -> None:
+    """`try-wheel` fails for a wheel without the alert rules, and names the missing file."""
     broken = tmp_path / archives.wheel.name
     with zipfile.ZipFile(archives.wheel) as source, zipfile.ZipFile(broken, "w") as target:
         for each in source.infolist():
@@ -171,8 +171,8 @@ def test_a_wheel_without_alerts_is_found_out(archives: Archives, tmp_path: Path)
     assert "alerts/cavatica-exports.rules.yml is not in" in done.stderr
 
 
-def test_the_projects_address_is_set_everywhere(tmp_path: Path) -> None:
-    """One command sets the project's URL, repeatedly."""
+def test_set_project_url_changes_every_file(tmp_path: Path) -> None:
+    """The script replaces the project's URL in every file, also a second time."""
     if not in_a_checkout():
         pytest.skip("not a git checkout")
     copy_sources(tmp_path)
@@ -192,8 +192,8 @@ def test_the_projects_address_is_set_everywhere(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("url", ["http://git.example/x", "https://git.example/x/", "git.example"])
-def test_an_unusable_address_is_refused(url: str, tmp_path: Path) -> None:
-    """An invalid URL is refused with a hint."""
+def test_set_project_url_refuses_invalid_urls(url: str, tmp_path: Path) -> None:
+    """An invalid URL is an error with an example of a valid one."""
     copy_sources(tmp_path)
     done = subprocess.run(
         [tmp_path / "scripts/set-project-url", url], capture_output=True, text=True, check=False

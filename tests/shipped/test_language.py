@@ -63,7 +63,7 @@ def functions(source: str) -> Iterator[tuple[Function, str]]:
 
 
 def is_property(function: Function) -> bool:
-    """Return whether a function is read as a value."""
+    """Return whether a function is a property."""
     return any("property" in ast.unparse(each) for each in function.decorator_list)
 
 
@@ -88,20 +88,20 @@ def bad_phrases(source: str) -> list[str]:
     ]
 
 
-def test_there_are_sources() -> None:
-    """Read every folder with sources, and the pages."""
+def test_the_checked_files_exist() -> None:
+    """The lists of files to check hold every folder with sources, and the pages."""
     assert {file.relative_to(ROOT).parts[0] for file in FILES} == set(FOLDERS)
     assert {ROOT / "README.md", ROOT / "docs/alerts.md", ROOT / "deploy/README.md"} <= {*PUBLIC}
 
 
 def test_docstrings_of_functions_begin_with_a_plain_command() -> None:
-    """Fail for openings such as "Give"."""
+    """No docstring of a function begins with a word such as "Give"."""
     bad = [f"{file.relative_to(ROOT)}:{at}" for file in FILES for at in bad_openings(text_of(file))]
     assert bad == []
 
 
-def test_users_read_standard_terms() -> None:
-    """Fail for phrases that readers of the field would not search for."""
+def test_public_texts_use_standard_terms() -> None:
+    """No message and no page has a phrase that readers of the field would not search for."""
     bad = [
         f"{file.relative_to(ROOT)}: {at}" for file in PUBLIC for at in bad_phrases(text_of(file))
     ]
@@ -120,12 +120,12 @@ def test_users_read_standard_terms() -> None:
     ],
 )
 def test_openings_are_found(source: str, bad: list[str]) -> None:
-    """Find what the rule is about, and nothing else."""
+    """The rule reports bad openings and nothing else."""
     assert bad_openings(source) == bad
 
 
 def test_phrases_are_found_across_lines() -> None:
-    """Join the lines of a comment before the search."""
+    """A phrase that continues on the next line of a comment is found."""
     assert bad_phrases("x = 1\n    # One request, for\n    # the books.\n") == [
         "'for the books': for the exporter's own metrics"
     ]

@@ -1,4 +1,4 @@
-"""The page on networks and machines: each line is tested here or names its test."""
+"""The page on networks and machines: the tests that it names exist, or are here."""
 
 import re
 import subprocess
@@ -29,8 +29,8 @@ SERVICE_VARIABLES = {
     }.items()
 }
 
-# Reports every file that is opened for writing, or created in another way.
-WATCHED = """
+# Reports every file that is opened for writing, created, renamed or linked.
+REPORT_WRITES = """
 import os, sys
 
 def watch(event, arguments):
@@ -43,7 +43,7 @@ def watch(event, arguments):
 
 sys.addaudithook(watch)
 """
-NAMELESS = """
+NO_USER_NAME = """
 import pwd
 
 def fail(_):
@@ -54,7 +54,7 @@ pwd.getpwuid = fail
 
 
 def scrape_once(prelude: str, directory: Path, **variables: str) -> tuple[str, str]:
-    """Run `--once` against a simulated API behind a prelude; return standard output and error."""
+    """Run `prelude` and `--once` with a simulated API; return standard output and error."""
     (directory / "batch.yml").write_text("export_ids: [e00001]\n", encoding="utf-8")
     simulator = Simulator(token="simulated")
     with serve(simulator) as url:
@@ -63,7 +63,7 @@ def scrape_once(prelude: str, directory: Path, **variables: str) -> tuple[str, s
         names = environment(SB_AUTH_TOKEN="simulated", **variables)
         names.pop("HOME", None)
         for name in [name for name in names if name.startswith("COVERAGE_")]:
-            del names[name]  # a measured process writes what was measured
+            del names[name]  # to measure coverage, a process writes files
         done = subprocess.run(
             [sys.executable, "-B", "-c", program],
             env=names,
@@ -77,32 +77,32 @@ def scrape_once(prelude: str, directory: Path, **variables: str) -> tuple[str, s
 
 
 @pytest.mark.parametrize(("file", "name"), TESTS, ids=lambda text: text)
-def test_every_line_has_its_test(file: str, name: str) -> None:
-    """Every test that the page names exists."""
+def test_tests_that_the_page_names_exist(file: str, name: str) -> None:
+    """Each test that the page names is defined in the file that it names."""
     [path] = (ROOT / "tests").rglob(file)
     assert f"def {name.rpartition(':')[2]}(" in path.read_text(encoding="utf-8")
 
 
-def test_the_page_has_tests() -> None:
-    """The page names tests."""
+def test_page_names_tests() -> None:
+    """The pattern that finds the tests on the page still matches."""
     assert len(TESTS) > 20
 
 
-def test_a_scrape_writes_no_file(tmp_path: Path) -> None:
-    """A scrape writes no file, so the root may be read-only and without a /tmp."""
-    output, log = scrape_once(WATCHED, tmp_path)
+def test_scrape_writes_no_file(tmp_path: Path) -> None:
+    """A scrape works with a read-only root and without /tmp, as it writes no file."""
+    output, log = scrape_once(REPORT_WRITES, tmp_path)
     assert "\ncavatica_up 1" in output, log
     assert "WRITES" not in log
 
 
-def test_a_user_without_a_name_and_a_home_will_do(tmp_path: Path) -> None:
-    """An unknown user ID without a home works, as in OpenShift."""
-    output, log = scrape_once(NAMELESS, tmp_path)
+def test_scrape_needs_no_user_name_and_no_home(tmp_path: Path) -> None:
+    """The exporter works under a user ID without name and home directory, as in OpenShift."""
+    output, log = scrape_once(NO_USER_NAME, tmp_path)
     assert "\ncavatica_up 1" in output, log
 
 
-def test_the_variables_of_a_kubernetes_service_are_no_flags(tmp_path: Path) -> None:
-    """Variables of a Service with the exporter's name set no flags."""
+def test_variables_of_a_kubernetes_service_set_no_flags(tmp_path: Path) -> None:
+    """Kubernetes' variables of a Service with the exporter's name are not taken for flags."""
     command = make_command(lambda _: 0, "")
     flags = {f"{ENVIRONMENT_PREFIX}_{str(each.name).upper()}" for each in command.params}
     assert not flags & set(SERVICE_VARIABLES)

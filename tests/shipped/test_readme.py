@@ -1,4 +1,4 @@
-"""The README and the reference pages match the programs."""
+"""The README and the reference pages match the code."""
 
 import re
 from operator import attrgetter
@@ -27,7 +27,7 @@ PAGES = (
     "docs/metrics.md",
 )
 README = "\n".join((ROOT / page).read_text(encoding="utf-8") for page in PAGES)
-"""What users read first, and the reference pages."""
+"""The text of the README and the reference pages."""
 
 ROWS: dict[str, tuple[str, str]] = {
     name: (labels, meaning)
@@ -35,7 +35,7 @@ ROWS: dict[str, tuple[str, str]] = {
         r"^\| `(cavatica_[a-z_]+)` \|([^|]*)\|([^|]*)\|$", README, re.MULTILINE
     )
 }
-"""The rows of the tables of metrics: name to labels and meaning."""
+"""Labels and meaning of each metric in the tables, by name."""
 
 LABELS: dict[str, tuple[str, ...]] = (
     {family.name: (*BATCH_LABELS, *family.labels) for family in BATCH_FAMILIES}
@@ -45,11 +45,11 @@ LABELS: dict[str, tuple[str, ...]] = (
     }
     | {family.name: family.labels for family in SCRAPE_FAMILIES}
 )
-"""The labels of all families that are made of a snapshot."""
+"""Labels of all families that are made of a snapshot, by name."""
 
 
 def run(flags: Flags) -> int:
-    """Stand in for the exporter; only the flags are used."""
+    """Replace the exporter: the tests use the flags only."""
     raise NotImplementedError
 
 
@@ -59,8 +59,8 @@ def options() -> list[click.Option]:
     return [option for option in command.params if isinstance(option, click.Option)]
 
 
-def names_of_telemetry() -> dict[str, tuple[str, ...]]:
-    """Return the names of the exporter's own metrics, as they are scraped, with their labels."""
+def labels_of_self_metrics() -> dict[str, tuple[str, ...]]:
+    """Return the labels of the exporter's own metrics, by the name in a scrape."""
     self_metrics = SelfMetrics(version="", revision="", python="", exporter_metrics=False)
     self_metrics.observe(RequestOutcome(200, 0.1, None))
     self_metrics.show_state_file(lambda: StateFileStatus(1.0, error=False))
@@ -73,15 +73,15 @@ def names_of_telemetry() -> dict[str, tuple[str, ...]]:
 
 
 @pytest.mark.parametrize("name", [name for option in options() for name in option.opts])
-def test_every_flag_is_in_the_readme(name: str) -> None:
-    """Every flag is on the page in backticks, with or without its value."""
+def test_pages_have_every_flag(name: str) -> None:
+    """Every flag is on a page in backticks, with or without a value."""
     if name.startswith("--"):
         assert re.search(rf"`{re.escape(name)}[` ]", README)
 
 
 @pytest.mark.parametrize("option", options(), ids=lambda option: option.opts[0])
-def test_the_defaults_in_the_readme_are_those_of_the_flags(option: click.Option) -> None:
-    """The table has the default of every flag."""
+def test_pages_have_the_defaults_of_the_flags(option: click.Option) -> None:
+    """The table of flags has the default of each flag."""
     row = re.search(rf"^\| `{re.escape(option.opts[0])}[^|]*\| ([^|]*)\|", README, re.MULTILINE)
     if isinstance(option.default, str | tuple):
         [default] = [option.default] if isinstance(option.default, str) else option.default
@@ -89,53 +89,51 @@ def test_the_defaults_in_the_readme_are_those_of_the_flags(option: click.Option)
         assert row[1].startswith(f"`{default}`")
 
 
-@pytest.mark.parametrize("name", [*map(attrgetter("name"), FAMILIES), *names_of_telemetry()])
-def test_every_metric_is_in_the_readme(name: str) -> None:
-    """Every metric has a row with a meaning."""
+@pytest.mark.parametrize("name", [*map(attrgetter("name"), FAMILIES), *labels_of_self_metrics()])
+def test_pages_have_every_metric(name: str) -> None:
+    """Every metric has a row in a table, with a meaning."""
     assert ROWS[name][1].strip()
 
 
 @pytest.mark.parametrize(("name", "labels"), LABELS.items(), ids=LABELS)
-def test_the_readme_has_the_labels_of_every_family(name: str, labels: tuple[str, ...]) -> None:
-    """The labels of a row are in the order of the series."""
+def test_pages_have_the_labels_of_each_family(name: str, labels: tuple[str, ...]) -> None:
+    """The labels in a row have the order of the labels in the series."""
     assert re.findall(r"\w+", ROWS[name][0]) == [*labels]
 
 
-def test_the_readme_has_the_label_of_error_messages() -> None:
-    """With the flag, the error family has one more label."""
+def test_pages_have_the_label_of_error_messages() -> None:
+    """The meaning names the label that the family has with `--exports.expose-error-messages`."""
     families = export_families(expose_error_messages=True)
     [name] = [family.name for family in families if "message" in family.labels]
     assert "`message`" in ROWS[name][1]
 
 
-@pytest.mark.parametrize(("name", "labels"), names_of_telemetry().items())
-def test_the_readme_has_the_labels_of_the_exporters_metrics(
-    name: str, labels: tuple[str, ...]
-) -> None:
-    """The labels of a row are complete, in any order."""
+@pytest.mark.parametrize(("name", "labels"), labels_of_self_metrics().items())
+def test_pages_have_the_labels_of_self_metrics(name: str, labels: tuple[str, ...]) -> None:
+    """The row of each of the exporter's own metrics has all its labels, in any order."""
     assert set(labels) == {*re.findall(r"\w+", ROWS[name][0])}
 
 
-def test_the_readme_has_no_metric_that_is_not_there() -> None:
-    """Every metric of the page exists."""
-    assert ROWS.keys() == LABELS.keys() | names_of_telemetry().keys()
+def test_pages_have_no_metric_that_does_not_exist() -> None:
+    """Every metric in the tables exists."""
+    assert ROWS.keys() == LABELS.keys() | labels_of_self_metrics().keys()
 
 
 @pytest.mark.parametrize("name", METRICS)
-def test_every_metric_of_discovery_is_on_its_page(name: str) -> None:
-    """The metrics of discovery are on their own page."""
+def test_page_of_discovery_has_its_metrics(name: str) -> None:
+    """Every metric of `discover` has a row in docs/discovery.md."""
     page = (ROOT / "docs/discovery.md").read_text(encoding="utf-8")
     assert f"\n| `cavatica_discover_{name}` | " in page
 
 
 @pytest.mark.parametrize("key", KEYS)
-def test_every_key_of_an_id_file_is_in_the_readme(key: str) -> None:
-    """Every key of an ID file is in an example."""
+def test_pages_have_every_key_of_id_files(key: str) -> None:
+    """Every key of an ID file is in an example on the pages."""
     assert re.search(rf"^{key}:", README, re.MULTILINE)
 
 
-def test_the_table_of_alerts_has_every_alert_with_its_severity() -> None:
-    """Every alert is listed in the order of the rules, with its first severity."""
+def test_table_of_alerts_has_every_alert_and_its_severity() -> None:
+    """The table has every alert with the severity of its first rule."""
     rows = re.findall(r"^\| `(Cavatica\w+)` \| (\w+) \|", README, re.MULTILINE)
     severities: dict[str, str] = {}
     for rule in RULES:
@@ -145,7 +143,7 @@ def test_the_table_of_alerts_has_every_alert_with_its_severity() -> None:
 
 
 def anchors(page: Path) -> set[str]:
-    """Return the anchors that GitHub gives to the headings of a page."""
+    """Return the anchors that GitHub generates for the headings of a page."""
     headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-") for each in headings}
 
@@ -155,8 +153,8 @@ def anchors(page: Path) -> set[str]:
     [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("deploy/**/*.md")],
     ids=lambda page: str(page.relative_to(ROOT)),
 )
-def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
-    """Every link leads to an existing file and heading."""
+def test_links_of_a_page_are_valid(page: Path) -> None:
+    """Every relative link leads to an existing file and heading."""
     for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
         if "://" not in link:
             name, _, anchor = link.partition("#")

@@ -1,4 +1,4 @@
-"""The runbooks: one for every alert, with commands that work."""
+"""The runbooks: one for each alert, with valid links and queries."""
 
 import re
 import shutil
@@ -11,7 +11,7 @@ from tests.support.alert_files import ALERTS, ROOT, RULES_FILE, known_series, se
 
 RUNBOOKS = (ROOT / "docs" / "runbooks.md").read_text(encoding="utf-8")
 URL = "https://runbooks.example/cavatica-exports#"
-"""A reserved name: users set their own with `scripts/set-runbook-url`."""
+"""A reserved name, which users replace by `scripts/set-runbook-url`."""
 
 
 def anchor(heading: str) -> str:
@@ -19,16 +19,16 @@ def anchor(heading: str) -> str:
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
-def test_every_alert_has_a_runbook_and_every_runbook_an_alert() -> None:
-    """The address of every alert ends in a heading that exists, and there is no other heading."""
+def test_each_alert_has_one_runbook() -> None:
+    """Each alert's `runbook_url` names a heading of the page, and there are no other headings."""
     headings = re.findall(r"^## (.*)$", RUNBOOKS, re.MULTILINE)
     urls = [rule["annotations"]["runbook_url"] for rule in ALERTS.values()]
     assert headings == list(ALERTS)
     assert urls == [URL + anchor(heading) for heading in headings]
 
 
-def test_every_runbook_has_the_same_four_parts() -> None:
-    """Meaning, Impact, Diagnosis and Mitigation, in this order, and none of them empty."""
+def test_each_runbook_has_the_same_four_parts() -> None:
+    """Each runbook has Meaning, Impact, Diagnosis and Mitigation, in this order, none empty."""
     _, *runbooks = re.split(r"^## ", RUNBOOKS, flags=re.MULTILINE)
     for runbook in runbooks:
         _, *parts = re.split(r"^### ", runbook, flags=re.MULTILINE)
@@ -37,21 +37,21 @@ def test_every_runbook_has_the_same_four_parts() -> None:
         assert all(len(part.split()) > 5 for part in parts)
 
 
-def test_links_within_the_runbooks_lead_somewhere() -> None:
-    """A link to another runbook ends in its heading."""
+def test_links_between_runbooks_are_valid() -> None:
+    """A link to another runbook names an existing heading."""
     assert set(re.findall(r"\(#([^)]*)\)", RUNBOOKS)) <= {anchor(name) for name in ALERTS}
 
 
 def test_queries_in_runbooks_use_series_that_exist() -> None:
-    """Every query in a runbook is valid and uses existing series."""
+    """Each query in a runbook can be parsed and uses existing series."""
     queries = re.findall(r"promtool query instant \$PROMETHEUS '([^'…]+)'", RUNBOOKS)
     assert len(queries) == RUNBOOKS.count("promtool query instant") - 1  # one only shows the form
     for query in queries:
         assert series_names(query) <= known_series(), query
 
 
-def test_one_command_sets_where_runbooks_are(tmp_path: Path) -> None:
-    """Every link in copies of the rules leads there, also if it is set repeatedly."""
+def test_set_runbook_url_changes_all_links(tmp_path: Path) -> None:
+    """The script sets the base of all links in rules and rule tests, also a second time."""
     names = [RULES_FILE, *(ROOT / "alerts" / "tests").glob("*.yml")]
     files = [Path(shutil.copy(each, tmp_path)) for each in names]
     for base in ("http://localhost:10036/runbooks", "https://wiki.example/x?y=1"):
@@ -62,8 +62,8 @@ def test_one_command_sets_where_runbooks_are(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("base", ["", "ftp://x.example/", "https://x.example/#", "https://a b"])
-def test_an_address_that_cannot_be_one_changes_nothing(base: str, tmp_path: Path) -> None:
-    """An invalid URL is an error with status 2."""
+def test_set_runbook_url_refuses_invalid_urls(base: str, tmp_path: Path) -> None:
+    """An invalid URL is an error with status 2, and the file stays as it is."""
     file = Path(shutil.copy(RULES_FILE, tmp_path))
     done = subprocess.run(
         [ROOT / "scripts" / "set-runbook-url", base, file],
