@@ -1,1 +1,1 @@
-"""The files in deploy/, checked with the programs that read them in use."""
+"""Tests of the files in deploy/, with the programs that read them in production."""

@@ -1,4 +1,4 @@
-"""Docker Compose: its loader reads the files, and real servers run what they mount."""
+"""Docker Compose: its loader reads the files, and real servers run with the mounted files."""
 
 import os
 import re
@@ -22,26 +22,26 @@ DEMO = COMPOSE / "compose.demo.yaml"
 
 
 class Loader(yaml.SafeLoader):
-    """YAML with Compose's tag that empties what another file said."""
+    """A YAML loader that knows Compose's tag `!reset`, which removes a value of another file."""
 
 
 Loader.add_constructor("!reset", lambda *_: None)
 
 
 def load(path: Path) -> dict[str, Any]:
-    """Return the document of a file."""
+    """Parse a Compose file."""
     document: dict[str, Any] = yaml.load(path.read_text(), Loader)  # noqa: S506 # a safe loader
     return document
 
 
 LOADER = "cmd"
-"""What Docker Compose reads its files with; its command has no better name."""
+"""The program with Docker Compose's own loader; Go named it after its directory."""
 SERVICES: dict[str, Any] = load(FILE)["services"]
 OWN_IMAGE = f"registry.example/cavatica-export-exporter:{__version__}"
 
 
 def mounts(service: str) -> dict[Path, str]:
-    """Return what a service mounts of this checkout: the source and the path inside."""
+    """Return the files of this checkout that a service mounts: source and path in the container."""
     found = {}
     for volume in SERVICES[service]["volumes"]:
         source, target = re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", volume).split(":")[:2]
@@ -58,14 +58,14 @@ def flags(server: type[Prometheus | Alertmanager]) -> list[str]:
 
 
 def project(*files: Path) -> dict[str, Any]:
-    """Return what Compose makes of files that are laid over one another."""
+    """Return the project that Compose loads from files that override one another."""
     loaded: dict[str, Any] = yaml.safe_load(check(run_tool(LOADER, *files, directory=COMPOSE)))
     return loaded
 
 
 @pytest.mark.deploy
-def test_compose_understands_the_file() -> None:
-    """It knows every key and value; the token is where both programs read it."""
+def test_compose_loads_the_file() -> None:
+    """Compose accepts every key and value, and both programs read the token where it is mounted."""
     loaded = project(FILE)
     assert loaded["secrets"]["token"]["file"] == str(COMPOSE / "token")
     for name in ("exporter", "discover"):
@@ -76,7 +76,7 @@ def test_compose_understands_the_file() -> None:
 
 @pytest.mark.deploy
 def test_the_demo_needs_no_token() -> None:
-    """Of the files that `.env` names, Compose makes a project without secrets."""
+    """The files that `.env` names for the demo are a project without secrets."""
     [names] = re.findall(r"^COMPOSE_FILE=(.*)$", (COMPOSE / ".env").read_text(), re.MULTILINE)
     loaded = project(*(COMPOSE / name for name in names.split(":")))
     assert "secrets" not in loaded
@@ -88,8 +88,8 @@ def test_the_demo_needs_no_token() -> None:
 
 
 @pytest.mark.deploy
-def test_a_wrong_key_is_found_out(tmp_path: Path) -> None:
-    """The same check fails where a key is misspelt."""
+def test_compose_finds_a_wrong_key(tmp_path: Path) -> None:
+    """A misspelt key is an error."""
     (tmp_path / "compose.yaml").write_text(FILE.read_text().replace("read_only:", "readonly:"))
     done = run_tool(LOADER, tmp_path / "compose.yaml")
     assert done.returncode == 1
@@ -97,8 +97,8 @@ def test_a_wrong_key_is_found_out(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_every_service_is_hardened_and_pinned(name: str) -> None:
-    """No capability, no writable root, no port for other machines, no image that changes."""
+def test_service_is_hardened_and_pinned(name: str) -> None:
+    """A service has no capability, no writable root, ports on loopback only, and a fixed image."""
     service = SERVICES[name]
     assert service["cap_drop"] == ["ALL"]
     assert service["read_only"] is True
@@ -120,20 +120,20 @@ def test_the_image_is_built_once() -> None:
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_everything_that_is_mounted_is_there(name: str) -> None:
-    """Every mounted path exists; Docker would create a missing one as an empty directory."""
+def test_mounted_files_exist(name: str) -> None:
+    """Docker would create an empty directory in place of a missing file."""
     assert all(source.exists() for source in mounts(name))
 
 
-def test_the_demo_changes_services_that_are_there() -> None:
-    """`.env` names both files, so that nothing but the command is needed."""
+def test_demo_changes_only_existing_services() -> None:
+    """The demo's file changes existing services; `.env` names both files, so no flag is needed."""
     changed = load(DEMO)["services"]
     assert changed.keys() <= SERVICES.keys()
     assert "COMPOSE_FILE=compose.yaml:compose.demo.yaml\n" in (COMPOSE / ".env").read_text()
 
 
 def test_grafana_fetches_nothing() -> None:
-    """All that runs is pinned: no plugin comes from elsewhere, and no version is asked for."""
+    """Grafana installs no plugins and checks for no updates, so only pinned software runs."""
     environment = SERVICES["grafana"]["environment"]
     assert environment["GF_PLUGINS_PREINSTALL_DISABLED"] == "true"
     for name in ("CHECK_FOR_PLUGIN_UPDATES", "CHECK_FOR_UPDATES", "REPORTING_ENABLED"):
@@ -141,8 +141,8 @@ def test_grafana_fetches_nothing() -> None:
 
 
 @pytest.mark.parametrize("demo", [False, True])
-def test_the_exporter_understands_its_environment(*, demo: bool) -> None:
-    """Its variables are flags, and the image's arguments name the volume of ID files."""
+def test_exporter_accepts_its_environment(*, demo: bool) -> None:
+    """The exporter's variables are flags, and the image's arguments name the ID files' volume."""
     given: list[Flags] = []
 
     def run(flags: Flags) -> int:
@@ -163,7 +163,7 @@ def test_the_exporter_understands_its_environment(*, demo: bool) -> None:
     assert str(found.exports_path) in targets
 
 
-def test_discovery_understands_its_arguments(tmp_path: Path) -> None:
+def test_discovery_accepts_its_arguments(tmp_path: Path) -> None:
     """Discovery runs repeatedly and writes to the directory that the exporter reads."""
     service = SERVICES["discover"]
     assert service["entrypoint"] == ["cavatica-exports"]
@@ -172,7 +172,7 @@ def test_discovery_understands_its_arguments(tmp_path: Path) -> None:
 
 
 def image_arguments() -> list[str]:
-    """Return the arguments that the image gives where Compose gives none."""
+    """Return the image's arguments, which apply because Compose sets none."""
     text = (DEPLOY / "container/Dockerfile").read_text()
     found = re.findall(r'^CMD \["(.*)"\]$', text, re.MULTILINE)
     assert len(found) == 1
@@ -181,8 +181,8 @@ def image_arguments() -> list[str]:
 
 @pytest.mark.servers
 @pytest.mark.slow
-def test_prometheus_and_alertmanager_run_what_is_mounted(tmp_path: Path) -> None:
-    """The exporter is scraped, every rule is loaded, and alerts go to Alertmanager."""
+def test_prometheus_and_alertmanager_run_with_the_mounted_files(tmp_path: Path) -> None:
+    """Prometheus scrapes the exporter, loads every rule, and finds the Alertmanager."""
     directories: dict[type[Prometheus | Alertmanager], Path] = {}
     for server in (Prometheus, Alertmanager):
         for source, target in mounts(server.name).items():
@@ -231,7 +231,7 @@ def test_prometheus_and_alertmanager_run_what_is_mounted(tmp_path: Path) -> None
 
 
 def test_grafana_finds_the_dashboards_and_their_data() -> None:
-    """The folder that the provisioning names is mounted, and so is the first page."""
+    """Grafana's provisioned folder, home dashboard and data source are those of the services."""
     targets = mounts("grafana")
     provider = yaml.safe_load((ROOT / "dashboards/provisioning.example.yml").read_text())
     [folder] = [each["options"]["path"] for each in provider["providers"]]

@@ -1,4 +1,4 @@
-"""The image: built, started as its user on a read-only root, and asked for metrics."""
+"""The container image: built, started as its user on a read-only root, and scraped."""
 
 import json
 import os
@@ -24,13 +24,13 @@ USER = 65532
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 
 
-def test_hadolint_has_nothing_to_say() -> None:
-    """The Dockerfile follows the rules of its linter."""
+def test_hadolint_finds_no_problem() -> None:
+    """The Dockerfile follows all rules of hadolint."""
     check(run_tool("hadolint", DOCKERFILE))
 
 
-def test_an_image_that_runs_as_root_is_found_out() -> None:
-    """The same check fails when the last user is root."""
+def test_hadolint_finds_an_image_that_runs_as_root() -> None:
+    """A Dockerfile whose last user is root is an error."""
     text = re.sub(r"^USER .*", "USER root", DOCKERFILE.read_text(), flags=re.MULTILINE)
     done = run_tool("hadolint", "-", stdin=text)
     assert done.returncode == 1
@@ -47,7 +47,7 @@ class Image:
 
 @pytest.fixture(scope="module")
 def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
-    """Build the image on a base of the same name, and mount it."""
+    """Build the image on a local base with the name in the Dockerfile, and mount it."""
     base = require_base()
     if not shutil.which("buildah"):
         pytest.skip("not here: buildah (apt-get install buildah)")
@@ -77,8 +77,8 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
 def start(image: Image, *arguments: str) -> list[str]:
     """Return a command that starts the image as a hardened engine does.
 
-    The root is mounted read-only, /tmp is of its own, the user is the image's, there are no
-    capabilities, and only the image's environment is set.
+    The root is read-only, /tmp is a tmpfs, the user is the image's, there are no capabilities, and
+    only the image's environment is set.
     """
     root = str(image.root)
     enter = (
@@ -92,8 +92,8 @@ def start(image: Image, *arguments: str) -> list[str]:
     return ["unshare", "--mount", "bash", "-c", enter, root, user, *command]
 
 
-def test_its_programs_are_the_ones_of_the_project(image: Image) -> None:
-    """Both programs are found by name, as an engine looks them up."""
+def test_image_has_both_programs(image: Image) -> None:
+    """Both programs are found on PATH, and print their revision; one is the entry point."""
     assert image.config["Entrypoint"] == ["cavatica-exporter"]
     for program in ("cavatica-exporter", "cavatica-exports"):
         shown = check(run(start(image, program, "--version")))
@@ -101,8 +101,8 @@ def test_its_programs_are_the_ones_of_the_project(image: Image) -> None:
         assert REVISION in shown
 
 
-def test_the_demo_is_served_as_its_user_on_a_read_only_root(image: Image) -> None:
-    """The image needs no root, writable file system or capability; its health check passes."""
+def test_image_runs_hardened(image: Image) -> None:
+    """The demo runs without root, writable file system or capability; its health check passes."""
     port = free_port()
     arguments = ["--demo", f"--web.listen-address=127.0.0.1:{port}"]
     with subprocess.Popen(start(image, *image.config["Entrypoint"], *arguments)) as process:
@@ -131,23 +131,23 @@ def answers(url: str) -> bool:
         return False
 
 
-def test_volumes_belong_to_its_user(image: Image) -> None:
+def test_volumes_belong_to_the_user_of_the_image(image: Image) -> None:
     """A new volume has the image's user as owner, so discovery can write and state can be kept."""
     for name in ("exports", "state"):
         found = (image.root / name).stat()
         assert (found.st_uid, found.st_gid) == (USER, USER)
 
 
-def test_only_what_is_needed_is_in_the_image(image: Image) -> None:
-    """No sources, no pip, nothing that is in the checkout by accident."""
+def test_image_has_no_sources_and_no_pip(image: Image) -> None:
+    """The image has the package and the alerts, but neither pip nor the sources."""
     [package] = image.root.glob("opt/cavatica/lib/python*/site-packages")
     assert not (package / "pip").exists()
     assert not (image.root / "src").exists()
     assert (image.root / "opt/cavatica/share/cavatica-export-exporter/alerts").is_dir()
 
 
-def test_the_labels_are_those_of_the_project(image: Image) -> None:
-    """Registries link the image to its sources and show its licence."""
+def test_labels_are_those_of_the_project(image: Image) -> None:
+    """The labels with which registries link to the sources are those in pyproject.toml."""
     project = (ROOT / "pyproject.toml").read_text()
     labels = image.config["Labels"]
     for name, key in (

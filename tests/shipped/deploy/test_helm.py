@@ -1,4 +1,4 @@
-"""The chart: linted, rendered, and each object read as Kubernetes and the operator read it."""
+"""The Helm chart: linted, rendered, and checked against the schemas of Kubernetes and operator."""
 
 import json
 import shutil
@@ -19,10 +19,10 @@ SHIPPED = {
     "cavatica-exports.rules.yml": ROOT / "alerts/cavatica-exports.rules.yml",
     **{path.name: path for path in (ROOT / "dashboards").glob("*.json")},
 }
-"""The files that belong into the chart, where they really are."""
+"""The files that the chart must contain, by name, with their sources."""
 
 OLDEST, NEWEST = "1.25.0", "1.37.0"
-"""The versions of Kubernetes that the chart is rendered and checked for."""
+"""The versions of Kubernetes for which the chart is rendered and checked."""
 
 EVERYTHING = {
     "serviceMonitor.enabled": "true",
@@ -45,7 +45,7 @@ VARIANTS: dict[str, dict[str, str]] = {
     "no volume": {"token.existingSecret": "token", "persistence.enabled": "false"},
     "OpenShift": {"token.existingSecret": "token", "networkPolicy.egress": "null"},
 }
-"""Names to values that are set."""
+"""Values of the chart in each variant."""
 
 Object = dict[str, Any]
 
@@ -53,7 +53,7 @@ pytestmark = pytest.mark.deploy
 
 
 def settings(values: dict[str, str]) -> list[str]:
-    """Return values as arguments of helm."""
+    """Return the arguments with which helm sets these values."""
     return [
         f"--set-string={name}={value}" if value == "made-up" else f"--set={name}={value}"
         for name, value in values.items()
@@ -63,7 +63,7 @@ def settings(values: dict[str, str]) -> list[str]:
 def template(
     values: dict[str, str], *, version: str = NEWEST, chart: Path = CHART, release: str = "release"
 ) -> str:
-    """Render the chart; the values of OpenShift, for a cluster that has its kinds."""
+    """Render the chart; for the values of OpenShift, as on a cluster with its API."""
     arguments: list[str | Path] = [release, chart, f"--kube-version={version}", *settings(values)]
     if values == VARIANTS["OpenShift"]:
         arguments.append("--api-versions=security.openshift.io/v1")
@@ -84,14 +84,14 @@ def pod(values: dict[str, str]) -> Object:
 
 
 @pytest.mark.parametrize("values", VARIANTS.values(), ids=VARIANTS)
-def test_helm_has_nothing_to_say(values: dict[str, str]) -> None:
-    """Lint passes, warnings included."""
+def test_helm_lint_finds_no_problem(values: dict[str, str]) -> None:
+    """`helm lint` reports no error and no warning."""
     arguments: list[str | Path] = [CHART, "--strict", f"--kube-version={NEWEST}", *settings(values)]
     check(run_tool("helm", "lint", *arguments))
 
 
 def problems(text: str, version: str, directory: Path) -> str:
-    """Return what is wrong with rendered objects; the operator's kinds have their own schemas."""
+    """Return errors of rendered objects; the Prometheus operator's kinds have other schemas."""
     documents = [each for each in yaml.safe_load_all(text) if each]
     operators = [each for each in documents if each["apiVersion"].startswith("monitoring.")]
     others = [each for each in documents if each not in operators]
@@ -114,10 +114,10 @@ def problems(text: str, version: str, directory: Path) -> str:
 
 @pytest.mark.parametrize("version", [OLDEST, NEWEST])
 @pytest.mark.parametrize("values", VARIANTS.values(), ids=VARIANTS)
-def test_kubernetes_understands_every_object(
+def test_objects_follow_the_schemas_of_kubernetes(
     values: dict[str, str], version: str, tmp_path: Path
 ) -> None:
-    """No field is unknown, none is missing, in the oldest and the newest version."""
+    """No field is unknown or missing in the oldest and the newest version of Kubernetes."""
     assert problems(template(values, version=version), version, tmp_path) == ""
 
 
@@ -129,20 +129,20 @@ def test_kubernetes_understands_every_object(
         ("        expr:", "        expression:"),
     ],
 )
-def test_a_wrong_field_is_found_out(right: str, wrong: str, tmp_path: Path) -> None:
-    """The same check fails for Kubernetes' own kinds and for the operator's."""
+def test_schemas_find_a_wrong_field(right: str, wrong: str, tmp_path: Path) -> None:
+    """A misspelt field is an error in Kubernetes' own kinds and in those of the operator."""
     text = template(VARIANTS["everything"])
     assert right in text
     assert wrong.strip(" :") in problems(text.replace(right, wrong), NEWEST, tmp_path)
 
 
 @pytest.mark.parametrize("values", VARIANTS.values(), ids=VARIANTS)
-def test_the_pod_is_restricted(values: dict[str, str]) -> None:
-    """The pod meets the strictest of Kubernetes' pod security standards."""
+def test_pod_is_restricted(values: dict[str, str]) -> None:
+    """The pod meets Kubernetes' strictest pod security standard, "restricted"."""
     found = pod(values)
     context = found["securityContext"]
     assert context["runAsNonRoot"] is True
-    # OpenShift refuses a pod that names its user: it has a range for each namespace.
+    # OpenShift refuses a pod with a fixed user: each namespace has its own range of user IDs.
     user = None if values == VARIANTS["OpenShift"] else 65532
     assert [context.get(key) for key in ("runAsUser", "runAsGroup", "fsGroup")] == [user] * 3
     assert context["seccompProfile"] == {"type": "RuntimeDefault"}
@@ -159,8 +159,8 @@ def test_the_pod_is_restricted(values: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize("values", VARIANTS.values(), ids=VARIANTS)
-def test_what_is_mounted_and_named_is_there(values: dict[str, str]) -> None:
-    """Every volume of a container is one of the pod, and every ConfigMap and claim is rendered."""
+def test_mounted_volumes_and_their_sources_exist(values: dict[str, str]) -> None:
+    """Containers mount exactly the pod's volumes, whose ConfigMaps and claims are rendered."""
     found = pod(values)
     volumes = {each["name"]: each for each in found["volumes"]}
     mounted = {
@@ -175,8 +175,8 @@ def test_what_is_mounted_and_named_is_there(values: dict[str, str]) -> None:
         assert {each[source][name] for each in volumes.values() if source in each} <= rendered
 
 
-def test_a_release_may_have_a_number_as_its_name(tmp_path: Path) -> None:
-    """Its name is a label, and labels are text."""
+def test_release_name_may_be_a_number(tmp_path: Path) -> None:
+    """A release name such as "123" is quoted, because it is a label and labels are strings."""
     assert problems(template(VARIANTS["plain"], release="123"), NEWEST, tmp_path) == ""
 
 
@@ -185,8 +185,8 @@ def ports(rules: list[Object]) -> list[tuple[int, str]]:
     return [(each["port"], each.get("protocol", "TCP")) for rule in rules for each in rule["ports"]]
 
 
-def test_names_and_the_api_can_be_reached() -> None:
-    """DNS is always open, at OpenShift's own port, too; the API, unless the values close it."""
+def test_network_policy_allows_dns_and_the_api() -> None:
+    """DNS is always allowed, also on OpenShift's own port; the API, unless the values forbid it."""
     [plain] = objects(VARIANTS["plain"], "NetworkPolicy")
     dns = [(53, "UDP"), (53, "TCP")]
     assert ports(plain["spec"]["egress"]) == [*dns, (443, "TCP")]
@@ -194,8 +194,8 @@ def test_names_and_the_api_can_be_reached() -> None:
     assert ports(closed["spec"]["egress"]) == [*dns, (5353, "UDP"), (5353, "TCP")]
 
 
-def test_the_whole_secret_is_mounted() -> None:
-    """Another key of it, such as an authority's certificate, is a file beside the token."""
+def test_whole_secret_is_mounted() -> None:
+    """Other keys of the Secret, such as an authority's certificate, are files beside the token."""
     found = pod({**VARIANTS["plain"], "environment.SSL_CERT_FILE": "/etc/cavatica/token/ca.pem"})
     [secret] = [each["secret"] for each in found["volumes"] if each["name"] == "token"]
     assert "items" not in secret
@@ -206,7 +206,7 @@ def test_the_whole_secret_is_mounted() -> None:
 
 
 def notes(values: dict[str, str], directory: Path) -> str:
-    """Return what helm prints after an installation, which `helm template` leaves out."""
+    """Return the notes that helm prints after an installation, which `helm template` omits."""
     chart = directory / "chart"
     shutil.copytree(CHART, chart)
     text = '{{ include (print .Template.BasePath "/NOTES.txt") . | quote }}'
@@ -218,7 +218,7 @@ def notes(values: dict[str, str], directory: Path) -> str:
 
 
 @pytest.mark.parametrize(
-    ("values", "told", "not_told"),
+    ("values", "present", "absent"),
     [
         ("plain", ["deployment/release-", ">/exports/", "Nothing scrapes"], ["persistence"]),
         ("everything", [], ["Nothing scrapes", "No alert", "every scrape fails"]),
@@ -226,18 +226,18 @@ def notes(values: dict[str, str], directory: Path) -> str:
         ("own ID files", ["https"], ["exec", "watches nothing"]),
     ],
 )
-def test_the_notes_say_what_is_left_to_do(
-    values: str, told: list[str], not_told: list[str], tmp_path: Path
+def test_notes_name_only_what_is_missing(
+    values: str, present: list[str], absent: list[str], tmp_path: Path
 ) -> None:
-    """Only what is missing is named."""
+    """The notes name what is left to do, and nothing that is already done."""
     text = notes(VARIANTS[values], tmp_path)
-    assert [each for each in told if each not in text] == []
-    assert [each for each in not_told if each in text] == []
+    assert [each for each in present if each not in text] == []
+    assert [each for each in absent if each in text] == []
 
 
 @pytest.mark.parametrize("endpoint", [False, True])
-def test_a_scrape_without_the_password_is_foreseen(*, endpoint: bool, tmp_path: Path) -> None:
-    """A web configuration without an endpoint's settings is named; with them it is not."""
+def test_notes_warn_of_scrapes_without_a_password(*, endpoint: bool, tmp_path: Path) -> None:
+    """The notes warn of a web configuration unless the ServiceMonitor has settings for it."""
     values = {**VARIANTS["everything"], "webConfigSecret": "web"}
     if endpoint:
         values["serviceMonitor.endpoint.scheme"] = "https"
@@ -245,8 +245,8 @@ def test_a_scrape_without_the_password_is_foreseen(*, endpoint: bool, tmp_path: 
 
 
 @pytest.mark.parametrize("values", VARIANTS.values(), ids=VARIANTS)
-def test_the_exporter_understands_its_arguments(values: dict[str, str]) -> None:
-    """Flags and variables of the container are valid, and its token is mounted where it is read."""
+def test_exporter_accepts_its_arguments(values: dict[str, str]) -> None:
+    """The container's flags and variables are valid, and the token is mounted at its path."""
     exporter = pod(values)["containers"][0]
     variables = {each["name"]: each["value"] for each in exporter["env"]}
     command = make_command(lambda _: 0, "")
@@ -258,7 +258,7 @@ def test_the_exporter_understands_its_arguments(values: dict[str, str]) -> None:
     assert str(Path(variables["CAVATICA_EXPORTER_API_TOKEN_FILE"]).parent) in paths
 
 
-def test_discovery_understands_its_arguments(tmp_path: Path) -> None:
+def test_discovery_accepts_its_arguments(tmp_path: Path) -> None:
     """Discovery runs repeatedly and writes to the directory that the exporter reads."""
     values = {**VARIANTS["everything"], "discovery.arguments[0]": "--volume=research/genomes"}
     discovery = pod(values)["containers"][1]
@@ -268,7 +268,7 @@ def test_discovery_understands_its_arguments(tmp_path: Path) -> None:
 
 
 def test_rules_and_dashboards_are_the_shipped_ones(tmp_path: Path) -> None:
-    """A package of the chart holds the files themselves, and the objects hold their content."""
+    """The packed chart has the shipped files unchanged, and the rendered objects their content."""
     check(run_tool("helm", "package", CHART, "--destination", tmp_path))
     [package] = tmp_path.glob("*.tgz")
     with tarfile.open(package) as archive:
@@ -291,8 +291,8 @@ def test_rules_and_dashboards_are_the_shipped_ones(tmp_path: Path) -> None:
     }
 
 
-def test_the_runbooks_address_is_a_value() -> None:
-    """Every alert links to the operator's own page, at the section of the alert."""
+def test_runbook_url_is_a_value() -> None:
+    """With `prometheusRule.runbookUrl`, each alert links to its section of that page."""
     base = "https://wiki.example.org/runbooks"
     [rule] = objects(
         {**VARIANTS["everything"], "prometheusRule.runbookUrl": base}, "PrometheusRule"
@@ -305,8 +305,8 @@ def test_the_runbooks_address_is_a_value() -> None:
         assert alert["annotations"]["runbook_url"] == f"{base}#{alert['alert'].lower()}"
 
 
-def test_the_version_is_the_exporters() -> None:
-    """A chart installs the exporter it was made with."""
+def test_chart_has_the_version_of_the_exporter() -> None:
+    """A chart installs the exporter of the same version."""
     chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
     assert (chart["version"], chart["appVersion"]) == (__version__, __version__)
     assert chart["kubeVersion"] == f">={OLDEST}-0"
@@ -322,8 +322,8 @@ def test_the_version_is_the_exporters() -> None:
         ({"token.existingSecret": "x", "serviceMonitor.interval": "often"}, "interval"),
     ],
 )
-def test_wrong_values_are_refused(values: dict[str, str], message: str) -> None:
-    """The error names the invalid value."""
+def test_invalid_values_are_refused(values: dict[str, str], message: str) -> None:
+    """Rendering fails, and the error names the invalid value."""
     done = run_tool(
         "helm", "template", "release", CHART, f"--kube-version={NEWEST}", *settings(values)
     )

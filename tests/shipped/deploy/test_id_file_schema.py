@@ -1,4 +1,4 @@
-"""The schema of ID files: what an editor accepts, the exporter accepts, and the other way round."""
+"""The JSON schema of ID files for editors accepts the same documents as the exporter."""
 
 import json
 import re
@@ -18,8 +18,8 @@ VALIDATOR = jsonschema.Draft7Validator(SCHEMA)
 
 Document = Any
 
-# Values that editor and exporter understand alike. A number where an ID belongs is text to the
-# exporter, and an editor asks for quotes.
+# Values that schema and exporter must judge alike. Numbers as IDs are left out: the exporter
+# accepts them as text, and the schema requires quotes.
 nothing = st.sampled_from([None, "", "~", "null", "Null", "NULL"])
 ids = st.one_of(
     st.from_regex(r"[A-Za-z0-9_-]{1,65}", fullmatch=True),
@@ -80,7 +80,7 @@ documents = st.one_of(lists, files, mappings, st.sampled_from([None, "", "text",
 
 
 def accepted(document: Document, name: str = "file.json") -> bool:
-    """Return whether the exporter takes all of a document, with no entry left out."""
+    """Return whether the exporter accepts a document and all its entries."""
     try:
         return not parse(json.dumps(document).encode(), name).rejected
     except IdFileError:
@@ -95,7 +95,7 @@ def accepted(document: Document, name: str = "file.json") -> bool:
 @example({"items": [], "acknowleged": []})
 @example({"export_ids": [], "acknowleged": []})
 @example(["5f1d3c2b4a5e6f7a8b9c0d1e", "a"])
-def test_the_schema_agrees_with_the_exporter(document: Document) -> None:
+def test_schema_agrees_with_the_exporter(document: Document) -> None:
     """The schema and the exporter accept the same documents."""
     assert VALIDATOR.is_valid(document) == accepted(document)
 
@@ -108,18 +108,18 @@ EXAMPLES = re.findall(
 
 
 @pytest.mark.parametrize("text", EXAMPLES)
-def test_the_examples_of_the_page_are_valid(text: str) -> None:
-    """The examples of the documentation are valid."""
+def test_examples_on_the_page_are_valid(text: str) -> None:
+    """The examples in docs/id-files.md are valid."""
     assert [error.message for error in VALIDATOR.iter_errors(yaml.safe_load(text))] == []
 
 
-def test_the_schema_is_one() -> None:
-    """The schema itself is valid."""
+def test_schema_is_a_valid_schema() -> None:
+    """The file is a valid JSON schema (draft 7)."""
     jsonschema.Draft7Validator.check_schema(SCHEMA)
 
 
-def test_a_wrong_key_is_found_out() -> None:
-    """The comparison fails for a schema with a misspelt key."""
+def test_comparison_finds_a_wrong_key() -> None:
+    """A schema with a misspelt key disagrees with the exporter."""
     wrong = json.loads(json.dumps(SCHEMA).replace('"acknowledged"', '"acknowleged"'))
     document = {"acknowledged": ["a"]}
     assert accepted(document)

@@ -1,4 +1,4 @@
-"""Manual pages and completion: made from the flags, read by mandoc and by a shell."""
+"""Manual pages and shell completion, generated from the flags: read by mandoc and bash."""
 
 import os
 import pty
@@ -29,21 +29,21 @@ def mandoc(text: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.deploy
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
-def test_mandoc_has_nothing_to_say(command: click.Command) -> None:
-    """The pages are clean, down to matters of style."""
+def test_mandoc_finds_no_problem(command: click.Command) -> None:
+    """A page has no error and no warning of mandoc, and no remark on style."""
     done = mandoc(page(command), "-T", "lint", "-W", "style")
     assert (done.returncode, done.stdout) == (0, "")
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
 def test_no_line_is_indented(command: click.Command) -> None:
-    """Paragraphs flow: before Python 3.13, a docstring keeps the indentation of its source."""
+    """Pages have no indentation of docstrings, which Python keeps before version 3.13."""
     assert re.findall(r"^ .*|.*   .*", page(command), re.MULTILINE) == []
 
 
 @pytest.mark.deploy
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
-def test_a_page_shows_every_flag(command: click.Command) -> None:
+def test_page_shows_every_flag(command: click.Command) -> None:
     """Every flag is on the page, with its help text."""
     printed = re.sub(r".\x08", "", check(mandoc(page(command), "-T", "ascii", "-O", "width=1000")))
     commands = command.commands.values() if isinstance(command, click.Group) else [command]
@@ -54,21 +54,21 @@ def test_a_page_shows_every_flag(command: click.Command) -> None:
 
 
 @pytest.mark.deploy
-def test_a_wrong_macro_is_found_out() -> None:
+def test_mandoc_finds_a_wrong_macro() -> None:
     """The same check fails for a macro that does not exist."""
     done = mandoc(page(COMMANDS[0]).replace(".TP", ".TPX"), "-T", "lint")
     assert "unknown macro" in done.stdout
 
 
 def type_in_bash(program: str, keys: str, expected: str, directory: Path) -> str:
-    """Return what bash shows after keys are typed, once it is as expected; a tab completes."""
+    """Type keys into bash; return its output as soon as it has the expected text, or in the end."""
     variable = f"_{program.upper().replace('-', '_')}_COMPLETE"
     script = run(["env", f"{variable}=bash_source", BIN / program])
     (directory / "completion").write_text(check(script))
     master, slave = pty.openpty()
     environment = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", "PS1": "$ ", "TERM": "dumb"}
     with subprocess.Popen(
-        ["bash", "--norc", "--noprofile", "-i"],  # noqa: S607 # the user's own
+        ["bash", "--norc", "--noprofile", "-i"],  # noqa: S607 # bash on PATH
         stdin=slave,
         stdout=slave,
         stderr=slave,
@@ -100,7 +100,7 @@ def type_in_bash(program: str, keys: str, expected: str, directory: Path) -> str
     ],
 )
 def test_bash_completes(program: str, typed: str, completed: str, tmp_path: Path) -> None:
-    """Flags, commands, and names of files where a flag takes one."""
+    """A tab completes flags and commands, and names of files and directories as values of flags."""
     (tmp_path / "my-token").touch()
     (tmp_path / "my-directory").mkdir()
     assert completed in type_in_bash(program, f"{program} {typed}", completed, tmp_path)

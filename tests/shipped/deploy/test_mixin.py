@@ -1,4 +1,4 @@
-"""The mixin: rendered by jsonnet, it is the shipped files until `_config` says otherwise."""
+"""The mixin: rendered by jsonnet, it is the shipped files unless `_config` changes them."""
 
 import json
 from collections.abc import Iterator
@@ -31,13 +31,13 @@ def rules(groups: Json) -> list[Json]:
     return [rule for group in groups["groups"] for rule in group["rules"]]
 
 
-def test_rendered_alerts_are_the_shipped_ones() -> None:
-    """Without a configuration nothing changes."""
+def test_alerts_without_configuration_are_the_shipped_ones() -> None:
+    """With the default `_config`, the mixin renders the shipped rules."""
     assert render("prometheusAlerts") == RULES
 
 
-def test_rendered_dashboards_are_the_shipped_ones() -> None:
-    """Every dashboard is rendered under its file name."""
+def test_dashboards_are_the_shipped_ones() -> None:
+    """The mixin renders every shipped dashboard, by its file name."""
     assert render("grafanaDashboards") == {
         path.name: json.loads(path.read_text()) for path in (ROOT / "dashboards").glob("*.json")
     }
@@ -55,8 +55,8 @@ def selectors(node: Any) -> Iterator[promql_parser.VectorSelector]:  # noqa: ANN
 
 
 @pytest.mark.servers
-def test_a_selector_is_in_every_series_of_the_exporter(tmp_path: Path) -> None:
-    """The selector is in every series of the exporter, in no recorded one; the result is valid."""
+def test_selector_is_added_to_all_series_of_the_exporter(tmp_path: Path) -> None:
+    """The configured selector is in all series of the exporter, but in no recorded one."""
     alerts = render("prometheusAlerts", "{ selector: 'cluster=\"research\"' }")
     (tmp_path / "rules.yml").write_text(yaml.safe_dump(alerts))
     done = promtool("check", "rules", tmp_path / "rules.yml")
@@ -75,8 +75,8 @@ def test_a_selector_is_in_every_series_of_the_exporter(tmp_path: Path) -> None:
     assert found > 20
 
 
-def test_severities_thresholds_and_runbooks_can_be_set() -> None:
-    """Only configured values change."""
+def test_configuration_sets_severities_thresholds_and_runbooks() -> None:
+    """The configured severities, thresholds and URLs change, and nothing else."""
     config = """{
       runbookUrl: 'https://wiki.example.org/runbooks',
       severities+: { warning: 'ticket' },
@@ -106,8 +106,8 @@ def test_severities_thresholds_and_runbooks_can_be_set() -> None:
         ("{ severities: {} }", "warning"),
     ],
 )
-def test_a_wrong_key_is_found_out(config: str, message: str) -> None:
-    """Rendering fails, and names what is not known."""
+def test_wrong_configuration_is_an_error(config: str, message: str) -> None:
+    """Rendering fails for an unknown or missing key, and the error names it."""
     code = f"((import '{MIXIN}') + {{ _config+:: {config} }}).prometheusAlerts"
     done = run_tool("jsonnet", "--exec", code)
     assert done.returncode != 0

@@ -1,4 +1,4 @@
-"""The packages: built on Debian, read by dpkg and rpm, installed on another one, and removed."""
+"""The deb and rpm packages: built, installed, upgraded and removed by dpkg and rpm."""
 
 import os
 import shutil
@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.deploy, pytest.mark.slow]
 
 
 class Root:
-    """A root file system of its own."""
+    """A root file system of Debian, in which commands run by chroot."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -39,7 +39,7 @@ class Root:
         return run(["chroot", self.path, *command])
 
     def fake_systemd(self) -> None:
-        """Install a `systemctl` that records its arguments, and the mark of a running systemd."""
+        """Install a `systemctl` that records its arguments, and make systemd look as if it ran."""
         (self.path / "run/systemd/system").mkdir(parents=True)
         program = self.path / "usr/bin/systemctl"
         program.write_text('#!/bin/sh\necho "$@" >>/systemctl.log\n')
@@ -63,8 +63,8 @@ STOPPED = [
 """Calls of `systemctl` when the package is removed."""
 
 
-def use(root: Root) -> set[str]:
-    """Make what an operator and the services make; return the names."""
+def create_user_files(root: Root) -> set[str]:
+    """Create files as an operator and the services do; return their names."""
     made = {
         "etc/cavatica-exporter/token",
         "var/lib/private/cavatica-exporter/exports/mine.yml",
@@ -81,7 +81,7 @@ def use(root: Root) -> set[str]:
 def packages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Build both packages on the Debian of the base; return the directory with them.
 
-    Who builds them keeps files to themselves; the packages must not.
+    The builder's umask hides new files from others; files in the packages must be readable.
     """
     nfpm = require_tool("nfpm")
     root = Root(tmp_path_factory.mktemp("builder") / "root")
@@ -103,7 +103,7 @@ def package(packages: Path, ending: str) -> Path:
     return found
 
 
-def test_the_deb_is_installed_runs_and_is_removed(packages: Path, tmp_path: Path) -> None:
+def test_deb_is_installed_runs_and_is_removed(packages: Path, tmp_path: Path) -> None:
     """The package installs, runs and is removed on another Debian, and leaves nothing behind."""
     root = Root(tmp_path / "root")
     before = files(root.path)
@@ -126,7 +126,7 @@ def test_the_deb_is_installed_runs_and_is_removed(packages: Path, tmp_path: Path
     assert (root.path / "etc/cavatica-exporter").stat().st_mode & 0o777 == 0o700
     passwd = (root.path / "etc/passwd").read_text()
     assert "cavatica" not in passwd
-    made = use(root)
+    made = create_user_files(root)
     check(root.run("dpkg", "--remove", NAME))
     assert made <= files(root.path)
     check(root.run("dpkg", "--purge", NAME))
@@ -143,8 +143,8 @@ def files(root: Path) -> set[str]:
     }
 
 
-def test_the_deb_restarts_and_stops_the_services(packages: Path, tmp_path: Path) -> None:
-    """An upgrade restarts what runs, and only a removal stops it."""
+def test_deb_restarts_and_stops_the_services(packages: Path, tmp_path: Path) -> None:
+    """An upgrade of the deb restarts running services, and only a removal stops them."""
     root = Root(tmp_path / "root")
     root.fake_systemd()
     shutil.copy(package(packages, "deb"), root.path / "package.deb")
@@ -158,8 +158,8 @@ def test_the_deb_restarts_and_stops_the_services(packages: Path, tmp_path: Path)
         assert root.systemctl_calls() == calls, command
 
 
-def test_the_rpm_restarts_and_stops_the_services(packages: Path, tmp_path: Path) -> None:
-    """Removal leaves the token and the state, as is usual for an rpm."""
+def test_rpm_restarts_and_stops_the_services(packages: Path, tmp_path: Path) -> None:
+    """The rpm restarts and stops services like the deb; its removal keeps token and state."""
     require_rpm()
     root = Root(tmp_path / "root")
     root.fake_systemd()
@@ -168,7 +168,7 @@ def test_the_rpm_restarts_and_stops_the_services(packages: Path, tmp_path: Path)
     assert root.systemctl_calls() == STARTED
     check(run([*rpm, "--upgrade", "--replacepkgs", package(packages, "rpm")]))
     assert root.systemctl_calls() == [*STARTED, "daemon-reload"]
-    made = use(root)
+    made = create_user_files(root)
     check(run([*rpm, "--erase", NAME]))
     assert root.systemctl_calls() == STOPPED
     assert made <= files(root.path)
@@ -180,13 +180,13 @@ def require_rpm() -> None:
         pytest.skip("not here: rpm (apt-get install rpm)")
 
 
-def test_the_deb_asks_for_the_python_it_was_built_with(packages: Path) -> None:
-    """An environment of one version of Python does not work with another."""
+def test_deb_depends_on_the_python_of_its_build(packages: Path) -> None:
+    """The deb requires the Python version of its environment, which works with no other."""
     depends = check(run(["dpkg-deb", "--field", package(packages, "deb"), "Depends"]))
     assert depends == "python3 (>= 3.13), python3 (<< 3.14), ca-certificates\n"
 
 
-def test_rpm_reads_the_rpm(packages: Path) -> None:
+def test_rpm_has_the_files_and_dependencies_of_the_deb(packages: Path) -> None:
     """The rpm has the same files and requires the same Python."""
     require_rpm()
     rpm = package(packages, "rpm")
@@ -196,14 +196,14 @@ def test_rpm_reads_the_rpm(packages: Path) -> None:
     listed = set(check(run([*query, "--list", rpm])).split())
     deb = check(run(["dpkg-deb", "--contents", package(packages, "deb")])).splitlines()
     packed = {line.split(" -> ")[0].split()[-1][1:] for line in deb}
-    # zsh looks elsewhere on these systems.
+    # On systems with rpm, zsh looks for completions in another directory.
     moved = {name.replace("/vendor-completions/", "/site-functions/") for name in packed}
     assert len(moved - packed) == 3
     assert {name for name in moved if not name.endswith("/")} <= listed
 
 
-def test_a_wrong_key_is_found_out(tmp_path: Path) -> None:
-    """A misspelt key is refused before anything is packed."""
+def test_nfpm_finds_a_wrong_key(tmp_path: Path) -> None:
+    """A misspelt key in nfpm.yaml is an error."""
     text = (PACKAGES / "nfpm.yaml").read_text().replace("depends:", "depend:")
     (tmp_path / "nfpm.yaml").write_text(text)
     done = run_tool("nfpm", "package", "--config", tmp_path / "nfpm.yaml", "--packager", "deb")

@@ -1,4 +1,4 @@
-"""The units: valid, sandboxed, and with flags that the programs accept."""
+"""The systemd units are valid and sandboxed, and the programs accept their flags."""
 
 import re
 import shlex
@@ -18,11 +18,11 @@ UNITS = [*SERVICES, SYSTEMD / "cavatica-discover.timer"]
 DEFAULTS = SYSTEMD / "cavatica-exporter.default"
 
 EXPOSURE = "15"
-"""What systemd may find at most, in tenths."""
+"""Highest exposure that `systemd-analyze security` may report, in tenths."""
 
 
 def systemd_analyze() -> str:
-    """Return systemd's own checker; skip the running test without it."""
+    """Return the path of systemd-analyze; skip the running test without it."""
     found = shutil.which("systemd-analyze")
     if not found:
         pytest.skip("not here: systemd-analyze")
@@ -30,10 +30,10 @@ def systemd_analyze() -> str:
 
 
 @pytest.mark.deploy
-def test_systemd_has_nothing_to_say_about_the_units(tmp_path: Path) -> None:
-    """Every key is known; programs and manual pages are where a package puts them."""
+def test_systemd_finds_no_problem_in_the_units(tmp_path: Path) -> None:
+    """`systemd-analyze verify` knows every key and value in the units."""
     for unit in UNITS:
-        # They are not installed here, and that would be all that is said.
+        # The programs are not installed here, which would be an error.
         text = re.sub(r"/usr/bin/cavatica-\w+", "/bin/true", unit.read_text())
         (tmp_path / unit.name).write_text(text)
     done = run([systemd_analyze(), "verify", "--man=no", *(tmp_path / unit.name for unit in UNITS)])
@@ -41,7 +41,7 @@ def test_systemd_has_nothing_to_say_about_the_units(tmp_path: Path) -> None:
 
 
 @pytest.mark.deploy
-def test_a_wrong_key_is_found_out(tmp_path: Path) -> None:
+def test_systemd_finds_a_wrong_key(tmp_path: Path) -> None:
     """The same check fails for a misspelt key."""
     text = SERVICES[0].read_text().replace("/usr/bin/cavatica-exports", "/bin/true")
     (tmp_path / "wrong.service").write_text(text.replace("UMask=", "Umask="))
@@ -50,15 +50,15 @@ def test_a_wrong_key_is_found_out(tmp_path: Path) -> None:
 
 
 def exposure(unit: Path) -> int:
-    """Return the exit status of systemd's judgement of a unit's exposure."""
+    """Return the exit status of `systemd-analyze security`: 0 if the exposure is low enough."""
     command = [systemd_analyze(), "security", "--offline=true", f"--threshold={EXPOSURE}"]
     return run([*command, "--no-pager", unit]).returncode
 
 
 @pytest.mark.deploy
 @pytest.mark.parametrize("unit", SERVICES, ids=lambda path: path.name)
-def test_the_services_are_locked_up(unit: Path, tmp_path: Path) -> None:
-    """Systemd finds little exposed; too much, where the service is root's."""
+def test_services_are_sandboxed(unit: Path, tmp_path: Path) -> None:
+    """The services' exposure is low enough; as root, without user namespaces, it would not be."""
     assert exposure(unit) == 0
     open_unit = tmp_path / unit.name
     text = unit.read_text().replace("DynamicUser=yes\nUser=cavatica-exporter\n", "User=root\n")
@@ -66,22 +66,22 @@ def test_the_services_are_locked_up(unit: Path, tmp_path: Path) -> None:
     assert exposure(open_unit) != 0
 
 
-def test_a_reload_at_any_time_leaves_a_running_exporter() -> None:
-    """To systemd, an end by SIGHUP is a clean one, which `on-failure` does not restart."""
+def test_reload_during_the_start_restarts_the_exporter() -> None:
+    """A process that SIGHUP ends at its start is restarted, which `on-failure` would not do."""
     lines = (SYSTEMD / "cavatica-exporter.service").read_text().splitlines()
     assert "ExecReload=/bin/kill -HUP $MAINPID" in lines
     assert {"Restart=on-failure", "RestartForceExitStatus=SIGHUP"} <= {*lines}
 
 
 def command_line(unit: Path) -> list[str]:
-    """Return the command of a unit, with the credentials' directory filled in."""
+    """Return the command line of a unit, with a directory for its credentials."""
     [line] = re.findall(r"^ExecStart=((?:.*\\\n)*.*)", unit.read_text(), re.MULTILINE)
     line = line.replace("\\\n", " ").replace("${CREDENTIALS_DIRECTORY}", "/run/credentials/x")
     return shlex.split(line)
 
 
 def exporter_flags(**variables: str) -> Flags:
-    """Return the flags of the exporter's unit; the variables are those of its environment file."""
+    """Return the flags of the exporter's unit, with these variables in its environment file."""
     given: list[Flags] = []
 
     def run_(flags: Flags) -> int:
@@ -96,31 +96,31 @@ def exporter_flags(**variables: str) -> Flags:
     return given[0]
 
 
-def test_the_exporter_understands_its_command_line() -> None:
-    """Token and ID files are those that systemd hands over."""
+def test_exporter_accepts_its_command_line() -> None:
+    """The token is systemd's credential; ID files and state file are in the state directory."""
     flags = exporter_flags()
     assert flags.api_token_file == Path("/run/credentials/x/token")
     assert flags.exports_path == Path("/var/lib/cavatica-exporter/exports")
     assert flags.exports_state_file == Path("/var/lib/cavatica-exporter/state")
 
 
-def test_the_environment_file_takes_precedence() -> None:
-    """A path in the environment file is used: the unit sets it by a variable, not by a flag."""
+def test_environment_file_takes_precedence() -> None:
+    """The unit sets paths by variables, so that those in the environment file replace them."""
     variables = suggested_variables()
     assert variables["CAVATICA_EXPORTER_EXPORTS_PATH"] == "/srv/cavatica-exports"
     assert exporter_flags(**variables).exports_path == Path("/srv/cavatica-exports")
 
 
 def test_discovery_has_time_for_a_large_account() -> None:
-    """A first round may wait for the rate limit: 100,000 exports without details, at its half."""
+    """A first run has time for 100,000 exports: two calls per 100, at half the rate limit."""
     unit = (SYSTEMD / "cavatica-discover.service").read_text()
     [limit] = re.findall(r"^TimeoutStartSec=(.*)", unit, re.MULTILINE)
     calls = 2 * 100_000 / 100
     assert parse_duration(limit) > calls / 500 * 300
 
 
-def test_discovery_understands_its_command_line(tmp_path: Path) -> None:
-    """One round, into the directory that the exporter reads."""
+def test_discovery_accepts_its_command_line(tmp_path: Path) -> None:
+    """`discover` runs once and writes into the directory that the exporter reads."""
     program, *arguments = command_line(SYSTEMD / "cavatica-discover.service")
     flags = parse_discover(arguments, "/var/lib/cavatica-exporter/exports", tmp_path)
     assert (program, flags["every"]) == ("/usr/bin/cavatica-exports", None)
@@ -128,20 +128,20 @@ def test_discovery_understands_its_command_line(tmp_path: Path) -> None:
 
 
 def suggested_variables() -> dict[str, str]:
-    """Return the variables that are comments in the environment file."""
+    """Return the variables that the environment file suggests in comments."""
     found = re.findall(r"^#(CAVATICA_EXPORTER_\w+)=(.*)$", DEFAULTS.read_text(), re.MULTILINE)
     return dict(found)
 
 
 def suggested_drop_in() -> str:
-    """Return the drop-in for a web configuration, a comment in the environment file."""
+    """Return the drop-in for a web configuration that the environment file suggests."""
     text = DEFAULTS.read_text()
     [found] = re.findall(r"^#   \[Service\]\n(?:#   .*\n)+", text, re.MULTILINE)
     return re.sub("^#   ", "", str(found), flags=re.MULTILINE)
 
 
-def test_the_suggested_web_configuration_is_handed_over() -> None:
-    """The service's user cannot read the directory: every file of it is a credential."""
+def test_suggested_web_configuration_is_a_credential() -> None:
+    """The service's user cannot read the directory, so every file of it is a credential."""
     drop_in = suggested_drop_in()
     credentials = dict(re.findall(r"^LoadCredential=(.*?):(.*)$", drop_in, re.MULTILINE))
     assert credentials
@@ -155,8 +155,8 @@ def test_the_suggested_web_configuration_is_handed_over() -> None:
 
 
 @pytest.mark.deploy
-def test_systemd_has_nothing_to_say_about_the_drop_in(tmp_path: Path) -> None:
-    """Every line is known; a wrong one is found out."""
+def test_systemd_finds_no_problem_in_the_drop_in(tmp_path: Path) -> None:
+    """Every key of the suggested drop-in is known; a misspelt one is an error."""
     unit = SYSTEMD / "cavatica-exporter.service"
     text = unit.read_text().replace("/usr/bin/cavatica-exporter", "/bin/true")
     (tmp_path / unit.name).write_text(text)
@@ -172,8 +172,8 @@ def test_systemd_has_nothing_to_say_about_the_drop_in(tmp_path: Path) -> None:
         assert bool(message) == bool(done.stderr)
 
 
-def test_the_suggested_variables_are_flags() -> None:
-    """Check that a variable whose comment sign is removed is known and has a valid value."""
+def test_suggested_variables_are_flags() -> None:
+    """Each variable that the environment file suggests is a flag's and has a valid value."""
     variables = suggested_variables()
     command = make_command(lambda _: 0, "")
     known = {f"CAVATICA_EXPORTER_{each.name}".upper() for each in command.params}
@@ -182,8 +182,8 @@ def test_the_suggested_variables_are_flags() -> None:
     assert CliRunner().invoke(command, env=variables).exit_code == 0
 
 
-def test_both_services_are_locked_up_alike() -> None:
-    """Both services have the same sandbox."""
+def test_services_have_the_same_sandbox() -> None:
+    """Both services have the same user and the same sandbox settings."""
     sections = []
     for unit in SERVICES:
         text = unit.read_text()
