@@ -1,1 +1,1 @@
-"""How fast the exporter is, and a naive one beside it: `make bench`."""
+"""Benchmarks of the exporter and of a naive one: `make bench`."""

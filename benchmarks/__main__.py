@@ -1,6 +1,6 @@
-"""`make bench`: one table, of the exporter and of a naive one, against a simulated CAVATICA.
+"""`make bench`: a table of the exporter and a naive one, measured with a simulated CAVATICA.
 
-The exit status is 1 when a limit or a ratio of docs/performance.md is missed.
+The exit status is 1 if a limit or a ratio of docs/performance.md is missed.
 """
 
 import math
@@ -32,15 +32,16 @@ class Case:
     """One row of the table.
 
     Attributes:
-        title: What is special about it.
+        title: The row's difference from the others.
         watched: Number of IDs.
-        limit: The most that the median may be, in ms, and the peak of memory, in MB.
+        limit: Limits of the median time in ms, and of peak memory in MB.
         files: Number of ID files, and so of batches.
-        changing: How many of the unfinished exports change between two scrapes.
-        recent: How many exports finished within the last day.
+        changing: Number of unfinished exports that change between two scrapes.
+        recent: Number of exports that finished within the last day.
         flags: Flags of the exporter.
-        unfinished: How many exports never finish.
-        restart: Whether a state file is kept, and the process measured is a second one.
+        unfinished: Number of exports that never finish.
+        restart: Whether the measured process is a second one, which reads the first one's state
+            file.
     """
 
     title: str
@@ -64,15 +65,15 @@ class Result:
     """The measurements of one exporter.
 
     Attributes:
-        ready: Seconds from the start of the process until it is ready; None if it cannot tell.
+        ready: Seconds from the start of the process until it is ready; None: it has no such state.
         start: Seconds of each of the first scrapes, until every ID had an answer.
-        times: Seconds of every scrape, in ascending order.
+        times: Seconds of every later scrape, in ascending order.
         cpu: Seconds of processor time per scrape.
         calls: API calls per scrape.
-        body: Size of the last body in bytes.
-        compressed: Size of the last body as it was sent.
-        rss: Peak of the process's memory in bytes.
-        page: Seconds of the status page, at the median; None if there is none.
+        body: Size of the last body in bytes, uncompressed.
+        compressed: Size of the last body in bytes, as it was sent.
+        rss: Peak resident memory of the process in bytes.
+        page: Median seconds of the status page; None if there is none.
     """
 
     ready: float | None
@@ -87,7 +88,7 @@ class Result:
 
     @property
     def median(self) -> float:
-        """The median of the scrapes in seconds."""
+        """The median of `times` in seconds."""
         return statistics.median(self.times)
 
 
@@ -112,7 +113,7 @@ _NAIVE_CASES = _CASES[1:4]
 _SMALL, _MIDDLE, _LARGE = _CASES[2], _CASES[3], _CASES[4]
 # Seconds until ready, by watched IDs.
 _READY_LIMITS = {_SMALL: 1.0, **dict.fromkeys(_CASES[4:], 3.0)}
-# The scrapes of the other rows are one call each, of 100 unfinished exports.
+# For 10,000 exports, where a scrape makes one call and the naive exporter makes 100.
 _TIMES_FASTER = 50
 _GROWTH = 4
 _PAGE_SECONDS = 0.05
@@ -124,8 +125,8 @@ _HEAD = (
 
 
 def main() -> int:
-    """Measure and print; return the exit status."""
-    # As an exception, so that every process that was started is ended, too.
+    """Measure all cases and print the table; return the exit status."""
+    # SIGTERM raises an exception, so that every started process is stopped, too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     implementation = f"{platform.python_implementation()} {platform.python_version()}"
     load = ", ".join(f"{load:.1f}" for load in os.getloadavg())
@@ -144,7 +145,9 @@ def main() -> int:
         )
     print(f"from 1,000 to 100,000 watched a scrape grows {_growth(results):.1f} times")
     for files in (1, 1_000):
-        print(f"looking at unchanged ID files, {files:,} of them: {_look(files) * 1000:.2f} ms")
+        print(
+            f"looking at unchanged ID files, {files:,} of them: {_load_time(files) * 1000:.2f} ms"
+        )
     missed = list(_missed(results, naive))
     print(
         "\n".join(("", *(f"MISSED: {text}" for text in missed))) if missed else "\nall limits hold"
@@ -157,7 +160,7 @@ def _growth(results: Mapping[Case, Result]) -> float:
 
 
 def _missed(results: Mapping[Case, Result], naive: Mapping[Case, Result]) -> Iterator[str]:
-    """Yield every limit and ratio that does not hold."""
+    """Yield a line for every limit and ratio that is missed."""
     for case, result in results.items():
         milliseconds, megabytes = case.limit
         if result.median * 1000 > milliseconds:
@@ -287,14 +290,14 @@ def _scrapes(
     )
 
 
-def _look(files: int) -> float:
-    """Return the median of seconds that looking at 100,000 IDs in unchanged files takes."""
+def _load_time(files: int) -> float:
+    """Return the median seconds of a load of 100,000 IDs in unchanged files."""
     with tempfile.TemporaryDirectory(prefix="cavatica-bench-") as name:
         for number in range(files):
             count = 100_000 // files
             text = "".join(f"- {number:08}{i:08}aaaaaaaabbbbbbbb\n" for i in range(count))
             (Path(name) / f"batch-{number:04}.yml").write_text(text, encoding="utf-8")
-        # An hour from now, so that the files did not change just now.
+        # The clock is an hour ahead: a file that has just changed would be read again.
         loader = WatchlistLoader(Path(name), lambda: time.time() + 3600)
         loader.load()
         times = []

@@ -1,7 +1,7 @@
-"""The exporter that a user would write in an afternoon: what the real one is measured against.
+"""The exporter that a user would write in an afternoon, with which the real one is compared.
 
-The official client asks for every ID on every scrape, in chunks of 100; what it says is set into
-Gauges of prometheus_client. The series are those of the exporter.
+On every scrape it asks for every ID with the official client, in chunks of 100, and sets Gauges of
+prometheus_client. It has the real exporter's series of single exports.
 """
 
 import argparse
@@ -23,7 +23,7 @@ _CHUNK = 100
 
 
 class NaiveExporter:
-    """Answers every request with what the API says of every ID."""
+    """Queries the API for every ID on every request, and answers with all metrics."""
 
     def __init__(self, api: sevenbridges.Api, batches: dict[str, list[str]]) -> None:
         self._api = api
@@ -44,7 +44,7 @@ class NaiveExporter:
     def __call__(
         self, environ: "WSGIEnvironment", start_response: "StartResponse"
     ) -> Iterable[bytes]:
-        """Answer one request, as WSGI says."""
+        """Answer one request (WSGI)."""
         ids = list(self._batch_of)
         for i in range(0, len(ids), _CHUNK):
             for record in self._api.exports.bulk_get(ids[i : i + _CHUNK]):
@@ -57,7 +57,7 @@ class NaiveExporter:
         labels = (self._batch_of[export.id], export.id)
         for state in _STATES:
             self._state.labels(*labels, state).set(state == export.state)
-        # For a key that an answer lacks the client would ask again, one call for each export.
+        # Only keys that the answer has: for others the client makes one more call for each export.
         if export.state != "PENDING":
             self._started.labels(*labels).set(export.started_on.timestamp())
         if export.state in {"COMPLETED", "FAILED"}:

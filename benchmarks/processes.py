@@ -1,4 +1,4 @@
-"""The processes of a benchmark: a simulated CAVATICA and an exporter, each on its own."""
+"""The processes of a benchmark: a simulated CAVATICA, and an exporter."""
 
 import contextlib
 import json
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO
 
 TOKEN = "simulated"  # noqa: S105 # made up, for the simulator
-# So many that the answers for 100,000 IDs need not wait for a window.
+# High enough for all calls about 100,000 IDs in one window.
 _RATE_LIMIT = 1_000_000
 _START_SECONDS = 60.0
 _STOP_SECONDS = 15.0
@@ -28,21 +28,21 @@ class Simulator:
 
     Attributes:
         url: Base URL of its API.
-        process: With pipes for standard input and output.
+        process: Its process, with pipes for standard input and output.
     """
 
     url: str
     process: "subprocess.Popen[str]"
 
     def change(self, exports: int) -> None:
-        """Change that many unfinished exports."""
+        """Change a number of unfinished exports."""
         stdin, stdout = _pipes(self.process)
         stdin.write(f"{exports}\n")
         stdin.flush()
         stdout.readline()
 
     def remaining_calls(self) -> int:
-        """Return how many calls the rate limit leaves; asking costs none."""
+        """Return the number of calls that the rate limit leaves; this request does not count."""
         request = urllib.request.Request(  # noqa: S310 # the simulator's URL, on loopback
             f"{self.url}/rate_limit", headers={"X-SBG-Auth-Token": TOKEN}
         )
@@ -56,10 +56,10 @@ class Exporter:
     """An exporter in a process of its own.
 
     Attributes:
-        url: Of its server, without a path.
+        url: URL of its server, without a path.
         began: Monotonic time at which the process was started.
-        log: The file that its standard error goes to.
-        process: The process.
+        log: File with its standard error.
+        process: Its process.
     """
 
     url: str
@@ -68,14 +68,14 @@ class Exporter:
     process: "subprocess.Popen[bytes]"
 
     def cpu_seconds(self) -> float:
-        """Return the processor time that it has used so far, with a resolution of some 10 ms."""
+        """Return the processor time that it has used so far, with a resolution of about 10 ms."""
         stat = Path(f"/proc/{self.process.pid}/stat").read_text(encoding="ascii")
         # proc(5): fields 14 and 15 are utime and stime; field 2 is in parentheses.
         user, system = stat.rpartition(")")[2].split()[11:13]
         return (int(user) + int(system)) / _TICKS
 
     def peak_rss(self) -> int:
-        """Return the most memory it ever had, in bytes."""
+        """Return its peak resident memory in bytes."""
         status = Path(f"/proc/{self.process.pid}/status").read_text(encoding="ascii")
         [kilobytes] = re.findall(r"VmHWM:\s+(\d+) kB", status)
         return int(kilobytes) * 1024
@@ -126,7 +126,7 @@ def naive_exporter(url: str, ids: Path, log: Path) -> Iterator[Exporter]:
 
 @contextlib.contextmanager
 def _server(arguments: Sequence[str], log: Path) -> Iterator[Exporter]:
-    # Nothing of the developer's own settings.
+    # Without the developer's own settings.
     environment = {k: v for k, v in os.environ.items() if not k.startswith("CAVATICA_EXPORTER_")}
     environment["SB_AUTH_TOKEN"] = TOKEN
     began = time.monotonic()

@@ -1,4 +1,4 @@
-"""Asks for metrics as Prometheus does."""
+"""A client that requests metrics as Prometheus does."""
 
 import gzip
 import http.client
@@ -13,10 +13,10 @@ _HEADERS = {
     "Accept": "application/openmetrics-text;version=1.0.0,"
     "application/openmetrics-text;version=0.0.1;q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1",
     "Accept-Encoding": "gzip",
-    # Its default.
+    # Prometheus' default.
     "X-Prometheus-Scrape-Timeout-Seconds": "10",
 }
-# zlib's manual: the window bits that say it is a gzip file.
+# The window bits with which zlib reads the gzip format, according to its manual.
 _GZIP = 16 + zlib.MAX_WBITS
 _TOTALS_BYTES = 2**20
 
@@ -26,8 +26,8 @@ class Scrape:
     """One answer.
 
     Attributes:
-        seconds: From the request to the last byte of the answer.
-        compressed: The body as it came.
+        seconds: Time from the request to the last byte of the answer.
+        compressed: The body as it was received.
     """
 
     seconds: float
@@ -38,16 +38,16 @@ class Scrape:
         return gzip.decompress(self.compressed).decode()
 
     def total(self, state: str) -> int:
-        """Return the number of exports in `state`, of all batches."""
+        """Return the number of exports in `state`, in all batches."""
         sample = rf'^cavatica_exports{{.*state="{state}"}} (\S+)$'
-        # The totals come first.
+        # The totals are at the begin of the body.
         begin = zlib.decompressobj(_GZIP).decompress(self.compressed, _TOTALS_BYTES)
         found = re.findall(sample, begin.decode(errors="replace"), re.MULTILINE)
         return sum(int(float(value)) for value in found)
 
 
 class Scraper:
-    """Asks again and again; the exporter ends the connection after each answer."""
+    """Requests pages one after the other; the exporter closes the connection after each answer."""
 
     def __init__(self, url: str) -> None:
         self._connection = http.client.HTTPConnection(urlsplit(url).netloc)
@@ -60,7 +60,7 @@ class Scraper:
             return response.status
 
     def scrape(self) -> Scrape:
-        """Ask once for the metrics.
+        """Request the metrics once.
 
         Raises:
             RuntimeError: the answer is not 200.
@@ -68,7 +68,7 @@ class Scraper:
         return self._get("/metrics", _HEADERS)
 
     def page(self) -> float:
-        """Return how many seconds the status page takes.
+        """Request the status page; return the seconds that it took.
 
         Raises:
             RuntimeError: the answer is not 200.

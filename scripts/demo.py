@@ -1,8 +1,8 @@
-"""`make demo`: the exporter against a simulated CAVATICA, watched by Prometheus and Alertmanager.
+"""`make demo`: the exporter with a simulated CAVATICA, scraped by a Prometheus.
 
-If both are available (`make servers`, or PATH) they run beside it with the bundled rules and
-routes; no message is sent, and firing alerts are printed. Without them the exporter runs alone, and
-a line says so.
+If Prometheus and Alertmanager are available (from `make servers`, or on PATH), they run with the
+bundled rules and routes. No message is sent; firing alerts are printed. Otherwise only the exporter
+runs, and a line says so.
 """
 
 import contextlib
@@ -47,7 +47,7 @@ within three minutes. Ctrl-C ends everything.
 
 @contextlib.contextmanager
 def scratch() -> Iterator[Path]:
-    """Make a temporary directory, removed at the end; exit with 2 where there can be none."""
+    """Make a temporary directory for the block; exit with 2 if it cannot be created."""
     try:
         directory = tempfile.TemporaryDirectory(prefix="cavatica-demo-")
     except OSError as error:
@@ -58,14 +58,14 @@ def scratch() -> Iterator[Path]:
 
 
 def free_port() -> int:
-    """Return a port of the loopback address that nothing listens on."""
+    """Return a port of loopback on which nothing listens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def find(program: str) -> str | None:
-    """Return the path of a server: the newest that `make servers` unpacked, or that of PATH."""
+    """Return the path of a server: the newest that `make servers` unpacked, or the one on PATH."""
     for version in ("new", "old"):
         if (unpacked := SERVERS / version / "bin" / program).exists():
             return str(unpacked)
@@ -92,7 +92,7 @@ def prometheus_configuration(exporter: int, alertmanager: int) -> str:
 
 
 def alertmanager_configuration() -> str:
-    """Return the example's routes with receivers that send nothing."""
+    """Return the routes of the example, with receivers that send nothing."""
     example = yaml.safe_load((ALERTS / "alertmanager.example.yml").read_text(encoding="utf-8"))
     return yaml.safe_dump(
         {
@@ -105,7 +105,7 @@ def alertmanager_configuration() -> str:
 
 @dataclass(frozen=True)
 class Child:
-    """A program that runs; without a log its errors are on standard error."""
+    """A running program; without a log file, its errors go to standard error."""
 
     name: str
     process: subprocess.Popen[bytes]
@@ -116,7 +116,7 @@ def check(children: Sequence[Child]) -> None:
     """Raise an error if a program has ended.
 
     Raises:
-        SystemExit: with the end of its log.
+        SystemExit: a program has ended; the message has the end of its log.
     """
     for child in children:
         if (status := child.process.poll()) is not None:
@@ -131,7 +131,7 @@ def _log_end(log: Path) -> str:
 
 @contextlib.contextmanager
 def running(command: Sequence[str], directory: Path, log: Path | None) -> Iterator[Child]:
-    """Run a program, and end it at the end; without a log only its errors are shown."""
+    """Run a program during the block; without a log file, only its errors are shown."""
     with contextlib.ExitStack() as stack:
         output = stack.enter_context(log.open("wb")) if log else subprocess.DEVNULL
         errors = output if log else None
@@ -149,7 +149,7 @@ def running(command: Sequence[str], directory: Path, log: Path | None) -> Iterat
 
 
 def status_of(url: str) -> int | None:
-    """Return the status of the answer; None while there is no answer."""
+    """Return the HTTP status of a URL; None without an answer."""
     try:
         with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310 # our own server
             return int(answer.status)
@@ -160,10 +160,12 @@ def status_of(url: str) -> int | None:
 
 
 def page_of(page: str, instead: str, child: Child) -> str:
-    """Wait until a server answers; return its page, or what it has instead (Debian's: an API).
+    """Wait until a server answers; return `page`, or `instead` if there is no such page.
+
+    Debian's servers have no web pages, only APIs.
 
     Raises:
-        SystemExit: It ends, or does not answer.
+        SystemExit: the server ends, or does not answer in time.
     """
     end = time.monotonic() + _START_SECONDS
     while (status := status_of(page)) in (None, HTTPStatus.SERVICE_UNAVAILABLE):
@@ -176,7 +178,7 @@ def page_of(page: str, instead: str, child: Child) -> str:
 
 
 def firing_alerts(api: str) -> dict[str, str]:
-    """Return the alerts that fire in Prometheus, by labels and time: a line for each."""
+    """Return a line for each alert that fires in Prometheus, by the alert's labels and begin."""
     try:
         with urllib.request.urlopen(api, timeout=5) as answer:  # noqa: S310 # our own server
             alerts = json.load(answer)["data"]["alerts"]
@@ -196,7 +198,7 @@ def firing_alerts(api: str) -> dict[str, str]:
 
 
 def print_alerts(api: str, children: Sequence[Child]) -> NoReturn:
-    """Print each alert once, when it begins to fire, while all programs run."""
+    """Print each alert when it begins to fire, until a program ends."""
     printed: set[str] = set()
     while True:
         check(children)
@@ -208,7 +210,7 @@ def print_alerts(api: str, children: Sequence[Child]) -> NoReturn:
 
 
 def main() -> None:
-    """Run everything until a signal ends it."""
+    """Run all programs until a signal."""
     exporter = [sys.executable, "-m", "exporter", "--demo"]
     prometheus, alertmanager = find("prometheus"), find("alertmanager")
     if not (prometheus and alertmanager):
@@ -245,7 +247,7 @@ def main() -> None:
         for command in commands:
             name = Path(command[0]).name.removeprefix("prometheus-")
             log = None if command[0] == sys.executable else directory / f"{name}.log"
-            # The unpacked Alertmanager finds its own templates below the working directory.
+            # The unpacked Alertmanager looks for its templates below the working directory.
             place = Path(command[0]).parents[1] if log else ROOT
             children.append(stack.enter_context(running(command, place, log)))
         alerts = f"{urls[1]}/api/v1/alerts"

@@ -30,7 +30,7 @@ and name the export's ID.
 
 
 def render() -> str:
-    """Return the page; codes that say the same share a row."""
+    """Return the page; codes with the same meaning share a row."""
 
     def row(meaning: Meaning) -> tuple[str, ...]:
         return (

@@ -1,4 +1,4 @@
-"""Make the manual pages of both programs from their flags: `python scripts/man_pages.py DIR`."""
+"""Write the manual pages of both programs from their flags: `python scripts/man_pages.py DIR`."""
 
 import os
 import re
@@ -17,7 +17,7 @@ from exporter.cli.options import ENVIRONMENT_PREFIX
 from exporter.tool.command import make_group
 
 COMMANDS = (make_command(run, version()), make_group())
-"""The programs: one with flags, one with commands."""
+"""The two programs: the first has only flags, the second has commands."""
 
 FILES = {
     "~/.sevenbridges/credentials": "Profiles with a URL and a token; --api.profile names one.",
@@ -30,7 +30,7 @@ ENVIRONMENT = {
 
 
 def escape(text: str) -> str:
-    """Return text as roff shows it literally, in short lines."""
+    """Escape text so that roff shows it literally, and break it into short lines."""
     text = "\n".join(textwrap.wrap(text, 60, break_long_words=False, break_on_hyphens=False))
     text = text.replace("\\", "\\e").replace("-", "\\-")
     return re.sub(r"^([.'])", r"\\&\1", text, flags=re.MULTILINE)
@@ -100,7 +100,7 @@ def _variables(command: click.Command) -> Iterator[str]:
 
 
 def main(directory: Path) -> None:
-    """Write a file for each program."""
+    """Write the page of each program into `directory`."""
     directory.mkdir(parents=True, exist_ok=True)
     for command in COMMANDS:
         (directory / f"{command.name}.1").write_text(page(command), encoding="utf-8")

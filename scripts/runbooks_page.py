@@ -1,6 +1,6 @@
-"""Write docs/runbooks.md as the page that the exporter serves at /runbooks.
+"""Convert docs/runbooks.md to the page that the exporter serves at /runbooks.
 
-The page is committed, so that users need no Markdown library; a test proves that it is up to date.
+The page is committed, so that users need no Markdown library; a test checks that it is up to date.
 """
 
 import re
@@ -16,24 +16,24 @@ PAGE = ROOT / "exporter" / "web" / "templates" / "runbooks-body.html"
 
 
 def render(text: str) -> str:
-    """Return the body of the page: headings have GitHub's anchors, as the alerts' links do."""
+    """Return the body of the page; headings have GitHub's anchors, which the alerts' links use."""
     markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
     tokens = markdown.parse(text)
     for heading, content in pairwise(tokens):
         if heading.type == "heading_open":
             anchor = re.sub(r"[^\w\- ]", "", content.content.lower()).replace(" ", "-")
-            # Only alerts are linked to; the sections below repeat their names.
+            # Only alerts have links; the names of the sections below them are not unique.
             if heading.tag == "h2":
                 heading.attrSet("id", anchor)
         if content.type == "inline":
             content.children = [*_without_links_to_files(content.children or [])]
-    # A wide block scrolls; only what has the focus scrolls by keyboard.
+    # Wide blocks scroll; by keyboard this needs the focus.
     page = str(markdown.renderer.render(tokens, markdown.options, {}))
     return page.replace("<pre>", '<pre tabindex="0">')
 
 
 def _without_links_to_files(children: list[Token]) -> list[Token]:
-    """Leave out links into the repository, which the exporter does not serve; keep their text."""
+    """Remove links to files, which the exporter does not serve, but keep their text."""
     kept = []
     dropping = False
     for token in children:
