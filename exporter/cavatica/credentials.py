@@ -111,8 +111,8 @@ def find_api(
         if "auth_token" not in fallback:
             raise CredentialsError(
                 "there is no token: write it to a file and pass --api.token-file FILE, or set"
-                f" {TOKEN_VARIABLE}, or write it into {profiles.path}; or try --demo, which needs"
-                " none"
+                f" {TOKEN_VARIABLE}, or write it into {profiles.path}; or try"
+                " cavatica-exporter --demo, which needs none"
             )
         origin = f"profile {DEFAULT_PROFILE}"
         token = Token(fallback["auth_token"] or "", f"{profiles.path}, section [{DEFAULT_PROFILE}]")

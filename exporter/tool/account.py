@@ -85,11 +85,12 @@ class Search:
 
     def find_new(self, found: Found) -> None:
         """Find the new exports where they are most likely, else by reading the whole list."""
-        found.whole = (
-            self._ends_at_known(found, newest_first=True)
-            or self._ends_at_known(found, newest_first=False)
-            or self._are_open(found)
-        )
+        if self._ends_at_known(found, newest_first=True) or self._ends_at_known(
+            found, newest_first=False
+        ):
+            found.whole, found.every = True, found.has_seen_all
+        else:
+            found.whole = self._are_open(found)
         if not found.whole:
             self._read_all(found, lambda: self._has_all(found) or found.has_seen_all)
             found.every = found.has_seen_all

@@ -104,7 +104,8 @@ class PacedApi:
         # After a signal, there are no more calls.
         self._pause(0.0)
         if not self._limiter.allows_additional_call(0):
-            _log.info("Waiting for the rate limit", extra={"calls": self.calls})
+            seconds = round(self._limiter.window_seconds or self._limiter.blocked_for)
+            _log.info("Waiting for the rate limit", extra={"calls": self.calls, "seconds": seconds})
         while not self._limiter.allows_additional_call(0):
             self._pause(_PAUSE_SECONDS)
         try:

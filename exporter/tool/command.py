@@ -21,13 +21,18 @@ def make_group() -> click.Group:
 
     @click.group(
         NAME,
+        invoke_without_command=True,
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
         epilog="The flags for the API, the ID files and the log, and their environment variables,"
         " are those of cavatica-exporter. The others have no variables.",
     )
     @click.version_option(version(), message="%(prog)s %(version)s")
-    def group() -> None:
+    @click.pass_context
+    def group(context: click.Context) -> None:
         """Find CAVATICA's bulk export jobs and report their state."""
+        if context.invoked_subcommand is None:
+            # Instead of click's help, which would be squeezed into a line.
+            raise click.UsageError(f"no command: use one of {', '.join(group.commands)}, or --help")
 
     for command in (discover_command(), status_command(), failed_command()):
         group.add_command(command)

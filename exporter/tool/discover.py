@@ -40,7 +40,9 @@ class Round:
         elsewhere: New exports to other volumes than requested.
         pending: New exports left to a later round, because the API returned no details yet.
         without_details: New exports of which the API returns only the state.
+        gone: Known exports that were listed in the last round, and are not any more.
         calls: Number of requests sent.
+        reselected: Whether the last round had other flags.
         warning: The problem of a state file, or None.
     """
 
@@ -57,7 +59,9 @@ class Round:
     elsewhere: int
     pending: int
     without_details: int
+    gone: int
     calls: int
+    reselected: bool
     warning: str | None
 
 
@@ -106,10 +110,11 @@ def discover(
                 ledger.add(export_id, _batch(export, now, batch_by))
             if export.state == COMPLETED and export_id in ledger.places:
                 ledger.complete(export_id, export.finished, now)
-        if found.whole:
-            ledger.account_for(found.total - len(details.pending))
-            if found.every:
-                ledger.state.verified = now
+        gone = 0
+        if found.whole and found.every:
+            # Otherwise more may be known than were listed when the total was read.
+            gone = ledger.account_for(found.total - len(details.pending))
+            ledger.state.verified = now
         dropped = ledger.expire(now)
         return Round(
             first=first,
@@ -127,7 +132,9 @@ def discover(
             elsewhere=elsewhere,
             pending=len(details.pending),
             without_details=len(details.refused),
+            gone=gone,
             calls=api.calls - calls,
+            reselected=ledger.state.reselected,
             warning=ledger.state.warning,
         )
 

@@ -4,11 +4,13 @@ import contextlib
 import logging
 import re
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 
+from exporter.cli.duration import parse_duration
 from exporter.cli.options import (
     DURATION,
     PATH,
@@ -37,8 +39,11 @@ from exporter.tool.program import (
 
 _VOLUME = re.compile(r"[^/\s]+/[^/\s]+")
 
-# Said once, because an account may also be new.
-_NO_EXPORTS = "this account started no exports; is it the token of the account that starts them?"
+_ACCOUNT = "is it the token of the account that starts them?"
+_RESELECTED = (
+    "--volume, --since or --keep are not those of the last round, so the whole list was read; if"
+    " nobody changed them, another discover writes into the same directory"
+)
 
 _log = logging.getLogger(__name__)
 
@@ -55,7 +60,10 @@ def discover_command() -> click.Command:
         help="Directory for the ID files. Only its files discovered-*.json are written or removed.",
     )
     @own_flag(
-        "--every", type=DURATION, metavar="DURATION", help="Repeat at this interval until stopped."
+        "--every",
+        type=click_type(_interval),
+        metavar="DURATION",
+        help="Repeat at this interval until stopped.",
     )
     @own_flag(
         "--volume",
@@ -125,7 +133,13 @@ def discover_command() -> click.Command:
 
         report = _print_round if every is None else _log_round
         loop = Loop(
-            one_round, lambda: api.calls, metrics_file, clock=clock, report=report, stop=stop
+            one_round,
+            credentials.api.url,
+            lambda: api.calls,
+            metrics_file,
+            clock=clock,
+            report=report,
+            stop=stop,
         )
         if every is not None:
             with contextlib.closing(Signals()) as signals:
@@ -139,6 +153,13 @@ def discover_command() -> click.Command:
     return command
 
 
+def _interval(text: str) -> float:
+    seconds = parse_duration(text)
+    if not seconds:
+        raise ValueError(f"not a valid interval: {text!r} (use more than 0s, such as 5m)")
+    return seconds
+
+
 def _volume(text: str) -> str:
     if _VOLUME.fullmatch(text) is None:
         raise ValueError(f"not a valid volume: {text!r} (use OWNER/NAME, as in rfranklin/exports)")
@@ -147,20 +168,16 @@ def _volume(text: str) -> str:
 
 def _directory(text: str) -> Path:
     path = Path(text)
-    if not text or not path.is_dir():
-        raise ValueError(f"not a directory: {text!r} (create it first)")
+    if not text or not path.exists():
+        raise ValueError(f"there is no directory {text!r} (create it first)")
+    if not path.is_dir():
+        raise ValueError(f"not a directory: {text!r}")
     return path
 
 
 def _print_round(done: Round) -> None:
-    if done.warning:
-        click.echo(f"{NAME}: {done.warning}", err=True)
-    if done.without_details:
-        click.echo(
-            f"{NAME}: API refused details of {counted(done.without_details, 'export')};"
-            " their IDs are written",
-            err=True,
-        )
+    for _, text in _warnings(done):
+        click.echo(f"{NAME}: {text}", err=True)
     parts = [f"{done.added} new", f"{done.dropped} dropped"]
     left_out = {"that ended too long ago": done.older, "to other volumes": done.elsewhere}
     parts += [f"{count} {why} left out" for why, count in left_out.items() if count]
@@ -169,15 +186,11 @@ def _print_round(done: Round) -> None:
         f" {', '.join(parts)};"
         f" {counted(done.changed, 'file')} changed, {counted(done.calls, 'call')}"
     )
-    if done.first and not done.total:
-        click.echo(f"{NAME}: {_NO_EXPORTS}", err=True)
 
 
 def _log_round(done: Round) -> None:
-    if done.warning:
-        _log.warning("State file ignored", extra={"err": done.warning})
-    if done.without_details:
-        _log.warning("API refused details of exports", extra={"exports": done.without_details})
+    for event, text in _warnings(done):
+        _log.warning(event, extra={"err": text})
     news = done.changed or done.older or done.elsewhere or done.first
     level = logging.INFO if news else logging.DEBUG
     _log.log(
@@ -195,5 +208,20 @@ def _log_round(done: Round) -> None:
             "calls": done.calls,
         },
     )
+
+
+def _warnings(done: Round) -> Iterator[tuple[str, str]]:
+    """Yield the event and the text of each problem of a round that did not fail it."""
+    if done.warning:
+        yield "State file ignored", done.warning
+    if done.reselected:
+        yield "Flags changed", _RESELECTED
+    if done.without_details:
+        count = counted(done.without_details, "export")
+        yield "Details refused", f"API refused details of {count}; their IDs are written"
+    if done.gone:
+        count = counted(done.gone, "export")
+        yield "Exports not listed", f"no longer listed, but kept: {count}; {_ACCOUNT}"
     if done.first and not done.total:
-        _log.warning("No exports", extra={"err": _NO_EXPORTS})
+        # Said once, because an account may also be new.
+        yield "No exports", f"this account started no exports; {_ACCOUNT}"

@@ -101,9 +101,11 @@ class Ledger:
             self.state.leave_out(digest)
         return len(expired)
 
-    def account_for(self, total: int) -> None:
-        """Record that all `total` exports of the list are known."""
-        self.state.unlisted += self.known - total
+    def account_for(self, total: int) -> int:
+        """Record that all `total` exports of the list are known; return how many left the list."""
+        gone = self.known - total
+        self.state.unlisted += gone
+        return max(gone, 0)
 
     def write(self) -> int:
         """Write the changed files; return the number of ID files among them.
@@ -196,21 +198,25 @@ def locked(directory: Path) -> Iterator[None]:
     """Lock the directory against a second process.
 
     Raises:
-        LedgerError: another process holds the lock.
+        LedgerError: another process holds the lock, or the directory cannot be written.
     """
     try:
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
         raise LedgerError(f"{directory}: cannot be read: {error.strerror}") from error
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise LedgerError(f"{directory}: another discover is running there") from None
-    except OSError:
-        # Some file systems cannot lock directories.
-        pass
-    try:
+        if not os.access(directory, os.W_OK):
+            # A first round may take an hour: it must not turn out at its end.
+            raise LedgerError(
+                f"{directory}: cannot be written: no permission, or a read-only file system"
+            )
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise LedgerError(f"{directory}: another discover is running there") from None
+        except OSError:
+            # Some file systems cannot lock directories.
+            pass
         yield
     finally:
         os.close(descriptor)

@@ -46,6 +46,7 @@ class Loop:
 
     Args:
         one_round: Runs a round.
+        url: The API's URL, for messages.
         calls: Returns the number of calls so far.
         metrics_file: Where the metrics of the last round go, or None.
         clock: Wall clock and monotonic clock.
@@ -57,6 +58,7 @@ class Loop:
     def __init__(
         self,
         one_round: Callable[[], Round],
+        url: str,
         calls: Callable[[], int],
         metrics_file: Path | None,
         *,
@@ -66,6 +68,7 @@ class Loop:
         leave: Callable[[int], object] = os._exit,
     ) -> None:
         self._one_round = one_round
+        self._url = url
         self._calls = calls
         self._metrics_file = metrics_file
         self._clock = clock
@@ -83,7 +86,7 @@ class Loop:
         except StoppedError:
             raise
         except ApiError as error:
-            problems = [f"no usable answer from the API: {error.problem}; nothing is written"]
+            problems = [f"no usable answer from {self._url}: {error.problem}; nothing is written"]
         except LedgerError as error:
             problems = [str(error)]
         except Exception as error:  # noqa: BLE001 # the next round may succeed
@@ -187,12 +190,13 @@ class ProgressBar:
         if self._width and total:
             full = self._width * min(seen, total) // total
             bar = "#" * full + "-" * (self._width - full)
-            self._write(f"\r[{bar}] {seen:,} of {total:,} exports")
+            # A line of the log overwrites it.
+            self._write(f"[{bar}] {seen:,} of {total:,} exports\r")
 
     def clear(self) -> None:
         """Remove the bar."""
         if self._width:
-            self._write("\r\x1b[K")
+            self._write("\x1b[K")
 
     def _write(self, text: str) -> None:
         try:

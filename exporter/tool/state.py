@@ -31,6 +31,7 @@ class State:
     Attributes:
         verified: Unix time of the last pass over the whole list; None if there was none.
         unlisted: Known exports that are no longer listed, minus listed items without an ID.
+        reselected: Whether the last round had another selection.
         warning: The problem of a file, or None.
 
     Args:
@@ -41,6 +42,7 @@ class State:
     def __init__(self, selection: dict[str, object]) -> None:
         self.verified: float | None = None
         self.unlisted = 0
+        self.reselected = False
         self.warning: str | None = None
         self._selection = selection
         # By number of the file and digest: the hour when an export completed; None: left out.
@@ -51,6 +53,7 @@ class State:
         try:
             state = _checked(parse(data)["discover"])
             if state["selection"] != json.loads(json.dumps(self._selection)):
+                self.reselected |= number == 1
                 return
             known: dict[str, int | None] = dict.fromkeys(_split(state["left_out"]))
             for hour, digests in state["completed"].items():

@@ -81,7 +81,7 @@ def status_command() -> click.Command:
         try:
             snapshot = watched.ask()
         except NoAnswerError as error:
-            return _no_answer(error)
+            return _no_answer(watched.url, error)
         status = make_status(snapshot)
         click.echo(status.render(format), nl=False)
         if _is_part(snapshot) and status.exit_status != FAILURES:
@@ -138,7 +138,7 @@ def failed_command() -> click.Command:
             attempts = find_attempts(snapshot)
             orders = watched.orders([each.id for each in attempts.failed])
         except NoAnswerError as error:
-            return _no_answer(error)
+            return _no_answer(watched.url, error)
         failures = Failures(attempts, orders, retry)
         is_part = _is_part(snapshot)
         if format == "create":
@@ -165,6 +165,9 @@ def failed_command() -> click.Command:
 class _Watched:
     """The exports in the ID files, and the client of the API.
 
+    Attributes:
+        url: The API's URL.
+
     Raises:
         StartError: no ID file can be read.
         CredentialsError: there is no usable token or URL.
@@ -184,7 +187,9 @@ class _Watched:
         if not watchlist.files:
             # Nothing to do and a directory that is not mounted look the same.
             raise StartError(f"--exports.path {loader.name}: no ID file")
-        client = connect(flags, load_credentials(flags))
+        credentials = load_credentials(flags)
+        client = connect(flags, credentials)
+        self.url = credentials.api.url
         self._pause = pause_until(threading.Event())
         self._api = pace(client, flags, clock, self._pause)
         self._clock = clock
@@ -236,6 +241,6 @@ def _is_part(snapshot: Snapshot) -> bool:
     return bool(snapshot.watchlist.errors or snapshot.watchlist.rejected)
 
 
-def _no_answer(error: NoAnswerError) -> int:
-    click.echo(f"{NAME}: no usable answer from the API: {error}", err=True)
+def _no_answer(url: str, error: NoAnswerError) -> int:
+    click.echo(f"{NAME}: no usable answer from {url}: {error}", err=True)
     return _NO_ANSWER

@@ -182,7 +182,12 @@ def test_without_a_token_the_error_names_every_source(tmp_path: Path) -> None:
     """The error names every source of a token, and the demo."""
     with pytest.raises(CredentialsError) as error:
         find(home(tmp_path, None), {"SB_AUTH_TOKEN": "  "})
-    for way in ("--api.token-file", "SB_AUTH_TOKEN", ".sevenbridges/credentials", "--demo"):
+    for way in (
+        "--api.token-file",
+        "SB_AUTH_TOKEN",
+        ".sevenbridges/credentials",
+        "cavatica-exporter --demo",
+    ):
         assert way in str(error.value)
 
 

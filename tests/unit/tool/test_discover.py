@@ -12,12 +12,12 @@ from typing import Literal
 import pytest
 
 from exporter.cavatica.answer import ApiError
-from exporter.simulator import Fault, Lifetimes, Listing, Request
+from exporter.simulator import Fault, Lifetimes, Listing, Request, Simulator, serve
 from exporter.tool.batch_file import file_name
 from exporter.tool.ledger import MAX_IDS_PER_FILE, Ledger, LedgerError, Selection
 from exporter.tool.state import STATE_NAME
 from exporter.watchlist.loader import WatchlistLoader
-from tests.unit.tool.conftest import DAY, Account
+from tests.unit.tool.conftest import DAY, TOKEN, Account
 
 Order = Literal["oldest", "newest", "id", "random"]
 ORDERS: tuple[Order, ...] = ("oldest", "newest", "id", "random")
@@ -513,6 +513,43 @@ def test_what_is_unfinished_is_found_by_its_state(account: Account) -> None:
     account.simulator.put({"id": "m350a", "state": "RUNNING"})
     assert account.discover().calls == 5
     assert "m350a" in account.ids()
+
+
+def test_an_export_that_is_in_the_filtered_list_only(account: Account) -> None:
+    """It was started after the total was read, so no other export has left the list."""
+    for number in range(700):
+        account.simulator.put({"id": f"m{number}", "state": "COMPLETED"})
+    account.discover()
+    account.simulator.put({"id": "m350a", "state": "RUNNING"})
+    pages = 0
+
+    def arrive(_: Request) -> None:
+        nonlocal pages
+        pages += 1
+        if pages == 3:
+            account.simulator.put({"id": "m350b", "state": "RUNNING"})
+
+    account.simulator.listing = Listing(order="id", after_page=arrive)
+    done = account.discover()
+    assert (done.calls, done.added, done.gone) == (5, 2, 0)
+    quiet = account.discover()
+    assert (quiet.calls, quiet.whole) == (1, True)
+
+
+@pytest.mark.parametrize("count", [0, 50, 100, 150])
+@pytest.mark.parametrize("order", ["oldest", "newest", "id"])
+def test_the_list_of_another_account(account: Account, order: Order, count: int) -> None:
+    """That known exports are not in it is told, whichever account has more."""
+    ids = account.simulator.start(100, ago=DAY)
+    assert account.discover().gone == 0
+    simulator = Simulator(token=TOKEN, clock=account.clock.time, seed=9)
+    simulator.listing = Listing(order=order)
+    ids += simulator.start(count)
+    with serve(simulator) as url:
+        other = Account(simulator, url, account.clock, account.directory)
+        done = other.discover()
+        assert (done.whole, done.gone, account.ids()) == (True, 100, sorted(ids))
+        assert (other.discover().calls, other.discover().gone) == (1, 0)
 
 
 def test_a_file_that_cannot_be_read(account: Account) -> None:

@@ -1,5 +1,7 @@
 """`cavatica-exports discover` as a command: output, metrics, signals, exit status."""
 
+import logging
+import os
 import re
 import signal
 import subprocess
@@ -10,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from exporter.simulator import Fault, Listing
+from exporter.simulator import Fault, Listing, Simulator, serve
 from exporter.tool.command import main
 from tests.support.exporter_process import PATIENCE, preserved_logging
 from tests.support.timing import within
@@ -66,6 +68,38 @@ def test_an_account_without_exports(
     assert account.ids() == []
 
 
+def test_the_token_of_another_account(
+    account: Account, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its list lacks what is known: that is told, and nothing is dropped."""
+    ids = account.simulator.start(3)
+    assert run() == 0
+    with serve(Simulator(token=TOKEN, clock=account.clock.time, seed=9)) as url:
+        assert run("--api.url", url) == 0
+    told = (
+        "cavatica-exports: no longer listed, but kept: 3 exports; is it the token of the account"
+        " that starts them?\n"
+    )
+    assert capsys.readouterr().err == told
+    assert run() == 0
+    # It is told once, whenever exports leave the list.
+    assert capsys.readouterr().err == ""
+    assert account.ids() == sorted(ids)
+
+
+def test_other_flags_than_in_the_last_round(
+    account: Account, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is told: somebody changed them, or two discover with different flags use one directory."""
+    account.simulator.start(3)
+    assert [run(), run("--keep", "60d"), run("--keep", "60d")] == [0, 0, 0]
+    assert capsys.readouterr().err == (
+        "cavatica-exports: --volume, --since or --keep are not those of the last round, so the"
+        " whole list was read; if nobody changed them, another discover writes into the same"
+        " directory\n"
+    )
+
+
 def test_without_an_answer(
     account: Account, run: Run, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -77,8 +111,8 @@ def test_without_an_answer(
     account.simulator.fault = Fault(status=401, code=90001)
     assert run("--metrics-file", str(metrics)) == 1
     assert capsys.readouterr().err == (
-        "cavatica-exports: no usable answer from the API: auth: HTTP 401, platform code 90001"
-        " (Renew the token: it is missing, wrong or expired); nothing is written\n"
+        f"cavatica-exports: no usable answer from {account.url}: auth: HTTP 401, platform code"
+        " 90001 (Renew the token: it is missing, wrong or expired); nothing is written\n"
     )
     bad = metrics.read_text()
     changed = {
@@ -195,16 +229,56 @@ def test_what_else_is_logged(account: Account, run: Run) -> None:
         process.terminate()
         assert process.stderr.read() == ""
     assert 'msg="State file ignored"' in lines[0]
-    assert 'msg="API refused details of exports"' in lines[1]
-    assert "exports=2" in lines[1]
+    assert 'msg="Details refused" err="API refused details of 2 exports' in lines[1]
     assert 'msg="Exports discovered"' in lines[2]
+
+
+def test_a_directory_that_cannot_be_written(
+    account: Account,
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Exit 1 before the first call: a first round may take an hour."""
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    assert run() == 1
+    assert capsys.readouterr().err == (
+        f"cavatica-exports: {account.directory}: cannot be written: no permission, or a read-only"
+        " file system\n"
+    )
+    assert not account.simulator.requests
+
+
+def test_a_wait_for_the_rate_limit(
+    account: Account, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It may take minutes: how many seconds is logged."""
+    monkeypatch.setattr(logging.getLogger("exporter"), "propagate", True)
+    account.simulator.start(250)
+    account.simulator.spend(499)
+    with caplog.at_level(logging.INFO):
+        account.discover()
+    [record] = caplog.records
+    assert record.getMessage() == "Waiting for the rate limit"
+    assert (vars(record)["calls"], vars(record)["seconds"]) == (1, 300)
+
+
+def test_no_command(capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit 2, and which there are."""
+    with pytest.raises(SystemExit, match="2"):
+        main([])
+    assert capsys.readouterr().err == (
+        "cavatica-exports: no command: use one of discover, status, failed, or --help\n"
+    )
 
 
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
         (["--volume", "a"], "not a valid volume: 'a' (use OWNER/NAME, as in rfranklin/exports)"),
-        (["--to", "/nowhere"], "not a directory: '/nowhere' (create it first)"),
+        (["--to", "/nowhere"], "there is no directory '/nowhere' (create it first)"),
+        (["--to", "/dev/null"], "not a directory: '/dev/null'"),
+        (["--every", "0s"], "not a valid interval: '0s' (use more than 0s, such as 5m)"),
         (["--since", "soon"], "soon"),
         (["--batch-by", "month"], "month"),
     ],
@@ -346,8 +420,8 @@ def test_a_failed_round_is_not_the_last_one(account: Account, run: Run) -> None:
         rest = process.stderr.read()
     assert "level=error" in lines[0]
     assert "Discovery failed" in lines[0]
-    assert "Exports discovered" in lines[1]
     # The account has no exports, which is said once.
-    assert "level=warn" in lines[2]
-    assert "this account started no exports" in lines[2]
+    assert "level=warn" in lines[1]
+    assert "this account started no exports" in lines[1]
+    assert "Exports discovered" in lines[2]
     assert rest == ""

@@ -45,12 +45,12 @@ class Rounds:
         """Run the next one."""
         self.fail()
         numbers = {each.name: 0 for each in fields(Round) if each.type is int}
-        return Round(**numbers, first=False, whole=True, warning=None)
+        return Round(**numbers, first=False, whole=True, reselected=False, warning=None)
 
-    def loop(self, leave: Callable[[int], object] = print) -> Loop:
+    def loop(self, metrics: Path | None = None, leave: Callable[[int], object] = print) -> Loop:
         """Return the loop of these rounds."""
         return Loop(
-            *(self.run, lambda: 0, None),
+            *(self.run, "https://api.example/v2", lambda: 0, metrics),
             clock=SystemClock(),
             report=self.fail,
             stop=self.stop,
@@ -121,7 +121,7 @@ def test_a_round_that_hangs_does_not_keep_the_process(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(rounds, "run", hang)
     try:
-        rounds.loop(left.append).every(0.0, Received(rounds, signal.SIGTERM), print)
+        rounds.loop(leave=left.append).every(0.0, Received(rounds, signal.SIGTERM), print)
         assert left == [0]
         assert rounds.stop.is_set()
     finally:
@@ -133,27 +133,21 @@ def test_an_unexpected_error_is_in_the_metrics(tmp_path: Path) -> None:
     metrics = tmp_path / "discover.prom"
     metrics.write_text("cavatica_discover_up 1\n")
     rounds = Rounds(ZeroDivisionError("oops"))
-    clock = SystemClock()
-    once = Loop(rounds.run, lambda: 0, metrics, clock=clock, report=print, stop=rounds.stop).once
-    assert once() == unexpected("ZeroDivisionError")
+    assert rounds.loop(metrics).once() == unexpected("ZeroDivisionError")
     assert "cavatica_discover_up 0\n" in metrics.read_text()
 
 
 def test_metrics_that_fail_unexpectedly_do_not_end_the_round() -> None:
     """They are told beside what else went wrong."""
     rounds, metrics = Rounds(LedgerError("no space")), Path("a\0b")
-    clock = SystemClock()
-    once = Loop(rounds.run, lambda: 0, metrics, clock=clock, report=print, stop=rounds.stop).once
-    assert once() == f"no space; {metrics}: {unexpected('ValueError')}"
+    assert rounds.loop(metrics).once() == f"no space; {metrics}: {unexpected('ValueError')}"
 
 
 def test_metrics_are_written_even_if_nothing_can_be_printed(tmp_path: Path) -> None:
     """Standard output may be a file on a disk that is full."""
     rounds, metrics = Rounds(None, OSError(errno.ENOSPC, "full")), tmp_path / "discover.prom"
-    clock = SystemClock()
-    one = Loop(*(rounds.run, lambda: 0, metrics), clock=clock, report=rounds.fail, stop=rounds.stop)
     with pytest.raises(OSError, match="full"):
-        one.once()
+        rounds.loop(metrics).once()
     assert "cavatica_discover_up 1\n" in metrics.read_text()
 
 

@@ -284,8 +284,8 @@ def test_no_answer(
     assert capsys.readouterr() == (
         "",
         (
-            "cavatica-exports: no usable answer from the API: auth: HTTP 401, platform code 90001"
-            " (Renew the token: it is missing, wrong or expired)\n"
+            f"cavatica-exports: no usable answer from {account.url}: auth: HTTP 401, platform code"
+            " 90001 (Renew the token: it is missing, wrong or expired)\n"
         ),
     )
 
@@ -312,7 +312,7 @@ def test_no_answer_to_the_second_call(
     assert run("failed", "--format", output) == 1
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert f"cavatica-exports: no usable answer from the API: {problem}" in captured.err
+    assert f"cavatica-exports: no usable answer from {mixed.url}: {problem}" in captured.err
     assert TOKEN not in captured.err
     assert "patient" not in captured.err
 
