@@ -11,6 +11,6 @@
 - `alert_files`: the bundled rules and routes; `time_scaling`: copies with shorter durations.
 - `dashboard_rules`, `dashboard_rules_own`: rules for dashboards.
 - `certificates`, `curves`: certificates that trustme cannot make; curves of this Python's TLS.
-- `waits`: notice when a thread begins to wait for a future.
+- `waits`, `timing`: notice when a thread begins to wait; time limits for a busy machine.
 - `hypothesis_examples`: the number of examples for slow properties.
 """

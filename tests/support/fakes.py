@@ -32,7 +32,7 @@ class FakeClock:
         """Return the monotonic time."""
         return self.steady
 
-    def pass_by(self, seconds: float) -> None:
+    def advance(self, seconds: float) -> None:
         """Move both times forward."""
         self.unix += seconds
         self.steady += seconds
@@ -43,7 +43,7 @@ class FakeApi:
 
     Attributes:
         outcomes: The result for an ID; for any other ID, a RUNNING export.
-        silent: IDs that are missing from its answers.
+        omitted: IDs that are missing from its answers.
         malformed: IDs that make it refuse the whole call.
         failure: The exception that every call raises instead of an answer.
         rate_limit: The rate limit in the headers of its answers.
@@ -52,7 +52,7 @@ class FakeApi:
 
     def __init__(self) -> None:
         self.outcomes: dict[str, Outcome] = {}
-        self.silent: set[str] = set()
+        self.omitted: set[str] = set()
         self.malformed: set[str] = set()
         self.failure: Exception | None = None
         self.rate_limit = NO_LIMIT
@@ -68,11 +68,11 @@ class FakeApi:
             raise self.failure
         if not self.malformed.isdisjoint(ids):
             raise bad_request()
-        outcomes = {i: self.outcomes.get(i, running(i)) for i in ids if i not in self.silent}
+        outcomes = {i: self.outcomes.get(i, running(i)) for i in ids if i not in self.omitted}
         complete = sum(outcome is not None for outcome in outcomes.values()) == len(ids)
         return BulkResponse(outcomes, complete, self.rate_limit, requests=1)
 
-    def say(self, *exports: Export) -> None:
+    def answer_with(self, *exports: Export) -> None:
         """Return these exports for their IDs from now on."""
         self.outcomes |= {export.id: export for export in exports}
 

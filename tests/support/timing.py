@@ -9,9 +9,9 @@ _MEASURED_SECONDS = 0.1
 
 @contextmanager
 def within(seconds: float) -> Iterator[None]:
-    """Fail if the block takes as long as `seconds`, or as that would take on a machine this busy.
+    """Fail if the block takes `seconds` or longer, or `seconds * slowdown()` on a busy machine.
 
-    So the limit can be a strict one, and still hold beside other tests.
+    So the limit can be strict, and still hold while other tests run.
     """
     began = time.monotonic()
     yield
@@ -20,12 +20,12 @@ def within(seconds: float) -> Iterator[None]:
 
 
 def is_within(took: float, seconds: float) -> bool:
-    """Return whether something that just took so long is within a limit of `seconds`."""
+    """Return whether something that has just taken `took` seconds is within the limit `seconds`."""
     return took < seconds or took < seconds * slowdown()
 
 
 def slowdown() -> float:
-    """Return how many times as long as on an idle machine a thread takes now; 1 at least."""
+    """Return how many times longer than on an idle machine a thread takes now; at least 1."""
     began, used = time.monotonic(), time.thread_time()
     while time.thread_time() - used < _MEASURED_SECONDS:
         pass

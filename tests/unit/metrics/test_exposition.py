@@ -356,7 +356,7 @@ class ChangingExports:
                 self.batches[f"new-{number}"] = (f"new-{number}",)
                 self.update_watchlist()
             case _:
-                self.clock.pass_by(DAY / 2)
+                self.clock.advance(DAY / 2)
                 self.scrape([])
 
 

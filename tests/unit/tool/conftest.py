@@ -36,7 +36,7 @@ class Account:
             observe=lambda _: None,
             monotonic=clock.monotonic,
         )
-        self.api = PacedApi(client, quota_share=0.5, timeout=10.0, clock=clock, pause=clock.pass_by)
+        self.api = PacedApi(client, quota_share=0.5, timeout=10.0, clock=clock, pause=clock.advance)
 
     def discover(
         self,

@@ -115,7 +115,7 @@ def test_batches_by_volume_and_day(account: Account) -> None:
         "no volume 2023-11-14": ["odd"],
     }
     # Days later it still belongs to the same batch.
-    account.clock.pass_by(3 * DAY)
+    account.clock.advance(3 * DAY)
     account.simulator.start(1, volume="me/b")
     account.discover()
     assert account.batches()["me/a 2023-11-14"] == queued
@@ -169,7 +169,7 @@ def test_a_completed_export_is_dropped_after_its_time(account: Account) -> None:
     assert account.discover().exports == 3
     dropped = []
     for _ in range(12):
-        account.clock.pass_by(DAY)
+        account.clock.advance(DAY)
         dropped.append(account.discover(keep=10 * DAY, since=10 * DAY).dropped)
     assert dropped[:9] == [0] * 9
     assert sum(dropped) == 2
@@ -300,7 +300,7 @@ def test_the_state_names_no_batch_that_is_gone(account: Account) -> None:
     place = {"volume": "me/b", "location": "x"}
     account.simulator.put({"id": "open", "state": "RUNNING", "destination": place})
     account.discover(batch_by="volume")
-    account.clock.pass_by(31 * DAY)
+    account.clock.advance(31 * DAY)
     account.discover(batch_by="volume")
     watchlist = WatchlistLoader(account.directory, account.clock.time).load()
     assert [*watchlist.batches] == ["me/b"]
@@ -576,7 +576,7 @@ def test_a_removal_that_was_interrupted_is_completed(account: Account) -> None:
     account.discover()
     [path] = account.files()
     before = path.read_bytes()
-    account.clock.pass_by(DAY)
+    account.clock.advance(DAY)
     account.discover(keep=0)
     account.discover(keep=0)
     path.write_bytes(before)

@@ -44,7 +44,7 @@ def test_every_export_is_watched_in_the_end(
     calls: list[int] = []
     quiet: list[int] = []
     for count in arrivals(random):
-        account.clock.pass_by(ROUND_SECONDS)
+        account.clock.advance(ROUND_SECONDS)
         for _ in range(count):
             lifetimes = SHORT if random.random() < 0.2 else LIVES
             ids += account.simulator.start(

@@ -226,7 +226,7 @@ def tracker(api: FakeApi, clock: FakeClock, count: int) -> Tracker:
 def test_all_are_asked_for_window_by_window() -> None:
     """What the share of the rate limit holds back is asked in the next window."""
     api, clock = FakeApi(), FakeClock()
-    snapshot = ask_all(tracker(api, clock, 1500), timeout=10, clock=clock, pause=clock.pass_by)
+    snapshot = ask_all(tracker(api, clock, 1500), timeout=10, clock=clock, pause=clock.advance)
     assert snapshot.batches[0].totals.states["RUNNING"] == 1500
 
 
@@ -235,5 +235,5 @@ def test_nobody_waits_for_ever() -> None:
     api, clock = FakeApi(), FakeClock()
     api.failure = error("rate_limited")
     with pytest.raises(NoAnswerError, match="rate_limited"):
-        ask_all(tracker(api, clock, 1), timeout=10, clock=clock, pause=clock.pass_by)
+        ask_all(tracker(api, clock, 1), timeout=10, clock=clock, pause=clock.advance)
     assert clock.steady - 5000 >= 400

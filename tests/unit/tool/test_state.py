@@ -46,7 +46,7 @@ def test_what_one_file_does_not_hold_is_in_others(full: Account) -> None:
 
 def test_exports_are_dropped_whatever_file_has_them(full: Account) -> None:
     """What completed too long ago moves to the exports that were left out, and does not return."""
-    full.clock.pass_by(29 * DAY)
+    full.clock.advance(29 * DAY)
     assert full.discover().dropped == 40
     quiet = full.discover()
     assert (full.ids(), quiet.whole, quiet.calls) == ([], True, 1)
@@ -62,7 +62,7 @@ def test_a_file_that_is_damaged_or_gone(full: Account, name: str, content: str |
         path.unlink()
     else:
         path.write_text(content)
-    full.clock.pass_by(60)
+    full.clock.advance(60)
     done = full.discover()
     warning = f"{name}: not a valid state: reading the whole list again"
     assert (done.whole, done.added, done.warning) == (True, 0, content and warning)
@@ -81,7 +81,7 @@ def test_a_copy_changes_nothing(full: Account) -> None:
     done = full.discover()
     assert (done.whole, done.calls) == (True, 1)
     assert full.signatures() == before
-    full.clock.pass_by(29 * DAY)
+    full.clock.advance(29 * DAY)
     assert full.discover().dropped == 40
 
 

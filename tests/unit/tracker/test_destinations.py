@@ -180,7 +180,7 @@ def test_export_without_an_end_is_later_if_it_started_later(
         states = States("old", "new")
         for answer in order:
             states.record(answer)
-            states.clock.pass_by(60)
+            states.clock.advance(60)
         assert states.superseded() == ({"old"} if is_superseded else set())
 
 
@@ -249,5 +249,5 @@ def test_order_and_time_of_the_answers_do_not_matter(
     first.record(*exports)
     for number in order:
         second.record(exports[number])
-        second.clock.pass_by(3600)
+        second.clock.advance(3600)
     assert first.superseded() == second.superseded()

@@ -75,10 +75,10 @@ def test_without_calls_left_no_call_is_made_until_the_reset(
 ) -> None:
     """While the account has no calls left, not even the first call of a scrape is made."""
     limiter.update(answer(limit(clock, 0, reset_in=200)))
-    clock.pass_by(199)
+    clock.advance(199)
     assert not limiter.allows_first_call()
     assert not limiter.allows_additional_call(0)
-    clock.pass_by(1)
+    clock.advance(1)
     assert limiter.allows_first_call()
 
 
@@ -88,9 +88,9 @@ def test_implausible_reset_blocks_calls_for_a_minute(
 ) -> None:
     """A reset that is in the past or beyond any window blocks calls for 60 s."""
     limiter.update(answer(limit(clock, 0, reset_in)))
-    clock.pass_by(59)
+    clock.advance(59)
     assert not limiter.allows_first_call()
-    clock.pass_by(1)
+    clock.advance(1)
     assert limiter.allows_first_call()
 
 
@@ -102,18 +102,18 @@ def test_429_without_headers_blocks_calls_for_a_minute(
     limiter.update(answer(known))
     limiter.update(error("rate_limited", NO_LIMIT))
     assert limiter.rate_limit == known
-    clock.pass_by(59)
+    clock.advance(59)
     assert not limiter.allows_first_call()
-    clock.pass_by(1)
+    clock.advance(1)
     assert limiter.allows_first_call()
 
 
 def test_429_blocks_calls_until_its_reset(limiter: RateLimiter, clock: FakeClock) -> None:
     """A 429 blocks calls until its reset, even if its headers say that calls are left."""
     limiter.update(error("rate_limited", limit(clock, 700, reset_in=100)))
-    clock.pass_by(99)
+    clock.advance(99)
     assert not limiter.allows_first_call()
-    clock.pass_by(1)
+    clock.advance(1)
     assert limiter.allows_first_call()
 
 
@@ -121,7 +121,7 @@ def test_longest_block_counts(limiter: RateLimiter, clock: FakeClock) -> None:
     """If concurrent calls are answered 429, the latest of the resets counts."""
     limiter.update(error("rate_limited", limit(clock, 0, reset_in=300)))
     limiter.update(error("rate_limited", NO_LIMIT))
-    clock.pass_by(299)
+    clock.advance(299)
     assert not limiter.allows_first_call()
 
 
@@ -132,18 +132,18 @@ def test_jump_of_the_wall_clock_does_not_move_a_block(
     """The time until calls are allowed again is measured on the monotonic clock."""
     limiter.update(error("rate_limited", limit(clock, 0, reset_in=300)))
     clock.unix += jump
-    clock.pass_by(299)
+    clock.advance(299)
     assert not limiter.allows_first_call()
-    clock.pass_by(1)
+    clock.advance(1)
     assert limiter.allows_first_call()
 
 
 def test_first_call_of_a_window_is_made_alone(limiter: RateLimiter, clock: FakeClock) -> None:
     """After a reset one call is made alone: its answer says how many calls are left."""
     limiter.update(answer(limit(clock, 500, reset_in=100)))
-    clock.pass_by(99)
+    clock.advance(99)
     assert not limiter.allows_additional_call(0)
-    clock.pass_by(1)
+    clock.advance(1)
     assert limiter.allows_additional_call(0)
     assert not limiter.allows_additional_call(1)
 
@@ -266,7 +266,7 @@ def test_unconfirmed_requests_do_not_count_in_a_new_window(
     """The limit starts again with each window, so older unconfirmed requests are dropped."""
     limiter.update(answer(limit(clock, 510, reset_in=100)))
     limiter.update(error("timeout", requests=9))
-    clock.pass_by(100)
+    clock.advance(100)
     limiter.update(answer(limit(clock, 502)))
     assert limiter.allows_additional_call(1)
 
@@ -278,7 +278,7 @@ def test_share_applies_in_a_window_without_headers(
     """If all calls of a window fail without headers, the share of 1,000 calls is not exceeded."""
     if is_known:
         limiter.update(answer(limit(clock, 700, reset_in=100)))
-        clock.pass_by(100)
+        clock.advance(100)
     sent = 0
     while limiter.allows_additional_call(0):
         assert not limiter.allows_additional_call(1)
@@ -294,4 +294,4 @@ def test_account_without_headers_is_not_limited(limiter: RateLimiter, clock: Fak
     for _ in range(100):
         limiter.update(answer(NO_LIMIT))
         assert limiter.allows_additional_call(3)
-        clock.pass_by(59)
+        clock.advance(59)

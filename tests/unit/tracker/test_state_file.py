@@ -117,7 +117,7 @@ def test_exports_that_are_not_watched_now_survive_a_restart(
     gone = Block.of("", (WatchedExport("odd", "FAILED", EXPORTS[3], left=7.5),))
     file.save(watched)
     wait_for(path.exists)
-    clock.pass_by(INTERVAL_SECONDS)
+    clock.advance(INTERVAL_SECONDS)
     file.save(replace(watched, departed=(block, gone)))
     file.close(PATIENCE)
     restored = {each.id: each for each in load(StateFile(path, clock))}
@@ -186,14 +186,14 @@ def test_file_is_written_at_most_once_a_minute_and_at_the_end(
     file.save(snapshot(EXPORTS[0]))
     assert writes.began.acquire(timeout=PATIENCE)
     for seconds in (1.0, INTERVAL_SECONDS - 2):
-        clock.pass_by(seconds)
+        clock.advance(seconds)
         file.save(snapshot(EXPORTS[0], EXPORTS[1]))
     assert writes.count == 1
     wait_for(lambda: file.status().last_write is not None)
-    clock.pass_by(1)
+    clock.advance(1)
     file.save(snapshot(*EXPORTS[:3]))
     assert writes.began.acquire(timeout=PATIENCE)
-    clock.pass_by(1)
+    clock.advance(1)
     file.save(snapshot(*EXPORTS))
     assert writes.count == 2
     file.close(PATIENCE)
@@ -208,10 +208,10 @@ def test_jump_of_the_wall_clock_does_not_move_the_next_write(
     file.save(snapshot(EXPORTS[0]))
     wait_for(lambda: file.status().last_write == clock.time())
     clock.unix += jump
-    clock.pass_by(INTERVAL_SECONDS - 1)
+    clock.advance(INTERVAL_SECONDS - 1)
     file.save(snapshot(*EXPORTS))
     assert writes.count == 1
-    clock.pass_by(1)
+    clock.advance(1)
     file.save(snapshot(*EXPORTS))
     wait_for(lambda: file.status().last_write == clock.time())
     clock.unix += jump
@@ -237,7 +237,7 @@ def test_unchanged_exports_are_not_written_again(
     file.save(same)
     wait_for(lambda: file.status().last_write is not None)
     for _ in range(3):
-        clock.pass_by(INTERVAL_SECONDS)
+        clock.advance(INTERVAL_SECONDS)
         file.save(replace(same, duration=1.0))
     file.close(PATIENCE)
     assert writes.count == 1
@@ -256,7 +256,7 @@ def test_hanging_write_delays_neither_a_scrape_nor_the_end(
     writes.go.clear()
     file.save(snapshot(EXPORTS[0]))
     assert writes.began.acquire(timeout=PATIENCE)
-    clock.pass_by(INTERVAL_SECONDS)
+    clock.advance(INTERVAL_SECONDS)
     file.save(snapshot(EXPORTS[1]))
     file.close(0.01)
     assert writes.count == 1
@@ -280,11 +280,11 @@ def test_hanging_write_is_an_error_until_it_ends(
     writes.go.clear()
     file.save(snapshot(EXPORTS[0]))
     assert writes.began.acquire(timeout=PATIENCE)
-    clock.pass_by(INTERVAL_SECONDS - 1)
+    clock.advance(INTERVAL_SECONDS - 1)
     file.save(snapshot(EXPORTS[1]))
     assert not file.status().error
     for _ in range(2):
-        clock.pass_by(1)
+        clock.advance(1)
         file.save(snapshot(EXPORTS[1]))
         assert file.status().error
     assert [(r.getMessage(), vars(r)["err"]) for r in caplog.records] == [
@@ -321,7 +321,7 @@ def test_finished_write_whose_thread_still_runs_is_not_late(
     monkeypatch.setattr(background, "start", lasting)
     file.save(snapshot(*EXPORTS))
     assert written.wait(PATIENCE)
-    clock.pass_by(INTERVAL_SECONDS)
+    clock.advance(INTERVAL_SECONDS)
     file.save(snapshot(*EXPORTS))
     go.set()
     file.close(PATIENCE)
@@ -357,7 +357,7 @@ def test_file_is_written_later_if_no_thread_can_be_started(
         for _ in range(2):
             file.save(snapshot(*EXPORTS))
             assert file.status().error
-            clock.pass_by(INTERVAL_SECONDS)
+            clock.advance(INTERVAL_SECONDS)
     assert not path.exists()
     file.save(snapshot(*EXPORTS))
     file.close(PATIENCE)
@@ -585,13 +585,13 @@ def test_file_that_is_unreadable_at_the_start_is_read_before_it_is_written(
         for known in (EXPORTS[2:3], EXPORTS[2:]):
             save(file, snapshot(*known))
             assert file.status().error
-            clock.pass_by(INTERVAL_SECONDS)
+            clock.advance(INTERVAL_SECONDS)
     # A snapshot that does not have the exports of the file yet must not replace it.
     for _ in range(2):
         save(file, snapshot(*EXPORTS[2:]))
         assert (file.status().last_write, file.status().error) == (None, False)
         assert path.read_bytes() == whole
-        clock.pass_by(INTERVAL_SECONDS)
+        clock.advance(INTERVAL_SECONDS)
         save(file, snapshot(*EXPORTS[2:]))
         assert [watched.export for watched in file.recall()] == list(EXPORTS[:2])
         assert file.recall() == []
@@ -606,7 +606,7 @@ def test_file_that_is_unreadable_at_the_start_is_read_before_it_is_written(
     ]
     assert [vars(each).get("err") for each in caplog.records] == [problem, None, None]
     assert [vars(each).get("exports") for each in caplog.records] == [None, 2, 2]
-    clock.pass_by(INTERVAL_SECONDS)
+    clock.advance(INTERVAL_SECONDS)
     save(file, snapshot())
     assert restart(path, clock)[1] == [], "its content is known now"
 
@@ -717,13 +717,13 @@ def test_failed_write_keeps_the_last_file(
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", fail)
         for known in (EXPORTS[:2], EXPORTS[:3]):
-            clock.pass_by(INTERVAL_SECONDS)
+            clock.advance(INTERVAL_SECONDS)
             file.save(snapshot(*known))
             file.close(PATIENCE)
             assert file.status().error
     assert restart(path, clock)[1] == [EXPORTS[0]]
     assert others(path) == []
-    clock.pass_by(INTERVAL_SECONDS)
+    clock.advance(INTERVAL_SECONDS)
     file.save(snapshot(*EXPORTS))
     file.close(PATIENCE)
     assert not file.status().error
@@ -762,7 +762,7 @@ def test_replaced_file_keeps_its_owner(
     file.save(snapshot(EXPORTS[0]))
     file.close(PATIENCE)
     assert owners == []
-    clock.pass_by(INTERVAL_SECONDS)
+    clock.advance(INTERVAL_SECONDS)
     status = path.stat()
     file.save(snapshot(*EXPORTS))
     file.close(PATIENCE)
@@ -819,7 +819,7 @@ def test_two_exporters_on_one_file_write_whole_files(path: Path, clock: FakeCloc
     files = [StateFile(path, clock) for _ in range(2)]
     known: list[Sequence[Export]] = [EXPORTS[:2], EXPORTS[2:]]
     for _ in range(20):
-        clock.pass_by(INTERVAL_SECONDS)
+        clock.advance(INTERVAL_SECONDS)
         for file, exports in zip(files, known, strict=True):
             file.save(replace(snapshot(*exports), has_stored=True))
         for file in files:

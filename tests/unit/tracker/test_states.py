@@ -246,16 +246,16 @@ def test_undocumented_state_counts_as_final_after_a_week() -> None:
     states = States()
     states.watch({"b": ["x", "r"]})
     states.receive(Export("x", "WAITING"), running("r"))
-    states.clock.pass_by(DAY)
+    states.clock.advance(DAY)
     states.receive(Export("x", "ABORTED"), running("r"))
-    states.clock.pass_by(SETTLE_SECONDS)
+    states.clock.advance(SETTLE_SECONDS)
     states.receive(Export("x", "ABORTED"), running("r"))
     assert states.asked(size=1) == [["x"], ["r"]]
-    states.clock.pass_by(1)
+    states.clock.advance(1)
     states.receive(Export("x", "ABORTED"), running("r"))
     assert states.asked(size=1) == [["r"]]
     assert states.asked(size=2) == [["r", "x"]]
-    states.clock.pass_by(301)
+    states.clock.advance(301)
     states.expire()
     assert states.shown() == {"x": "ABORTED", "r": "UNKNOWN"}
     states.receive(running("x"), running("r"))
@@ -305,7 +305,7 @@ def test_finished_export_stays_finished(export: Export, answer: Outcome) -> None
     states.receive(export)
     before = states.known()
     states.record({"x": answer})
-    states.clock.pass_by(1000)
+    states.clock.advance(1000)
     states.expire()
     assert states.known() == before
 
@@ -325,10 +325,10 @@ def test_end_that_the_api_does_not_send_is_when_it_was_first_seen() -> None:
     states = States()
     states.watch({"b": ["x"]})
     states.receive(running("x"))
-    states.clock.pass_by(60)
+    states.clock.advance(60)
     seen = states.clock.time()
     states.receive(completed("x", None))
-    states.clock.pass_by(60)
+    states.clock.advance(60)
     states.receive(completed("x", None))
     assert (states.known()["x"].export, states.known()["x"].finished) == (
         completed("x", None),
@@ -345,10 +345,10 @@ def test_second_failure_has_its_own_time() -> None:
     states = States()
     states.watch({"b": ["x"]})
     states.receive(failed("x", None))
-    states.clock.pass_by(60)
+    states.clock.advance(60)
     # An inconsistent answer: it is RUNNING and has an end.
     states.receive(replace(running("x"), finished=7.0))
-    states.clock.pass_by(60)
+    states.clock.advance(60)
     states.receive(failed("x", None))
     assert states.known()["x"].finished == states.clock.time()
 
@@ -361,7 +361,7 @@ def test_end_by_the_exporters_clock_moves_when_the_clock_is_set(step: float) -> 
     states.receive(failed("f", None), failed("api"), running("r"), failed("again", None))
     seen = states.clock.time()
     states.receive(running("again"))
-    states.clock.pass_by(3600)
+    states.clock.advance(3600)
     states.clock.unix += step
     # Known ends move before the answer is recorded, whose time is by the new clock.
     states.receive(failed("f", None), failed("new", None))
@@ -377,7 +377,7 @@ def test_end_is_never_moved_before_1970() -> None:
     states.watch({"b": ["f"]})
     states.receive(failed("f", None))
     states.clock.unix = 10.0
-    states.clock.pass_by(60)
+    states.clock.advance(60)
     states.expire()
     assert states.known()["f"].finished == 10.0
     states.clock.unix = 5.0
@@ -424,7 +424,7 @@ def test_exports_retired_by_a_wrong_clock_come_back_when_it_is_set() -> None:
     states.clock.unix -= 40 * DAY
     states.expire()
     assert not any(each.retired for each in states.known().values())
-    states.clock.pass_by(DAY)
+    states.clock.advance(DAY)
     states.expire()
     assert {i for i, each in states.known().items() if each.retired} == {"x", "own"}
 
@@ -464,10 +464,10 @@ def test_state_is_shown_for_max_age_and_then_unknown(max_age: float) -> None:
     states = States(max_age=max_age)
     states.watch({"b": ["x", "y"]})
     states.receive(running("x"), completed("y"))
-    states.clock.pass_by(max_age)
+    states.clock.advance(max_age)
     states.expire()
     assert states.shown() == {"x": "RUNNING", "y": "COMPLETED"}
-    states.clock.pass_by(0.25)
+    states.clock.advance(0.25)
     states.expire()
     assert states.shown() == {"x": "UNKNOWN", "y": "COMPLETED"}
     assert states.known()["x"].export == running("x")
@@ -481,7 +481,7 @@ def test_answer_of_the_same_scrape_does_not_expire() -> None:
     states.watch({"b": ["x"]})
     began = states.clock.monotonic()
     states.receive(running("x"))
-    states.clock.pass_by(9)
+    states.clock.advance(9)
     states.expire(since=began)
     assert states.shown() == {"x": "RUNNING"}
 
@@ -495,7 +495,7 @@ def test_age_is_not_measured_on_the_wall_clock(jump: float) -> None:
     states.clock.unix += jump
     states.expire()
     assert states.shown() == {"x": "RUNNING"}
-    states.clock.pass_by(301)
+    states.clock.advance(301)
     states.expire()
     assert states.shown() == {"x": "UNKNOWN"}
 
@@ -507,7 +507,7 @@ def test_oldest_answer_is_that_of_the_unfinished() -> None:
     first = states.clock.time()
     states.receive(running("x"), running("y"), completed("z"))
     assert states.oldest_answers() == {"a": first}
-    states.clock.pass_by(10)
+    states.clock.advance(10)
     states.receive(running("y"))
     assert states.oldest_answers() == {"a": first}
     states.receive(running("x"))
@@ -523,7 +523,7 @@ def test_error_item_does_not_renew_the_oldest_answer(answer: Outcome, *, remains
     states.watch({"b": ["x"]})
     first = states.clock.time()
     states.receive(running("x"))
-    states.clock.pass_by(10)
+    states.clock.advance(10)
     plan = states.plan(100)
     states.record({"x": answer})
     states.requeue(plan[0], [])
@@ -568,7 +568,7 @@ def test_scrape_looks_up_no_id_that_it_does_not_ask_for() -> None:
     states.tracked.batches()
     for export_id in done:
         export_id.looked_up = 0
-    states.clock.pass_by(60)
+    states.clock.advance(60)
     states.receive(*map(pending, ids(100)))
     states.expire()
     states.oldest_answers()
@@ -586,11 +586,11 @@ def test_completed_export_retires_after_the_retention() -> None:
     states.watch({"b": ["x", "f", "r"]})
     states.receive(completed("x", states.clock.time()), failed("f"), running("r"))
     before = states.batch().totals
-    states.clock.pass_by(DAY - 1)
+    states.clock.advance(DAY - 1)
     states.receive(running("r"))
     states.expire()
     assert not states.known()["x"].retired
-    states.clock.pass_by(1)
+    states.clock.advance(1)
     states.expire()
     assert {i for i, watched in states.known().items() if watched.retired} == {"x"}
     assert states.batch().totals == before
@@ -601,7 +601,7 @@ def test_without_a_retention_nothing_retires() -> None:
     states = States(retention=0)
     states.watch({"b": ["x"]})
     states.receive(completed("x", 0.0))
-    states.clock.pass_by(1000 * DAY)
+    states.clock.advance(1000 * DAY)
     states.expire()
     assert not states.known()["x"].retired
 
@@ -623,7 +623,7 @@ def test_corrected_export_is_no_longer_retired() -> None:
     assert not states.known()["x"].retired
     states.receive(completed("x", states.clock.time()))
     assert not states.known()["x"].retired
-    states.clock.pass_by(DAY)
+    states.clock.advance(DAY)
     states.expire()
     assert states.known()["x"].retired
 
@@ -634,10 +634,10 @@ def test_corrected_end_moves_the_retirement() -> None:
     states.watch({"b": ["x"]})
     states.receive(completed("x", states.clock.time()))
     states.receive(completed("x", states.clock.time() + 100))
-    states.clock.pass_by(DAY)
+    states.clock.advance(DAY)
     states.expire()
     assert not states.known()["x"].retired
-    states.clock.pass_by(100)
+    states.clock.advance(100)
     states.expire()
     assert states.known()["x"].retired
 
@@ -654,7 +654,7 @@ def test_retirement_by_a_wrong_wall_clock_is_undone() -> None:
     states.clock.unix -= 2 * DAY
     states.receive(done)
     assert not states.known()["x"].retired
-    states.clock.pass_by(DAY)
+    states.clock.advance(DAY)
     states.expire()
     assert states.known()["x"].retired
 
@@ -679,7 +679,7 @@ def test_export_that_is_not_watched_does_not_retire() -> None:
     states.watch({"b": ["x", "y"]})
     states.receive(completed("x", states.clock.time()))
     states.watch({"b": ["y"]})
-    states.clock.pass_by(2 * DAY)
+    states.clock.advance(2 * DAY)
     states.expire()
     states.watch({"b": ["x", "y"]})
     assert states.shown() == {"x": "UNKNOWN", "y": "UNKNOWN"}
@@ -693,7 +693,7 @@ def test_thousands_of_scrapes_do_not_leak_memory() -> None:
     states.watch({"b": ids(24)})
 
     def scrape(number: int) -> None:
-        states.clock.pass_by(30)
+        states.clock.advance(30)
         states.clock.unix -= 29 if number % 3 else 0
         done = [completed(f"e0000{i}", 1_700_000_000.0) for i in range(8)]
         done[0] = replace(done[0], size=number)
@@ -724,7 +724,7 @@ def test_ends_that_change_with_every_answer_do_not_leak_memory() -> None:
     states.receive(*map(completed, ids(100)))
 
     def scrape(number: int) -> None:
-        states.clock.pass_by(1)
+        states.clock.advance(1)
         states.receive(*(completed(i, states.clock.time() - number % 7) for i in ids(100)))
         states.expire()
         states.batch()
@@ -741,7 +741,7 @@ def test_ends_that_change_with_every_answer_do_not_leak_memory() -> None:
         tracemalloc.stop()
     # 20,000 entries would be over 2 MB.
     assert after - before < 300_000
-    states.clock.pass_by(DAY + 1)
+    states.clock.advance(DAY + 1)
     states.expire()
     assert all(watched.retired for watched in states.known().values())
 
@@ -816,7 +816,7 @@ def test_equal_answer_changes_no_block() -> None:
     }
     states.record(answer)
     before = states.batch()
-    states.clock.pass_by(60)
+    states.clock.advance(60)
     states.record(answer)
     states.expire()
     assert states.batch() is before
@@ -879,7 +879,7 @@ def test_id_that_returns_soon_is_still_known() -> None:
     before = states.known()
     answered, seen = states.oldest_answers()["a"], states.clock.time()
     states.watch({"a": ["z"]})
-    states.clock.pass_by(60)
+    states.clock.advance(60)
     states.watch({"a": ["z"], "b": ["x", "y", "f"]}, acknowledged=["f"])
     states.expire()
     after = states.known()
@@ -897,7 +897,7 @@ def test_id_that_returns_is_as_old_as_its_last_answer() -> None:
     states.watch({"b": ["x", "y"]})
     states.receive(running("x"), running("y"))
     states.watch({"b": ["y"]})
-    states.clock.pass_by(301)
+    states.clock.advance(301)
     states.watch({"b": ["x", "y"]})
     states.expire()
     assert states.shown() == {"x": "UNKNOWN", "y": "UNKNOWN"}
@@ -910,15 +910,15 @@ def test_id_that_was_away_for_over_an_hour_is_unknown() -> None:
         states.watch({"b": ["x", "y"]})
         states.receive(completed("x"))
         states.watch({"b": ["y"]})
-        states.clock.pass_by(seconds)
+        states.clock.advance(seconds)
         states.watch({"b": ["x", "y"]})
         known = seconds == REMEMBER_SECONDS
         assert states.shown()["x"] == ("COMPLETED" if known else "UNKNOWN")
     states.receive(completed("x"))
     states.watch({"b": ["y"]})
-    states.clock.pass_by(REMEMBER_SECONDS + 1)
+    states.clock.advance(REMEMBER_SECONDS + 1)
     states.watch({"b": ["y", "z"]})
-    states.clock.pass_by(-2)
+    states.clock.advance(-2)
     states.watch({"b": ["x", "y", "z"]})
     assert states.shown()["x"] == "UNKNOWN"
 
@@ -971,17 +971,17 @@ def test_restored_id_is_stored_for_an_hour_after_it_is_known_to_have_left() -> N
     states.tracked.restore([WatchedExport(i, "FAILED", failed(i)) for i in "xyz"])
     states.watch({"b": ["x"]}, error="a file that cannot be read")
     assert departed(states) == ["y", "z"]
-    states.clock.pass_by(REMEMBER_SECONDS + 1)
+    states.clock.advance(REMEMBER_SECONDS + 1)
     states.watch({"b": ["x", "y"]}, error="a file that cannot be read")
     assert departed(states) == ["z"]
     assert states.shown() == {"x": "FAILED", "y": "FAILED"}
     states.watch({"b": ["x", "y"]})
-    states.clock.pass_by(1)
+    states.clock.advance(1)
     states.watch({"b": ["x"]})
     assert departed(states) == ["z", "y"]
-    states.clock.pass_by(REMEMBER_SECONDS)
+    states.clock.advance(REMEMBER_SECONDS)
     assert departed(states) == ["y"]
-    states.clock.pass_by(1.1)
+    states.clock.advance(1.1)
     assert departed(states) == []
 
 
@@ -1021,10 +1021,10 @@ def test_departed_ids_are_forgotten_in_the_order_in_which_they_left() -> None:
     states.tracked.restore([WatchedExport(i, "FAILED", failed(i)) for i in "xy"])
     states.watch({"b": ["x"]}, error="a file that cannot be read")
     states.watch({}, error="a file that cannot be read")
-    states.clock.pass_by(10)
+    states.clock.advance(10)
     states.watch({})
     assert departed(states) == ["x", "y"]
-    states.clock.pass_by(REMEMBER_SECONDS - 5)
+    states.clock.advance(REMEMBER_SECONDS - 5)
     assert departed(states) == ["y"]
 
 
@@ -1034,7 +1034,7 @@ def test_restored_id_that_is_not_watched_is_remembered_for_an_hour(*, late: bool
     states = States()
     states.tracked.restore([WatchedExport("x", "FAILED", failed("x"))])
     states.watch({})
-    states.clock.pass_by(REMEMBER_SECONDS + late)
+    states.clock.advance(REMEMBER_SECONDS + late)
     states.watch({"b": ["x"]})
     assert states.shown() == {"x": "UNKNOWN" if late else "FAILED"}
 
@@ -1055,7 +1055,7 @@ def test_state_restored_late_is_shown_unless_an_answer_is_newer() -> None:
         }
     )
     states.requeue(["running"], ["silent", "odd", "expired"])
-    states.clock.pass_by(301)
+    states.clock.advance(301)
     states.receive(running("running"))
     states.expire()
     assert states.shown()["expired"] == "UNKNOWN"
@@ -1125,9 +1125,9 @@ def test_late_answer_to_an_earlier_call_is_dropped() -> None:
     states.watch({"b": ["x"]})
     states.plan(100)
     began = states.clock.monotonic()
-    states.clock.pass_by(1)
+    states.clock.advance(1)
     states.record({"x": completed("x")})
-    states.clock.pass_by(1)
+    states.clock.advance(1)
     now, unix = states.clock.monotonic(), states.clock.time()
 
     def late(*, overlaps: bool) -> str:

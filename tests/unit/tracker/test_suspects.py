@@ -38,7 +38,7 @@ class Scene:
 
     def scrape(self) -> Snapshot:
         """Scrape, a minute after the last one."""
-        self.clock.pass_by(60)
+        self.clock.advance(60)
         return self.tracker.scrape(self.clock.monotonic() + 10)
 
     def scrapes(self, count: int) -> list[Snapshot]:
@@ -136,7 +136,7 @@ def test_bad_id_that_is_the_only_one_is_not_found() -> None:
 def test_refused_id_of_a_finished_export_keeps_its_state() -> None:
     """A COMPLETED export whose ID is refused later stays so, and has a call of its own."""
     scene = Scene(ids(20))
-    scene.api.say(completed("e00005"))
+    scene.api.answer_with(completed("e00005"))
     scene.scrape()
     scene.api.malformed = {"e00005"}
     snapshot = scene.scrapes(12)[-1]
@@ -186,7 +186,7 @@ def test_bad_id_that_returns_within_an_hour_is_still_bad(away: float, calls: int
     scene.scrapes(10)
     scene.watch(i for i in ids(20) if i != "e00005")
     scene.scrape()
-    scene.clock.pass_by(away - 60)
+    scene.clock.advance(away - 60)
     scene.watch(ids(20))
     assert costs([scene.scrape()]) == [(calls, calls == 2)]
 

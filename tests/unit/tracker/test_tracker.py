@@ -126,7 +126,7 @@ def states(snapshot: Snapshot) -> dict[str, str]:
 def test_up_to_100_ids_are_one_call_on_every_scrape(scene: Scene) -> None:
     """Each scrape asks for all IDs, finished or not, if one call has places for them."""
     scene.watch({"a": ids(60, "a"), "b": ids(40, "b")})
-    scene.api.say(*map(completed, ids(60, "a")))
+    scene.api.answer_with(*map(completed, ids(60, "a")))
     for _ in range(3):
         assert scene.scrape().api_calls == 1
     assert [sorted(call) for call in scene.api.calls] == [[*ids(60, "a"), *ids(40, "b")]] * 3
@@ -135,7 +135,7 @@ def test_up_to_100_ids_are_one_call_on_every_scrape(scene: Scene) -> None:
 def test_finished_exports_cost_no_further_call(scene: Scene) -> None:
     """250 finished and 30 unfinished exports need a single call, once all were answered."""
     scene.watch({"b": ids(280)})
-    scene.api.say(*map(completed, ids(280)[30:]))
+    scene.api.answer_with(*map(completed, ids(280)[30:]))
     assert scene.scrape().api_calls == 3
     for _ in range(3):
         scene.api.calls.clear()
@@ -165,7 +165,7 @@ def test_empty_watchlist_makes_no_call(scene: Scene) -> None:
 def test_finished_exports_take_turns_in_one_call(scene: Scene) -> None:
     """A thousand finished exports need one call a scrape, which asks for them in turn."""
     scene.watch({"b": ids(1000)})
-    scene.api.say(*map(completed, ids(1000)))
+    scene.api.answer_with(*map(completed, ids(1000)))
     scene.scrape()
     scene.api.calls.clear()
     for _ in range(10):
@@ -179,13 +179,13 @@ def test_finished_exports_take_turns_in_one_call(scene: Scene) -> None:
 def test_export_and_totals_agree_from_pending_to_failed(scene: Scene) -> None:
     """Each of three scrapes shows the export's new state, also in the totals of its batch."""
     for export in (pending("x"), running("x"), failed("x")):
-        scene.api.say(export)
+        scene.api.answer_with(export)
         snapshot = scene.scrape()
         assert known(snapshot) == {"x": WatchedExport("x", export.state, export)}
         [batch] = snapshot.batches
         assert {state: n for state, n in batch.totals.states.items() if n} == {export.state: 1}
         assert batch.totals.errors == ({"9103": 1} if export.state == "FAILED" else {})
-        scene.clock.pass_by(60)
+        scene.clock.advance(60)
 
 
 @pytest.mark.parametrize("max_age", [0, 300])
@@ -193,15 +193,15 @@ def test_outage_keeps_finished_exports_and_expires_others(max_age: float) -> Non
     """A failed call changes only `up`; after max-age, unfinished exports become UNKNOWN."""
     scene = Scene(max_age=max_age)
     scene.watch({"b": ["c", "f", "r"]})
-    scene.api.say(completed("c"), failed("f"))
+    scene.api.answer_with(completed("c"), failed("f"))
     assert scene.scrape().up
     scene.api.failure = error("connection", requests=2)
     for _ in range(int(max_age) // 60):
-        scene.clock.pass_by(60)
+        scene.clock.advance(60)
         snapshot = scene.scrape()
         assert states(snapshot) == {"c": "COMPLETED", "f": "FAILED", "r": "RUNNING"}
         assert (snapshot.up, snapshot.api_calls) == (False, 2)
-    scene.clock.pass_by(1)
+    scene.clock.advance(1)
     snapshot = scene.scrape()
     assert states(snapshot) == {"c": "COMPLETED", "f": "FAILED", "r": "UNKNOWN"}
     assert known(snapshot)["r"].export == running("r")
@@ -216,11 +216,11 @@ def test_last_success_is_the_end_of_the_last_successful_scrape(scene: Scene) -> 
     scene.api.failure = error("timeout")
     assert scene.scrape().last_success is None
     scene.api.failure = None
-    scene.clock.pass_by(60)
+    scene.clock.advance(60)
     good = scene.clock.time()
     assert scene.scrape().last_success == good
     scene.api.failure = error("timeout")
-    scene.clock.pass_by(60)
+    scene.clock.advance(60)
     assert scene.scrape().last_success == good
 
 
@@ -231,7 +231,7 @@ def test_age_of_the_last_success_does_not_depend_on_the_wall_clock(scene: Scene)
     scene.api.failure = None
     assert scene.scrape().last_success_age == 0
     scene.api.failure = error("timeout")
-    scene.clock.pass_by(60)
+    scene.clock.advance(60)
     scene.clock.unix -= 7200
     assert scene.scrape().last_success_age == 60
 
@@ -256,13 +256,13 @@ def test_jump_of_the_wall_clock_changes_no_state(scene: Scene, jump: int) -> Non
     scene.watch({"b": ["old", "new", "timeless", "x"]}, ["timeless"])
     refusals = Refusals({"9006": 1}, written=1e9, acknowledged=True)
     scene.watchlist = replace(scene.watchlist, refused={"b": refusals})
-    scene.api.say(
+    scene.api.answer_with(
         replace(failed("old"), destination=7),
         replace(completed("new", 1_699_999_600.0), destination=7),
         failed("timeless", None),
     )
     before = scene.scrape()
-    scene.clock.pass_by(60)
+    scene.clock.advance(60)
     scene.clock.unix += jump
     scene.api.failure = error("timeout")
     after = scene.scrape()
@@ -287,9 +287,9 @@ def test_remaining_time_of_the_rate_limit_window_counts_down(scene: Scene) -> No
     scene.limit(990, reset_in=300)
     assert scene.scrape().rate_limit_window == 300
     scene.api.failure = error("timeout")
-    scene.clock.pass_by(60)
+    scene.clock.advance(60)
     assert scene.scrape().rate_limit_window == 240
-    scene.clock.pass_by(600)
+    scene.clock.advance(600)
     assert scene.scrape().rate_limit_window == 0
 
 
@@ -297,7 +297,7 @@ def test_duration_is_that_of_the_scrape(scene: Scene) -> None:
     """The duration includes the load of the watchlist, and is measured on the monotonic clock."""
 
     def load(_: float) -> Watchlist:
-        scene.clock.pass_by(0.25)
+        scene.clock.advance(0.25)
         scene.clock.unix -= 3600
         return scene.watchlist
 
@@ -306,7 +306,7 @@ def test_duration_is_that_of_the_scrape(scene: Scene) -> None:
 
 def test_change_of_the_watchlist_takes_effect_in_the_next_scrape(scene: Scene) -> None:
     """IDs can be added, moved, acknowledged and removed; those that are watched keep states."""
-    scene.api.say(failed("x"))
+    scene.api.answer_with(failed("x"))
     scene.scrape()
     scene.watch({"a": ["x"], "b": ["y"]}, ["x"])
     snapshot = scene.scrape()
@@ -355,10 +355,10 @@ def test_scrape_parses_only_changed_files(
 def test_incomplete_answer_is_used_as_far_as_it_goes(scene: Scene) -> None:
     """An ID that the answer does not mention keeps its state, and the scrape is not `up`."""
     scene.watch({"b": ["x", "y"]})
-    scene.api.say(pending("x"), pending("y"))
+    scene.api.answer_with(pending("x"), pending("y"))
     scene.scrape()
-    scene.api.say(running("x"), running("y"))
-    scene.api.silent = {"y"}
+    scene.api.answer_with(running("x"), running("y"))
+    scene.api.omitted = {"y"}
     snapshot = scene.scrape()
     assert states(snapshot) == {"x": "RUNNING", "y": "PENDING"}
     assert not snapshot.up
@@ -385,7 +385,7 @@ def test_failure_that_concerns_all_calls_ends_the_scrape(scene: Scene, reason: R
     snapshot = scene.scrape()
     assert (len(scene.api.calls), snapshot.up) == (1, False)
     scene.api.failure = None
-    scene.clock.pass_by(60)
+    scene.clock.advance(60)
     scene.scrape()
     assert scene.api.calls[1] == list(ids(950))[100:200]
 
@@ -431,7 +431,7 @@ def test_scrape_with_one_incomplete_answer_is_not_up(scene: Scene) -> None:
     """One incomplete answer is enough, even if all others account for all their IDs."""
     all_ids = ids(250)
     scene.watch({"b": all_ids})
-    scene.api.silent = {all_ids[0]}
+    scene.api.omitted = {all_ids[0]}
     assert not scene.scrape().up
 
 
@@ -516,10 +516,10 @@ def test_without_calls_left_no_call_is_made_until_the_reset(scene: Scene) -> Non
     scene.limit(remaining=0, reset_in=100)
     assert scene.scrape().up
     scene.limit(remaining=999)
-    scene.clock.pass_by(99)
+    scene.clock.advance(99)
     snapshot = scene.scrape()
     assert (snapshot.up, snapshot.api_calls, states(snapshot)) == (False, 0, {"x": "RUNNING"})
-    scene.clock.pass_by(1)
+    scene.clock.advance(1)
     assert scene.scrape().up
     assert len(scene.api.calls) == 2
 
@@ -533,10 +533,10 @@ def test_no_call_is_made_between_a_429_and_the_reset(
     scene.api.failure = error("rate_limited", RateLimit(1000, None, reset))
     assert not scene.scrape().up
     scene.api.failure = None
-    scene.clock.pass_by(blocked_for - 1)
+    scene.clock.advance(blocked_for - 1)
     assert not scene.scrape().up
     assert len(scene.api.calls) == 1
-    scene.clock.pass_by(1)
+    scene.clock.advance(1)
     assert scene.scrape().up
 
 
@@ -703,7 +703,7 @@ def test_scrape_with_time_left_queries_again_after_a_shared_timeout(
     deadline = Deadline(scene.clock.monotonic() + seconds)
     second = executor.submit(tracker.scrape, deadline)
     assert deadline.computed.wait(PATIENCE)
-    scene.clock.pass_by(1)
+    scene.clock.advance(1)
     held_api.go.release(3)
     assert not first.result(PATIENCE).up
     assert second.result(PATIENCE).up == (calls > 1)
@@ -720,7 +720,7 @@ def test_scrape_with_time_left_queries_again_after_a_shared_deadline(
     def slow(ids: Sequence[str], deadline: float) -> BulkResponse:
         answer = held_api(ids, deadline)
         if len(held_api.calls) == 1:
-            scene.clock.pass_by(1)
+            scene.clock.advance(1)
         return answer
 
     tracker = scene.track(scene.load, slow)
@@ -764,7 +764,7 @@ def test_postponed_calls_show_in_the_oldest_answer(scene: Scene) -> None:
         assert snapshot.batches[0].totals.states["UNKNOWN"] == 1000 - min(asked, 600)
         turns_ago = min(number, 9)
         assert snapshot.oldest_answers == {"b": begin + 60 * (number - turns_ago)}
-        scene.clock.pass_by(60)
+        scene.clock.advance(60)
         scene.limit(remaining=500, reset_in=3600)
 
 
@@ -788,7 +788,7 @@ def test_scrapes_that_query_again_share_a_scrape(
     for deadline in deadlines:
         assert deadline.computed.wait(PATIENCE)
         deadline.computed.clear()
-    scene.clock.pass_by(1)
+    scene.clock.advance(1)
     held_api.go.release()
     for deadline in deadlines:
         assert deadline.computed.wait(PATIENCE)
@@ -809,7 +809,7 @@ def test_short_scrape_returns_what_is_known(
     scene.scrape()
     assert held_api.arrived.acquire(timeout=PATIENCE)
     first = start_scrape(scene, executor, held_api)
-    scene.clock.pass_by(1)
+    scene.clock.advance(1)
     snapshot = scene.scrape(seconds=0)
     assert (snapshot.up, snapshot.api_calls, snapshot.duration) == (False, 0, 0)
     assert snapshot.batches[0].totals.states["RUNNING"] == 100
@@ -828,7 +828,7 @@ def test_short_scrape_does_not_expire_answers_of_the_one_in_flight(
     first = start_scrape(scene, executor, held_api)
     held_api.go.release()
     assert held_api.arrived.acquire(timeout=PATIENCE)
-    scene.clock.pass_by(1)
+    scene.clock.advance(1)
     assert scene.scrape(seconds=0).batches[0].totals.states["RUNNING"] == 100
     held_api.go.release()
     assert first.result(PATIENCE).batches[0].totals.states["RUNNING"] == 200
@@ -840,7 +840,7 @@ def test_short_scrape_expires_old_states(held_api: HeldApi, executor: ThreadPool
     held_api.go.release()
     scene.scrape()
     assert held_api.arrived.acquire(timeout=PATIENCE)
-    scene.clock.pass_by(301)
+    scene.clock.advance(301)
     first = start_scrape(scene, executor, held_api)
     assert states(scene.scrape(seconds=0)) == {"x": "UNKNOWN"}
     held_api.go.release()
@@ -896,14 +896,14 @@ def test_short_scrape_makes_its_own_call_while_another_hangs(
 ) -> None:
     """While the call of a long scrape hangs, a short one finds out whether the API answers."""
     scene, long_scrape = stuck_scrape(stuck_api, executor)
-    scene.clock.pass_by(1)
-    stuck_api.say(completed("x"))
+    scene.clock.advance(1)
+    stuck_api.answer_with(completed("x"))
     snapshot = scene.scrape(SHORT)
     assert (snapshot.up, snapshot.api_calls, states(snapshot)) == (True, 1, {"x": "COMPLETED"})
     assert snapshot.last_success == scene.clock.time()
     # Each short scrape makes its own call.
     assert scene.scrape(SHORT).api_calls == 1
-    scene.clock.pass_by(1)
+    scene.clock.advance(1)
     assert not long_scrape.done()
     stuck_api.free.set()
     # The hanging call began first: its answer is older.
@@ -1012,7 +1012,7 @@ def test_scrapes_continue_after_an_exception_of_the_watchlist(scene: Scene) -> N
 def test_scrapes_continue_after_an_exception_in_a_call(scene: Scene) -> None:
     """An unexpected exception in a call fails one scrape; the next one asks for all IDs again."""
     scene.watch({"b": ["x", "y"]})
-    scene.api.say(completed("y"))
+    scene.api.answer_with(completed("y"))
     scene.scrape()
     scene.api.failure = RuntimeError("a defect")
     with pytest.raises(RuntimeError, match="a defect"):
@@ -1092,14 +1092,14 @@ def test_used_up_limit_is_logged(scene: Scene, caplog: pytest.LogCaptureFixture)
         scene.scrape()
     [record] = caplog.records
     assert record.__dict__["err"] == "rate_limited: the account has no calls left in this window"
-    scene.clock.pass_by(301)
+    scene.clock.advance(301)
     scene.scrape()
     assert caplog.records[-1].getMessage() == "API requests succeed again"
 
 
 def test_incomplete_answer_is_logged(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
     """An incomplete answer is logged as the reason of `cavatica_up` 0."""
-    scene.api.silent = {"x"}
+    scene.api.omitted = {"x"}
     scene.scrape()
     [record] = caplog.records
     assert "account for every requested ID" in record.__dict__["err"]
@@ -1180,7 +1180,7 @@ class ScrapeMachine(RuleBasedStateMachine):
             self.scene.api.outcomes[name] = Export(name, outcome)
         else:
             self.scene.api.outcomes[name] = outcome(name) if callable(outcome) else outcome
-        self.scene.api.silent = {name} if silent else set()
+        self.scene.api.omitted = {name} if silent else set()
 
     @rule(reason=st.sampled_from(["timeout", "auth", None]))
     def fail(self, reason: Reason | None) -> None:
@@ -1190,7 +1190,7 @@ class ScrapeMachine(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([1, 60, 299, 301, 3601]), jump=st.sampled_from([0, -7200, 7200]))
     def wait(self, seconds: float, jump: float) -> None:
         """Pass time, and set the wall clock."""
-        self.scene.clock.pass_by(seconds)
+        self.scene.clock.advance(seconds)
         self.scene.clock.unix += jump
 
     @rule()
@@ -1208,7 +1208,7 @@ class ScrapeMachine(RuleBasedStateMachine):
             self.naive[name] = kept if now - left <= REMEMBER_SECONDS else Naive()
         if api.failure is None:
             for name, naive in self.naive.items():
-                if name not in api.silent:
+                if name not in api.omitted:
                     naive.record(api.outcomes.get(name, running(name)), now)
         for naive in self.naive.values():
             naive.expire(now)
@@ -1241,7 +1241,7 @@ TestScrapesInAnyOrder.settings = settings(examples(25), stateful_step_count=15)
 def test_snapshot_has_its_time_and_the_last_problem_of_the_api(scene: Scene) -> None:
     """The problem of a snapshot is that of the last failure, until a call succeeds."""
     assert scene.scrape().problem is None
-    scene.clock.pass_by(60)
+    scene.clock.advance(60)
     scene.api.failure = error("auth")
     snapshot = scene.scrape()
     assert snapshot.problem == "auth: as the test wants it"

@@ -228,9 +228,9 @@ def test_page_is_outdated_when_the_last_scrape_is_older_than_max_age() -> None:
     """Once the last scrape is more than 600 s ago, unfinished exports count as unknown."""
     client = Client()
     client.get("/metrics")
-    client.clock.pass_by(600)
+    client.clock.advance(600)
     assert json.loads(client.get("/", accept="application/json").body)["outdated"] is False
-    client.clock.pass_by(1)
+    client.clock.advance(1)
     status = json.loads(client.get("/", accept="application/json").body)
     assert status["outdated"] is True
     assert status["verdict"] == "unknown"
