@@ -15,8 +15,8 @@ from hypothesis import settings
 from tests.grafana.node import require_libraries
 from tests.support.servers import VERSIONS, programs_of, require_programs
 
-# Shared machines pause; a property that holds slowly still holds. Under CI examples are the same
-# in every run, so that a change is never blamed for an old bug.
+# No deadline: shared machines pause, and a slow property still holds. Under CI examples are the
+# same in every run, so that a change is never blamed for an old bug.
 settings.register_profile("exporter", deadline=None, derandomize=os.environ.get("CI") == "true")
 settings.register_profile("check", deadline=None, max_examples=10)
 settings.register_profile("fuzz", deadline=None, max_examples=5000)
@@ -26,8 +26,8 @@ settings.load_profile("exporter")
 def on_loopback(connect: Callable[[socket.socket, Any], Any]) -> Callable[[Any, Any], Any]:
     """Return a method of sockets that raises an error rather than leave the machine.
 
-    No audit hook: before Python 3.12 a thread that is started while one runs can die under
-    coverage (CPython's issue 98257), and whoever waits for it waits forever.
+    This is not an audit hook: before Python 3.12, a thread that starts while such a hook runs can
+    die under coverage (CPython's issue 98257), and code that waits for the thread hangs.
     """
 
     @functools.wraps(connect)
@@ -43,10 +43,10 @@ def on_loopback(connect: Callable[[socket.socket, Any], Any]) -> Callable[[Any, 
 
 
 def pytest_configure() -> None:
-    """Guard the whole run."""
+    """Forbid connections beyond loopback, and set umask and signals for all tests."""
     for name in ("connect", "connect_ex"):
         setattr(socket.socket, name, on_loopback(getattr(socket.socket, name)))
-    # The files of tests are the user's own, as a token should be.
+    # Files that tests create are readable by their user only, as token files should be.
     os.umask(0o077)
     # A script's background jobs ignore these signals, and so would the processes that tests start.
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -226,7 +226,7 @@ def test_committed_file_is_up_to_date(uid: str) -> None:
 
 
 def test_directory_has_no_other_json_file() -> None:
-    """Grafana loads every JSON file of the directory, also one that is no longer generated."""
+    """The directory has only generated JSON files, because Grafana would load others, too."""
     assert {file.stem for file in DIRECTORY.glob("*.json")} == set(DASHBOARDS)
 
 

@@ -12,5 +12,6 @@
 - `dashboard_rules`, `dashboard_rules_own`: rules for dashboards.
 - `certificates`, `curves`: certificates that trustme cannot make; curves of this Python's TLS.
 - `waits`, `timing`: notice when a thread begins to wait; time limits for a busy machine.
+- `preserved_signals`: the process's signal mask and handlers, restored after a test.
 - `hypothesis_examples`: the number of examples for slow properties.
 """

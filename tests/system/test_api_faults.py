@@ -619,7 +619,7 @@ def test_wrong_wall_clock_changes_no_state(exporter: Exporter, wrong_by: float) 
 
 
 def test_one_failed_call_of_three_affects_only_its_ids(exporter: Exporter) -> None:
-    """The other calls update their IDs; the IDs of the failed call keep their states."""
+    """Calls that succeed update their IDs; the IDs of the failed call keep their states."""
     ids = [f"{number:03}" for number in range(250)]
     exporter.watch(ids)
 

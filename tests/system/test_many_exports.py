@@ -219,7 +219,7 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[int]:
 def test_many_series_are_logged_once(
     tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """More than 10,000 series of exports are one warning, and another after there were fewer."""
+    """More than 10,000 series are one warning; a second one follows only after there were fewer."""
     loader = WatchlistLoader(tmp_path, clock.time)
     states = ExportStates(max_age=300, completed_retention=0)
     self_metrics = SelfMetrics(version="1", revision="", python="3", exporter_metrics=False)

@@ -75,7 +75,7 @@ def test_compose_loads_the_file() -> None:
 
 
 @pytest.mark.deploy
-def test_the_demo_needs_no_token() -> None:
+def test_demo_needs_no_token() -> None:
     """The files that `.env` names for the demo are a project without secrets."""
     [names] = re.findall(r"^COMPOSE_FILE=(.*)$", (COMPOSE / ".env").read_text(), re.MULTILINE)
     loaded = project(*(COMPOSE / name for name in names.split(":")))
@@ -109,8 +109,8 @@ def test_service_is_hardened_and_pinned(name: str) -> None:
     assert image == OWN_IMAGE or re.search(r":v?[\d.]+@sha256:\w{64}$", image)
 
 
-def test_the_image_is_built_once() -> None:
-    """Compose would build it for two services at the same time, and fail; nobody can pull it."""
+def test_only_one_service_builds_the_image() -> None:
+    """Compose would fail to build it for two services at once, and no registry has it."""
     policies = {
         name: ("build" in service, service["pull_policy"])
         for name, service in SERVICES.items()
@@ -121,7 +121,7 @@ def test_the_image_is_built_once() -> None:
 
 @pytest.mark.parametrize("name", SERVICES)
 def test_mounted_files_exist(name: str) -> None:
-    """Docker would create an empty directory in place of a missing file."""
+    """Every mounted file exists: Docker would create a missing one as an empty directory."""
     assert all(source.exists() for source in mounts(name))
 
 

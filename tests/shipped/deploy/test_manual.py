@@ -55,7 +55,7 @@ def test_page_shows_every_flag(command: click.Command) -> None:
 
 @pytest.mark.deploy
 def test_mandoc_finds_a_wrong_macro() -> None:
-    """The same check fails for a macro that does not exist."""
+    """A macro that does not exist is an error."""
     done = mandoc(page(COMMANDS[0]).replace(".TP", ".TPX"), "-T", "lint")
     assert "unknown macro" in done.stdout
 

@@ -42,7 +42,7 @@ def test_systemd_finds_no_problem_in_the_units(tmp_path: Path) -> None:
 
 @pytest.mark.deploy
 def test_systemd_finds_a_wrong_key(tmp_path: Path) -> None:
-    """The same check fails for a misspelt key."""
+    """`systemd-analyze verify` reports a misspelt key."""
     text = SERVICES[0].read_text().replace("/usr/bin/cavatica-exports", "/bin/true")
     (tmp_path / "wrong.service").write_text(text.replace("UMask=", "Umask="))
     done = run([systemd_analyze(), "verify", tmp_path / "wrong.service"])

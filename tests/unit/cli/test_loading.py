@@ -14,7 +14,7 @@ import pytest
 
 from exporter.cli.loading import guard
 from tests.support.exporter_process import PATIENCE, environment, run_process
-from tests.support.kept_signals import kept_signals
+from tests.support.preserved_signals import preserved_signals
 
 PROGRAMS = {"exporter": "cavatica-exporter", "exporter.tool": "cavatica-exports"}
 SLOW = """
@@ -72,7 +72,7 @@ def test_it_runs_as_a_module(
     """`python -m` runs the command, with SIGHUP held back."""
     monkeypatch.setattr(sys, "argv", [module, "--version"])
     monkeypatch.delitem(sys.modules, f"{module}.__main__", raising=False)
-    with kept_signals():
+    with preserved_signals():
         with pytest.raises(SystemExit) as end:
             runpy.run_module(module, run_name="__main__")
         assert signal.SIGHUP in signal.pthread_sigmask(signal.SIG_BLOCK, [])
@@ -85,7 +85,7 @@ def test_pid_1_ends_with_the_status_of_shells(monkeypatch: pytest.MonkeyPatch) -
     left: list[int] = []
     monkeypatch.setattr(os, "getpid", lambda: 1)
     monkeypatch.setattr(os, "_exit", left.append)
-    with kept_signals():
+    with preserved_signals():
         guard()
         signal.raise_signal(signal.SIGTERM)
         signal.raise_signal(signal.SIGINT)
@@ -94,7 +94,7 @@ def test_pid_1_ends_with_the_status_of_shells(monkeypatch: pytest.MonkeyPatch) -
 
 def test_what_a_parent_ignores_stays_ignored() -> None:
     """A shell ignores SIGINT for a program that it starts with `&` in a script."""
-    with kept_signals():
+    with preserved_signals():
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         guard()
         assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN

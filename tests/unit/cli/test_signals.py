@@ -8,7 +8,7 @@ import pytest
 
 from exporter.cli import signals
 from exporter.cli.signals import Signals
-from tests.support.kept_signals import kept_signals
+from tests.support.preserved_signals import preserved_signals
 
 PATIENCE = 10.0
 
@@ -76,7 +76,7 @@ def test_a_process_that_hangs_is_left_after_the_grace(
 
 def test_a_single_run_is_ended_by_signals() -> None:
     """SIGHUP ends it, too, and Ctrl-C lets it clean up."""
-    with kept_signals():
+    with preserved_signals():
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         signals.end_at_once()
@@ -87,7 +87,7 @@ def test_a_single_run_is_ended_by_signals() -> None:
 
 def test_a_single_run_in_the_background_ignores_ctrl_c() -> None:
     """A shell ignores SIGINT for a program that it starts with `&` in a script."""
-    with kept_signals():
+    with preserved_signals():
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signals.end_at_once()
         signal.raise_signal(signal.SIGINT)

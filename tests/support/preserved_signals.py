@@ -1,4 +1,4 @@
-"""The signals of the tests' own process, around code that changes them."""
+"""The signal mask and handlers of the test's process, for tests of code that changes them."""
 
 import signal
 from collections.abc import Iterator
@@ -6,8 +6,8 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def kept_signals() -> Iterator[None]:
-    """Put back, at the end, which signals this process blocks, and what others do to it."""
+def preserved_signals() -> Iterator[None]:
+    """Restore the blocked signals and the handlers of SIGTERM and SIGINT after the block."""
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [])
     handlers = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)}
     try:
