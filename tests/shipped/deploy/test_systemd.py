@@ -1,8 +1,12 @@
 """The systemd units are valid and sandboxed, and the programs accept their flags."""
 
+import os
 import re
 import shlex
 import shutil
+import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +14,8 @@ from click.testing import CliRunner
 
 from exporter.cli.duration import parse_duration
 from exporter.cli.flags import Flags, make_command
-from tests.support.deploy_tools import DEPLOY, check, parse_discover, run
+from exporter.simulator import Simulator, serve
+from tests.support.deploy_tools import DEPLOY, ROOT, check, parse_discover, run
 
 SYSTEMD = DEPLOY / "systemd"
 SERVICES = sorted(SYSTEMD.glob("*.service"))
@@ -125,6 +130,85 @@ def test_discovery_accepts_its_command_line(tmp_path: Path) -> None:
     flags = parse_discover(arguments, "/var/lib/cavatica-exporter/exports", tmp_path)
     assert (program, flags["every"]) == ("/usr/bin/cavatica-exports", None)
     assert flags["api_token_file"] == Path("/run/credentials/x/token")
+
+
+def documented_drop_in() -> str:
+    """Return the drop-in for metrics of discovery that its page suggests."""
+    text = (ROOT / "docs/discovery.md").read_text()
+    [found] = re.findall(r"^  ```ini\n(.*?)^  ```\n", text, re.MULTILINE | re.DOTALL)
+    return re.sub("^  ", "", str(found), flags=re.MULTILINE)
+
+
+def commands(drop_in: str, key: str) -> list[list[str]]:
+    """Return the command lines of a key; the first one of `ExecStart` removes the unit's own."""
+    values = re.findall(rf"^{key}=(.*)$", drop_in, re.MULTILINE)
+    return [shlex.split(value) for value in values]
+
+
+def test_metrics_of_discovery_reach_node_exporter(tmp_path: Path) -> None:
+    """The documented commands put a readable file into its directory, and follow no link."""
+    drop_in = documented_drop_in()
+    state, target = tmp_path / "state", tmp_path / "node-exporter"
+    for directory in (state / "exports", target, tmp_path / "credentials"):
+        directory.mkdir(parents=True)
+    (tmp_path / "credentials/token").write_text("a-token")
+
+    def run_one(command: list[str], *, umask: int, **variables: str) -> None:
+        paths = {
+            "${CREDENTIALS_DIRECTORY}": str(tmp_path / "credentials"),
+            "/var/lib/cavatica-exporter": str(state),
+            "/var/lib/prometheus/node-exporter": str(target),
+            "+/usr/bin/": "/usr/bin/",
+        }
+        line = "\0".join(command)
+        for old, new in paths.items():
+            line = line.replace(old, new)
+        environment = os.environ | variables
+        subprocess.run(line.split("\0"), env=environment, umask=umask, check=True, timeout=60)
+
+    reset, [program, *arguments] = commands(drop_in, "ExecStart")
+    assert (reset, program) == ([], "/usr/bin/cavatica-exports")
+    with serve(Simulator(token="a-token")) as url:
+        discover = [sys.executable, "-m", "exporter.tool", *arguments]
+        run_one(discover, umask=0o027, CAVATICA_EXPORTER_API_URL=url)
+    metrics = target / "discover.prom"
+    for content in ((state / "discover.prom").read_text(), "newer\n"):
+        (state / "discover.prom").write_text(content)
+        for command in commands(drop_in, "ExecStopPost"):
+            # Root copies: the service's user cannot write there.
+            assert command[0].startswith("+/")
+            run_one(command, umask=0o022)
+        assert [path.name for path in target.iterdir()] == ["discover.prom"]
+        assert (metrics.read_text(), stat.S_IMODE(metrics.stat().st_mode)) == (content, 0o644)
+    # The last step is a rename within the directory.
+    assert Path(commands(drop_in, "ExecStopPost")[-1][0]).name == "mv"
+    secret = tmp_path / "secret"
+    secret.write_text("of root")
+    (state / "discover.prom").unlink()
+    (state / "discover.prom").symlink_to(secret)
+    for command in commands(drop_in, "ExecStopPost"):
+        run_one(command, umask=0o022)
+    assert metrics.is_symlink()
+
+
+@pytest.mark.deploy
+def test_systemd_finds_no_problem_in_the_documented_drop_in(tmp_path: Path) -> None:
+    """Every key is known, and the commands replace those of the unit."""
+    unit = SYSTEMD / "cavatica-discover.service"
+    for path, text in (
+        (tmp_path / unit.name, unit.read_text()),
+        (tmp_path / f"{unit.name}.d/override.conf", documented_drop_in()),
+    ):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text.replace("/usr/bin/cavatica-exports", "/bin/true"))
+    done = run([systemd_analyze(), "verify", "--man=no", tmp_path / unit.name])
+    assert (check(done), done.stderr) == ("", "")
+
+
+def test_a_round_that_is_stopped_has_not_failed() -> None:
+    """To systemd, an end by SIGTERM is not a clean one of a service of this type."""
+    unit = (SYSTEMD / "cavatica-discover.service").read_text()
+    assert {"Type=oneshot", "SuccessExitStatus=SIGTERM"} <= {*unit.splitlines()}
 
 
 def suggested_variables() -> dict[str, str]:

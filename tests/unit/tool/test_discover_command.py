@@ -380,6 +380,31 @@ def test_again_and_again_until_a_signal(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGTERM, -15), (signal.SIGHUP, -1), (signal.SIGINT, 130)]
+)
+def test_a_signal_ends_a_single_round(
+    account: Account, run: Run, number: signal.Signals, status: int
+) -> None:
+    """It ends at once, without a traceback and without a file, even if a call hangs."""
+    del run
+    account.simulator.start(1)
+    account.simulator.fault = Fault(delay=30.0)
+    command = [*PROGRAM, "discover", "--to", str(account.directory)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        ends = time.monotonic() + PATIENCE
+        while not account.simulator.requests:
+            assert time.monotonic() < ends
+            time.sleep(0.05)
+        process.send_signal(number)
+        with within(2.0):
+            assert process.wait(PATIENCE) == status
+        assert process.stderr is not None
+        assert process.stderr.read().strip() == ""
+    assert [*account.directory.iterdir()] == []
+
+
+@pytest.mark.slow
 def test_sighup_reads_profiles_again(
     account: Account, run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
