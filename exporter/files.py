@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 _CHUNK_BYTES = 2**18
+_STALE_SECONDS = 3600.0
 # As `tempfile` names files between a prefix and a suffix.
 _TEMPORARY = re.compile(r"\.(.+)\.[a-z0-9_]{8}\.tmp")
 
@@ -117,3 +118,18 @@ def replaces(name: str) -> str | None:
     """
     match = _TEMPORARY.fullmatch(name)
     return match and match[1]
+
+
+def remove_stale(path: Path, now: float) -> None:
+    """Remove temporary files of `replace_file` for `path` that killed processes left behind.
+
+    Args:
+        path: The file that is replaced.
+        now: Unix time in seconds. Files of the last hour stay: another process may be writing.
+    """
+    with suppress(OSError):
+        for other in path.parent.iterdir():
+            if replaces(other.name) == path.name:
+                with suppress(OSError):
+                    if now - other.stat().st_mtime > _STALE_SECONDS:
+                        other.unlink()

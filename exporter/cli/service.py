@@ -22,7 +22,7 @@ from exporter.cli.reloads import Reloads
 from exporter.cli.revision import find_revision
 from exporter.cli.signals import Signals
 from exporter.clock import SystemClock
-from exporter.files import replace_file
+from exporter.files import remove_stale, replace_file
 from exporter.metrics.export_families import export_families
 from exporter.metrics.exposition import RENDER_SECONDS, TEXT, Exposition
 from exporter.metrics.self_metrics import SelfMetrics
@@ -129,7 +129,7 @@ class Exporter:
             for chunk in chunks:
                 click.echo(chunk, nl=False)
         else:
-            _write_output(self._flags.once_output, chunks)
+            _write_output(self._flags.once_output, chunks, self._clock.time())
         return 0 if snapshot.up else 1
 
     def serve(self, signals: Signals) -> int:
@@ -219,7 +219,8 @@ class Exporter:
             )
 
 
-def _write_output(path: Path, chunks: Iterable[bytes]) -> None:
+def _write_output(path: Path, chunks: Iterable[bytes], now: float) -> None:
+    remove_stale(path, now)
     try:
         # Node exporter's textfile collector runs as another user.
         replace_file(path, chunks, mode=0o644)

@@ -7,7 +7,6 @@ need: which exports were left out, and when others completed.
 import contextlib
 import fcntl
 import os
-import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,8 +21,6 @@ MAX_IDS_PER_FILE: Final = 20_000
 
 # The same limit as the exporter's for ID files.
 _MAX_FILE_BYTES = 8 * 2**20
-# The temporary files of `files.replace_file`.
-_TEMPORARY = re.compile(rf"\.{PREFIX}.*\{ENDING}\.[a-z0-9_]{{8}}\.tmp")
 
 
 class LedgerError(Exception):
@@ -143,11 +140,11 @@ class Ledger:
         except OSError as error:
             raise LedgerError(f"{self._directory}: cannot be read: {error.strerror}") from error
         for name in names:
-            if _TEMPORARY.fullmatch(name):
+            if _is_own(files.replaces(name) or ""):
                 # Left by a process that was killed while writing.
                 with contextlib.suppress(OSError):
                     (self._directory / name).unlink()
-            elif name.startswith(PREFIX) and name.endswith(ENDING):
+            elif _is_own(name):
                 data = self._on_disk[name] = self._read(name)
                 if (number := state_number(name)) is None:
                     self._load_batch(name)
@@ -191,6 +188,10 @@ class Ledger:
     def _drop(self, digest: str) -> None:
         export_id = self._ids.pop(digest)
         del self._files[self.places.pop(export_id)].ids[export_id]
+
+
+def _is_own(name: str) -> bool:
+    return name.startswith(PREFIX) and name.endswith(ENDING)
 
 
 @contextlib.contextmanager

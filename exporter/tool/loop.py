@@ -145,6 +145,7 @@ class Loop:
             for name, text in METRICS.items()
             if name in values
         ]
+        files.remove_stale(self._metrics_file, self._clock.time())
         files.replace_file(self._metrics_file, ["".join(lines).encode()], mode=0o644)
 
 

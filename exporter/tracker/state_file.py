@@ -13,7 +13,6 @@ import secrets
 import threading
 from collections.abc import Iterator
 from concurrent import futures
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -29,8 +28,6 @@ INTERVAL_SECONDS: Final = 60.0
 _MAX_BYTES: Final = 2**27
 # A file server that hangs must not hold up the start.
 _LOAD_SECONDS: Final = 3.0
-# A temporary file of this age was left behind by a process that was killed.
-_STALE_SECONDS: Final = 3600.0
 # Pause after each block, so that a scrape does not wait for the interpreter's lock.
 _PAUSE_SECONDS: Final = 0.0005
 _WRITE_TOO_LONG: Final = "the last write takes too long"
@@ -230,7 +227,7 @@ class StateFile:
         path = Path(os.path.realpath(self._path))
         if not self._stale_are_removed:
             self._stale_are_removed = True
-            _remove_stale(path, self._clock.time())
+            files.remove_stale(path, self._clock.time())
         files.replace_file(path, lines, mode=0o600, keep_owner=True)
 
     def _blocks(self, known: _Known) -> Iterator[Block]:
@@ -253,16 +250,6 @@ class StateFile:
 
     def _warn(self, message: str, problem: str) -> None:
         _log.warning(message, extra={"file": str(self._path), "err": problem})
-
-
-def _remove_stale(path: Path, now: float) -> None:
-    """Remove temporary files of `files.replace_file` that a killed exporter left behind."""
-    with suppress(OSError):
-        for other in path.parent.iterdir():
-            if files.replaces(other.name) == path.name:
-                with suppress(OSError):
-                    if now - other.stat().st_mtime > _STALE_SECONDS:
-                        other.unlink()
 
 
 def _reason(error: Exception) -> str:

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -499,6 +500,10 @@ def test_once_can_write_to_a_file(
 ) -> None:
     """The file is there as a whole, and node_exporter may read it; nothing is printed."""
     file = tmp_path / "exports.prom"
+    # Left by a process that was killed.
+    stale = tmp_path / ".exports.prom.old_0001.tmp"
+    stale.touch()
+    os.utime(stale, (time.time() - 3700,) * 2)
     assert run(*cavatica.flags, "--once", f"--once.output={file}") == 0
     assert capsys.readouterr().out == ""
     assert Page.of(file.read_text(encoding="utf-8"))("cavatica_up") == 1

@@ -2,9 +2,11 @@
 
 import errno
 import logging
+import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
@@ -135,6 +137,17 @@ def test_an_unexpected_error_is_in_the_metrics(tmp_path: Path) -> None:
     rounds = Rounds(ZeroDivisionError("oops"))
     assert rounds.loop(metrics).once() == unexpected("ZeroDivisionError")
     assert "cavatica_discover_up 0\n" in metrics.read_text()
+
+
+def test_what_a_killed_process_left_beside_the_metrics_goes(tmp_path: Path) -> None:
+    """A temporary file of over an hour is of no process that still writes."""
+    metrics = tmp_path / "discover.prom"
+    for name, age in ((".discover.prom.old_0001.tmp", 3700), (".discover.prom.young_01.tmp", 60)):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (time.time() - age,) * 2)
+    Rounds(None, None).loop(metrics).once()
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == [".discover.prom.young_01.tmp", "discover.prom"]
 
 
 def test_metrics_that_fail_unexpectedly_do_not_end_the_round() -> None:
