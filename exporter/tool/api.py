@@ -101,6 +101,17 @@ class PacedApi:
         return self._call(lambda deadline: self._client.get_orders(ids, deadline))
 
     def _call(self, call: Callable[[float], R]) -> R:
+        self._wait()
+        try:
+            return self._call_once(call)
+        except ApiError as error:
+            # Other programs may use up the limit at any time: a long round must not be lost.
+            if error.reason != "rate_limited":
+                raise
+        self._wait()
+        return self._call_once(call)
+
+    def _wait(self) -> None:
         # After a signal, there are no more calls.
         self._pause(0.0)
         if not self._limiter.allows_additional_call(0):
@@ -108,6 +119,8 @@ class PacedApi:
             _log.info("Waiting for the rate limit", extra={"calls": self.calls, "seconds": seconds})
         while not self._limiter.allows_additional_call(0):
             self._pause(_PAUSE_SECONDS)
+
+    def _call_once(self, call: Callable[[float], R]) -> R:
         try:
             response = call(self._clock.monotonic() + self._timeout)
         except ApiError as error:

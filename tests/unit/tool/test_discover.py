@@ -316,6 +316,27 @@ def test_the_share_of_the_rate_limit_is_kept(account: Account) -> None:
     assert min(int(_remaining(account)), 500) == 500
 
 
+@pytest.mark.parametrize("offset", [0, 200])
+def test_a_limit_that_others_use_up_delays_a_round(account: Account, offset: int) -> None:
+    """The call is made once more in the next window, so that a long round is not lost."""
+    account.simulator.start(250)
+    account.simulator.fault = Fault(
+        status=429, code=1000, times=1, when=lambda request: f"offset={offset}&" in request.query
+    )
+    began = account.clock.unix
+    done = account.discover()
+    assert (done.whole, done.calls, done.added) == (True, 5, 250)
+    assert 299 <= account.clock.unix - began <= 302
+
+
+def test_a_limit_that_stays_used_up_ends_a_round(account: Account) -> None:
+    """After a second refusal the round fails."""
+    account.simulator.fault = Fault(status=429)
+    with pytest.raises(ApiError, match="HTTP 429"):
+        account.discover()
+    assert len(account.simulator.requests) == 2
+
+
 def _remaining(account: Account) -> str:
     # The limit's own headers, as the last answer had them.
     limit = account.api.rate_limit
