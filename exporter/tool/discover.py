@@ -116,14 +116,18 @@ def discover(
             gone = ledger.account_for(found.total - len(details.pending))
             ledger.state.verified = now
         dropped = ledger.expire(now)
+        changed = ledger.write()
+        whole = found.whole and not details.pending
+        if whole:
+            ledger.confirm(now)
         return Round(
             first=first,
-            whole=found.whole and not details.pending,
+            whole=whole,
             total=found.total,
             missing=0
             if found.whole
             else max(found.total - len(found.exports) - len(details.pending), 0),
-            changed=ledger.write(),
+            changed=changed,
             exports=len(ledger.places),
             files=ledger.file_count,
             added=added,

@@ -19,6 +19,8 @@ from exporter.tool.state import STATE_NAME, State, digest_of, state_number
 #: The exporter reads a file with this many IDs in well under a second.
 MAX_IDS_PER_FILE: Final = 20_000
 
+# The state file's modification time is renewed this often: the exporter reads what is renewed.
+_CONFIRM_SECONDS = 3600.0
 # The same limit as the exporter's for ID files.
 _MAX_FILE_BYTES = 8 * 2**20
 
@@ -133,6 +135,24 @@ class Ledger:
             ) from error
         self._on_disk = wanted
         return sum(state_number(name) is None for name in {*changed, *removed})
+
+    def confirm(self, now: float) -> None:
+        """Renew the modification time of the state file, which is that of the last complete round.
+
+        The exporter has it as a metric, so an alert can tell that rounds have ended.
+
+        Args:
+            now: Unix time of the round. An hour passes before the time is renewed.
+
+        Raises:
+            LedgerError: it cannot be renewed.
+        """
+        path = self._directory / STATE_NAME
+        try:
+            if not 0 <= now - path.stat().st_mtime < _CONFIRM_SECONDS:
+                os.utime(path, (now, now))
+        except OSError as error:
+            raise LedgerError(f"{path}: cannot be written: {error.strerror}") from error
 
     def _load(self) -> None:
         try:

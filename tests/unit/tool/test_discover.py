@@ -210,6 +210,40 @@ def test_a_round_that_breaks_off_changes_nothing(account: Account) -> None:
     assert account.discover().added == 250
 
 
+def test_complete_rounds_renew_the_time_of_the_state_file(account: Account) -> None:
+    """The time tells an alert when the last complete round was, to the hour."""
+    state = account.directory / STATE_NAME
+    account.simulator.start(3)
+    account.discover()
+    first = state.stat().st_mtime
+    assert first == account.clock.time()
+    account.clock.advance(3599)
+    account.discover()
+    assert state.stat().st_mtime == first
+    account.clock.advance(1)
+    account.simulator.fault = Fault(headers={"X-Total-Matching-Query": "200"})
+    assert not account.discover().whole
+    assert state.stat().st_mtime != account.clock.time(), "not every export is known"
+    account.simulator.fault = None
+    account.discover()
+    assert state.stat().st_mtime == account.clock.time()
+
+
+def test_a_quiet_round_fails_in_a_directory_that_became_read_only(
+    account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without new exports nothing is written but the time, which tells that it cannot be."""
+    account.discover()
+    account.clock.advance(DAY)
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(os, "utime", refuse)
+    with pytest.raises(LedgerError, match=r"state\.json: cannot be written: Read-only file system"):
+        account.discover()
+
+
 def test_an_answer_without_a_total_is_an_error(account: Account) -> None:
     """An answer without the total is an error: nothing else proves completeness."""
     account.simulator.fault = Fault(headers={"X-Total-Matching-Query": None})

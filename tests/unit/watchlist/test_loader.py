@@ -163,6 +163,20 @@ def test_directory_that_appears_empty_has_the_same_warning(
     ]
 
 
+def test_new_modification_time_of_the_same_content_is_shown(
+    directory: Path, loader: WatchlistLoader, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The time of discovery's state is that of its last round; nothing is loaded because of it."""
+    (directory / "a.yml").write_text("- a\n")
+    loader.load()
+    caplog.set_level(INFO)
+    os.utime(directory / "a.yml", (1000, 1000))
+    watchlist = loader.load()
+    assert watchlist.files[0].mtime == 1000
+    assert watchlist.batches == {"a": ("a",)}
+    assert caplog.messages == []
+
+
 def test_files_that_name_the_same_batch_are_one_batch(
     directory: Path, loader: WatchlistLoader
 ) -> None:
