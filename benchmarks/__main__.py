@@ -172,7 +172,8 @@ def _missed(results: Mapping[Case, Result], naive: Mapping[Case, Result]) -> Ite
         if (limit := _READY_LIMITS.get(case)) is not None and (result.ready or 0) > limit:
             yield f"{case.name}: ready after {result.ready:.2f} s, limit {limit:g}"
         if result.page is not None and result.page > _PAGE_SECONDS:
-            yield f"{case.name}: status page {result.page * 1000:.0f} ms, limit 50"
+            limit = _PAGE_SECONDS * 1000
+            yield f"{case.name}: status page {result.page * 1000:.0f} ms, limit {limit:g}"
         if case.restart and len(result.start) != 1:
             yield f"{case.name}: {len(result.start)} scrapes until all is known, not 1"
     faster = naive[_MIDDLE].median / results[_MIDDLE].median

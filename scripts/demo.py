@@ -20,6 +20,7 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
+from http.client import HTTPException
 from pathlib import Path
 from typing import NoReturn
 
@@ -155,7 +156,7 @@ def status_of(url: str) -> int | None:
             return int(answer.status)
     except urllib.error.HTTPError as error:
         return error.code
-    except OSError:
+    except (OSError, HTTPException):
         return None
 
 
@@ -182,7 +183,8 @@ def firing_alerts(api: str) -> dict[str, str]:
     try:
         with urllib.request.urlopen(api, timeout=5) as answer:  # noqa: S310 # our own server
             alerts = json.load(answer)["data"]["alerts"]
-    except OSError:
+    except (OSError, HTTPException, ValueError):
+        # It may be ending: an answer that breaks off is not JSON.
         return {}
     return {
         json.dumps([each["labels"], each["activeAt"]], sort_keys=True): "  ".join(

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email.message import EmailMessage
 from email.policy import default
+from itertools import takewhile
 from typing import Any
 
 import yaml
@@ -83,7 +84,7 @@ class _Smtp(socketserver.StreamRequestHandler):
             match command[:4].upper():
                 case b"DATA":
                     self.wfile.write(b"354 go on\r\n")
-                    lines = iter(self.rfile.readline, b".\r\n")
+                    lines = takewhile(b".\r\n".__ne__, self.rfile)
                     mail = b"".join(line.removeprefix(b".") for line in lines)
                     self.server.mails.append(email.message_from_bytes(mail, policy=default))  # type: ignore[attr-defined] # set in `open_inbox`
                     self.wfile.write(b"250 stored\r\n")

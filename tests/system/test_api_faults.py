@@ -44,6 +44,8 @@ FILE_NAME = "patient-4711.bam"
 BATCH = "tcga-7"
 MAX_AGE = 300.0
 LONG_DEADLINE = 5.0
+# Of the rate limit: longer than the minute that passes where no end is known.
+WINDOW_SECONDS = 120
 SHORT_DEADLINE = 0.3
 # Seconds that a busy machine may add.
 TOLERANCE = 0.5
@@ -154,6 +156,13 @@ def refuses(status: str, body: object = ERROR, *headers: str) -> Api:
     """Return a server that answers with an HTTP error."""
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     return answers(content, *headers, status=f"{status} {TOKEN}")
+
+
+def rate_limited(peer: Peer) -> None:
+    """Answer one request with a 429 and a window that ends in `WINDOW_SECONDS`."""
+    reset = f"X-RateLimit-Reset: {int(time.time()) + WINDOW_SECONDS}"
+    limits = ("X-RateLimit-Limit: 1000", "X-RateLimit-Remaining: 0", reset)
+    http(json.dumps(ERROR).encode(), *limits, status=f"429 {TOKEN}")(peer)
 
 
 def silent(peer: Peer, *, after: bytes = b"") -> None:
@@ -315,7 +324,6 @@ def broken(name: str, content: bytes, *headers: str) -> Fault:
 HTML = f"<html>Dear {TOKEN}, {FILE_NAME} is not here</html>".encode()
 BOM = b"\xef\xbb\xbf"
 BOMB = gzip.compress(b" " * 64 * 2**20, 1)
-SOON = f"X-RateLimit-Reset: {int(time.time()) + 120}"
 NEVER = {"status": 404, "code": 9008, "message": FILE_NAME, "more_info": TOKEN}
 HEAD = b"HTTP/1.1 200 OK\r\n"
 BODY_FOLLOWS = HEAD + b"Content-Length: 999\r\n\r\n"
@@ -359,11 +367,7 @@ FAULTS = [
     Fault("403", refuses("403"), "auth"),
     Fault("404", refuses("404"), "client_error"),
     Fault("409", refuses("409"), "client_error"),
-    Fault(
-        "429 with good headers",
-        refuses("429", ERROR, "X-RateLimit-Limit: 1000", "X-RateLimit-Remaining: 0", SOON),
-        "rate_limited",
-    ),
+    Fault("429 with good headers", server(rate_limited), "rate_limited"),
     Fault("429 without headers", refuses("429"), "rate_limited"),
     Fault(
         "429 with invalid headers",
@@ -599,11 +603,14 @@ def test_every_reason_has_a_fault(reason: Reason) -> None:
 def test_no_call_is_made_while_rate_limited(exporter: Exporter) -> None:
     """After a 429 no call is made until the rate limit resets; then all states are current."""
     exporter.scrape(HEALTHY_BEFORE)
-    exporter.scrape(refuses("429", ERROR, "X-RateLimit-Remaining: 0", SOON))
-    page = exporter.scrape(HEALTHY)
-    assert (page("cavatica_up"), page("cavatica_scrape_api_calls")) == (0, 0)
-    assert shown(page) == KEPT
-    exporter.clock.ahead += 121
+    exporter.scrape(server(rate_limited))
+    # The second scrape comes after the minute that passes where no reset is known.
+    for seconds in (0, 61):
+        exporter.clock.ahead += seconds
+        page = exporter.scrape(HEALTHY)
+        assert (page("cavatica_up"), page("cavatica_scrape_api_calls")) == (0, 0)
+        assert shown(page) == KEPT
+    exporter.clock.ahead += WINDOW_SECONDS - 60
     assert shown(exporter.scrape(HEALTHY)) == AFTER
 
 
