@@ -206,6 +206,21 @@ class TestResolver:
             assert resolver.resolve("api.invalid", 443, PATIENCE) == [address(443)]
         proceed.set()
 
+    def test_leaves_half_of_a_short_time_for_the_call(self, lookups: list[Resolve]) -> None:
+        """The last addresses are used while there is time to connect to them."""
+        proceed = threading.Event()
+
+        def wait(*_: object) -> list[AddressInfo]:
+            proceed.wait(PATIENCE)
+            return []
+
+        lookups[:] = [lambda _, port: [address(port)], wait]
+        resolver = Resolver()
+        resolver.resolve("api.invalid", 443, PATIENCE)
+        with within(0.8):
+            assert resolver.resolve("api.invalid", 443, 0.9) == [address(443)]
+        proceed.set()
+
     @pytest.mark.parametrize(
         ("error", "is_used"),
         [(socket.EAI_AGAIN, True), (socket.EAI_NONAME, False)],

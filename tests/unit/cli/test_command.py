@@ -1166,7 +1166,7 @@ def test_a_scrape_is_in_time_while_the_file_server_hangs(
         answers.wait()
         return scandir(path)
 
-    timeout = {"X-Prometheus-Scrape-Timeout-Seconds": "2"}
+    timeout = {"X-Prometheus-Scrape-Timeout-Seconds": "3"}
     reloaded = "cavatica_exporter_watchlist_last_reload_successful"
     with serving(*cavatica.flags, LOOPBACK) as exporter:
         monkeypatch.setattr(os, "scandir", wait_and_scan)
@@ -1174,7 +1174,7 @@ def test_a_scrape_is_in_time_while_the_file_server_hangs(
         try:
             answers.clear()
             for _ in range(2):
-                with within(2):
+                with within(3):
                     page = exporter.scrape(**timeout)
                 assert page("cavatica_up") == 1
                 assert page("cavatica_watched_exports", batch="five") == 5
