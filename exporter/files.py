@@ -72,7 +72,12 @@ def signature_at(path: Path) -> tuple[int, ...] | None:
 
 
 def replace_file(
-    path: Path, chunks: Iterable[bytes], *, mode: int, keep_owner: bool = False
+    path: Path,
+    chunks: Iterable[bytes],
+    *,
+    mode: int,
+    keep_owner: bool = False,
+    modified: float | None = None,
 ) -> None:
     """Write a file atomically: readers see the old content or the new one, never a part.
 
@@ -84,6 +89,7 @@ def replace_file(
         mode: Its permissions.
         keep_owner: Whether it keeps the owner and group of the old file, if the process may do
             that: root may.
+        modified: Its modification time, as far as the file system can set it; None for now.
 
     Raises:
         OSError: it cannot be written; the old content stays, and no temporary file is left.
@@ -100,6 +106,9 @@ def replace_file(
                     os.fchown(descriptor, old.st_uid, old.st_gid)
             file.writelines(chunks)
             file.flush()
+            if modified is not None:
+                with suppress(OSError):
+                    os.utime(descriptor, (modified, modified))
             os.fsync(descriptor)
         beside.replace(path)
     except BaseException:

@@ -116,10 +116,8 @@ def discover(
             gone = ledger.account_for(found.total - len(details.pending))
             ledger.state.verified = now
         dropped = ledger.expire(now)
-        changed = ledger.write()
         whole = found.whole and not details.pending
-        if whole:
-            ledger.confirm(now)
+        changed = ledger.write(now, complete=whole)
         return Round(
             first=first,
             whole=whole,

@@ -20,7 +20,7 @@ from exporter.tool.state import STATE_NAME, State, digest_of, state_number
 MAX_IDS_PER_FILE: Final = 20_000
 
 # The state file's modification time is renewed this often: the exporter reads what is renewed.
-_CONFIRM_SECONDS = 3600.0
+_RENEW_SECONDS = 3600.0
 # The same limit as the exporter's for ID files.
 _MAX_FILE_BYTES = 8 * 2**20
 
@@ -61,6 +61,8 @@ class Ledger:
         self._files: dict[str, BatchFile] = {}
         # The written IDs by their digests.
         self._ids: dict[str, str] = {}
+        # The modification time of the state file.
+        self._last_complete: float | None = None
         self._load()
 
     @property
@@ -106,11 +108,17 @@ class Ledger:
         self.state.unlisted += gone
         return max(gone, 0)
 
-    def write(self) -> int:
+    def write(self, now: float, *, complete: bool) -> int:
         """Write the changed files; return the number of ID files among them.
 
         The state comes first: if the process ends before the other files are written, the next
-        round notices missing exports and finds them again.
+        round notices missing exports and finds them again. Its modification time is that of the
+        last complete round, to the hour: the exporter has it as a metric, so an alert can tell
+        that rounds have ended.
+
+        Args:
+            now: Unix time of the round.
+            complete: Whether it found every export.
 
         Raises:
             LedgerError: a file cannot be written or removed.
@@ -121,12 +129,19 @@ class Ledger:
         for name, file in sorted(self._files.items()):
             if file.ids or file.others:
                 wanted[name] = file.render()
-        changed = [name for name, data in wanted.items() if self._on_disk.get(name) != data]
-        removed = [name for name in self._on_disk if name not in wanted]
+        changed = {name for name, data in wanted.items() if self._on_disk.get(name) != data}
+        removed = self._on_disk.keys() - wanted
+        at = self._last_complete
+        if complete and not 0 <= now - (at or 0.0) < _RENEW_SECONDS:
+            # Replaced, as only its owner may set its time: an earlier round may be another user's.
+            changed.add(STATE_NAME)
+        times = {STATE_NAME: now if complete else at}
         name = STATE_NAME
         try:
-            for name in changed:
-                files.replace_file(self._directory / name, [wanted[name]], mode=0o644)
+            for name in [each for each in wanted if each in changed]:
+                files.replace_file(
+                    self._directory / name, [wanted[name]], mode=0o644, modified=times.get(name)
+                )
             for name in removed:
                 (self._directory / name).unlink(missing_ok=True)
         except OSError as error:
@@ -134,25 +149,7 @@ class Ledger:
                 f"{self._directory / name}: cannot be written: {error.strerror}"
             ) from error
         self._on_disk = wanted
-        return sum(state_number(name) is None for name in {*changed, *removed})
-
-    def confirm(self, now: float) -> None:
-        """Renew the modification time of the state file, which is that of the last complete round.
-
-        The exporter has it as a metric, so an alert can tell that rounds have ended.
-
-        Args:
-            now: Unix time of the round. An hour passes before the time is renewed.
-
-        Raises:
-            LedgerError: it cannot be renewed.
-        """
-        path = self._directory / STATE_NAME
-        try:
-            if not 0 <= now - path.stat().st_mtime < _CONFIRM_SECONDS:
-                os.utime(path, (now, now))
-        except OSError as error:
-            raise LedgerError(f"{path}: cannot be written: {error.strerror}") from error
+        return sum(state_number(name) is None for name in changed | removed)
 
     def _load(self) -> None:
         try:
@@ -165,20 +162,23 @@ class Ledger:
                 with contextlib.suppress(OSError):
                     (self._directory / name).unlink()
             elif _is_own(name):
-                data = self._on_disk[name] = self._read(name)
+                data, status = self._read(name)
+                self._on_disk[name] = data
                 if (number := state_number(name)) is None:
                     self._load_batch(name)
                 else:
                     self.state.load(number, data)
+                if name == STATE_NAME:
+                    self._last_complete = status.st_mtime
         self._ids = {digest_of(export_id): export_id for export_id in self.places}
         self.state.finish_loading(self._ids)
         # Left by a process that was killed between writing the state and the batch files.
         for digest in [each for each in self._ids if self.state.is_left_out(each)]:
             self._drop(digest)
 
-    def _read(self, name: str) -> bytes:
+    def _read(self, name: str) -> tuple[bytes, os.stat_result]:
         try:
-            return files.read(self._directory / name, _MAX_FILE_BYTES)[0]
+            return files.read(self._directory / name, _MAX_FILE_BYTES)
         except OSError as error:
             raise LedgerError(
                 f"{self._directory / name}: cannot be read: {error.strerror}"

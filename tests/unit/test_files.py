@@ -130,6 +130,22 @@ def test_a_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
     assert [*tmp_path.iterdir()] == [file]
 
 
+def test_a_file_is_replaced_with_a_time_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The new file has its time from the start; one that cannot be set fails no write."""
+    file = tmp_path / "f"
+    replace_file(file, [b"a"], mode=0o644, modified=1000.0)
+    assert file.stat().st_mtime == 1000
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "utime", refuse)
+    replace_file(file, [b"b"], mode=0o644, modified=1000.0)
+    assert file.read_bytes() == b"b"
+
+
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     """A failed write, such as on a full disk, keeps the old file and leaves no temporary file."""
     file = tmp_path / "f"

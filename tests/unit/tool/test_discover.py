@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import re
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
@@ -229,17 +230,48 @@ def test_complete_rounds_renew_the_time_of_the_state_file(account: Account) -> N
     assert state.stat().st_mtime == account.clock.time()
 
 
+def test_incomplete_rounds_keep_the_time_of_the_state_file(account: Account) -> None:
+    """An incomplete round that writes the state must not look like a complete one."""
+    state = account.directory / STATE_NAME
+    account.simulator.start(3, lifetimes=COMPLETED)
+    account.discover()
+    last, before = account.clock.time(), state.read_bytes()
+    account.clock.advance(2 * DAY)
+    account.simulator.fault = Fault(headers={"X-Total-Matching-Query": "200"})
+    assert not account.discover().whole
+    assert state.read_bytes() != before
+    assert state.stat().st_mtime == last
+
+
+def test_another_user_renews_the_time_of_the_state_file(
+    account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only its owner may set a file's time, but whoever may write the directory replaces it."""
+    account.discover()
+    account.clock.advance(DAY)
+    utime = os.utime
+
+    def refuse_paths(file: int | Path, times: tuple[float, float]) -> None:
+        if not isinstance(file, int):
+            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+        utime(file, times)
+
+    monkeypatch.setattr(os, "utime", refuse_paths)
+    assert account.discover().whole
+    assert (account.directory / STATE_NAME).stat().st_mtime == account.clock.time()
+
+
 def test_a_quiet_round_fails_in_a_directory_that_became_read_only(
     account: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without new exports nothing is written but the time, which tells that it cannot be."""
+    """Without new exports only the state file is renewed, which tells that it cannot be."""
     account.discover()
     account.clock.advance(DAY)
 
-    def refuse(*_: object) -> None:
+    def refuse(**_: object) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
-    monkeypatch.setattr(os, "utime", refuse)
+    monkeypatch.setattr(tempfile, "mkstemp", refuse)
     with pytest.raises(LedgerError, match=r"state\.json: cannot be written: Read-only file system"):
         account.discover()
 
