@@ -112,7 +112,8 @@ def replace_file(
             os.fsync(descriptor)
         beside.replace(path)
     except BaseException:
-        beside.unlink()
+        # It is gone if Ctrl-C came after the rename, or if another process removed it.
+        beside.unlink(missing_ok=True)
         raise
 
 

@@ -161,6 +161,23 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path)
     assert [*tmp_path.iterdir()] == [file]
 
 
+def test_an_interrupt_after_the_replacement_stays_an_interrupt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C may come when the temporary file has its new name already: it must end the program."""
+    file = tmp_path / "f"
+    replace = Path.replace
+
+    def replace_and_interrupt(source: Path, target: Path) -> None:
+        replace(source, target)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "replace", replace_and_interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        replace_file(file, [b"new"], mode=0o600)
+    assert file.read_bytes() == b"new"
+
+
 @pytest.mark.parametrize(
     ("name", "replaced"),
     [
