@@ -26,10 +26,14 @@ from exporter.cli.revision import find_revision
 from exporter.cli.service import Exporter, StartError, load_web_config
 from exporter.cli.signals import Signals, end_at_once
 from exporter.clock import SystemClock
+from exporter.tracker.state_file import StateFile
 from exporter.watchlist.loader import WatchlistLoader
 
 # Exit status after Ctrl-C, as in shells.
 _INTERRUPTED = 130
+# The text of Python's RuntimeError, which has no type of its own.
+_PYTHONS_NO_THREAD = "can't start new thread"
+_NO_THREAD = "no thread can be started (see ulimit -u, and the container's limit of processes)"
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -46,33 +50,54 @@ def version() -> str:
 def invoke(command: click.Command, arguments: Sequence[str] | None) -> NoReturn:
     """Run `command` and exit with its result, or with 2 and a line that says why."""
     try:
-        sys.exit(command.main(arguments, prog_name=command.name, standalone_mode=False))
+        sys.exit(_status(command, arguments))
+    finally:
+        try:
+            if sys.stderr:
+                sys.stderr.flush()
+        except OSError:
+            # Otherwise Python would flush the rest of the log at exit, and exit with 120.
+            with contextlib.suppress(OSError):
+                sys.stderr.close()
+
+
+def _status(command: click.Command, arguments: Sequence[str] | None) -> int:
+    problem = None
+    status = 2
+    try:
+        status = command.main(arguments, prog_name=command.name, standalone_mode=False)
     except click.Abort:
-        sys.exit(_INTERRUPTED)
+        status = _INTERRUPTED
     except click.ClickException as error:
         problem = describe(error)
     except (StartError, CredentialsError) as error:
         problem = str(error)
     except OSError as error:
         problem = error.strerror or str(error)
+        if error.filename:
+            problem = f"{error.filename}: {problem}"
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
             problem = f"cannot write: {problem}"
             # Otherwise Python would flush the rest at exit, and fail again.
             with contextlib.suppress(OSError):
                 sys.stdout.close()
     except Exception as error:  # noqa: BLE001 # a start never ends with a traceback
-        problem = logs.unexpected(error)
-    click.echo(f"{command.name}: {' '.join(problem.split())}", err=True)
-    sys.exit(2)
+        problem = _NO_THREAD if str(error) == _PYTHONS_NO_THREAD else logs.unexpected(error)
+    if problem is not None:
+        with contextlib.suppress(OSError):
+            click.echo(f"{command.name}: {' '.join(problem.split())}", err=True)
+    return status
 
 
 def run(flags: Flags) -> int:
     """Run what the flags request, and return the exit status."""
     checks = flags.config_check or flags.config_check_api
-    # A check prints what the loader finds.
-    silent = WatchlistLoader.__module__ if checks else None
+    # A check prints what these find.
+    silent = {WatchlistLoader.__module__, StateFile.__module__} if checks else set()
     logs.configure(flags.log_level, flags.log_format, silent=silent)
     warn_of_unknown_variables()
+    if flags.once_output is not None and not flags.once:
+        raise StartError("--once.output requires --once")
     with contextlib.ExitStack() as stack:
         serves = not (checks or flags.once)
         if serves:
@@ -121,6 +146,12 @@ def _check(flags: Flags, demo: Demo | None, path: Path) -> int:
         load_web_config(flags)
     except StartError as error:
         errors.append(str(error))
+    if flags.exports_state_file is not None:
+        state_file = StateFile(flags.exports_state_file, SystemClock())
+        state_file.load()
+        state_file.check_directory()
+        if state_file.problem is not None:
+            errors.append(f"--exports.state-file {flags.exports_state_file}: {state_file.problem}")
     for line in lines:
         click.echo(line)
     for line in errors:

@@ -7,6 +7,7 @@ import json
 import logging
 import sys
 import traceback
+from collections.abc import Container
 from datetime import datetime, timezone
 from typing import Final, Literal
 
@@ -29,17 +30,17 @@ _log = logging.getLogger(__name__)
 _OWN = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 
 
-def configure(level: str, style: Format, *, silent: str | None = None) -> None:
+def configure(level: str, style: Format, *, silent: Container[str] = ()) -> None:
     """Send the log to standard error.
 
     Args:
         level: The minimum level, one of `LEVELS`.
         style: The format of a line.
-        silent: Name of a logger to leave out, because the caller prints what it says.
+        silent: Names of loggers to leave out, because the caller prints what they say.
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(Formatter(style))
-    handler.addFilter(lambda record: record.name != silent)
+    handler.addFilter(lambda record: record.name not in silent)
     minimum = _PYTHON_LEVELS[level]
     # Lines of other libraries below a warning are about their internals.
     logging.basicConfig(handlers=[handler], level=max(minimum, logging.WARNING), force=True)

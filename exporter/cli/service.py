@@ -7,13 +7,14 @@ import platform
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from concurrent import futures
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from exporter import __version__
+from exporter import __version__, background
 from exporter.cavatica.credentials import Credentials
 from exporter.cli.api import find_credentials, make_client
 from exporter.cli.demo import Demo
@@ -46,6 +47,8 @@ _SCRAPE_SECONDS = 3.0
 _ANSWER_SECONDS = 3.7
 # Minimum seconds left after that for writing the state file.
 _WRITE_SECONDS = 0.3
+# After so many seconds the log says what a start waits for.
+_LATE_SECONDS = 5.0
 
 _DEMO = """
 A simulated CAVATICA runs in this process; its exports begin, finish and fail within minutes.
@@ -53,6 +56,8 @@ Open    {url}/
         {url}{path}
 or let a Prometheus scrape it. Ctrl-C ends it.
 """
+
+_Result = TypeVar("_Result")
 
 _log = logging.getLogger(__name__)
 
@@ -71,7 +76,9 @@ class Exporter:
 
     def __init__(self, flags: Flags, demo: Demo | None, path: Path) -> None:
         self._flags = flags
-        self._credentials = Credentials(lambda: find_credentials(flags, demo))
+        self._credentials = _wait_for(
+            "the token", lambda: Credentials(lambda: find_credentials(flags, demo))
+        )
         self._clock = SystemClock()
         self._loader = BackgroundLoader(WatchlistLoader(path, self._clock.time))
         self._timeout = flags.api_timeout
@@ -135,6 +142,8 @@ class Exporter:
     def serve(self, signals: Signals) -> int:
         """Answer HTTP requests until a signal ends it; return the exit status."""
         web_config = load_web_config(self._flags)
+        if self._state_file:
+            self._state_file.check_directory()
         application = Application(
             self._scrape,
             self._exposition,
@@ -210,13 +219,24 @@ class Exporter:
             load = self._loader.reload()
         except RuntimeError:
             raise StartError("--exports.path: not read, as no thread can be started") from None
-        load.result()
+        _finish("--exports.path", load)
         watchlist = self._loader.watchlist
         unreadable = watchlist.files and all(file.mtime is None for file in watchlist.files)
         if watchlist.error is not None or unreadable:
             raise StartError(
                 "--exports.path: no ID file can be read: " + "; ".join(watchlist.errors)
             )
+
+
+def _wait_for(what: str, read: Callable[[], _Result]) -> _Result:
+    return _finish(what, background.start_or_run(read, what))
+
+
+def _finish(what: str, reading: "futures.Future[_Result]") -> _Result:
+    """Return the result, and log what the start waits for if that takes long."""
+    if not futures.wait([reading], _LATE_SECONDS).done:
+        _log.warning("Start not finished yet", extra={"waiting_for": what})
+    return reading.result()
 
 
 def _write_output(path: Path, chunks: Iterable[bytes], now: float) -> None:
@@ -243,9 +263,9 @@ def load_web_config(flags: Flags) -> WebConfigFile | None:
     Raises:
         StartError: it is not valid.
     """
-    if flags.web_config_file is None:
+    if (path := flags.web_config_file) is None:
         return None
     try:
-        return WebConfigFile(flags.web_config_file)
+        return _wait_for("--web.config.file", lambda: WebConfigFile(path))
     except WebConfigError as error:
         raise StartError(f"--web.config.file: {error}") from error

@@ -30,6 +30,7 @@ _MAX_BYTES: Final = 2**27
 _LOAD_SECONDS: Final = 3.0
 # Pause after each block, so that a scrape does not wait for the interpreter's lock.
 _PAUSE_SECONDS: Final = 0.0005
+_NO_THREAD: Final = "no thread can be started"
 _WRITE_TOO_LONG: Final = "the last write takes too long"
 _NOT_READ_IN_TIME: Final = "it could not be read in time; its content stays for the next start"
 
@@ -88,6 +89,11 @@ class StateFile:
         """The secret key of `Export.destination`: that of the file, or a random one."""
         return self._key
 
+    @property
+    def problem(self) -> str | None:
+        """Why the last read or write failed, or None."""
+        return self._problem
+
     def status(self) -> StateFileStatus:
         """Return the status of the file."""
         at, behind = self._last_write, self._clock.time() - self._clock.monotonic()
@@ -106,6 +112,14 @@ class StateFile:
                     self._written = None
         except (OSError, ValueError, RuntimeError, futures.TimeoutError) as error:
             self._ignore(error)
+
+    def check_directory(self) -> None:
+        """Log if no file can be written where it is; to be called after `load`."""
+        if self._problem is None:
+            directory = Path(os.path.realpath(self._path)).parent
+            if not os.access(directory, os.W_OK | os.X_OK):
+                self._problem = "the directory is missing, or does not allow this user to write"
+                self._warn("State file cannot be written", self._problem)
 
     def recall(self) -> list[WatchedExport]:
         """Return what was read since the last call.
@@ -166,7 +180,7 @@ class StateFile:
             self._write_future = background.start(write, "state file")
         except RuntimeError:
             # It is tried again a minute later.
-            before, self._problem = self._problem, "no thread can be started"
+            before, self._problem = self._problem, _NO_THREAD
             return None if before == self._problem else self._problem
         self._is_writing = True
         return None
@@ -258,6 +272,8 @@ def _reason(error: Exception) -> str:
         return error.strerror
     if isinstance(error, futures.TimeoutError):
         return "not read in time"
+    if isinstance(error, RuntimeError):
+        return _NO_THREAD
     return str(error) or type(error).__name__
 
 

@@ -168,9 +168,8 @@ class WatchlistLoader:
     ) -> None:
         """Log what changed, once; errors `again` if asked for."""
         if error is not None and (again or error != self._watchlist.error):
-            _log.error(
-                "ID files cannot be read; the last known ones stay in effect", extra={"err": error}
-            )
+            kept = "the last known ones stay in effect" if self._known else "nothing is watched"
+            _log.error(f"ID files cannot be read; {kept}", extra={"err": error})
         if error is None and self._watchlist.error is not None:
             _log.info("ID files can be read again")
         for name, file in known.items():

@@ -30,6 +30,7 @@ from exporter.cli.service import StartError
 from exporter.server import Server
 from exporter.simulator import Fault, Request, Simulator, serve
 from exporter.tracker.snapshot import Batch, Totals
+from exporter.watchlist.loader import WatchlistLoader
 from tests.support.exporter_process import (
     LOOPBACK,
     MODULE,
@@ -42,6 +43,7 @@ from tests.support.exporter_process import (
     serving,
 )
 from tests.support.raw_server import wait_for
+from tests.support.servers import free_port
 from tests.support.timing import within
 
 TOKEN = "t0ken-of-a-test"
@@ -377,7 +379,71 @@ def test_an_error_of_the_system_is_one_line_and_status_2(
     """A machine without a directory for temporary files cannot run the demo."""
     monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
     assert run("--demo", "--config.check") == 2
-    assert capsys.readouterr().err == "cavatica-exporter: No such file or directory\n"
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("cavatica-exporter: /nowhere/cavatica-demo-")
+    assert line.endswith(": No such file or directory")
+
+
+def test_start_without_threads_is_one_line_and_status_2(cavatica: Cavatica) -> None:
+    """A limit of processes is no unexpected error."""
+    program = "import threading; threading.stack_size(1 << 46); from exporter.cli.command import *"
+    command = (sys.executable, "-c", f"{program}; main()")
+    ended = run_process([*cavatica.flags, LOOPBACK], command=command)
+    problem = "no thread can be started (see ulimit -u, and the container's limit of processes)"
+    assert (ended.returncode, ended.stderr) == (2, f"cavatica-exporter: {problem}\n")
+
+
+def test_output_of_a_scrape_requires_a_single_scrape(
+    cavatica: Cavatica, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without --once the file would never be written."""
+    assert run(*cavatica.flags, f"--once.output={tmp_path}/page", LOOPBACK) == 2
+    assert capsys.readouterr().err == "cavatica-exporter: --once.output requires --once\n"
+
+
+def test_state_file_that_cannot_be_written_is_logged_at_the_start(
+    cavatica: Cavatica, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The first write would show it only after the first scrape."""
+    with serving(*cavatica.flags, LOOPBACK, f"--exports.state-file={tmp_path}/no/file"):
+        assert 'msg="State file cannot be written"' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("place", "name", "waiting_for"),
+    [
+        (service, "find_credentials", '"the token"'),
+        (service, "WebConfigFile", "--web.config.file"),
+        (WatchlistLoader, "load", "--exports.path"),
+    ],
+)
+def test_start_that_waits_for_a_file_is_logged(
+    cavatica: Cavatica,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    place: object,
+    name: str,
+    waiting_for: str,
+) -> None:
+    """A start on a file server that does not answer is not silent."""
+    monkeypatch.setattr(service, "_LATE_SECONDS", 0.05)
+    read = getattr(place, name)
+    log = ""
+
+    def logged() -> bool:
+        nonlocal log
+        log += capsys.readouterr().err
+        return f'msg="Start not finished yet" waiting_for={waiting_for}\n' in log
+
+    def read_late(*arguments: object, **keywords: object) -> object:
+        wait_for(logged, "it is logged")
+        return read(*arguments, **keywords)
+
+    monkeypatch.setattr(place, name, read_late)
+    (tmp_path / "web.yml").write_text("rate_limit: {interval: 1s, burst: 9}", encoding="utf-8")
+    with serving(*cavatica.flags, LOOPBACK, f"--web.config.file={tmp_path}/web.yml"):
+        assert log.count("Start not finished yet") == 1
 
 
 @pytest.mark.parametrize("level", ["info", "debug"])
@@ -419,6 +485,33 @@ def test_a_check_warns_of_a_url_that_is_not_the_apis(
     url = cavatica.url.removesuffix("/v2")
     assert run(*cavatica.flags, f"--api.url={url}", "--config.check") == 0
     assert f"warning: {url} does not end in /v2" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("", "Is a directory; it will not be overwritten until it can be read"),
+        ("token", "not a state file of this exporter; it will not be overwritten"),
+        ("no/file", "the directory is missing, or does not allow this user to write"),
+        ("new", None),
+    ],
+)
+def test_check_covers_the_state_file(
+    cavatica: Cavatica,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    problem: str | None,
+) -> None:
+    """An unusable state file is an error, printed once; nothing is written."""
+    path = tmp_path / name
+    files = sorted(tmp_path.iterdir())
+    status = run(*cavatica.flags, "--config.check", f"--exports.state-file={path}")
+    assert status == (0 if problem is None else 1)
+    assert capsys.readouterr().err == (
+        "" if problem is None else f"--exports.state-file {path}: {problem}\n"
+    )
+    assert sorted(tmp_path.iterdir()) == files
 
 
 @pytest.mark.parametrize("flag", ["--config.check", "--config.check.api"])
@@ -1118,6 +1211,31 @@ def test_a_full_disk_is_one_line_and_status_2(cavatica: Cavatica, flag: str) -> 
         ended = run_process([*cavatica.flags, "--log.level=error", flag], stdout=stdout.fileno())
     expected = "cavatica-exporter: cannot write: No space left on device\n"
     assert (ended.returncode, ended.stderr) == (2, expected)
+
+
+@pytest.mark.parametrize("stderr", [">/dev/full", ">&-"])
+def test_log_that_cannot_be_written_changes_no_status(cavatica: Cavatica, stderr: str) -> None:
+    """A full disk below the log is no failure; nor is a process without standard error."""
+    command = ("sh", "-c", f'exec "$@" 2{stderr}', "sh", *MODULE)
+    assert run_process(["--demo", "--once.output=x"], command=command).returncode == 2
+    port = free_port()
+    flags = (*cavatica.flags, f"--web.listen-address=127.0.0.1:{port}")
+    with subprocess.Popen([*command, *flags], env=environment(PYTHONUNBUFFERED="")) as exporter:
+        try:
+            wait_for(lambda: is_ready(port), "it is ready")
+        finally:
+            exporter.terminate()
+        assert exporter.wait(PATIENCE) == 0
+
+
+def is_ready(port: int) -> bool:
+    """Return whether an exporter on this port has loaded its ID files."""
+    with contextlib.suppress(OSError):
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+        with contextlib.closing(connection):
+            connection.request("GET", "/-/ready")
+            return connection.getresponse().status == 200
+    return False
 
 
 @pytest.mark.slow

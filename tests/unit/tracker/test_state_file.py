@@ -814,6 +814,41 @@ def test_missing_directory_is_logged(
         assert len(caplog.records) == 1
 
 
+@pytest.mark.parametrize("place", ["missing/state", "link"])
+def test_missing_directory_is_logged_at_the_start(
+    tmp_path: Path, clock: FakeClock, caplog: pytest.LogCaptureFixture, place: str
+) -> None:
+    """It is an error until the first write, and is not logged beside another error."""
+    caplog.set_level(logging.INFO)
+    (tmp_path / "link").symlink_to(tmp_path / "missing" / "state")
+    file = StateFile(tmp_path / place, clock)
+    assert load(file) == []
+    file.check_directory()
+    assert file.status().error
+    assert file.problem == "the directory is missing, or does not allow this user to write"
+    file.check_directory()
+    (tmp_path / "missing").mkdir()
+    file.save(snapshot(*EXPORTS))
+    file.close(PATIENCE)
+    assert not file.status().error
+    assert caplog.messages == ["State file cannot be written", "State file written again"]
+    file.check_directory()
+    assert len(caplog.messages) == 2
+
+
+def test_file_without_a_thread_is_logged_at_the_start(
+    path: Path,
+    clock: FakeClock,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The log says the same as at a write."""
+    monkeypatch.setattr(background, "start", _no_thread)
+    assert load(StateFile(path, clock)) == []
+    problem = "no thread can be started; it will not be overwritten until it can be read"
+    assert [vars(each)["err"] for each in caplog.records] == [problem]
+
+
 def test_two_exporters_on_one_file_write_whole_files(path: Path, clock: FakeClock) -> None:
     """If two exporters share a file, it always has the key and the exports of one of them."""
     files = [StateFile(path, clock) for _ in range(2)]

@@ -158,7 +158,7 @@ def test_directory_that_appears_empty_has_the_same_warning(
     (directory / "later").mkdir()
     loader.load()
     assert caplog.messages == [
-        "ID files cannot be read; the last known ones stay in effect",
+        "ID files cannot be read; nothing is watched",
         "No ID file, so nothing is watched",
     ]
 
@@ -540,7 +540,7 @@ def test_a_missing_path_is_an_error(
     assert loader.load() == Watchlist(error=problem)
     assert loader.load().errors == (problem,)
     assert logged(caplog) == [
-        ("ERROR", "ID files cannot be read; the last known ones stay in effect", {"err": problem})
+        ("ERROR", "ID files cannot be read; nothing is watched", {"err": problem})
     ]
     path.mkdir()
     (path / "a.yml").write_text("- x\n")
