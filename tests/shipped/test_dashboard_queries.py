@@ -8,6 +8,7 @@ It also scrapes itself, as a target that is not an exporter.
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -26,6 +27,7 @@ import yaml
 
 from dashboards import build
 from exporter.simulator import Lifetimes, Simulator, serve
+from exporter.tool.state import STATE_NAME
 from tests.support.dashboard_rules import Json, parsed, query_panels, targets, variables, walk
 from tests.support.servers import Prometheus, Sample, free_port, wait_until
 
@@ -241,6 +243,7 @@ def scene(
         url = stack.enter_context(serve(simulator))
         start = stack.enter_context
         discovery = start(discovery_metrics(url, directory / "discovered"))
+        shutil.copy(directory / "discovered" / STATE_NAME, watched)
         # Other programs have used up all but a twentieth of the account's rate limit.
         simulator.spend(95_000)
         refused = ExitStack()
