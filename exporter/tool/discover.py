@@ -40,6 +40,7 @@ class Round:
         elsewhere: New exports to other volumes than requested.
         pending: New exports left to a later round, because the API returned no details yet.
         without_details: New exports of which the API returns only the state.
+        without_id: Items of the list without a usable ID, if the whole list was read.
         gone: Known exports that were listed in the last round, and are not any more.
         calls: Number of requests sent.
         reselected: Whether the last round had other flags.
@@ -59,6 +60,7 @@ class Round:
     elsewhere: int
     pending: int
     without_details: int
+    without_id: int
     gone: int
     calls: int
     reselected: bool
@@ -113,7 +115,7 @@ def discover(
         gone = 0
         if found.whole and found.every:
             # Otherwise more may be known than were listed when the total was read.
-            gone = ledger.account_for(found.total - len(details.pending))
+            gone = ledger.account_for(found.total - len(details.pending), len(found.exports))
             ledger.state.verified = now
         dropped = ledger.expire(now)
         whole = found.whole and not details.pending
@@ -134,6 +136,7 @@ def discover(
             elsewhere=elsewhere,
             pending=len(details.pending),
             without_details=len(details.refused),
+            without_id=found.unusable,
             gone=gone,
             calls=api.calls - calls,
             reselected=ledger.state.reselected,

@@ -219,6 +219,9 @@ def _warnings(done: Round) -> Iterator[tuple[str, str]]:
     if done.without_details:
         count = counted(done.without_details, "export")
         yield "Details refused", f"API refused details of {count}; their IDs are written"
+    if done.without_id:
+        count = counted(done.without_id, "export")
+        yield "Exports without ID", f"listed without a usable ID, so nobody watches them: {count}"
     if done.gone:
         count = counted(done.gone, "export")
         yield "Exports not listed", f"no longer listed, but kept: {count}; {_ACCOUNT}"

@@ -102,11 +102,17 @@ class Ledger:
             self.state.leave_out(digest)
         return len(expired)
 
-    def account_for(self, total: int) -> int:
-        """Record that all `total` exports of the list are known; return how many left the list."""
+    def account_for(self, total: int, listed: int) -> int:
+        """Record that all `total` exports of the list are known; return how many left the list.
+
+        Args:
+            total: Number of exports in the list.
+            listed: Number of those with an ID.
+        """
         gone = self.known - total
         self.state.unlisted += gone
-        return max(gone, 0)
+        # An item that got its ID since then is no export that left.
+        return max(min(gone, len(self.places) + self.state.left_out - listed), 0)
 
     def write(self, now: float, *, complete: bool) -> int:
         """Write the changed files; return the number of ID files among them.

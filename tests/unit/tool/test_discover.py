@@ -198,6 +198,27 @@ def test_an_id_is_not_dropped_because_the_list_lacks_it(account: Account) -> Non
     assert account.discover().calls == 1
 
 
+def test_an_export_without_an_id_is_no_other_accounts(account: Account) -> None:
+    """It is counted until the list shows its ID; then it is new, and none has left the list."""
+    ids = account.simulator.start(5)
+
+    def rewrite(body: bytes) -> bytes:
+        page = json.loads(body)
+        page["items"][2] = {"state": "RUNNING"}
+        return json.dumps(page).encode()
+
+    account.simulator.fault = Fault(
+        rewrite=rewrite, when=lambda request: "limit=100" in request.query
+    )
+    done = account.discover()
+    assert (done.whole, done.added, done.without_id) == (True, 4, 1)
+    account.simulator.fault = None
+    account.clock.advance(8 * DAY)
+    done = account.discover()
+    assert (done.whole, done.added, done.without_id, done.gone) == (True, 1, 0, 0)
+    assert account.ids() == sorted(ids)
+
+
 def test_a_round_that_breaks_off_changes_nothing(account: Account) -> None:
     """Every call must be answered: half a list makes half a batch."""
     account.simulator.start(250)

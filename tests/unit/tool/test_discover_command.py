@@ -217,6 +217,18 @@ def test_what_else_is_told(account: Account, run: Run, capsys: pytest.CaptureFix
     assert len(account.ids()) == 2
 
 
+def test_exports_without_an_id_are_told(
+    account: Account, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing else tells of an export that no file can name."""
+    account.simulator.start(2)
+    account.simulator.fault = Fault(items=lambda items: [{"state": "RUNNING"} for _ in items])
+    assert run() == 0
+    assert capsys.readouterr().err == (
+        "cavatica-exports: listed without a usable ID, so nobody watches them: 2 exports\n"
+    )
+
+
 def test_what_else_is_logged(account: Account, run: Run) -> None:
     """Repeated rounds log unusable state and missing details once."""
     del run
