@@ -17,12 +17,12 @@ from dashboards.panels import note, query, table
 from dashboards.promql import (
     ALIVE,
     DAY,
-    DOWN_JOBS,
     EXPORT,
     NONE,
     SOURCE,
     WATCHED,
     ZERO,
+    down_jobs,
     first_of,
     in_batches,
     job_column,
@@ -187,8 +187,7 @@ def how_to_acknowledge() -> Json:
 
 def _down_jobs(*keep: str) -> str:
     """Return a row for each job whose exports are not known: the first rows of the table."""
-    named = f'label_replace({DOWN_JOBS}, "of", "every batch of", "", "")'
-    named = f'label_join({named}, "batch", " ", "of", "job")'
+    named = down_jobs("every batch of", "batch")
     named = f'label_replace({named}, "state", "{DOWN_ROW}", "", "")'
     return f"6e10 * {rows(named, SOURCE, *keep)}"
 

@@ -53,6 +53,7 @@ def batches() -> Json:
 
     completed = _sum(in_state('state="COMPLETED"'))
     failed = f"count by ({BATCH}) ({FAILURES})"
+    dealt_with = f"(count by ({BATCH}) ({DEALT_WITH}) or 0 * {TOLD})"
     watched = _sum(WATCHED)
     # Rounded down: 9,999 of 10,000 are not 100 %.
     done = f"(floor(1000 * {completed} / ({watched} > 0)) / 1000 unless {unanswered} >= {watched})"
@@ -70,15 +71,15 @@ def batches() -> Json:
         "Batches",
         "Batches with the most to deal with first. `Done`: the share of the watched exports that "
         "are completed. `Failed`, `Unknown` and `Refused` are without acknowledged and superseded "
-        "ones; `Dealt with` counts these, but for refused ones. `Missing` are exports that an ID "
-        "file expects and none lists. `Estimated end`: from the pace of the last six hours. A "
-        "click shows the batch alone.",
+        "ones; `Dealt with` counts these. `Missing` are exports that an ID file expects and none "
+        "lists. `Estimated end`: from the pace of the last six hours. A click shows the batch "
+        "alone.",
         query(rows(f"({most_to_do} or {TOLD})", BATCH, "job", "batch"), table=True),
         query(job_column(TOLD, BATCH), table=True),
         column(done, otherwise=NONE),
         column(watched),
         known(failed),
-        known(f"count by ({BATCH}) ({DEALT_WITH})"),
+        known(f"({dealt_with} + ({ACKNOWLEDGED_REFUSALS} or 0 * {TOLD}))"),
         known(_sum(in_state('state="RUNNING"'))),
         known(_sum(in_state('state="PENDING"'))),
         column(f"count by ({BATCH}) ({UNKNOWN})"),

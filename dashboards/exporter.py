@@ -2,6 +2,7 @@
 
 from dashboards.fields import (
     ANSWERS,
+    DOWN_ROW,
     Json,
     cell_words,
     fixed_colour,
@@ -16,8 +17,9 @@ from dashboards.frame import dashboard as frame
 from dashboards.panels import bars, graph, note, query, source, stat, table, timeline
 from dashboards.promql import (
     BATCH,
-    DOWN,
     DOWN_JOBS,
+    EXPORTER_DOWN,
+    NOT_OF_ALL_JOBS,
     NOTHING,
     OURS,
     SEVERAL,
@@ -27,14 +29,22 @@ from dashboards.promql import (
     WATCHED,
     ZERO,
     answers_over_time,
+    down_jobs,
     first_of,
     max_by,
     select,
+    zero_of_all_jobs,
 )
 
 HOUR = 60 * 60.0
 
 INSTANCE = f"{SOURCE}, instance"
+
+_LITTLE = 0.3
+"""The part of the rate limit below which what is left is coloured."""
+
+_FILE_DOWN = 2
+"""In place of whether a file loads: no exporter of its job answers."""
 
 
 def dashboard() -> Json:
@@ -70,6 +80,7 @@ def dashboard() -> Json:
 
 
 def _health() -> list[Json]:
+    oldest = f"max(min by ({SOURCE}) ({SINCE_SUCCESS}))"
     return [
         stat(
             "Exporters down",
@@ -84,19 +95,22 @@ def _health() -> list[Json]:
         stat(
             "Answers missing",
             "Exporters in whose last scrape not every call to CAVATICA succeeded.",
-            query(first_of(f"count({select('cavatica_up')} == 0)", ZERO), now=True),
+            query(zero_of_all_jobs(f"count({select('cavatica_up')} == 0)"), now=True),
             alarm={1: "red"},
             unit="locale",
+            mappings=tile_mappings(),
         ),
         stat(
             "Since full scrape",
             "How long ago every call of a scrape succeeded; of several jobs, the longest. Red from "
             "one hour on, when the alert on stale data fires.",
-            query(first_of(f"max(min by ({SOURCE}) ({SINCE_SUCCESS}))", NOTHING), now=True),
+            query(
+                first_of(f"{oldest} >= {HOUR / 4:.0f}", NOT_OF_ALL_JOBS, oldest, NOTHING), now=True
+            ),
             alarm={HOUR / 4: "orange", HOUR: "red"},
             unit="s",
             decimals=0,
-            mappings=value_mappings({-4: ("none yet", "red")}),
+            mappings=tile_mappings(none="none yet", calm="red"),
         ),
     ]
 
@@ -106,9 +120,10 @@ def _watchlist() -> list[Json]:
         return stat(
             title,
             description,
-            query(first_of(expr, ZERO), now=True),
+            query(zero_of_all_jobs(expr), now=True),
             alarm={1: colour},
             unit="locale",
+            mappings=tile_mappings(),
         )
 
     def most(metric: str) -> str:
@@ -159,14 +174,15 @@ def _where_the_names_are() -> Json:
 def _rate_limit_left() -> Json:
     left = select("cavatica_api_rate_limit_remaining_requests")
     limit = select("cavatica_api_rate_limit_requests")
+    least = f"min({left} / ({limit} > 0))"
     return stat(
         "Rate limit left",
         "The part of the account's rate limit that is left. Other programs of the account use it, "
         "too; the exporter stops at its own share. Under 10 % the alert on rate limiting fires.",
-        query(first_of(f"min({left} / ({limit} > 0))", NOTHING), now=True),
+        query(first_of(f"{least} < {_LITTLE}", NOT_OF_ALL_JOBS, least, NOTHING), now=True),
         unit="percentunit",
         decimals=0,
-        thresholds=thresholds("red", {0.1: "orange", 0.3: "text"}),
+        thresholds=thresholds("red", {0.1: "orange", _LITTLE: "text"}),
         mappings=tile_mappings(none="not told"),
     )
 
@@ -352,10 +368,14 @@ def _files() -> Json:
 
     no_file = f'label_replace({NOTHING}, "file", "no ID file", "", "")'
     listed = column(select("cavatica_exporter_watchlist_file_error"), "file")
-    listed["expr"] = first_of(listed["expr"], f'label_replace({no_file}, "row", "-", "", "")')
+    down = column(f"{_FILE_DOWN} * {down_jobs('every file of', 'file')}", "file")["expr"]
+    listed["expr"] = first_of(
+        f"({listed['expr']} or {down})", f'label_replace({no_file}, "row", "-", "", "")'
+    )
     return table(
         "ID files",
-        "Every ID file, whether it loads, and when it was changed. Those in error first.",
+        "Every ID file, whether it loads, and when it was changed. Those in error first. A job of "
+        "which no exporter answers has a row of its own.",
         listed,
         column(f"{select('cavatica_exporter_watchlist_file_error')} and on () {SEVERAL}", "job"),
         column(f"1000 * {select('cavatica_exporter_watchlist_file_mtime_timestamp_seconds')}"),
@@ -366,11 +386,17 @@ def _files() -> Json:
             override(
                 "Loads",
                 mappings=[
-                    *value_mappings({0: ("yes", "green"), 1: ("error", "red")}),
+                    *value_mappings(
+                        {
+                            0: ("yes", "green"),
+                            1: ("error", "red"),
+                            _FILE_DOWN: (DOWN_ROW, "red"),
+                        }
+                    ),
                     *cell_words(),
                 ],
                 custom__cellOptions={"type": "color-text"},
-                custom__width=90,
+                custom__width=120,
             ),
             override("Changed", unit="dateTimeFromNow", custom__width=150),
         ],
@@ -382,12 +408,14 @@ def _watched() -> Json:
     named = f'label_join({watched}, "name", "", "batch")'
     several = f'label_join({watched} and on () {SEVERAL}, "name", " / ", "job", "batch")'
     nothing = f'label_replace({ZERO}, "name", "nothing watched", "", "")'
-    down = f'label_replace({DOWN}, "name", "not known", "", "")'
+    largest = f"sort_desc(topk(20, {several} or on ({BATCH}) {named}))"
+    down = f"{EXPORTER_DOWN} * {down_jobs('every batch of', 'name')}"
     return bars(
         "IDs of each batch",
-        "Export IDs that are watched; of more than 20 batches, the 20 largest.",
+        "Export IDs that are watched; of more than 20 batches, the 20 largest. A job of which no "
+        "exporter answers has a line of its own.",
         query(
-            first_of(f"sort_desc(topk(20, {several} or on ({BATCH}) {named}))", nothing, down),
+            first_of(f"({largest} or {down})", nothing),
             "{{name}}",
             now=True,
         ),

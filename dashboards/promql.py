@@ -96,6 +96,13 @@ DOWN_JOBS = (
 )
 """1 for each job of which no exporter answers but one did within a day."""
 
+
+def down_jobs(what: str, label: str) -> str:
+    """Return `DOWN_JOBS` with a label that names what is not known: `what` and the job."""
+    named = f'label_replace({DOWN_JOBS}, "of", "{what}", "", "")'
+    return f'label_join({named}, "{label}", " ", "of", "job")'
+
+
 # `up` and `process_*` are everybody's, and "All" jobs is `.+`: keep to targets that are exporters,
 # or were within a day.
 OURS = f"and on ({SOURCE}, instance) last_over_time({select('cavatica_exporter_build_info')}[1d])"
@@ -111,6 +118,12 @@ WATCHED = counts("cavatica_watched_exports")
 
 NOT_OF_ALL_JOBS = f"{NONE_SO_FAR} + 0 * count({DOWN_JOBS}) * {ALIVE}"
 """`NONE_SO_FAR` where an exporter answers, but none of another job, else nothing."""
+
+
+def zero_of_all_jobs(total: str) -> str:
+    """Return a total that is 0 only where an exporter of each job answers."""
+    return first_of(f"{total} > 0", NOT_OF_ALL_JOBS, ZERO)
+
 
 NONE_OF_THEM = first_of(NOT_OF_ALL_JOBS, f"0 * sum({WATCHED})", NOTHING)
 """0 of those that are watched; `NOTHING` where no export is."""

@@ -150,6 +150,14 @@ one of two down | State unknown               | not all known       | purple
 one of two down | Running                     | not all known       | purple
 one of two down | Oldest unfinished export    | not all known       | purple
 one of two down | Age of the data             | not known           | purple
+one of two down | Exporters down              | 1                   | red
+one of two down | Answers missing             | not all known       | purple
+one of two down | Since full scrape           | not all known       | purple
+one of two down | ID files in error           | not all known       | purple
+one of two down | IDs rejected                | not all known       | purple
+one of two down | Files passed over           | not all known       | purple
+one of two down | IDs listed twice            | not all known       | purple
+one of two down | Rate limit left             | not all known       | purple
 """
 
 TILES_BY_JOB = """
@@ -159,6 +167,7 @@ two jobs        | Size       | lab-a: not completed; lab-b: not completed
 one of two down | State      | off: exporter down; up: FAILED
 one of two down | Dealt with | off: exporter down; up: acknowledged
 one of two down | Started    | off: exporter down; up: 2026-09-21 12:14:00
+one of two down | IDs of each batch | every batch of off: exporter down; up / weekly: 11
 """
 
 TABLES = {
@@ -176,17 +185,17 @@ TABLES = {
         tcga-7       | 76.9% | 52 | 2 | 0 | 6 | 4 | 0 | 3 | 5 | 80 GiB  | 2026-09-21 15:42:00
         archive-2025 | 92.3% | 65 | 1 | 3 | 0 | 0 | 1 | 0 | - | 120 GiB | ended, not complete
         refused-only | -     | 0  | 0 | 0 | 0 | 0 | 0 | 2 | - | -       | ended, not complete
-        trios        | 92.3% | 13 | 0 | 0 | 1 | 0 | 0 | 0 | 0 | 24 GiB  | 2026-09-21 14:44:00
+        trios        | 92.3% | 13 | 0 | 1 | 1 | 0 | 0 | 0 | 0 | 24 GiB  | 2026-09-21 14:44:00
     """,
     ("demo", "Error codes"): """
-        Code | Meaning | Start it again | To deal with | Failed | Lookup errors | Refused
-        9006 | this kind of file cannot be exported: alias, public, archived or external | no, change it first | 3 | 0 | 0 | 4
-        none | no code given | ask support | 2 | 0 | 0 | 2
-        9008 | the job does not exist | no, change it first | 1 | 0 | 1 | 0
-        9103 | the volume's settings do not allow this location | after the repair | 1 | 2 | 0 | 0
-        9107 | the location holds a file already | no, change it first | 1 | 1 | 0 | 0
-        9999 | unknown code | ask support | 1 | 1 | 0 | 0
-        9100 | the storage service cannot be reached | yes | 0 | 2 | 0 | 0
+        Code | Meaning | Start it again | Failed | Lookup errors | Refused | Dealt with
+        9006 | this kind of file cannot be exported: alias, public, archived or external | no, change it first | 0 | 0 | 3 | 1
+        none | no code given | ask support | 0 | 0 | 2 | 0
+        9008 | the job does not exist | no, change it first | 0 | 1 | 0 | 0
+        9103 | the volume's settings do not allow this location | after the repair | 1 | 0 | 0 | 1
+        9107 | the location holds a file already | no, change it first | 1 | 0 | 0 | 0
+        9999 | unknown code | ask support | 1 | 0 | 0 | 0
+        9100 | the storage service cannot be reached | yes | 0 | 0 | 0 | 2
     """,
     ("demo", "ID files"): """
         Loads | File        | Changed
@@ -257,12 +266,12 @@ TABLES = {
         UNKNOWN | b00000CG411ac0SbNkaUE0SNRK4H0Sxy | all-done | -                | -        | -    | -                   | -              | -
     """,
     ("blind", "Error codes"): """
-        Code      | To deal with | Failed    | Lookup errors | Refused
-        not known | not known    | not known | not known     | not known
+        Code      | Failed    | Lookup errors | Refused   | Dealt with
+        not known | not known | not known     | not known | not known
     """,
     ("waiting", "Error codes"): """
-        Code      | To deal with | Failed
-        no errors | 0            | 0
+        Code      | Failed | Dealt with
+        no errors | 0      | 0
     """,
     ("outage", "Failed, unknown and unfinished exports"): """
         State
@@ -281,13 +290,17 @@ TABLES = {
         weekly | up  | 11      | 0      | 1
     """,
     ("one of two down", "Error codes"): """
-        Code      | To deal with | Failed
-        9103      | 0            | 1
-        not known | not known    | not known
+        Code      | Failed    | Dealt with
+        9103      | 0         | 1
+        not known | not known | not known
     """,
     ("down", "Failed, unknown and unfinished exports"): """
         State         | Batch
         exporter down | every batch of gone
+    """,
+    ("one of two down", "ID files"): """
+        Loads         | File
+        exporter down | every file of off
     """,
     ("waiting", "ID files"): """
         Loads | File
