@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
-from http import HTTPStatus
 from pathlib import Path
 
 from benchmarks.processes import Exporter, Simulator, exporter, naive_exporter, simulator
@@ -228,20 +227,15 @@ def _run_exporter(case: Case, api: Simulator, ids: Path) -> Result:
     if case.restart:
         flags += (f"--exports.state-file={ids.parent / 'state'}",)
         with exporter(api.url, path, log, *flags) as first, closing(Scraper(first.url)) as scraper:
-            _wait_until_ready(scraper)
+            scraper.wait_until_ready()
             _scrape_until_known(scraper)
     with exporter(api.url, path, log, *flags) as process, closing(Scraper(process.url)) as scraper:
-        _wait_until_ready(scraper)
+        scraper.wait_until_ready()
         ready = time.monotonic() - process.began
         start = _scrape_until_known(scraper)
         result = _scrapes(process, scraper, api, case.changing, _SCRAPES, (ready, start))
         pages = [scraper.page() for _ in range(_PAGES)]
         return replace(result, page=statistics.median(pages))
-
-
-def _wait_until_ready(scraper: Scraper) -> None:
-    while scraper.status("/-/ready") != HTTPStatus.OK:
-        time.sleep(0.005)
 
 
 def _scrape_until_known(scraper: Scraper) -> list[float]:

@@ -59,6 +59,11 @@ class Scraper:
             response.read()
             return response.status
 
+    def wait_until_ready(self) -> None:
+        """Wait for the first 200 of `/-/ready`."""
+        while self.status("/-/ready") != http.client.OK:
+            time.sleep(0.005)
+
     def scrape(self) -> Scrape:
         """Request the metrics once.
 

@@ -190,6 +190,26 @@ def test_recording_rule_drops_the_labels_of_a_replica(name: str) -> None:
         assert re.search(r"\b(min|max|sum|count|group) by \(cluster, ", RECORDED[name]["expr"])
 
 
+OF_EVERY_EXPORT = {
+    f"cavatica_export_{name}"
+    for name in (
+        "state",
+        "info",
+        "size_bytes",
+        "started_timestamp_seconds",
+        "finished_timestamp_seconds",
+    )
+}
+"""Metrics that have series of nearly every export."""
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.get("alert") or rule["record"])
+def test_rule_that_looks_back_does_not_select_every_export(rule: Yaml) -> None:
+    """If an expression looks back, Prometheus searches old blocks for all of its selectors."""
+    if re.search(r"\[\w+\]|\boffset\b", rule["expr"]):
+        assert not series_names(rule["expr"]) & OF_EVERY_EXPORT
+
+
 def test_no_rule_uses_the_series_alerts() -> None:
     """No rule reads `ALERTS`, which may be stored elsewhere if a ruler evaluates the rules."""
     assert not any("ALERTS" in rule["expr"] for rule in RULES)
