@@ -74,7 +74,9 @@ def make_status(snapshot: Snapshot) -> Status:
     rows = tuple(_batch_row(batch, snapshot) for batch in snapshot.batches)
     attention = tuple(row for batch in snapshot.batches for row in _attention(batch, snapshot))
     unfinished = sum(
-        batch.totals.states[PENDING] + batch.totals.states[RUNNING] + _missing(batch, snapshot)
+        batch.totals.states[PENDING]
+        + batch.totals.states[RUNNING]
+        + snapshot.watchlist.missing(batch.name, batch.totals.watched)
         for batch in snapshot.batches
     )
     # Exports that the API returned without a valid state.
@@ -93,7 +95,9 @@ def _batch_row(batch: Batch, snapshot: Snapshot) -> Row:
     row: Row = {name: counts[name] for name in _BATCH_COLUMNS}
     row["batch"] = batch.name
     row["expected"] = expected = snapshot.watchlist.expected.get(batch.name)
-    row["missing"] = None if expected is None else _missing(batch, snapshot)
+    row["missing"] = (
+        None if expected is None else snapshot.watchlist.missing(batch.name, batch.totals.watched)
+    )
     row["bytes"] = batch.totals.exported_bytes
     row["last_finished"] = format_time(_last_finished(batch))
     return row
@@ -108,12 +112,6 @@ def _last_finished(batch: Batch) -> float | None:
         if each.export is not None and each.state in FINISHED
     )
     return max((time for time in times if time is not None), default=None)
-
-
-def _missing(batch: Batch, snapshot: Snapshot) -> int:
-    refusals = snapshot.watchlist.refused.get(batch.name)
-    there = batch.totals.watched + (refusals.count if refusals else 0)
-    return max(snapshot.watchlist.expected.get(batch.name, 0) - there, 0)
 
 
 def _attention(batch: Batch, snapshot: Snapshot) -> Iterator[Row]:

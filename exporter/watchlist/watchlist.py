@@ -86,6 +86,11 @@ class Watchlist:
     rejected: int = 0
     reloaded: float | None = None
 
+    def missing(self, batch: str, watched: int) -> int:
+        """Return the number of expected exports that are neither `watched` nor refused."""
+        refusals = self.refused.get(batch)
+        return max(self.expected.get(batch, 0) - watched - (refusals.count if refusals else 0), 0)
+
     @property
     def errors(self) -> tuple[str, ...]:
         """All errors, for people."""

@@ -139,7 +139,6 @@ def _batch_row(
     refusals = watchlist.refused.get(batch.name)
     refused = refusals.count if refusals else 0
     is_open = refusals is None or not refusals.acknowledged
-    expected = watchlist.expected.get(batch.name)
     if outdated:
         for state in UNFINISHED:
             states[UNKNOWN] += states[state]
@@ -152,8 +151,8 @@ def _batch_row(
         dealt_with=dealt_with.total() + (0 if is_open else refused),
         lookup_errors=sum(len(each.lookup_errors) for each in findings),
         refused=refused if is_open else 0,
-        expected=expected,
-        missing=max((expected or 0) - totals.watched - refused, 0),
+        expected=watchlist.expected.get(batch.name),
+        missing=watchlist.missing(batch.name, totals.watched),
         exported_bytes=totals.exported_bytes,
         last_finished=max(totals.last_finished.values(), default=None),
     )

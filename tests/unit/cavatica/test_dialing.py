@@ -189,10 +189,11 @@ class TestResolver:
         assert count == ["api.invalid"]
         proceed.set()
 
+    @pytest.mark.parametrize(("timeout", "limit"), [(PATIENCE, PATIENCE / 2), (0.9, 0.8)])
     def test_uses_the_last_addresses_while_a_lookup_takes_long(
-        self, lookups: list[Resolve]
+        self, lookups: list[Resolve], timeout: float, limit: float
     ) -> None:
-        """After a second, the time that a scrape can spare, the last addresses are used."""
+        """After a second, or half of a shorter time, there is still time to connect to them."""
         proceed = threading.Event()
 
         def wait(*_: object) -> list[AddressInfo]:
@@ -202,23 +203,8 @@ class TestResolver:
         lookups[:] = [lambda _, port: [address(port)], wait]
         resolver = Resolver()
         resolver.resolve("api.invalid", 443, PATIENCE)
-        with within(PATIENCE / 2):
-            assert resolver.resolve("api.invalid", 443, PATIENCE) == [address(443)]
-        proceed.set()
-
-    def test_leaves_half_of_a_short_time_for_the_call(self, lookups: list[Resolve]) -> None:
-        """The last addresses are used while there is time to connect to them."""
-        proceed = threading.Event()
-
-        def wait(*_: object) -> list[AddressInfo]:
-            proceed.wait(PATIENCE)
-            return []
-
-        lookups[:] = [lambda _, port: [address(port)], wait]
-        resolver = Resolver()
-        resolver.resolve("api.invalid", 443, PATIENCE)
-        with within(0.8):
-            assert resolver.resolve("api.invalid", 443, 0.9) == [address(443)]
+        with within(limit):
+            assert resolver.resolve("api.invalid", 443, timeout) == [address(443)]
         proceed.set()
 
     @pytest.mark.parametrize(
