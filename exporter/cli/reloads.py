@@ -8,6 +8,7 @@ from signal import Signals as Signal
 from typing import TYPE_CHECKING, Final
 
 from exporter import background
+from exporter.cli import logs
 from exporter.cli.signals import Signals
 
 if TYPE_CHECKING:
@@ -25,14 +26,14 @@ class Reloads:
     A file server that hangs keeps neither the other parts nor SIGTERM waiting.
 
     Args:
-        reload_files: Begins to reload the ID files.
-        works: What else is reloaded, by name.
+        works: What is reloaded, by name.
+        reload_files: Begins to reload the ID files, in a thread of its own.
     """
 
     def __init__(
         self,
-        reload_files: Callable[[], "futures.Future[None]"],
         works: Mapping[str, Callable[[], object]],
+        reload_files: "Callable[[], futures.Future[None]] | None" = None,
     ) -> None:
         self._reload_files = reload_files
         self._reloads = {
@@ -56,7 +57,8 @@ class Reloads:
     def _begin(self) -> None:
         _log.info("Reloading")
         self._begun = {}
-        self._start("ID files", self._reload_files)
+        if self._reload_files is not None:
+            self._start("ID files", self._reload_files)
         for name, reload in self._reloads.items():
             is_late = reload.is_running
             self._start(name, reload.begin)
@@ -86,8 +88,7 @@ def _attempt(reload: Callable[[], object], name: str) -> None:
     try:
         reload()
     except Exception as error:  # noqa: BLE001 # a failed reload changes nothing
-        _log.error(  # the traceback is for debugging
+        _log.error(
             "Reload failed; the last good content stays in effect",
-            extra={"of": name, "err": type(error).__name__},
-            exc_info=_log.isEnabledFor(logging.DEBUG),
+            extra={"of": name, "err": logs.unexpected(error)},
         )

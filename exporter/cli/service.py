@@ -192,7 +192,7 @@ class Exporter:
         works: dict[str, Callable[[], object]] = {"token": self._credentials.reload}
         if web_config:
             works = {"web configuration": partial(web_config.reload, force=True), **works}
-        return Reloads(self._loader.reload, works)
+        return Reloads(works, self._loader.reload)
 
     def _end(self, servers: Sequence[Server]) -> None:
         """Shut down gracefully: requests in flight are answered, early if necessary."""

@@ -3,7 +3,6 @@
 import logging
 import os
 import re
-import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ import click
 from exporter import background, files
 from exporter.cavatica.answer import ApiError
 from exporter.cli import logs
+from exporter.cli.reloads import Reloads
 from exporter.cli.signals import Signals
 from exporter.clock import Clock
 from exporter.text import counted
@@ -105,8 +105,7 @@ class Loop:
     def every(self, seconds: float, signals: Signals, reload: Callable[[], object]) -> int:
         """Run rounds until a signal ends the loop; SIGHUP calls `reload`."""
         rounds = background.start(lambda: self._rounds(seconds), "discover")
-        while signals.next() == signal.SIGHUP:
-            _attempt(reload)
+        Reloads({"token": reload}).serve(signals)
         self._stop.set()
         try:
             rounds.result(LAST_CALL_SECONDS)
@@ -147,13 +146,6 @@ class Loop:
         ]
         files.remove_stale(self._metrics_file, self._clock.time())
         files.replace_file(self._metrics_file, ["".join(lines).encode()], mode=0o644)
-
-
-def _attempt(reload: Callable[[], object]) -> None:
-    try:
-        reload()
-    except Exception as error:  # noqa: BLE001 # a failed reload changes nothing
-        _log.error("Reload failed", extra={"err": logs.unexpected(error)})
 
 
 def _problems(done: Round) -> Iterator[str]:

@@ -950,7 +950,7 @@ def test_a_reload_that_fails_unexpectedly_changes_nothing(
     def failed() -> bool:
         nonlocal log
         log += capsys.readouterr().err
-        return "err=TypeError" in log
+        return 'err="unexpected error: TypeError (for details' in log
 
     with serving(*cavatica.flags, LOOPBACK) as exporter:
         exporter.send(signal.SIGHUP)
