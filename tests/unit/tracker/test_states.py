@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from exporter.cavatica.export import Export
+from exporter.cavatica.export import Export, LookupFailure
 from exporter.tracker.blocks import BLOCK_SIZE
 from exporter.tracker.departed import REMEMBER_SECONDS
 from exporter.tracker.snapshot import Batch, Block, WatchedExport
@@ -200,22 +200,15 @@ def test_id_unknown_to_the_api_is_asked_for_in_free_places() -> None:
     assert states.asked(size=2) == [["r", "x"]]
 
 
-def test_id_with_a_server_error_is_asked_for_with_the_unfinished() -> None:
-    """An error with status 500 or above is the platform's: the ID may be valid."""
+@pytest.mark.parametrize("outcome", [BROKEN, None], ids=["server error", "no outcome"])
+def test_id_that_may_be_valid_is_asked_for_with_the_unfinished(
+    outcome: LookupFailure | None,
+) -> None:
+    """An error with status 500 or above is the platform's, and some cannot be paired with IDs."""
     states = States()
     states.watch({"b": ["x", "y"]})
     states.plan(100)
-    states.record({"x": BROKEN, "y": completed("y")})
-    states.requeue(["x", "y"], [])
-    assert states.asked(size=1) == [["x"]]
-
-
-def test_id_without_an_outcome_is_asked_for_with_the_unfinished() -> None:
-    """If an answer's errors cannot be paired with IDs, the IDs may be valid."""
-    states = States()
-    states.watch({"b": ["x", "y"]})
-    states.plan(100)
-    states.record({"x": None, "y": completed("y")})
+    states.record({"x": outcome, "y": completed("y")})
     states.requeue(["x", "y"], [])
     assert states.asked(size=1) == [["x"]]
 
