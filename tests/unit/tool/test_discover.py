@@ -249,6 +249,9 @@ def test_complete_rounds_renew_the_time_of_the_state_file(account: Account) -> N
     account.simulator.fault = None
     account.discover()
     assert state.stat().st_mtime == account.clock.time()
+    account.clock.advance(-1800)
+    account.discover()
+    assert state.stat().st_mtime == account.clock.time(), "the clock was ahead"
 
 
 def test_incomplete_rounds_keep_the_time_of_the_state_file(account: Account) -> None:
