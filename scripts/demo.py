@@ -10,7 +10,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -25,6 +24,8 @@ from pathlib import Path
 from typing import NoReturn
 
 import yaml
+
+from scripts.ports import reserved_port
 
 ROOT = Path(__file__).parents[1]
 ALERTS = ROOT / "alerts"
@@ -56,13 +57,6 @@ def scratch() -> Iterator[Path]:
         sys.exit(2)
     with directory as name:
         yield Path(name)
-
-
-def free_port() -> int:
-    """Return a port of loopback on which nothing listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def find(program: str) -> str | None:
@@ -220,10 +214,10 @@ def main() -> None:
         sys.stdout.flush()
         os.execv(sys.executable, exporter)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    ports = [free_port() for _ in range(3)]
-    urls = [f"http://127.0.0.1:{port}" for port in ports]
     with contextlib.ExitStack() as stack:
         stack.enter_context(contextlib.suppress(KeyboardInterrupt))
+        ports = [stack.enter_context(reserved_port()) for _ in range(3)]
+        urls = [f"http://127.0.0.1:{port}" for port in ports]
         directory = stack.enter_context(scratch())
         (directory / "prometheus.yml").write_text(
             prometheus_configuration(ports[0], ports[2]), encoding="utf-8"

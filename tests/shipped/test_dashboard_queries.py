@@ -6,11 +6,11 @@ It also scrapes itself, as a target that is not an exporter.
 """
 
 import json
-import os
 import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -22,14 +22,15 @@ from pathlib import Path
 
 import promql_parser as promql
 import pytest
-import requests
 import yaml
 
 from dashboards import build
 from exporter.simulator import Lifetimes, Simulator, serve
 from exporter.tool.state import STATE_NAME
+from scripts.ports import reserved_port
 from tests.support.dashboard_rules import Json, parsed, query_panels, targets, variables, walk
-from tests.support.servers import Prometheus, Sample, free_port, wait_until
+from tests.support.exporter_process import LOOPBACK, environment, process
+from tests.support.servers import Prometheus, Sample, wait_until
 
 pytestmark = pytest.mark.servers
 
@@ -108,38 +109,15 @@ class Scene:
         return expr
 
 
-def environment(**more: str) -> dict[str, str]:
-    """Return this process's environment without settings of the exporter, plus `more`."""
-    own = ("CAVATICA_EXPORTER_", "SB_")
-    return {name: value for name, value in os.environ.items() if not name.startswith(own)} | more
-
-
 @contextmanager
-def running_exporter(directory: Path, url: str, token: str, state: bytes = b"") -> Iterator[str]:
+def running_exporter(ids: Path, url: str, token: str, state: bytes = b"") -> Iterator[str]:
     """Run a real exporter with this state file, if any; yield its host and port."""
-    address = f"127.0.0.1:{free_port()}"
-    state_file = directory.parent / f"{address}.state"
+    directory = Path(tempfile.mkdtemp(dir=ids.parent))
     if state:
-        state_file.write_bytes(state)
-    token_file = directory.parent / f"token-{token}"
-    token_file.write_text(token, encoding="utf-8")
-    command = [
-        *(sys.executable, "-m", "exporter", f"--exports.path={directory}", f"--api.url={url}"),
-        *(f"--api.token-file={token_file}", f"--web.listen-address={address}"),
-        f"--exports.state-file={state_file}",
-    ]
-    log = directory.parent / f"{address}.log"
-    with log.open("wb") as stderr:
-        process = subprocess.Popen(command, env=environment(), stderr=stderr)
-    try:
-        wait_until(
-            lambda: process.poll() is not None or is_ready(address), 30, "the exporter is ready"
-        )
-        assert process.poll() is None, log.read_text(encoding="utf-8")
-        yield address
-    finally:
-        process.terminate()
-        process.wait(10)
+        (directory / "state").write_bytes(state)
+    flags = (f"--exports.path={ids}", f"--api.url={url}", f"--exports.state-file={directory}/state")
+    with process(directory / "log", *flags, LOOPBACK, SB_AUTH_TOKEN=token) as exporter:
+        yield exporter.urls[0].removeprefix("http://")
 
 
 class FileHandler(SimpleHTTPRequestHandler):
@@ -167,14 +145,6 @@ def discovery_metrics(url: str, directory: Path) -> Iterator[str]:
         yield f"127.0.0.1:{server.server_port}"
         server.shutdown()
         thread.join()
-
-
-def is_ready(address: str) -> bool:
-    """Return whether an exporter has loaded its ID files."""
-    try:
-        return requests.get(f"http://{address}/-/ready", timeout=5).ok
-    except requests.ConnectionError:
-        return False
 
 
 def write_ids(simulator: Simulator, directory: Path) -> dict[str, list[str]]:
@@ -254,7 +224,10 @@ def scene(
             "unreachable": [
                 start(
                     running_exporter(
-                        watched, f"http://127.0.0.1:{free_port()}/v2", "good", b"not a state file"
+                        watched,
+                        f"http://127.0.0.1:{start(reserved_port())}/v2",
+                        "good",
+                        b"not a state file",
                     )
                 )
             ],

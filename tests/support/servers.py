@@ -4,12 +4,11 @@ import functools
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +17,8 @@ from typing import Any, ClassVar, TypeVar
 import pytest
 import requests
 from typing_extensions import Self
+
+from scripts.ports import reserved_port
 
 DIRECTORY = Path(__file__).parents[2] / ".servers"
 """The directory into which `make test` puts the programs, one subdirectory for each version."""
@@ -164,13 +165,6 @@ def wait_until(condition: Callable[[], T], timeout: float, what: str) -> T:
     return answer
 
 
-def free_port() -> int:
-    """Return a port that was free a moment ago, for servers that cannot pick one themselves."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
-
-
 @dataclass(frozen=True, slots=True)
 class Sample:
     """One element of an instant vector; a scalar has no labels."""
@@ -208,14 +202,13 @@ class _Server:
         self.url = ""
 
     def __enter__(self) -> Self:
-        self._http = requests.Session()
-        self._http.trust_env = False  # no proxy for loopback
-        # Another program can take the port between picking it and listening on it.
-        for _ in range(3):
-            if self._start(free_port()):
-                return self
-        self._http.close()
-        pytest.fail(f"{self.name} does not start; its log:\n{self.log}")
+        with ExitStack() as stack:
+            self._http = stack.enter_context(requests.Session())
+            self._http.trust_env = False  # no proxy for loopback
+            self._start(stack.enter_context(reserved_port()))
+            stack.callback(self._stop)
+            self._stack = stack.pop_all()
+        return self
 
     def __exit__(
         self,
@@ -223,8 +216,7 @@ class _Server:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._stop()
-        self._http.close()
+        self._stack.close()
         if kind is not None:
             sys.stdout.write(f"--- log of {self.name}\n{self.log}")
 
@@ -244,7 +236,7 @@ class _Server:
         """Load the configuration that is in `config_file` now."""
         self._http.post(f"{self.url}/-/reload", timeout=30).raise_for_status()
 
-    def _start(self, port: int) -> bool:
+    def _start(self, port: int) -> None:
         self.url = f"http://127.0.0.1:{port}"
         found = program(self.name)
         command = [
@@ -272,7 +264,8 @@ class _Server:
         except BaseException:
             self._stop()
             raise
-        return self._process.poll() is None
+        if self._process.poll() is not None:
+            pytest.fail(f"{self.name} does not start; its log:\n{self.log}")
 
     def _ready(self) -> bool:
         try:

@@ -36,6 +36,7 @@ from exporter.watchlist.loader import WatchlistLoader
 from exporter.web.application import Application
 from exporter.web.page import StatusPage
 from exporter.web.report import StatusReport
+from scripts.ports import reserved_port
 from tests.support.exporter_process import Page, preserved_logging
 from tests.support.raw_server import Peer, listen
 
@@ -202,9 +203,8 @@ def resetting(peer: Peer) -> None:
 @contextmanager
 def no_listener() -> Iterator[str]:
     """Yield the URL of a port on which nothing listens."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    yield f"http://127.0.0.1:{port}/v2"
+    with reserved_port() as port:
+        yield f"http://127.0.0.1:{port}/v2"
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import pytest
 import requests
 
 from scripts import demo
+from scripts.ports import reserved_port
 from tests.support.exporter_process import environment
 from tests.support.servers import wait_until
 
@@ -58,8 +59,8 @@ def test_server_that_does_not_start_is_an_error_with_its_log(
     """A Prometheus on PATH may be too old for the configuration; the error shows its log."""
     monkeypatch.setattr(demo, "_START_SECONDS", 0.0)
     log = tmp_path / "prometheus.log"
-    page = f"http://127.0.0.1:{demo.free_port()}/alerts"
-    with demo.running(["sleep", "60"], tmp_path, log) as child:
+    with reserved_port() as port, demo.running(["sleep", "60"], tmp_path, log) as child:
+        page = f"http://127.0.0.1:{port}/alerts"
         log.write_text("field nonsense not found")
         problem = f"no answer within 0 s: {page}; the end of its log:\nfield nonsense"
         with pytest.raises(SystemExit, match=problem):
@@ -71,20 +72,21 @@ def test_program_that_ends_is_an_error_with_the_end_of_its_log(
 ) -> None:
     """If a program ends, the demo ends too; otherwise it would wait for alerts for ever."""
     monkeypatch.setattr(demo, "_LOOK_SECONDS", 0.05)
-    nowhere = f"http://127.0.0.1:{demo.free_port()}/"
     program = ["sh", "-c", "seq 1 30; sleep 0.3; exit 5"]
     with (
         demo.running(["sleep", "60"], tmp_path, None) as other,
         demo.running(program, tmp_path, tmp_path / "prometheus.log") as child,
-        pytest.raises(SystemExit) as caught,
+        reserved_port() as port,
     ):
-        demo.print_alerts(nowhere, [other, child])
-    lines = [str(number) for number in range(21, 31)]
-    problem = "error: prometheus ended with status 5; the end of its log:"
-    assert str(caught.value).splitlines() == [problem, *lines]
-    # The same while it starts, without waiting for the timeout.
-    with pytest.raises(SystemExit, match="prometheus ended with status 5"):
-        demo.page_of(nowhere, "", child)
+        nowhere = f"http://127.0.0.1:{port}/"
+        with pytest.raises(SystemExit) as caught:
+            demo.print_alerts(nowhere, [other, child])
+        lines = [str(number) for number in range(21, 31)]
+        problem = "error: prometheus ended with status 5; the end of its log:"
+        assert str(caught.value).splitlines() == [problem, *lines]
+        # The same while it starts, without waiting for the timeout.
+        with pytest.raises(SystemExit, match="prometheus ended with status 5"):
+            demo.page_of(nowhere, "", child)
 
 
 def test_find_prefers_the_newest_servers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

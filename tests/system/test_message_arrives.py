@@ -19,6 +19,7 @@ import requests
 import yaml
 
 from exporter.simulator import Fault, Lifetimes, Simulator, serve
+from scripts.ports import reserved_port
 from tests.support.alert_files import RULES_FILE
 from tests.support.exporter_process import RunningExporter, process
 from tests.support.inbox import Inbox, open_inbox
@@ -111,13 +112,13 @@ class Scene:
         ]
         return [item["resource"]["id"] for answer in answers for item in answer["items"]]
 
-    def exporter(self, address: str = "127.0.0.1:0") -> AbstractContextManager[RunningExporter]:
+    def exporter(self, port: int = 0) -> AbstractContextManager[RunningExporter]:
         """Return an exporter that runs inside a `with` block."""
         return process(
             self.directory / "exporter.log",
             f"--exports.path={self.directory / 'ids'}",
             f"--api.url={self.api}",
-            f"--web.listen-address={address}",
+            f"--web.listen-address=127.0.0.1:{port}",
             SB_AUTH_TOKEN=TOKEN,
         )
 
@@ -249,15 +250,18 @@ def test_failure_sends_one_message(scene: Scene) -> None:
     first, second = simulator.start(2, lifetimes=ENDLESS)
     scene.watch(export_ids=[first, second])
 
-    with scene.exporter() as exporter, scene.prometheus(exporter) as prometheus:
+    with (
+        reserved_port() as port,
+        scene.exporter(port) as exporter,
+        scene.prometheus(exporter) as prometheus,
+    ):
         message = fail_one_of_two(scene, prometheus, first)
         [alert] = alerts(scene.alertmanager)
 
         # The exporter is killed and restarted on the same address.
         exporter.stop(SIGKILL)
         expect(prometheus, "up == 0", "the exporter is away")
-        address = exporter.urls[0].removeprefix("http://")
-        with scene.exporter(address) as successor:
+        with scene.exporter(port) as successor:
             expect(prometheus, "changes(process_start_time_seconds[1m]) == 1", "it is back")
             expect(prometheus, f"{RECORDED} and on (job) up == 1", "and sees the failure")
             # The API fails. Then exporter and Prometheus, which know the failure, are stopped.

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,10 @@ from typing import Any
 import pytest
 import requests
 
+from scripts.ports import reserved_port
 from tests.support.deploy_tools import DEPLOY, ROOT, check, require_base, run, run_tool
 from tests.support.exporter_process import PATIENCE
-from tests.support.servers import free_port, wait_until
+from tests.support.servers import wait_until
 
 pytestmark = [pytest.mark.deploy, pytest.mark.slow]
 
@@ -103,9 +105,11 @@ def test_image_has_both_programs(image: Image) -> None:
 
 def test_image_runs_hardened(image: Image) -> None:
     """The demo runs without root, writable file system or capability; its health check passes."""
-    port = free_port()
-    arguments = ["--demo", f"--web.listen-address=127.0.0.1:{port}"]
-    with subprocess.Popen(start(image, *image.config["Entrypoint"], *arguments)) as process:
+    with ExitStack() as stack:
+        port = stack.enter_context(reserved_port())
+        arguments = ["--demo", f"--web.listen-address=127.0.0.1:{port}"]
+        command = start(image, *image.config["Entrypoint"], *arguments)
+        process = stack.enter_context(subprocess.Popen(command))
         try:
             url = f"http://127.0.0.1:{port}"
             wait_until(lambda: answers(f"{url}/-/ready"), PATIENCE * 3, "the container is ready")
@@ -119,8 +123,8 @@ def test_image_runs_hardened(image: Image) -> None:
             check(run(start(image, *probe)))
         finally:
             process.terminate()
-    assert process.returncode == 0
-    assert run(start(image, *probe)).returncode == 1, "nobody listens, and it is healthy"
+        assert process.wait(PATIENCE) == 0
+        assert run(start(image, *probe)).returncode == 1, "nobody listens, and it is healthy"
 
 
 def answers(url: str) -> bool:

@@ -1,6 +1,5 @@
 """The simulator's endpoint as the exporter reaches it, with outages and a token that changes."""
 
-import socket
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -10,6 +9,7 @@ from random import Random
 from typing import Any, Final
 
 from exporter.simulator import Simulator, serve
+from scripts.ports import reserved_port
 from tests.system.soak.bootstrap import HOST
 from tests.system.soak.environment import Environment, drop_connections
 from tests.system.soak.findings import TOKEN_BEGIN, Findings
@@ -45,12 +45,8 @@ class Endpoint:
         self._simulator = simulator
         self._findings = findings
         self._environment = environment
-        # Bound but not listening: connections are refused, and no other program gets the port.
-        self._placeholder = socket.socket()
-        self._placeholder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._placeholder.bind(("127.0.0.1", 0))
-        self._address = self._placeholder.getsockname()
         self._stack = ExitStack()
+        self._address = ("127.0.0.1", self._stack.enter_context(reserved_port()))
         served = self._stack.enter_context(serve(self))
         self._target = int(served.removesuffix("/v2").rpartition(":")[2])
         self._stack.enter_context(drop_connections(self._address[1]))
@@ -85,7 +81,6 @@ class Endpoint:
         """Release the port."""
         self.relay.close()
         self._stack.close()
-        self._placeholder.close()
 
 
 @dataclass(slots=True)

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Final
 
 from exporter.simulator import Fault, Simulator
-from tests.support.exporter_process import LOOPBACK, RunningExporter, process
+from scripts.ports import reserved_port
+from tests.support.exporter_process import RunningExporter, process
 from tests.system.soak.endpoint import Endpoint
 from tests.system.soak.environment import Environment
 from tests.system.soak.findings import Findings
@@ -51,7 +52,8 @@ class RestartableExporter:
         self._environment = environment
         self._findings = findings
         self._stack = contextlib.ExitStack()
-        self.running = self._begin(LOOPBACK)
+        self._port = self._stack.enter_context(reserved_port())
+        self.running = self._begin()
 
     @property
     def url(self) -> str:
@@ -70,7 +72,7 @@ class RestartableExporter:
                 time.sleep(0.5)
                 took = self._stop()
             began = Moment.now()
-            self.running = self._begin("--web.listen-address=" + self.url.removeprefix("https://"))
+            self.running = self._begin()
             ready = time.monotonic() - began.monotonic
             if ready > _START_SECONDS:
                 self._findings.add(f"a start took {ready:.1f} s")
@@ -111,7 +113,8 @@ class RestartableExporter:
             return "the running scrape was not answered"
         return f"SIGTERM answered in {answers[0] - began:.1f} s, exit in {took:.1f} s"
 
-    def _begin(self, address: str) -> RunningExporter:
+    def _begin(self) -> RunningExporter:
+        address = f"--web.listen-address=127.0.0.1:{self._port}"
         self.logs.append(self._directory / f"log{len(self.logs)}")
         running = self._stack.enter_context(
             process(self.logs[-1], *self._flags, address, command=self._environment.command)

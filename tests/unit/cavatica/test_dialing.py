@@ -14,6 +14,7 @@ import pytest
 from exporter import background
 from exporter.cavatica import dialing
 from exporter.cavatica.dialing import AddressInfo, Resolver, connect
+from scripts.ports import reserved_port
 from tests.support.raw_server import PATIENCE, wait_for
 from tests.support.timing import within
 
@@ -39,11 +40,11 @@ def black_hole() -> Iterator[int]:
         yield listener.getsockname()[1]
 
 
-def closed_port() -> int:
-    """Return a port that refuses connections."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
+@pytest.fixture
+def closed_port() -> Iterator[int]:
+    """Yield a port that refuses connections."""
+    with reserved_port() as port:
+        yield port
 
 
 class TestConnect:
@@ -69,11 +70,11 @@ class TestConnect:
             patch.setattr(dialing, "time", SimpleNamespace(monotonic=lambda: next(times)))
             connect([address(listener.getsockname()[1])], 1).close()
 
-    def test_tries_the_next_address_at_once_after_a_refusal(self) -> None:
+    def test_tries_the_next_address_at_once_after_a_refusal(self, closed_port: int) -> None:
         """After a refusal the next address is tried at once."""
         with socket.create_server(("127.0.0.1", 0)) as listener:
             port = listener.getsockname()[1]
-            with within(5), connect([address(closed_port()), address(port)], 60) as sock:
+            with within(5), connect([address(closed_port), address(port)], 60) as sock:
                 assert sock.getpeername()[1] == port
 
     def test_tries_both_address_families_alternately(self) -> None:
@@ -95,17 +96,17 @@ class TestConnect:
                     assert sock.getpeername()[1] == port
             assert tried[:2] == [socket.AF_INET, socket.AF_INET6]
 
-    def test_raises_the_error_of_the_last_address(self) -> None:
+    def test_raises_the_error_of_the_last_address(self, closed_port: int) -> None:
         """If all addresses refuse, the error is that of the last one."""
         with pytest.raises(ConnectionRefusedError, match="Connection refused"):
-            connect([address(closed_port()), address(closed_port())], PATIENCE)
+            connect([address(closed_port), address(closed_port)], PATIENCE)
 
-    def test_times_out_if_an_address_does_not_answer(self) -> None:
+    def test_times_out_if_an_address_does_not_answer(self, closed_port: int) -> None:
         """The timeout comes at the deadline, even if another address has refused before."""
         with black_hole() as hole:
             began = time.monotonic()
             with within(1.3), pytest.raises(TimeoutError):
-                connect([address(closed_port()), address(hole)], 0.3)
+                connect([address(closed_port), address(hole)], 0.3)
             assert time.monotonic() - began > 0.3
 
     def test_skips_addresses_that_this_machine_cannot_use(

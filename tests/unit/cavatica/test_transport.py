@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 
 from exporter.cavatica.redaction import Redactor
 from exporter.cavatica.transport import Response, Transport, TransportError
+from scripts.ports import reserved_port
 from tests.support.raw_server import PATIENCE, Peer, listen, open_descriptors, wait_for
 from tests.support.timing import within
 
@@ -579,12 +580,11 @@ class TestConnection:
 
     def test_that_is_refused_is_an_error(self) -> None:
         """A closed port is an error with the system's reason."""
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            port = listener.getsockname()[1]
-        assert failure(port) == (
-            "connection",
-            "failed connecting to the API: Connection refused",
-        )
+        with reserved_port() as port:
+            assert failure(port) == (
+                "connection",
+                "failed connecting to the API: Connection refused",
+            )
 
     def test_to_an_unknown_host_is_an_error(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """An unknown host name is an error with the resolver's reason."""
@@ -908,11 +908,10 @@ class TestProxy:
     ) -> None:
         """If the proxy cannot be reached, the error names the proxy, not the API."""
         del tls  # only sets REQUESTS_CA_BUNDLE
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            port = listener.getsockname()[1]
-        monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{port}")
         problem = "failed connecting to the proxy: Connection refused"
-        assert failure(1, scheme="https") == ("connection", problem)
+        with reserved_port() as port:
+            monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{port}")
+            assert failure(1, scheme="https") == ("connection", problem)
 
     def test_with_an_invalid_url_is_an_error_with_its_variable(
         self, tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch

@@ -31,6 +31,7 @@ from exporter.server import Server
 from exporter.simulator import Fault, Request, Simulator, serve
 from exporter.tracker.snapshot import Batch, Totals
 from exporter.watchlist.loader import WatchlistLoader
+from scripts.ports import reserved_port
 from tests.support.exporter_process import (
     LOOPBACK,
     MODULE,
@@ -43,7 +44,6 @@ from tests.support.exporter_process import (
     serving,
 )
 from tests.support.raw_server import wait_for
-from tests.support.servers import free_port
 from tests.support.timing import within
 
 TOKEN = "t0ken-of-a-test"
@@ -1218,9 +1218,12 @@ def test_log_that_cannot_be_written_changes_no_status(cavatica: Cavatica, stderr
     """A full disk below the log is no failure; nor is a process without standard error."""
     command = ("sh", "-c", f'exec "$@" 2{stderr}', "sh", *MODULE)
     assert run_process(["--demo", "--once.output=x"], command=command).returncode == 2
-    port = free_port()
-    flags = (*cavatica.flags, f"--web.listen-address=127.0.0.1:{port}")
-    with subprocess.Popen([*command, *flags], env=environment(PYTHONUNBUFFERED="")) as exporter:
+    with contextlib.ExitStack() as stack:
+        port = stack.enter_context(reserved_port())
+        flags = (*cavatica.flags, f"--web.listen-address=127.0.0.1:{port}")
+        exporter = stack.enter_context(
+            subprocess.Popen([*command, *flags], env=environment(PYTHONUNBUFFERED=""))
+        )
         try:
             wait_for(lambda: is_ready(port), "it is ready")
         finally:
