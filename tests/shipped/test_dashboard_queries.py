@@ -29,7 +29,7 @@ from exporter.simulator import Lifetimes, Simulator, serve
 from exporter.tool.state import STATE_NAME
 from scripts.ports import reserved_port
 from tests.support.dashboard_rules import Json, parsed, query_panels, targets, variables, walk
-from tests.support.exporter_process import LOOPBACK, environment, process
+from tests.support.exporter_process import environment, process
 from tests.support.servers import Prometheus, Sample, wait_until
 
 pytestmark = pytest.mark.servers
@@ -110,13 +110,16 @@ class Scene:
 
 
 @contextmanager
-def running_exporter(ids: Path, url: str, token: str, state: bytes = b"") -> Iterator[str]:
+def running_exporter(
+    ids: Path, url: str, token: str, *, port: int = 0, state: bytes = b""
+) -> Iterator[str]:
     """Run a real exporter with this state file, if any; yield its host and port."""
     directory = Path(tempfile.mkdtemp(dir=ids.parent))
     if state:
         (directory / "state").write_bytes(state)
     flags = (f"--exports.path={ids}", f"--api.url={url}", f"--exports.state-file={directory}/state")
-    with process(directory / "log", *flags, LOOPBACK, SB_AUTH_TOKEN=token) as exporter:
+    address = f"--web.listen-address=127.0.0.1:{port}"
+    with process(directory / "log", *flags, address, SB_AUTH_TOKEN=token) as exporter:
         yield exporter.urls[0].removeprefix("http://")
 
 
@@ -216,18 +219,19 @@ def scene(
         shutil.copy(directory / "discovered" / STATE_NAME, watched)
         # Other programs have used up all but a twentieth of the account's rate limit.
         simulator.spend(95_000)
-        refused = ExitStack()
-        stack.push(refused)
+        refused = start(ExitStack())
+        # Prometheus still scrapes it when the exporter has ended.
+        port = start(reserved_port())
         jobs = {
             "cavatica": [start(running_exporter(watched, url, "good")) for _ in range(2)],
-            "refused": [refused.enter_context(running_exporter(watched, url, "bad"))],
+            "refused": [refused.enter_context(running_exporter(watched, url, "bad", port=port))],
             "unreachable": [
                 start(
                     running_exporter(
                         watched,
                         f"http://127.0.0.1:{start(reserved_port())}/v2",
                         "good",
-                        b"not a state file",
+                        state=b"not a state file",
                     )
                 )
             ],
