@@ -15,16 +15,19 @@ SOURCE = ROOT / "docs" / "runbooks.md"
 PAGE = ROOT / "exporter" / "web" / "templates" / "runbooks-body.html"
 
 
+def anchor(heading: str) -> str:
+    """Return the anchor that GitHub generates for a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
 def render(text: str) -> str:
     """Return the body of the page; headings have GitHub's anchors, which the alerts' links use."""
     markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
     tokens = markdown.parse(text)
     for heading, content in pairwise(tokens):
-        if heading.type == "heading_open":
-            anchor = re.sub(r"[^\w\- ]", "", content.content.lower()).replace(" ", "-")
-            # Only alerts have links; the names of the sections below them are not unique.
-            if heading.tag == "h2":
-                heading.attrSet("id", anchor)
+        # Only alerts have links; the names of the sections below them are not unique.
+        if heading.type == "heading_open" and heading.tag == "h2":
+            heading.attrSet("id", anchor(content.content))
         if content.type == "inline":
             content.children = [*_without_links_to_files(content.children or [])]
     # Wide blocks scroll; by keyboard this needs the focus.

@@ -30,7 +30,8 @@ from exporter.tool.state import STATE_NAME
 from scripts.ports import reserved_port
 from tests.support.dashboard_rules import Json, parsed, query_panels, targets, variables, walk
 from tests.support.exporter_process import environment, process
-from tests.support.servers import Prometheus, Sample, wait_until
+from tests.support.servers import Prometheus, Sample
+from tests.support.waits import wait_until
 
 pytestmark = pytest.mark.servers
 
@@ -242,17 +243,17 @@ def scene(
         prometheus.config_file.write_text(configuration(jobs, directory), encoding="utf-8")
         prometheus.reload()
         scene = Scene(prometheus, batches, failed)
-        wait_until(lambda: len(scene.ask("cavatica_up")) == 4, 30, "all were scraped")
+        wait_until(lambda: len(scene.ask("cavatica_up")) == 4, "all were scraped", 30)
         wait_until(
-            lambda: scene.ask(f"process_start_time_seconds{{{NO_EXPORTER}}}"), 30, "it has itself"
+            lambda: scene.ask(f"process_start_time_seconds{{{NO_EXPORTER}}}"), "it has itself", 30
         )
         wait_until(
             lambda: scene.ask('rate(cavatica_api_request_failures_total{reason="auth"}[5m]) > 0'),
-            30,
             "the wrong token was refused twice",
+            30,
         )
         refused.close()
-        wait_until(lambda: scene.ask(ALERTS["CavaticaExporterDown"]), 60, "it counts as down")
+        wait_until(lambda: scene.ask(ALERTS["CavaticaExporterDown"]), "it counts as down", 60)
         yield scene
 
 

@@ -10,7 +10,8 @@ import pytest
 from exporter.cli.flags import make_command
 from exporter.cli.options import ENVIRONMENT_PREFIX
 from exporter.simulator import Simulator, serve
-from tests.support.exporter_process import PATIENCE, environment
+from tests.support.exporter_process import environment
+from tests.support.waits import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "networks.md").read_text(encoding="utf-8")

@@ -7,16 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from scripts.runbooks_page import anchor
 from tests.support.alert_files import ALERTS, ROOT, RULES_FILE, known_series, series_names
 
 RUNBOOKS = (ROOT / "docs" / "runbooks.md").read_text(encoding="utf-8")
 URL = "https://runbooks.example/cavatica-exports#"
 """A reserved name, which users replace by `scripts/set-runbook-url`."""
-
-
-def anchor(heading: str) -> str:
-    """Return the anchor that GitHub generates for a heading."""
-    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
 def test_each_alert_has_one_runbook() -> None:

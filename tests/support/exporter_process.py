@@ -16,10 +16,7 @@ import requests
 from prometheus_client.parser import text_string_to_metric_families
 
 from exporter.cli.command import main
-from tests.support.servers import wait_until
-
-PATIENCE = 20.0
-"""Timeout, in seconds, of everything that a test waits for."""
+from tests.support.waits import PATIENCE, wait_until
 
 MODULE = (sys.executable, "-m", "exporter")
 LOOPBACK = "--web.listen-address=127.0.0.1:0"
@@ -249,7 +246,6 @@ def process(
         try:
             wait_until(
                 lambda: popen.poll() is not None or ready in running.log,
-                PATIENCE,
                 "the exporter is ready",
             )
             assert popen.poll() is None, running.log

@@ -9,8 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-PATIENCE = 20.0
-"""Timeout, in seconds, of everything that a test waits for."""
+from tests.support.waits import PATIENCE
 
 
 class Peer:
@@ -120,11 +119,3 @@ def listen(talk: Callable[[Peer], object], *, tls: ssl.SSLContext | None = None)
 def open_descriptors() -> int:
     """Return the number of open files and sockets of this process."""
     return sum(1 for _ in Path("/dev/fd").iterdir())
-
-
-def wait_for(condition: Callable[[], bool], what: str) -> None:
-    """Wait until `condition` is true: for something that another thread is about to do."""
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, f"still not so: {what}"
-        time.sleep(0.005)

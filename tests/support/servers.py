@@ -6,8 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ import requests
 from typing_extensions import Self
 
 from scripts.ports import reserved_port
+from tests.support.waits import wait_until
 
 DIRECTORY = Path(__file__).parents[2] / ".servers"
 """The directory into which `make test` puts the programs, one subdirectory for each version."""
@@ -155,16 +155,6 @@ def _run(
     )
 
 
-def wait_until(condition: Callable[[], T], timeout: float, what: str) -> T:
-    """Return the first true result of `condition`; fail after `timeout` seconds, naming `what`."""
-    deadline = time.monotonic() + timeout
-    while not (answer := condition()):
-        if time.monotonic() > deadline:
-            pytest.fail(f"not within {timeout:g} s: {what} (last answer: {answer!r})")
-        time.sleep(0.05)
-    return answer
-
-
 @dataclass(frozen=True, slots=True)
 class Sample:
     """One element of an instant vector; a scalar has no labels."""
@@ -258,8 +248,8 @@ class _Server:
         try:
             wait_until(
                 lambda: self._process.poll() is not None or self._ready(),
-                START_SECONDS,
                 f"{self.name} is ready",
+                START_SECONDS,
             )
         except BaseException:
             self._stop()

@@ -14,8 +14,8 @@ from tests.support.servers import (
     amtool,
     promtool,
     require_programs,
-    wait_until,
 )
+from tests.support.waits import wait_until
 
 PROMETHEUS = """
 global:
@@ -53,7 +53,7 @@ def test_an_alert_goes_from_prometheus_to_alertmanager(tmp_path: Path) -> None:
     with Alertmanager(ALERTMANAGER, tmp_path) as alertmanager:
         config = PROMETHEUS.format(target=alertmanager.address, alertmanager=alertmanager.address)
         with Prometheus(config, tmp_path) as prometheus:
-            arrived = wait_until(alertmanager.alerts, 10, "the alert at Alertmanager")
+            arrived = wait_until(alertmanager.alerts, "the alert at Alertmanager", 10)
             assert arrived[0]["labels"]["alertname"] == "ItselfIsUp"
             assert prometheus.alerts()[0]["state"] == "firing"
             assert prometheus.targets()[0]["health"] == "up"
@@ -185,4 +185,4 @@ def test_waiting_in_vain_fails_the_test() -> None:
     with pytest.raises(
         pytest.fail.Exception, match=r"not within 0 s: the moon \(last answer: \[\]\)"
     ):
-        wait_until(list, 0, "the moon")
+        wait_until(list, "the moon", 0)

@@ -12,7 +12,7 @@ import requests
 from scripts import demo
 from scripts.ports import reserved_port
 from tests.support.exporter_process import environment
-from tests.support.servers import wait_until
+from tests.support.waits import wait_until
 
 SECONDS = 180.0
 
@@ -35,7 +35,7 @@ def test_demo_shows_an_alert_within_three_minutes(tmp_path: Path) -> None:
         ) as process,
     ):
         try:
-            wait_until(lambda: "Ctrl-C" in printed.read_text(), SECONDS, "the links are printed")
+            wait_until(lambda: "Ctrl-C" in printed.read_text(), "the links are printed", SECONDS)
             links = re.findall(r"^(.+?)  +(http://\S+)$", printed.read_text(), re.MULTILINE)
             assert [name for name, _ in links[:3]] == ["Status page", "Alerts", "Alertmanager"]
             _, page = links[0]
@@ -45,7 +45,7 @@ def test_demo_shows_an_alert_within_three_minutes(tmp_path: Path) -> None:
             assert "CAVATICA exports" in requests.get(page, timeout=SECONDS).text
             failure = re.compile(r"^[\d:]+  CavaticaExportFailed  Export \w+ of", re.MULTILINE)
             wait_until(
-                lambda: failure.search(printed.read_text()) is not None, SECONDS, "an alert fires"
+                lambda: failure.search(printed.read_text()) is not None, "an alert fires", SECONDS
             )
         finally:
             process.send_signal(signal.SIGTERM)

@@ -12,15 +12,9 @@ import pytest
 from exporter import __version__
 from exporter.simulator import Fault, Lifetimes, Simulator, serve
 from tests.support.curl import curl
-from tests.support.exporter_process import (
-    LOOPBACK,
-    PATIENCE,
-    Page,
-    RunningExporter,
-    process,
-    serving,
-)
-from tests.support.servers import Prometheus, promtool, wait_until
+from tests.support.exporter_process import LOOPBACK, Page, RunningExporter, process, serving
+from tests.support.servers import Prometheus, promtool
+from tests.support.waits import wait_until
 
 EXAMPLE = Path(__file__).parents[2] / "tests/data" / "api" / "bulk-get-completed.json"
 TOKEN = "t0ken-of-a-test"
@@ -504,7 +498,6 @@ scrape_configs: [{{job_name: cavatica, static_configs: [{{targets: ["{address}"]
         with Prometheus(config, tmp_path / "prometheus") as prometheus:
             wait_until(
                 lambda: [s.value for s in prometheus.query("up and cavatica_up == 1")] == [1],
-                PATIENCE,
                 "Prometheus has scraped the exporter",
             )
             states = {
@@ -518,11 +511,11 @@ scrape_configs: [{{job_name: cavatica, static_configs: [{{targets: ["{address}"]
             assert states[("over", "COMPLETED")] + states[("over", "FAILED")] == 20
             put(simulator, "one", "FAILED", error={"code": 9103})
             failed = 'cavatica_export_state{export_id="one",state="FAILED"} == 1'
-            wait_until(lambda: prometheus.query(failed), PATIENCE, "the failure is seen")
+            wait_until(lambda: prometheus.query(failed), "the failure is seen")
             # Prometheus waits for 1 s and the API takes longer: the exporter answers in time.
             simulator.fault = Fault(delay=5)
-            wait_until(lambda: prometheus.query("cavatica_up == 0"), PATIENCE, "a slow API is seen")
-            [target] = wait_until(prometheus.targets, PATIENCE, "it lists its target")
+            wait_until(lambda: prometheus.query("cavatica_up == 0"), "a slow API is seen")
+            [target] = wait_until(prometheus.targets, "it lists its target")
             assert (target["health"], target["lastError"]) == ("up", "")
             assert prometheus.query('count(cavatica_exports{batch="over",state="COMPLETED"})')
             # Prometheus parsed every line: it stored as many samples as the exporter sent.

@@ -16,8 +16,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from exporter.simulator import Fault, Lifetimes, Simulator, serve
-from tests.support.exporter_process import LOOPBACK, PATIENCE, Page, RunningExporter, process
+from tests.support.exporter_process import LOOPBACK, Page, RunningExporter, process
 from tests.support.hypothesis_examples import examples
+from tests.support.waits import PATIENCE
 
 TOKEN = "hush-1"
 # The password is correct-horse; the cost of the hash is the lowest possible.

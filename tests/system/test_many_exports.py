@@ -24,7 +24,8 @@ from exporter.tracker.tracker import Tracker
 from exporter.watchlist.background_loader import BackgroundLoader
 from exporter.watchlist.loader import WatchlistLoader
 from tests.support.fakes import make_snapshot
-from tests.support.servers import Prometheus, wait_until
+from tests.support.servers import Prometheus
+from tests.support.waits import wait_until
 
 TOKEN = "simulated"
 RATE_LIMIT = 20
@@ -257,8 +258,8 @@ def test_prometheus_stores_100_000_exports(tmp_path: Path) -> None:
     ):
         wait_until(
             lambda: scraper.status("/-/ready") == 200 and not scraper.scrape().total("UNKNOWN"),
-            240,
             "every export is known",
+            240,
         )
         sent = len(re.findall(r"^[^#]", scraper.scrape().body(), re.MULTILINE))
         config = PROMETHEUS.format(target=exporter.url.removeprefix("http://"))
@@ -268,7 +269,7 @@ def test_prometheus_stores_100_000_exports(tmp_path: Path) -> None:
                 samples = prometheus.query('scrape_samples_scraped{job="exporter"}')
                 return [sample.value for sample in samples]
 
-            assert wait_until(stored, 240, "a scrape") == [sent], prometheus.targets()
+            assert wait_until(stored, "a scrape", 240) == [sent], prometheus.targets()
             [states] = prometheus.query("count(cavatica_export_state)")
             [running] = prometheus.query('sum(cavatica_exports{state="RUNNING"})')
     # Every finished export has nine samples, every other one seven.

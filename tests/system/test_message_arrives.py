@@ -23,8 +23,9 @@ from scripts.ports import reserved_port
 from tests.support.alert_files import RULES_FILE
 from tests.support.exporter_process import RunningExporter, process
 from tests.support.inbox import Inbox, open_inbox
-from tests.support.servers import Alertmanager, Prometheus, wait_until
+from tests.support.servers import Alertmanager, Prometheus
 from tests.support.time_scaling import shorten
+from tests.support.waits import wait_until
 
 FACTOR = 60
 ROUTES_FACTOR = 600
@@ -163,14 +164,14 @@ def find_alertmanager(prometheus: Prometheus) -> None:
     """Wait until Prometheus has discovered the Alertmanager: earlier alerts would be lost."""
     wait_until(
         lambda: prometheus.get("/api/v1/alertmanagers").json()["data"]["activeAlertmanagers"],
-        PATIENCE,
         "Prometheus knows its Alertmanager",
+        PATIENCE,
     )
 
 
 def expect(prometheus: Prometheus, expression: str, what: str) -> None:
     """Wait until the result of an expression is not empty."""
-    wait_until(lambda: prometheus.query(expression), PATIENCE, what)
+    wait_until(lambda: prometheus.query(expression), what, PATIENCE)
 
 
 def alerts(server: Prometheus | Alertmanager) -> list[Json]:
@@ -220,15 +221,15 @@ def fail_one_of_two(scene: Scene, prometheus: Prometheus, export_id: str) -> Jso
     find_alertmanager(prometheus)
     expect(prometheus, 'count(cavatica_export_state{state="RUNNING"} == 1) == 2', "both run")
     message = fail(scene.simulator, export_id)
-    wait_until(lambda: failure_messages(scene.inbox), PATIENCE, "the failure is told")
+    wait_until(lambda: failure_messages(scene.inbox), "the failure is told", PATIENCE)
     assert failure_messages(scene.inbox) == [message]
     return message
 
 
 def expect_end(scene: Scene, prometheus: Prometheus) -> None:
     """Wait until no alert about a failed export is left."""
-    wait_until(lambda: not alerts(prometheus), PATIENCE, "the alert ends in Prometheus")
-    wait_until(lambda: not alerts(scene.alertmanager), PATIENCE, "the alert ends in Alertmanager")
+    wait_until(lambda: not alerts(prometheus), "the alert ends in Prometheus", PATIENCE)
+    wait_until(lambda: not alerts(scene.alertmanager), "the alert ends in Alertmanager", PATIENCE)
 
 
 def fail_the_other(scene: Scene, export_id: str, message: Json) -> None:
@@ -238,7 +239,7 @@ def fail_the_other(scene: Scene, export_id: str, message: Json) -> None:
     """
     expected = [message, fail(scene.simulator, export_id)]
     wait_until(
-        lambda: len(failure_messages(scene.inbox)) > 1, PATIENCE, "the second failure is told"
+        lambda: len(failure_messages(scene.inbox)) > 1, "the second failure is told", PATIENCE
     )
     assert failure_messages(scene.inbox) == expected
 
@@ -302,7 +303,7 @@ def test_failure_is_sent_repeated_and_superseded(scene: Scene) -> None:
 
     with scene.exporter() as exporter, scene.prometheus(exporter) as prometheus:
         message = fail_one_of_two(scene, prometheus, first)
-        wait_until(lambda: inbox.mails, PATIENCE, "the mail arrives")
+        wait_until(lambda: inbox.mails, "the mail arrives", PATIENCE)
         body = inbox.mails[0].get_body(("plain",))
         assert body is not None
         assert MEANING in body.get_content()
@@ -334,13 +335,13 @@ def test_failure_of_a_discovered_export_sends_a_message(scene: Scene) -> None:
     with subprocess.Popen(
         [*PROGRAM, *arguments], env=os.environ | {"SB_AUTH_TOKEN": TOKEN}
     ) as discovery:
-        wait_until(lambda: [*ids.glob("discovered-*.json")], PATIENCE, "a first round")
+        wait_until(lambda: [*ids.glob("discovered-*.json")], "a first round", PATIENCE)
         with scene.exporter() as exporter, scene.prometheus(exporter) as prometheus:
             find_alertmanager(prometheus)
             [export_id] = scene.simulator.start(1, volume="me/vol", lifetimes=ENDLESS)
             expect(prometheus, 'count(cavatica_export_state{state="RUNNING"} == 1)', "it runs")
             fail(scene.simulator, export_id)
-            wait_until(lambda: failure_messages(scene.inbox), PATIENCE, "the failure is told")
+            wait_until(lambda: failure_messages(scene.inbox), "the failure is told", PATIENCE)
         discovery.terminate()
     [message] = failure_messages(scene.inbox)
     [(status, names, _)] = message["alerts"]

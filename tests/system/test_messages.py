@@ -19,7 +19,8 @@ import requests
 
 from tests.support.alert_files import ALERTS, ROOT
 from tests.support.inbox import Inbox, open_inbox
-from tests.support.servers import Alertmanager, amtool, wait_until
+from tests.support.servers import Alertmanager, amtool
+from tests.support.waits import wait_until
 
 pytestmark = pytest.mark.servers
 
@@ -258,7 +259,7 @@ def test_1000_failures_at_once_send_one_message(inbox: Inbox, tmp_path: Path) ->
     """The one message about 1,000 failures is short enough to read, by mail and in Slack."""
     with Alertmanager(inbox.routes(60), tmp_path) as alertmanager:
         Sender(alertmanager, [failure("thousand", number) for number in range(1000)]).post()
-        wait_until(lambda: inbox.posts and inbox.mails and inbox.slack, PATIENCE, "the message")
+        wait_until(lambda: inbox.posts and inbox.mails and inbox.slack, "the message", PATIENCE)
     [(_, post)], [mail], [slack] = inbox.posts, inbox.mails, inbox.slack
     assert len(post["alerts"]) == 1000
     assert mail["Subject"] == slack["attachments"][0]["title"] == "1000 failed: thousand"
@@ -281,10 +282,10 @@ def test_operations_get_a_message_about_the_end(inbox: Inbox, tmp_path: Path) ->
             }
         ]
         sender.post()
-        wait_until(lambda: len(inbox.mails) == 1, PATIENCE, "the alert")
+        wait_until(lambda: len(inbox.mails) == 1, "the alert", PATIENCE)
         ended, sender.firing = sender.firing, []
         sender.post(ended=ended)
-        wait_until(lambda: len(inbox.mails) == 2, PATIENCE, "its end")
+        wait_until(lambda: len(inbox.mails) == 2, "its end", PATIENCE)
     assert [mail["Subject"] for mail in inbox.mails] == [
         "What is shown about the exports is old.: cavatica",
         "Over: What is shown about the exports is old.: cavatica",

@@ -13,7 +13,7 @@ from exporter.simulator import Fault, Lifetimes, Simulator, serve
 from exporter.tracker.snapshot import Block
 from exporter.tracker.state_format import decode, encode
 from tests.support.exporter_process import LOOPBACK, Page, RunningExporter, process, run_process
-from tests.support.servers import wait_until
+from tests.support.waits import wait_until
 
 TOKEN = "t0ken-of-a-test"
 BATCH = "b"
@@ -254,7 +254,7 @@ def test_file_that_is_unreadable_at_the_start_is_used_later(site: Site) -> None:
         assert first is not None
         assert seen is not None
         assert seen > first
-        wait_until(lambda: 'msg="State file read"' in exporter.log, 10, "it is read")
+        wait_until(lambda: 'msg="State file read"' in exporter.log, "it is read", 10)
         page = exporter.scrape()
         assert page(name, batch=BATCH, export_id="timeless") == first
         assert page("cavatica_exporter_state_file_error") == 0

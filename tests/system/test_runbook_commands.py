@@ -12,8 +12,9 @@ import pytest
 from exporter.simulator import Simulator, serve
 from tests.support.alert_files import ROOT, RULES_FILE
 from tests.support.curl import require_curl
-from tests.support.exporter_process import LOOPBACK, PATIENCE, environment, process
-from tests.support.servers import Prometheus, program, wait_until
+from tests.support.exporter_process import LOOPBACK, environment, process
+from tests.support.servers import Prometheus, program
+from tests.support.waits import PATIENCE, wait_until
 
 TOKEN = "0123456789abcdef0123456789abcdef"
 BLOCKS = re.findall(
@@ -50,7 +51,7 @@ rule_files: ["{RULES_FILE}"]
 scrape_configs: [{{job_name: cavatica, static_configs: [{{targets: ["{address}"]}}]}}]
 """
             with Prometheus(config, directory / "prometheus") as prometheus:
-                wait_until(lambda: prometheus.query("cavatica_up == 1"), PATIENCE, "it scrapes")
+                wait_until(lambda: prometheus.query("cavatica_up == 1"), "it scrapes")
                 yield (
                     directory,
                     {

@@ -11,8 +11,9 @@ import trustme
 
 from tests.support.curl import curl
 from tests.support.exporter_process import LOOPBACK, RunningExporter, process
-from tests.support.servers import Prometheus, wait_until
+from tests.support.servers import Prometheus
 from tests.support.timing import within
+from tests.support.waits import wait_until
 
 # In the format that exporter-toolkit documents; the hash was made with
 # `htpasswd -nbB alice correct-horse`.
@@ -108,9 +109,9 @@ def test_prometheus_scrapes_with_certificate_and_password(
     """Prometheus needs only its usual settings `tls_config` and `basic_auth`."""
     job = JOB.format(target=certificate.urls[0].removeprefix("https://"))
     with Prometheus(job, directory) as prometheus:
-        [sample] = wait_until(lambda: prometheus.query("cavatica_up"), 20, "it has scraped")
+        [sample] = wait_until(lambda: prometheus.query("cavatica_up"), "it has scraped")
         assert sample.value == 1
-        [target] = wait_until(prometheus.targets, 20, "it lists its target")
+        [target] = wait_until(prometheus.targets, "it lists its target")
         assert target["lastError"] == ""
 
 

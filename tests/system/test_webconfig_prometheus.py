@@ -10,7 +10,8 @@ import trustme
 
 from exporter.server import Server
 from exporter.webconfig import WebConfigFile
-from tests.support.servers import Prometheus, wait_until
+from tests.support.servers import Prometheus
+from tests.support.waits import wait_until
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -115,8 +116,8 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]
                 {target["health"] for target in running.targets()} == {"up", "down"}
                 and len(running.query("up")) == len(GOOD) + len(BAD)
             ),
-            20,
             "everything was scraped once",
+            20,
         )
         yield running
 

@@ -7,7 +7,7 @@ from concurrent.futures import Future
 import pytest
 
 from exporter import background
-from tests.support.raw_server import wait_for
+from tests.support.waits import wait_until
 
 
 def start(work: Callable[[], int]) -> Future[int]:
@@ -87,9 +87,9 @@ def test_repeated_work_ends_its_thread_and_starts_another() -> None:
     repeated = background.Repeated(lambda: 10 // results.pop(), "some-work")
     with pytest.raises(ZeroDivisionError):
         repeated.begin().result(5)
-    wait_for(lambda: not repeated.is_running, "the thread ends")
+    wait_until(lambda: not repeated.is_running, "the thread ends")
     assert repeated.begin().result(5) == 2
-    wait_for(lambda: not repeated.is_running, "the thread ends")
+    wait_until(lambda: not repeated.is_running, "the thread ends")
 
 
 def test_repeated_work_without_a_thread_is_an_error_each_time(

@@ -14,7 +14,8 @@ from exporter import __version__
 from exporter.cli.flags import Flags, make_command
 from tests.support.deploy_tools import DEPLOY, ROOT, check, parse_discover, run_tool
 from tests.support.exporter_process import LOOPBACK, process
-from tests.support.servers import Alertmanager, Prometheus, wait_until
+from tests.support.servers import Alertmanager, Prometheus
+from tests.support.waits import wait_until
 
 COMPOSE = DEPLOY / "compose"
 FILE = COMPOSE / "compose.yaml"
@@ -211,7 +212,7 @@ def test_prometheus_and_alertmanager_run_with_the_mounted_files(tmp_path: Path) 
             assert name in config
             config = config.replace(name, value)
         with Prometheus(config, directories[Prometheus], arguments=flags(Prometheus)) as prometheus:
-            wait_until(lambda: prometheus.query("cavatica_up == 1"), 30, "it is scraped")
+            wait_until(lambda: prometheus.query("cavatica_up == 1"), "it is scraped", 30)
             groups = prometheus.get("/api/v1/rules").json()["data"]["groups"]
             loaded = {rule["name"] for group in groups for rule in group["rules"]}
             rules = yaml.safe_load((ROOT / "alerts/cavatica-exports.rules.yml").read_text())
@@ -224,8 +225,8 @@ def test_prometheus_and_alertmanager_run_with_the_mounted_files(tmp_path: Path) 
                 lambda: prometheus.get("/api/v1/alertmanagers").json()["data"][
                     "activeAlertmanagers"
                 ],
-                30,
                 "Alertmanager is known",
+                30,
             )
             assert found == [{"url": f"{alertmanager.url}/api/v2/alerts"}]
 

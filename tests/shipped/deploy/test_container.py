@@ -16,8 +16,7 @@ import requests
 
 from scripts.ports import reserved_port
 from tests.support.deploy_tools import DEPLOY, ROOT, check, require_base, run, run_tool
-from tests.support.exporter_process import PATIENCE
-from tests.support.servers import wait_until
+from tests.support.waits import PATIENCE, wait_until
 
 pytestmark = [pytest.mark.deploy, pytest.mark.slow]
 
@@ -112,7 +111,7 @@ def test_image_runs_hardened(image: Image) -> None:
         process = stack.enter_context(subprocess.Popen(command))
         try:
             url = f"http://127.0.0.1:{port}"
-            wait_until(lambda: answers(f"{url}/-/ready"), PATIENCE * 3, "the container is ready")
+            wait_until(lambda: answers(f"{url}/-/ready"), "the container is ready", PATIENCE * 3)
             assert "\ncavatica_up 1.0\n" in requests.get(f"{url}/metrics", timeout=30).text
             status = Path(f"/proc/{process.pid}/status").read_text()
             assert re.search(rf"^Uid:\s+{USER}\s+{USER}\s", status, re.MULTILINE)

@@ -15,7 +15,7 @@ import pytest
 
 from scripts.man_pages import COMMANDS, page
 from tests.support.deploy_tools import check, run
-from tests.support.exporter_process import PATIENCE
+from tests.support.waits import PATIENCE
 
 BIN = Path(sys.executable).parent
 

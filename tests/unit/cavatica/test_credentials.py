@@ -21,12 +21,9 @@ from exporter.cavatica.credentials import (
 )
 from exporter.cavatica.token import CredentialsError, Token, TokenFile
 from exporter.files import signature_at
-from tests.support.raw_server import wait_for
 from tests.support.timing import within
-from tests.support.waits import recorded_waits
+from tests.support.waits import PATIENCE, recorded_waits, wait_until
 
-PATIENCE = 10.0
-"""How long tests wait for another thread, in seconds."""
 PROFILES = """
 [default]
 api_endpoint = https://default.example/v2
@@ -47,7 +44,7 @@ auth_token = bare-token
 def no_check_outlives_its_test() -> Iterator[None]:
     """Wait for the checks of token files, which would use the fakes of the next test."""
     yield
-    wait_for(
+    wait_until(
         lambda: "token file" not in {thread.name for thread in threading.enumerate()},
         "the last check ends",
     )
@@ -484,7 +481,7 @@ def test_while_the_token_file_hangs_the_last_token_stays_in_use(
     ]
     file.write_text("t-two", encoding="utf-8")
     answering.set()
-    wait_for(lambda: token() == "t-two", "the new token is used")
+    wait_until(lambda: token() == "t-two", "the new token is used")
 
 
 def test_concurrent_calls_log_a_hanging_token_file_once(

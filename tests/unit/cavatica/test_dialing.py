@@ -15,8 +15,8 @@ from exporter import background
 from exporter.cavatica import dialing
 from exporter.cavatica.dialing import AddressInfo, Resolver, connect
 from scripts.ports import reserved_port
-from tests.support.raw_server import PATIENCE, wait_for
 from tests.support.timing import within
+from tests.support.waits import PATIENCE, wait_until
 
 Resolve = Callable[..., list[AddressInfo]]
 
@@ -142,7 +142,7 @@ class TestResolver:
 
         monkeypatch.setattr(socket, "getaddrinfo", resolve)
         yield scripted
-        wait_for(
+        wait_until(
             lambda: all(thread.name != "resolver" for thread in threading.enumerate()),
             "the lookups have ended",
         )

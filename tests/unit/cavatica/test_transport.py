@@ -25,8 +25,9 @@ from hypothesis import strategies as st
 from exporter.cavatica.redaction import Redactor
 from exporter.cavatica.transport import Response, Transport, TransportError
 from scripts.ports import reserved_port
-from tests.support.raw_server import PATIENCE, Peer, listen, open_descriptors, wait_for
+from tests.support.raw_server import Peer, listen, open_descriptors
 from tests.support.timing import within
+from tests.support.waits import PATIENCE, wait_until
 
 TOKEN = "0123456789abcdef0123456789abcdef"
 MAX_ANSWER_BYTES = 4 * 2**20
@@ -61,12 +62,12 @@ def _nothing_is_left(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     """Check that a test, and its transport, leave no thread and no descriptor."""
     threads, descriptors = threading.active_count(), open_descriptors()
     yield
-    wait_for(lambda: threading.active_count() <= threads, "the threads have ended")
+    wait_until(lambda: threading.active_count() <= threads, "the threads have ended")
     if open_descriptors() > descriptors:
         # Log records of exceptions refer to frames, and so to connections.
         caplog.get_records("call").clear()
         gc.collect()
-    wait_for(lambda: open_descriptors() <= descriptors, "the descriptors are closed")
+    wait_until(lambda: open_descriptors() <= descriptors, "the descriptors are closed")
 
 
 def server_context(authority: trustme.CA) -> ssl.SSLContext:
@@ -121,7 +122,7 @@ def in_time(timeout: float) -> Iterator[None]:
     """Check that the block ends by its deadline and leaves no request thread behind."""
     with within(max(timeout, 0) + TOLERANCE):
         yield
-    wait_for(lambda: "api-call" not in thread_names(), "it ends")
+    wait_until(lambda: "api-call" not in thread_names(), "it ends")
 
 
 def failure(port: int, *, scheme: str = "http", timeout: float = PATIENCE) -> tuple[str, str]:
@@ -478,7 +479,7 @@ class TestDeadline:
                     "timed out resolving the name of the API",
                 )
             proceed.set()
-            wait_for(lambda: "resolver" not in thread_names(), "the lookup has ended")
+            wait_until(lambda: "resolver" not in thread_names(), "the lookup has ended")
         assert visits == []
 
     @pytest.mark.parametrize("timeout", [0, -1])

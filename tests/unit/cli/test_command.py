@@ -35,7 +35,6 @@ from scripts.ports import reserved_port
 from tests.support.exporter_process import (
     LOOPBACK,
     MODULE,
-    PATIENCE,
     Page,
     environment,
     process,
@@ -43,8 +42,8 @@ from tests.support.exporter_process import (
     run_process,
     serving,
 )
-from tests.support.raw_server import wait_for
 from tests.support.timing import within
+from tests.support.waits import PATIENCE, wait_until
 
 TOKEN = "t0ken-of-a-test"
 OTHER = "another-t0ken"
@@ -437,7 +436,7 @@ def test_start_that_waits_for_a_file_is_logged(
         return f'msg="Start not finished yet" waiting_for={waiting_for}\n' in log
 
     def read_late(*arguments: object, **keywords: object) -> object:
-        wait_for(logged, "it is logged")
+        wait_until(logged, "it is logged")
         return read(*arguments, **keywords)
 
     monkeypatch.setattr(place, name, read_late)
@@ -895,7 +894,7 @@ def test_sighup_reads_profiles_again(cavatica: Cavatica, profiles: Path) -> None
         profiles.write_text(text.format(cavatica.url, TOKEN), encoding="utf-8")
         assert exporter.scrape()("cavatica_up") == 0
         exporter.send(signal.SIGHUP)
-        wait_for(lambda: exporter.scrape()("cavatica_up") == 1, "the new token is used")
+        wait_until(lambda: exporter.scrape()("cavatica_up") == 1, "the new token is used")
 
 
 def test_sighup_without_a_token_changes_nothing(
@@ -908,7 +907,7 @@ def test_sighup_without_a_token_changes_nothing(
         try:
             profiles.unlink()
             exporter.send(signal.SIGHUP)
-            wait_for(
+            wait_until(
                 lambda: "Token not reloaded; the last one stays in use" in caplog.messages,
                 "it is logged",
             )
@@ -929,7 +928,9 @@ def test_sighup_does_not_take_a_token_to_another_url(
                 f"[p]\napi_endpoint=https://other.example/v2\nauth_token={OTHER}", encoding="utf-8"
             )
             exporter.send(signal.SIGHUP)
-            wait_for(lambda: "API URL changed; restart to apply" in caplog.messages, "it is logged")
+            wait_until(
+                lambda: "API URL changed; restart to apply" in caplog.messages, "it is logged"
+            )
         finally:
             logging.getLogger("exporter").removeHandler(caplog.handler)
         assert exporter.scrape()("cavatica_up") == 1
@@ -954,7 +955,7 @@ def test_a_reload_that_fails_unexpectedly_changes_nothing(
 
     with serving(*cavatica.flags, LOOPBACK) as exporter:
         exporter.send(signal.SIGHUP)
-        wait_for(failed, "the reload fails")
+        wait_until(failed, "the reload fails")
         assert exporter.scrape()("cavatica_up") == 1
     assert "a secret" not in log
 
@@ -967,7 +968,7 @@ def test_sighup_reads_id_files_again(cavatica: Cavatica) -> None:
         assert before
         assert exporter.scrape()(name) == before
         exporter.send(signal.SIGHUP)
-        wait_for(lambda: (exporter.scrape()(name) or 0) > before, "they are read again")
+        wait_until(lambda: (exporter.scrape()(name) or 0) > before, "they are read again")
 
 
 def test_sighup_reads_the_web_configuration_again(cavatica: Cavatica, tmp_path: Path) -> None:
@@ -980,7 +981,7 @@ def test_sighup_reads_the_web_configuration_again(cavatica: Cavatica, tmp_path: 
         web.write_text("rate_limit: {interval: 1s, burst: 1000}\n", encoding="utf-8")
         assert exporter.get("/metrics").status_code == 401
         exporter.send(signal.SIGHUP)
-        wait_for(lambda: exporter.get("/metrics").status_code == 200, "it is read again")
+        wait_until(lambda: exporter.get("/metrics").status_code == 200, "it is read again")
 
 
 def test_a_reload_that_hangs_holds_up_no_other(
@@ -1011,18 +1012,18 @@ def test_a_reload_that_hangs_holds_up_no_other(
     with serving(*cavatica.flags, LOOPBACK, f"--web.config.file={web}") as exporter:
         for number in range(1, 4):
             exporter.send(signal.SIGHUP)
-            wait_for(partial(logged, "Web configuration reloaded", number), "it is read again")
-            wait_for(partial(logged, 'msg="ID files loaded"', 1 + number), "they are read again")
-            wait_for(lambda: bool(reloads), "the token is looked for")
+            wait_until(partial(logged, "Web configuration reloaded", number), "it is read again")
+            wait_until(partial(logged, 'msg="ID files loaded"', 1 + number), "they are read again")
+            wait_until(lambda: bool(reloads), "the token is looked for")
             threads = [thread.name for thread in threading.enumerate()]
             assert threads.count("reload token") == 1
         late = 'msg="Earlier reload not finished; another follows it" of=token'
-        wait_for(partial(logged, late, 2), "it is told that they are remembered")
-        wait_for(partial(logged, 'msg="Reload not finished yet', 1), "it is told that it hangs")
+        wait_until(partial(logged, late, 2), "it is told that they are remembered")
+        wait_until(partial(logged, 'msg="Reload not finished yet', 1), "it is told that it hangs")
         assert reloads == ["reload token"]
         answers.set()
-        wait_for(lambda: len(reloads) == 2, "the last signals are made up for")
-        wait_for(
+        wait_until(lambda: len(reloads) == 2, "the last signals are made up for")
+        wait_until(
             lambda: "reload token" not in {thread.name for thread in threading.enumerate()},
             "the thread ends",
         )
@@ -1055,7 +1056,7 @@ def test_hanging_reload_is_logged_although_no_other_thread_can_be_started(
             patch.setattr(threading.Thread, "start", start_some)
             exporter.send(signal.SIGHUP)
             late = 'msg="Reload not finished yet; the last good content stays in effect" of=token'
-            wait_for(partial(logged, late), "the hanging reload is logged")
+            wait_until(partial(logged, late), "the hanging reload is logged")
         answers.set()
     assert log.count("Reload not finished yet") == 1
 
@@ -1079,7 +1080,7 @@ def test_a_reload_without_a_thread_is_told(
         with monkeypatch.context() as patch:
             patch.setattr(background, "start", refuse)
             exporter.send(signal.SIGHUP)
-            wait_for(told, "both reloads are told")
+            wait_until(told, "both reloads are told")
         assert exporter.scrape()("cavatica_up") == 1
     monkeypatch.setattr(background, "start", refuse)
     assert run(*cavatica.flags, LOOPBACK) == 2
@@ -1141,7 +1142,7 @@ def test_it_ends_well_where_the_system_has_no_thread(
 def test_the_demo_says_what_to_open(capsys: pytest.CaptureFixture[str]) -> None:
     """The demo needs no flags, prints its links, and works."""
     with serving("--demo", LOOPBACK) as exporter:
-        wait_for(lambda: exporter.get("/").ok, "it serves")
+        wait_until(lambda: exporter.get("/").ok, "it serves")
         page = exporter.scrape()
         assert exporter.stop() == 0
     assert page("cavatica_up") == 1
@@ -1225,7 +1226,7 @@ def test_log_that_cannot_be_written_changes_no_status(cavatica: Cavatica, stderr
             subprocess.Popen([*command, *flags], env=environment(PYTHONUNBUFFERED=""))
         )
         try:
-            wait_for(lambda: is_ready(port), "it is ready")
+            wait_until(lambda: is_ready(port), "it is ready")
         finally:
             exporter.terminate()
         assert exporter.wait(PATIENCE) == 0
@@ -1382,7 +1383,7 @@ def test_a_file_server_that_hangs_does_not_keep_the_process(
         hanging.touch()
         if when == "at a reload":
             exporter.send(signal.SIGHUP)
-            wait_for(lambda: "msg=Reloading" in exporter.log, "it reloads")
+            wait_until(lambda: "msg=Reloading" in exporter.log, "it reloads")
         with within(5):
             assert exporter.stop() == 0
 
@@ -1402,13 +1403,13 @@ def test_a_reload_that_hangs_does_not_keep_the_state_file_from_being_written(
         command=(sys.executable, "-c", program),
     ) as exporter:
         exporter.scrape()
-        wait_for(state.exists, "the first write")
+        wait_until(state.exists, "the first write")
         state.unlink()
         cavatica.write("more.yml", *cavatica.simulator.start(1, ago=1e6))
         exporter.scrape()
         (tmp_path / "hanging-token").touch()
         exporter.send(signal.SIGHUP)
-        wait_for(lambda: "msg=Reloading" in exporter.log, "it reloads")
+        wait_until(lambda: "msg=Reloading" in exporter.log, "it reloads")
         assert exporter.stop() == 0
     assert state.exists()
 

@@ -11,7 +11,7 @@ from exporter.cli.demo import run_demo
 from exporter.tracker.states import ExportStates
 from exporter.tracker.tracker import Tracker
 from exporter.watchlist.loader import WatchlistLoader
-from tests.support.servers import wait_until
+from tests.support.waits import wait_until
 
 
 def test_the_demo_has_three_batches_in_three_forms_and_a_discovered_one() -> None:
@@ -67,7 +67,7 @@ def test_what_is_started_in_the_demo_is_discovered(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(demo_module, "DISCOVERY_SECONDS", 0.05)
     with run_demo() as demo:
         loader = WatchlistLoader(demo.exports, time.time)
-        wait_until(lambda: sum(map(len, loader.load().batches.values())) > 195, 20, "discovery")
+        wait_until(lambda: sum(map(len, loader.load().batches.values())) > 195, "discovery")
 
 
 def test_nothing_is_left_of_a_demo() -> None:

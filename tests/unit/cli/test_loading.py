@@ -5,7 +5,6 @@ import runpy
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from exporter.cli.loading import guard
-from tests.support.exporter_process import PATIENCE, environment, run_process
+from tests.support.exporter_process import environment, run_process
 from tests.support.preserved_signals import preserved_signals
+from tests.support.waits import PATIENCE, wait_until
 
 PROGRAMS = {"exporter": "cavatica-exporter", "exporter.tool": "cavatica-exports"}
 SLOW = """
@@ -33,11 +33,9 @@ def loading(module: str, directory: Path) -> Iterator["subprocess.Popen[str]"]:
     variables = environment(PYTHONPATH=path)
     with subprocess.Popen(command, env=variables, stderr=subprocess.PIPE, text=True) as process:
         try:
-            ends = time.monotonic() + PATIENCE
-            while not (directory / "began").exists():
-                assert process.poll() is None
-                assert time.monotonic() < ends
-                time.sleep(0.01)
+            began = directory / "began"
+            wait_until(lambda: began.exists() or process.poll() is not None, "it loads")
+            assert process.poll() is None
             yield process
         finally:
             process.kill()

@@ -9,8 +9,7 @@ import pytest
 from exporter.cli import signals
 from exporter.cli.signals import Signals
 from tests.support.preserved_signals import preserved_signals
-
-PATIENCE = 10.0
+from tests.support.waits import PATIENCE
 
 
 def in_thread(work: Callable[[], None]) -> None:

@@ -22,8 +22,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from exporter.server import Address, Server, parse_listen_address
-from tests.support.raw_server import wait_for
 from tests.support.timing import within
+from tests.support.waits import wait_until
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -660,10 +660,8 @@ def test_a_client_that_stays_after_its_answer_is_dropped(serve: Serve) -> None:
     with connect(server) as client:
         client.sendall(GET)
         assert status(read_all(client)) == b"200 OK"
-        deadline = time.monotonic() + 0.9
-        while threading.active_count() > threads:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        with within(0.9):
+            wait_until(lambda: threading.active_count() <= threads, "its thread ends")
 
 
 @pytest.mark.parametrize("data", [b"", b"GET", b"GET / HTTP/1.1\r\nA"])
@@ -773,7 +771,7 @@ def test_an_error_of_the_tls_settings_is_logged(
         raise RuntimeError("detail")
 
     assert ask(serve(tls=fail)) == b""
-    wait_for(lambda: "Unexpected error" in caplog.text, "the error is logged")
+    wait_until(lambda: "Unexpected error" in caplog.text, "the error is logged")
     assert "RuntimeError: detail" in caplog.text
 
 
@@ -786,7 +784,7 @@ def busy_server(serve: Serve, count: int, **options: Any) -> Iterator[Server]:  
     blocking_app = BlockingApp()
     server = serve(blocking_app, **options)
     with idle_clients(server, count, GET):
-        wait_for(lambda: blocking_app.calls == count, "the application was called")
+        wait_until(lambda: blocking_app.calls == count, "the application was called")
         yield server
         blocking_app.release.set()
 
@@ -819,7 +817,7 @@ def test_a_place_is_free_again_after_its_connection_closes(serve: Serve) -> None
     """The limit applies to the connections that are open now."""
     with busy_server(serve, 1, max_connections=1) as server:
         assert status(ask(server)) == b"503 Service Unavailable"
-    wait_for(lambda: status(ask(server)) == b"200 OK", "the place is free")
+    wait_until(lambda: status(ask(server)) == b"200 OK", "the place is free")
 
 
 @pytest.mark.parametrize("data", [b"", b"GET / HTTP/1.1\r\nA"])
@@ -834,7 +832,7 @@ def test_a_silent_connection_is_evicted_for_a_new_one(
             assert status(ask(server)) == b"200 OK"
             return bool(select.select(clients, [], [], 0)[0])
 
-        wait_for(one_is_closed, "a connection is closed")
+        wait_until(one_is_closed, "a connection is closed")
     assert caplog.messages == ["Slow connection closed: too many connections are open"]
 
 
@@ -929,7 +927,7 @@ def test_connections_beyond_the_limit_of_refusals_are_closed(serve: Serve) -> No
             with idle_clients(server, 64):
                 return ask_or_reset(server)
 
-        wait_for(lambda: ask_in_the_flood() == b"", "there is no answer")
+        wait_until(lambda: ask_in_the_flood() == b"", "there is no answer")
 
 
 def test_the_server_survives_running_out_of_file_descriptors(
@@ -945,9 +943,7 @@ def test_the_server_survives_running_out_of_file_descriptors(
         stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
         client.connect(("127.0.0.1", server.server_port))
         client.sendall(GET)
-        deadline = time.monotonic() + 5
-        while not caplog.records and time.monotonic() < deadline:
-            time.sleep(0.01)
+        wait_until(lambda: caplog.records, "it is told")
         used = time.process_time()
         time.sleep(0.2)
         assert time.process_time() - used < 0.1
@@ -1036,7 +1032,5 @@ def test_connections_leak_no_threads_and_no_files(serve: Serve) -> None:
     threads, files = threading.active_count(), count_files()
     for number in range(100):
         ask_or_reset(server) if number % 2 else connect(server).close()
-    deadline = time.monotonic() + 5
-    while threading.active_count() > threads or count_files() > files:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_until(lambda: threading.active_count() <= threads, "all threads end")
+    wait_until(lambda: count_files() <= files, "all files are closed")

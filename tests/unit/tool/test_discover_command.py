@@ -14,8 +14,9 @@ import pytest
 
 from exporter.simulator import Fault, Listing, Simulator, serve
 from exporter.tool.command import main
-from tests.support.exporter_process import PATIENCE, preserved_logging
+from tests.support.exporter_process import preserved_logging
 from tests.support.timing import within
+from tests.support.waits import PATIENCE, wait_until
 from tests.unit.tool.conftest import TOKEN, Account
 
 Run = Callable[..., int]
@@ -377,8 +378,7 @@ def test_again_and_again_until_a_signal(
         assert process.stderr is not None
         lines = [process.stderr.readline() for _ in range(2)]
         account.simulator.start(1)
-        while len(account.ids()) < 2:
-            time.sleep(0.05)
+        wait_until(lambda: len(account.ids()) == 2, "it is found")
         if hangs:
             account.simulator.fault = Fault(delay=8.0)
             time.sleep(0.5)
@@ -404,10 +404,7 @@ def test_a_signal_ends_a_single_round(
     account.simulator.fault = Fault(delay=30.0)
     command = [*PROGRAM, "discover", "--to", str(account.directory)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        ends = time.monotonic() + PATIENCE
-        while not account.simulator.requests:
-            assert time.monotonic() < ends
-            time.sleep(0.05)
+        wait_until(lambda: account.simulator.requests, "it asks")
         process.send_signal(number)
         with within(2.0):
             assert process.wait(PATIENCE) == status

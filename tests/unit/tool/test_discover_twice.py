@@ -10,7 +10,8 @@ import pytest
 
 from exporter.simulator import Fault, Simulator, serve
 from exporter.watchlist.loader import WatchlistLoader
-from tests.support.exporter_process import PATIENCE, environment
+from tests.support.exporter_process import environment
+from tests.support.waits import PATIENCE
 
 TOKEN = "a-token"
 TOLD = "another discover is running there"

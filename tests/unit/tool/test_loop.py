@@ -27,7 +27,7 @@ from exporter.tool.watched import NoAnswerError, ask_all
 from exporter.tracker.states import ExportStates
 from exporter.tracker.tracker import Tracker
 from tests.support.fakes import FakeApi, FakeClock, error, ids, watch
-from tests.support.raw_server import wait_for
+from tests.support.waits import wait_until
 from tests.unit.tool.conftest import TOKEN, Account
 
 
@@ -81,7 +81,7 @@ class Received(Signals):
     def next(self, timeout: float | None = None) -> signal.Signals | None:
         """Return the next one."""
         del timeout  # it comes in time
-        wait_for(lambda: not self._rounds.failures and self._is_due(self._returned), "it is due")
+        wait_until(lambda: not self._rounds.failures and self._is_due(self._returned), "it is due")
         self._returned += 1
         return signal.Signals(self._numbers.pop(0))
 

@@ -23,8 +23,8 @@ from exporter.tracker.state_file import INTERVAL_SECONDS, StateFile
 from exporter.tracker.state_format import KEY_BYTES, StateFormatError, checksum, decode, encode
 from tests.support.fakes import FakeClock, completed, failed, make_snapshot, running
 from tests.support.hypothesis_examples import examples
+from tests.support.waits import PATIENCE, wait_until
 
-PATIENCE = 10.0
 KEY = bytes(range(KEY_BYTES))
 ERROR = ErrorDetail("9103", 403, "")
 EXPORTS = (
@@ -116,7 +116,7 @@ def test_exports_that_are_not_watched_now_survive_a_restart(
     [block] = left.batches[0].blocks
     gone = Block.of("", (WatchedExport("odd", "FAILED", EXPORTS[3], left=7.5),))
     file.save(watched)
-    wait_for(path.exists)
+    wait_until(path.exists, "the first write")
     clock.advance(INTERVAL_SECONDS)
     file.save(replace(watched, departed=(block, gone)))
     file.close(PATIENCE)
@@ -189,7 +189,7 @@ def test_file_is_written_at_most_once_a_minute_and_at_the_end(
         clock.advance(seconds)
         file.save(snapshot(EXPORTS[0], EXPORTS[1]))
     assert writes.count == 1
-    wait_for(lambda: file.status().last_write is not None)
+    wait_until(lambda: file.status().last_write is not None, "it is written")
     clock.advance(1)
     file.save(snapshot(*EXPORTS[:3]))
     assert writes.began.acquire(timeout=PATIENCE)
@@ -206,27 +206,17 @@ def test_jump_of_the_wall_clock_does_not_move_the_next_write(
 ) -> None:
     """The minute is measured on the monotonic clock; the last write is shown in Unix time."""
     file.save(snapshot(EXPORTS[0]))
-    wait_for(lambda: file.status().last_write == clock.time())
+    wait_until(lambda: file.status().last_write == clock.time(), "it is written")
     clock.unix += jump
     clock.advance(INTERVAL_SECONDS - 1)
     file.save(snapshot(*EXPORTS))
     assert writes.count == 1
     clock.advance(1)
     file.save(snapshot(*EXPORTS))
-    wait_for(lambda: file.status().last_write == clock.time())
+    wait_until(lambda: file.status().last_write == clock.time(), "it is written")
     clock.unix += jump
     assert file.status().last_write == clock.time(), "it follows the clock"
     assert restart(path, clock)[1] == list(EXPORTS)
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    """Wait until another thread makes the condition true."""
-    waiting = threading.Event()
-    for _ in range(int(PATIENCE * 100)):
-        if condition():
-            return
-        waiting.wait(0.01)
-    raise AssertionError
 
 
 def test_unchanged_exports_are_not_written_again(
@@ -235,7 +225,7 @@ def test_unchanged_exports_are_not_written_again(
     """The same exports in a new snapshot are not written again, not even at the end."""
     same = snapshot(*EXPORTS)
     file.save(same)
-    wait_for(lambda: file.status().last_write is not None)
+    wait_until(lambda: file.status().last_write is not None, "it is written")
     for _ in range(3):
         clock.advance(INTERVAL_SECONDS)
         file.save(replace(same, duration=1.0))
@@ -374,7 +364,7 @@ def test_last_write_without_a_thread_is_logged(
 ) -> None:
     """No attempt follows the last one, so the log says that the last state is not in the file."""
     file.save(snapshot(*EXPORTS))
-    wait_for(lambda: file.status().last_write is not None)
+    wait_until(lambda: file.status().last_write is not None, "it is written")
     file.save(snapshot(EXPORTS[0]))
     monkeypatch.setattr(background, "start", _no_thread)
     file.close(PATIENCE)
@@ -667,7 +657,7 @@ def test_file_without_usable_content_that_appears_late_is_replaced(
 def save(file: StateFile, saved: Snapshot) -> None:
     """Save a snapshot, and wait until the writing thread has ended."""
     file.save(saved)
-    wait_for(lambda: not is_writing())
+    wait_until(lambda: not is_writing(), "the write ends")
 
 
 @pytest.mark.parametrize("known", [EXPORTS, ()])
@@ -713,7 +703,7 @@ def test_failed_write_keeps_the_last_file(
         raise OSError(number, os.strerror(number))
 
     file.save(snapshot(EXPORTS[0]))
-    wait_for(lambda: file.status().last_write is not None)
+    wait_until(lambda: file.status().last_write is not None, "it is written")
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", fail)
         for known in (EXPORTS[:2], EXPORTS[:3]):
@@ -779,7 +769,7 @@ def test_file_is_replaced_by_a_user_who_cannot_keep_its_owner(
 
     monkeypatch.setattr(os, "fchown", refuse)
     file.save(snapshot(EXPORTS[0]))
-    wait_for(lambda: file.status().last_write is not None)
+    wait_until(lambda: file.status().last_write is not None, "it is written")
     file.save(snapshot(*EXPORTS))
     file.close(PATIENCE)
     assert restart(path, clock)[1] == list(EXPORTS)
@@ -858,7 +848,7 @@ def test_two_exporters_on_one_file_write_whole_files(path: Path, clock: FakeCloc
         for file, exports in zip(files, known, strict=True):
             file.save(replace(snapshot(*exports), has_stored=True))
         for file in files:
-            wait_for(lambda file=file: file.status().last_write == clock.time())  # type: ignore[misc] # mypy does not infer it
+            wait_until(lambda: file.status().last_write == clock.time(), "it is written")  # noqa: B023 # at once
         again, remembered = restart(path, clock)
         owner = known.index(tuple(export for export in remembered if export))
         assert again.key == files[owner].key

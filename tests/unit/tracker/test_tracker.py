@@ -38,9 +38,7 @@ from tests.support.fakes import (
     watch,
 )
 from tests.support.hypothesis_examples import examples
-
-PATIENCE = 10.0
-"""How long tests wait for another thread, in seconds."""
+from tests.support.waits import PATIENCE
 
 
 class Scene:

@@ -12,11 +12,10 @@ from exporter.cavatica.export import Export
 from exporter.tracker.states import ExportStates
 from exporter.tracker.tracker import Tracker
 from exporter.watchlist.watchlist import Watchlist
+from tests.support.waits import PATIENCE
 
 if TYPE_CHECKING:
     from exporter.tracker.snapshot import Snapshot
-
-PATIENCE = 10.0
 
 
 class Api:

@@ -12,9 +12,8 @@ from exporter import background
 from exporter.watchlist.background_loader import BackgroundLoader
 from exporter.watchlist.loader import WatchlistLoader
 from exporter.watchlist.watchlist import Watchlist
-from tests.support.raw_server import wait_for
 from tests.support.timing import within
-from tests.support.waits import recorded_waits
+from tests.support.waits import recorded_waits, wait_until
 
 LATE = (
     "exports: not read in time; the last known IDs stay in effect: the file system does not"
@@ -91,7 +90,7 @@ def test_hanging_file_server_keeps_the_last_watchlist(
     assert late.batches == slow_loader.watched.batches
     assert late.errors == (LATE,)
     assert loader.load(0.02) is late
-    wait_for(lambda: slow_loader.readings == [False, False], "a reading is in flight")
+    wait_until(lambda: slow_loader.readings == [False, False], "a reading is in flight")
     assert caplog.messages == ["ID files not loaded in time"]
     caplog.clear()
     slow_loader.answers.set()
@@ -138,7 +137,7 @@ def test_reload_while_the_file_server_hangs_is_the_next_load(
     """`reload` does not wait for a load that hangs; the next load reads every file afresh."""
     slow_loader.answers.clear()
     loader.load(0.02)
-    wait_for(lambda: len(slow_loader.readings) == 2, "a reading is in flight")
+    wait_until(lambda: len(slow_loader.readings) == 2, "a reading is in flight")
     reading = loader.reload()
     assert not reading.done()
     slow_loader.answers.set()
@@ -158,7 +157,7 @@ def test_concurrent_scrapes_share_the_next_load(
     """
     slow_loader.answers.clear()
     loader.reload()
-    wait_for(lambda: len(slow_loader.readings) == 2, "a reading is in flight")
+    wait_until(lambda: len(slow_loader.readings) == 2, "a reading is in flight")
     slow_loader.watched = Watchlist(batches={"new": ("z",)})
     waiting = recorded_waits(monkeypatch)
     scrapes = [background.start(lambda: loader.load(10), "scrape") for _ in range(4)]

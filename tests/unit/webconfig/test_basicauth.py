@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 
 from exporter.webconfig import BasicAuth, WebConfigError, WebConfigFile
 from exporter.webconfig.basicauth import parse_users
-from tests.support.exporter_process import PATIENCE
-from tests.support.raw_server import wait_for
+from tests.support.waits import PATIENCE, wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -290,7 +289,7 @@ def test_number_of_waiting_checks_of_one_network_is_limited() -> None:
     threads = [start_request([], guess, "10.0.0.1") for _ in range(2)]
     users.checking.wait(PATIENCE)
     threads += [start_request(answers, right, "10.0.0.1") for _ in range(7)]
-    wait_for(lambda: bool(answers), "one too many is refused")
+    wait_until(lambda: bool(answers), "one too many is refused")
     threads.append(start_request(scraped, right, "10.0.0.2"))
     users.go.set()
     for thread in threads:

@@ -25,8 +25,8 @@ from hypothesis import strategies as st
 from exporter import background
 from exporter.webconfig import WebConfigError, WebConfigFile
 from exporter.webconfig import file as webconfig_file
-from tests.support.servers import wait_until
 from tests.support.timing import within
+from tests.support.waits import wait_until
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -746,8 +746,8 @@ def test_hanging_file_server_delays_no_connection(
             assert b"alice" in file.users()
     finally:
         answers.set()
-    wait_until(lambda: b"bob" in file.users(), 5, "the change is in effect")
-    wait_until(lambda: bool(file.users()) and len(caplog.messages) == 3, 5, "the end is logged")
+    wait_until(lambda: b"bob" in file.users(), "the change is in effect", 5)
+    wait_until(lambda: bool(file.users()) and len(caplog.messages) == 3, "the end is logged", 5)
     assert caplog.messages[0] == (
         "Web configuration not checked in time; the previous one stays in effect"
     )

@@ -26,7 +26,7 @@ from exporter.webconfig.reading import HTTP_KEYS, KEYS
 from exporter.webconfig.tls import TLS_KEYS
 from tests.support.certificates import self_signed
 from tests.support.curves import needs_curve
-from tests.support.raw_server import wait_for
+from tests.support.waits import wait_until
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -274,7 +274,7 @@ def test_client_certificate_needs_an_allowed_name(
     server = serve("allowed-names")
     threads = threading.active_count()
     assert is_refused(server, client) is not is_allowed
-    wait_for(lambda: threading.active_count() == threads, "the connection's thread has ended")
+    wait_until(lambda: threading.active_count() == threads, "the connection's thread has ended")
     assert [str(vars(record)["err"]) for record in caplog.records if "err" in vars(record)] == (
         [] if is_allowed else ["the client's certificate has none of client_allowed_sans"]
     )
@@ -290,7 +290,7 @@ def test_client_certificate_with_an_invalid_name_is_refused(
     server = serve("allowed-names")
     threads = threading.active_count()
     assert is_refused(server, client)
-    wait_for(lambda: threading.active_count() == threads, "the connection's thread has ended")
+    wait_until(lambda: threading.active_count() == threads, "the connection's thread has ended")
     assert caplog.records == []
 
 
