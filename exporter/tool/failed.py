@@ -9,7 +9,7 @@ from typing import Final, Literal, get_args
 
 from exporter.cavatica.answer import MAX_IDS
 from exporter.cavatica.codes import Retry, explain
-from exporter.cavatica.export import FAILED, UNFINISHED, Export
+from exporter.cavatica.export import FAILED, FINISHED, Export
 from exporter.cavatica.order import Order
 from exporter.tool.table import Format, Row, format_time, render
 from exporter.tool.watched import exports
@@ -32,7 +32,7 @@ _COLUMNS = (
 
 _WOULD_FAIL = "the same request would fail again: --retry never"
 _IS_ACKNOWLEDGED = "a later failure of the same request is acknowledged"
-_IS_UNDER_WAY = "an export to the same destination is PENDING or RUNNING"
+_IS_UNDER_WAY = "an export to the same destination has not ended"
 
 _Request = tuple[str, ...]
 
@@ -44,7 +44,7 @@ class Attempts:
     Attributes:
         failed: FAILED exports that are not superseded, in the order of the ID files; acknowledged
             ones only if another failure has the same destination.
-        under_way: The destinations of PENDING and RUNNING exports.
+        under_way: The destinations of exports that have not ended, or whose state is undocumented.
     """
 
     failed: Sequence[WatchedExport]
@@ -55,7 +55,7 @@ def find_attempts(snapshot: Snapshot) -> Attempts:
     """Return the attempts that decide what is to be exported again."""
     failed = [each for each in exports(snapshot) if each.state == FAILED and not each.superseded]
     places = {_destination(each) for each in failed if not each.acknowledged}
-    under_way = (_destination(each) for each in exports(snapshot) if each.state in UNFINISHED)
+    under_way = (_destination(each) for each in exports(snapshot) if each.state not in FINISHED)
     return Attempts(
         [each for each in failed if not each.acknowledged or _destination(each) in places],
         frozenset(place for place in under_way if place is not None),

@@ -127,7 +127,7 @@ def failed_command() -> click.Command:
         With --format create, a file that failed several times on its way to one location is
         requested once, as its latest failure says. Left out, and counted on standard error, are
         those whose request would fail again (--retry never prints them), those to whose destination
-        an export is PENDING or RUNNING, and those of which a later failure is acknowledged.
+        another export has not ended, and those of which a later failure is acknowledged.
 
         Exit status: 0 all is printed, 1 no answer for some, an ID file in error or an entry that is
         not a valid ID, 2 for a wrong flag, no token or no ID file.

@@ -584,12 +584,12 @@ def test_the_latest_failure_decides(
         assert capsys.readouterr().out.count('"file"') == (other == retry)
 
 
-@pytest.mark.parametrize("state", ["PENDING", "RUNNING"])
+@pytest.mark.parametrize("state", ["PENDING", "RUNNING", "ABORTING"])
 @pytest.mark.parametrize("retry", [None, "now"])
 def test_what_is_under_way_is_not_requested(
     account: Account, run: Run, capsys: pytest.CaptureFixture[str], state: str, retry: str | None
 ) -> None:
-    """No request for what runs or arrived; while it runs the failure is open, and in the list."""
+    """No request for what may run or arrived; while it runs the failure is in the list."""
     arguments = [] if retry is None else ["--retry", retry]
     destination = {"volume": "me/vol", "location": "out/x"}
     fail(account, "first", 9100, destination=destination)
@@ -602,8 +602,8 @@ def test_what_is_under_way_is_not_requested(
     assert "file-first" not in captured.out
     assert "file-other" in captured.out
     assert captured.err == (
-        "cavatica-exports: 1 export left out, because an export to the same destination is PENDING"
-        " or RUNNING\n"
+        "cavatica-exports: 1 export left out, because an export to the same destination has not"
+        " ended\n"
     )
     assert run("failed", "--format", "tsv", *arguments) == 0
     assert "file-first" in capsys.readouterr().out
