@@ -122,10 +122,13 @@ def test_git_ignores_tokens_and_id_files() -> None:
 
 
 def try_wheel(wheel: Path, directory: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    """Run the release's check of a wheel, with this Python and the pinned versions."""
+    """Run the release's check of a wheel, with this Python and the pinned versions.
+
+    pip has no cache here: an index that is busy for a moment is asked again.
+    """
     command = [ROOT / "scripts/try-wheel", wheel, directory]
     return subprocess.run(
-        [*command, "--constraint", ROOT / "constraints.txt", *options],
+        [*command, "--constraint", ROOT / "constraints.txt", "--retries=10", *options],
         env={**os.environ, "PYTHON": sys.executable},
         capture_output=True,
         text=True,
@@ -151,9 +154,8 @@ def test_wheel_has_the_commit_of_its_source(tmp_path: Path) -> None:
     subprocess.run(command, cwd=tmp_path / "clone", capture_output=True, check=True)
     [wheel] = (tmp_path / "clone" / "dist").glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
-        assert (
-            archive.read("exporter/_revision").decode().strip() == git("rev-parse", "HEAD").strip()
-        )
+        revision = archive.read("exporter/_revision").decode()
+    assert revision.strip() == git("rev-parse", "HEAD", directory=tmp_path / "clone").strip()
 
 
 def test_release_check_fails_for_a_wheel_without_alerts(archives: Archives, tmp_path: Path) -> None:

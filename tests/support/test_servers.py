@@ -19,7 +19,7 @@ from tests.support.waits import wait_until
 
 PROMETHEUS = """
 global:
-  scrape_interval: 200ms
+  scrape_interval: 1s
 scrape_configs:
   - job_name: itself
     static_configs:

@@ -11,6 +11,7 @@ import pytest
 
 from exporter import __version__
 from exporter.simulator import Fault, Lifetimes, Simulator, serve
+from scripts.ports import reserved_port
 from tests.support.curl import curl
 from tests.support.exporter_process import LOOPBACK, Page, RunningExporter, process, serving
 from tests.support.servers import Prometheus, promtool
@@ -174,8 +175,8 @@ def test_finished_exports_keep_their_state_without_the_api(
     put(simulator, "running", "RUNNING", started_on="2026-01-02T03:04:05Z")
     ids.write("b.yml", ["failed", "running"])
     (tmp_path / "token").write_text(TOKEN, encoding="utf-8")
-    with ExitStack() as exporters:
-        with serve(simulator) as url:
+    with reserved_port() as port, ExitStack() as exporters:
+        with serve(simulator, port=port) as url:
             flags = (
                 f"--exports.path={ids.path}",
                 f"--api.url={url}",
@@ -461,7 +462,7 @@ def write_every_family(simulator: Simulator, ids: Directory) -> None:
     failed = [i for i in over if simulator.export(i)["state"] == "FAILED"]
     ids.text("over.yml", f"export_ids: {json.dumps(over)}\nacknowledged: [{failed[0]}]")
     ids.write("running.yml", [*simulator.start(7, ago=60, lifetimes=ENDLESS), "nobody-knows"])
-    ids.write("pending.yml", simulator.start(5))
+    ids.write("pending.yml", simulator.start(5, lifetimes=Lifetimes(pending=(1e9, 1e9))))
     put(simulator, "aborted", "ABORTED")
     ids.write("odd.yml", ["aborted"])
     ids.text("broken.yml", "{")

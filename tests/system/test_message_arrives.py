@@ -331,18 +331,19 @@ def test_failure_is_sent_repeated_and_superseded(scene: Scene) -> None:
 def test_failure_of_a_discovered_export_sends_a_message(scene: Scene) -> None:
     """An export that `discover` found fails, and the message about it arrives."""
     ids = scene.directory / "ids"
-    arguments = ["discover", f"--to={ids}", "--every=1s", f"--api.url={scene.api}"]
-    with subprocess.Popen(
-        [*PROGRAM, *arguments], env=os.environ | {"SB_AUTH_TOKEN": TOKEN}
-    ) as discovery:
-        wait_until(lambda: [*ids.glob("discovered-*.json")], "a first round", PATIENCE)
-        with scene.exporter() as exporter, scene.prometheus(exporter) as prometheus:
-            find_alertmanager(prometheus)
-            [export_id] = scene.simulator.start(1, volume="me/vol", lifetimes=ENDLESS)
-            expect(prometheus, 'count(cavatica_export_state{state="RUNNING"} == 1)', "it runs")
-            fail(scene.simulator, export_id)
-            wait_until(lambda: failure_messages(scene.inbox), "the failure is told", PATIENCE)
-        discovery.terminate()
+    discovery = process(
+        scene.directory / "discover.log",
+        *("discover", f"--to={ids}", "--every=1s", f"--api.url={scene.api}"),
+        ready="Exports discovered",
+        command=PROGRAM,
+        SB_AUTH_TOKEN=TOKEN,
+    )
+    with discovery, scene.exporter() as exporter, scene.prometheus(exporter) as prometheus:
+        find_alertmanager(prometheus)
+        [export_id] = scene.simulator.start(1, volume="me/vol", lifetimes=ENDLESS)
+        expect(prometheus, 'count(cavatica_export_state{state="RUNNING"} == 1)', "it runs")
+        fail(scene.simulator, export_id)
+        wait_until(lambda: failure_messages(scene.inbox), "the failure is told", PATIENCE)
     [message] = failure_messages(scene.inbox)
     [(status, names, _)] = message["alerts"]
     assert (status, names["export_id"]) == ("firing", export_id)

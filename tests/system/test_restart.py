@@ -1,7 +1,6 @@
 """A restart with a state file: finished exports stay known, and the first scrape is one call."""
 
 import os
-import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -13,6 +12,7 @@ from exporter.simulator import Fault, Lifetimes, Simulator, serve
 from exporter.tracker.snapshot import Block
 from exporter.tracker.state_format import decode, encode
 from tests.support.exporter_process import LOOPBACK, Page, RunningExporter, process, run_process
+from tests.support.timing import within
 from tests.support.waits import wait_until
 
 TOKEN = "t0ken-of-a-test"
@@ -50,9 +50,8 @@ class Site:
 
 def end(exporter: RunningExporter) -> None:
     """Stop an exporter by SIGTERM, as systemd does, and expect exit status 0."""
-    assert exporter.process is not None
-    exporter.process.send_signal(signal.SIGTERM)
-    assert exporter.process.wait(5) == 0
+    with within(5):
+        assert exporter.stop() == 0
 
 
 @pytest.fixture

@@ -35,7 +35,10 @@ scrape_configs:
     scrape_interval: 1s
     scrape_timeout: 1s
     scheme: https
-    tls_config: {{ca_file: ca.crt, cert_file: client.crt, key_file: client.key}}
+    tls_config:
+      ca_file: {directory}/ca.crt
+      cert_file: {directory}/client.crt
+      key_file: {directory}/client.key
     basic_auth: {{username: alice, password: correct-horse}}
     static_configs: [targets: ["{target}"]]
 """
@@ -104,13 +107,12 @@ def test_curl_needs_a_client_certificate(directory: Path, certificate: RunningEx
 
 @pytest.mark.servers
 def test_prometheus_scrapes_with_certificate_and_password(
-    directory: Path, certificate: RunningExporter
+    directory: Path, certificate: RunningExporter, tmp_path: Path
 ) -> None:
     """Prometheus needs only its usual settings `tls_config` and `basic_auth`."""
-    job = JOB.format(target=certificate.urls[0].removeprefix("https://"))
-    with Prometheus(job, directory) as prometheus:
-        [sample] = wait_until(lambda: prometheus.query("cavatica_up"), "it has scraped")
-        assert sample.value == 1
+    job = JOB.format(directory=directory, target=certificate.urls[0].removeprefix("https://"))
+    with Prometheus(job, tmp_path) as prometheus:
+        wait_until(lambda: prometheus.query("cavatica_up == 1"), "it has scraped")
         [target] = wait_until(prometheus.targets, "it lists its target")
         assert target["lastError"] == ""
 

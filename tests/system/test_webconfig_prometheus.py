@@ -1,5 +1,6 @@
 """A real Prometheus scrapes servers with TLS, certificates, passwords, headers and rate limits."""
 
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -91,7 +92,10 @@ def write_certificates(directory: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
+def prometheus(
+    tmp_path_factory: pytest.TempPathFactory,
+    server_version: str,  # noqa: ARG001 - it starts a Prometheus of this version
+) -> Iterator[Prometheus]:
     """Run a server for each case, and a Prometheus that has scraped all of them."""
     directory = tmp_path_factory.mktemp("web")
     write_certificates(directory)
@@ -143,7 +147,8 @@ def test_prometheus_scrapes_with_fitting_settings(prometheus: Prometheus, name: 
         ("no password", "server returned HTTP status 401 Unauthorized"),
         ("wrong password", "server returned HTTP status 401 Unauthorized"),
         ("no certificate where any will do", "certificate required"),
-        ("another name", "EOF"),
+        # Go's names for a connection that ends without an answer; which one depends on its threads.
+        ("another name", "EOF|server closed idle connection"),
         ("rate", "server returned HTTP status 429 Too Many Requests"),
     ],
 )
@@ -151,4 +156,4 @@ def test_failed_scrape_shows_its_cause(prometheus: Prometheus, name: str, error:
     """With other settings the target is down, and its last error in Prometheus has the cause."""
     target = target_of(prometheus, name)
     assert target["health"] == "down"
-    assert error in target["lastError"]
+    assert re.search(error, target["lastError"])

@@ -11,9 +11,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from exporter.cavatica.export import parse_timestamp
 from exporter.simulator import Simulator
 from tests.support.exporter_process import Page
+from tests.support.timing import is_within
 from tests.system.soak.files import Files, true_state
 
-#: Seconds: the simulator's times are whole seconds, and threads are delayed on a busy machine.
+# Seconds: the simulator's times are whole seconds, and threads are delayed.
 _TOLERANCE = 2.0
 
 
@@ -147,7 +148,7 @@ class PageChecker:
                 problems.append(f"{export_id} is shown {state} and is {true}")
             elif left is not None and (at := parse_timestamp(export.get(left))) is not None:
                 age = ended.unix - at
-                if age > self.max_age + self.longest + _TOLERANCE:
+                if not is_within(age - self.max_age - self.longest, _TOLERANCE):
                     problems.append(f"{export_id} is shown {state}, which it was {age:.1f} s ago")
         return problems
 

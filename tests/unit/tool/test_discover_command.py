@@ -4,19 +4,19 @@ import logging
 import os
 import re
 import signal
-import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from exporter.simulator import Fault, Listing, Simulator, serve
 from exporter.tool.command import main
-from tests.support.exporter_process import preserved_logging
+from tests.support.exporter_process import RunningExporter, preserved_logging, process
 from tests.support.timing import within
-from tests.support.waits import PATIENCE, wait_until
+from tests.support.waits import wait_until
 from tests.unit.tool.conftest import TOKEN, Account
 
 Run = Callable[..., int]
@@ -36,6 +36,17 @@ def run(account: Account, monkeypatch: pytest.MonkeyPatch) -> Run:
         return caught.value.code
 
     return run
+
+
+@contextmanager
+def discovering(
+    account: Account, log: Path, *flags: str, ready: str = "Exports discovered", **variables: str
+) -> Iterator[RunningExporter]:
+    """Run the command as a process: `ready` is in its log inside the block; stopped after it."""
+    arguments = ("discover", "--to", str(account.directory), *flags)
+    variables = {"SB_AUTH_TOKEN": TOKEN, "SB_API_ENDPOINT": account.url} | variables
+    with process(log, *arguments, ready=ready, command=PROGRAM, **variables) as running:
+        yield running
 
 
 def test_it_says_what_it_found(
@@ -230,20 +241,16 @@ def test_exports_without_an_id_are_told(
     )
 
 
-def test_what_else_is_logged(account: Account, run: Run) -> None:
+def test_what_else_is_logged(account: Account, tmp_path: Path) -> None:
     """Repeated rounds log unusable state and missing details once."""
-    del run
     (account.directory / "discovered-state.json").write_text("{")
     refuse_details(account)
-    arguments = ["discover", "--to", str(account.directory), "--every", "1h"]
-    with subprocess.Popen([*PROGRAM, *arguments], stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        lines = [process.stderr.readline() for _ in range(3)]
-        process.terminate()
-        assert process.stderr.read() == ""
-    assert 'msg="State file ignored"' in lines[0]
-    assert 'msg="Details refused" err="API refused details of 2 exports' in lines[1]
-    assert 'msg="Exports discovered"' in lines[2]
+    with discovering(account, tmp_path / "log", "--every=1h") as running:
+        assert running.stop() == 0
+    ignored, refused, discovered = running.log.splitlines()
+    assert 'msg="State file ignored"' in ignored
+    assert 'msg="Details refused" err="API refused details of 2 exports' in refused
+    assert 'msg="Exports discovered"' in discovered
 
 
 def test_a_directory_that_cannot_be_written(
@@ -366,29 +373,24 @@ def test_own_flags_have_no_variables(
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("hangs", [False, True])
 def test_again_and_again_until_a_signal(
-    account: Account, run: Run, number: signal.Signals, *, hangs: bool
+    account: Account, tmp_path: Path, number: signal.Signals, *, hangs: bool
 ) -> None:
     """With `--every` rounds repeat until a signal ends them in time, even if a call hangs."""
-    del run
     account.simulator.start(1)
-    arguments = ["discover", "--to", str(account.directory), "--every", "100ms"]
     # The simulator's clock is not that of the process.
-    arguments += ["--since", "0s", "--keep", "10y", "--log.level", "debug"]
-    with subprocess.Popen([*PROGRAM, *arguments], stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        lines = [process.stderr.readline() for _ in range(2)]
+    flags = ("--every=100ms", "--since=0s", "--keep=10y", "--log.level=debug")
+    with discovering(account, tmp_path / "log", *flags, ready="level=debug") as running:
         account.simulator.start(1)
         wait_until(lambda: len(account.ids()) == 2, "it is found")
         if hangs:
             account.simulator.fault = Fault(delay=8.0)
             time.sleep(0.5)
         with within(5):
-            process.send_signal(number)
-            process.stderr.read()
-            assert process.wait(6) == 0
-    assert "level=info" in lines[0]
-    assert "Exports discovered" in lines[0]
-    assert "level=debug" in lines[1]
+            assert running.stop(number) == 0
+    first, second, *_ = running.log.splitlines()
+    assert "level=info" in first
+    assert "Exports discovered" in first
+    assert "level=debug" in second
 
 
 @pytest.mark.slow
@@ -396,66 +398,46 @@ def test_again_and_again_until_a_signal(
     ("number", "status"), [(signal.SIGTERM, -15), (signal.SIGHUP, -1), (signal.SIGINT, 130)]
 )
 def test_a_signal_ends_a_single_round(
-    account: Account, run: Run, number: signal.Signals, status: int
+    account: Account, tmp_path: Path, number: signal.Signals, status: int
 ) -> None:
     """It ends at once, without a traceback and without a file, even if a call hangs."""
-    del run
     account.simulator.start(1)
     account.simulator.fault = Fault(delay=30.0)
-    command = [*PROGRAM, "discover", "--to", str(account.directory)]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+    with discovering(account, tmp_path / "log", ready="") as running:
         wait_until(lambda: account.simulator.requests, "it asks")
-        process.send_signal(number)
         with within(2.0):
-            assert process.wait(PATIENCE) == status
-        assert process.stderr is not None
-        assert process.stderr.read().strip() == ""
+            assert running.stop(number) == status
+    assert running.log.strip() == ""
     assert [*account.directory.iterdir()] == []
 
 
 @pytest.mark.slow
-def test_sighup_reads_profiles_again(
-    account: Account, run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_sighup_reads_profiles_again(account: Account, tmp_path: Path) -> None:
     """A new token in a profile is used from the next round on, as in the exporter."""
-    del run
-    monkeypatch.delenv("SB_AUTH_TOKEN")
-    monkeypatch.setenv("HOME", str(tmp_path))
     profiles = tmp_path / ".sevenbridges" / "credentials"
     profiles.parent.mkdir()
     profiles.write_text("[default]\nauth_token = old\n")
-    arguments = ["discover", "--to", str(account.directory), "--every", "100ms"]
-    with subprocess.Popen([*PROGRAM, *arguments], stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        assert "HTTP 401" in process.stderr.readline()
+    variables = {"SB_AUTH_TOKEN": "", "HOME": str(tmp_path)}
+    with discovering(
+        account, tmp_path / "log", "--every=100ms", ready="HTTP 401", **variables
+    ) as running:
         profiles.write_text(f"[default]\nauth_token = {TOKEN}\n")
-        process.send_signal(signal.SIGHUP)
-        ends = time.monotonic() + PATIENCE
-        lines = [""]
-        while "Exports discovered" not in lines[-1]:
-            assert time.monotonic() < ends
-            lines.append(process.stderr.readline())
-        process.terminate()
-        process.stderr.read()
-        assert process.wait(PATIENCE) == 0
-    assert any('msg="Token reloaded"' in line for line in lines)
+        running.send(signal.SIGHUP)
+        wait_until(lambda: "Exports discovered" in running.log, "the new token is used")
+        assert running.stop() == 0
+    assert 'msg="Token reloaded"' in running.log
 
 
 @pytest.mark.slow
-def test_a_failed_round_is_not_the_last_one(account: Account, run: Run) -> None:
+def test_a_failed_round_is_not_the_last_one(account: Account, tmp_path: Path) -> None:
     """With `--every` a failed round is logged, and the next one follows."""
-    del run
     account.simulator.fault = Fault(status=503, times=1)
-    arguments = ["discover", "--to", str(account.directory), "--every", "100ms"]
-    with subprocess.Popen([*PROGRAM, *arguments], stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        lines = [process.stderr.readline() for _ in range(3)]
-        process.terminate()
-        rest = process.stderr.read()
-    assert "level=error" in lines[0]
-    assert "Discovery failed" in lines[0]
+    with discovering(account, tmp_path / "log", "--every=100ms") as running:
+        assert running.stop() == 0
+    failed, empty, discovered = running.log.splitlines()
+    assert "level=error" in failed
+    assert "Discovery failed" in failed
     # The account has no exports, which is said once.
-    assert "level=warn" in lines[1]
-    assert "this account started no exports" in lines[1]
-    assert "Exports discovered" in lines[2]
-    assert rest == ""
+    assert "level=warn" in empty
+    assert "this account started no exports" in empty
+    assert "Exports discovered" in discovered
