@@ -83,7 +83,11 @@ def decode(data: bytes) -> tuple[bytes, list[WatchedExport]]:
     try:
         header = json.loads(first)
         version, key = header["version"], bytes.fromhex(header["key"])
-        is_whole = len(key) == KEY_BYTES and header["checksum"] == checksum([body], key)
+        is_whole = (
+            len(key) == KEY_BYTES
+            and header["key"] == key.hex()  # Capital digits would have the same checksum.
+            and header["checksum"] == checksum([body], key)
+        )
         exports = []
         if is_whole and version == _VERSION:
             for line in lines:

@@ -475,6 +475,7 @@ def test_while_the_token_file_hangs_the_last_token_stays_in_use(
     monkeypatch.setattr(token_module, "_WAIT_SECONDS", PATIENCE)
     with within(PATIENCE):
         assert [token() for _ in range(5)] == ["t-1"] * 5
+    wait_until(lambda: readings, "the file is read")
     assert readings == [file]
     assert [(record.getMessage(), vars(record)["file"]) for record in caplog.records] == [
         ("Token file not read in time; the last token stays in use", file)

@@ -1,6 +1,7 @@
 """Proxies and certificate authorities from the environment."""
 
 import base64
+import os
 import ssl
 from pathlib import Path
 
@@ -206,6 +207,8 @@ class TestAuthorities:
         before = authorities.context(environ, 5)
         assert authorities.context(environ, 5) is before
         trustme.CA().cert_pem.write_to_path(str(bundle))
+        # A system's clock for files may stand still for 10 ms.
+        os.utime(bundle, (1, 1))
         after = authorities.context(environ, 5)
         assert after.get_ca_certs() != before.get_ca_certs()
 

@@ -685,7 +685,7 @@ class TestStatus:
     def test_is_in_the_error(self, talk: Callable[[Peer], object], status: int | None) -> None:
         """An error after an answer has begun has the status of the answer."""
         with listen(talk) as port, pytest.raises(TransportError) as caught:
-            post(port, timeout=DEADLINE)
+            post(port, timeout=4 * DEADLINE)
         assert caught.value.status == status
 
 

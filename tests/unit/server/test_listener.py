@@ -991,10 +991,9 @@ def test_closing_waits_for_answers_in_flight(serve: Serve) -> None:
         scraper.start()
         assert blocking_app.called.wait(5)
         threading.Timer(0.1, blocking_app.release.set).start()
-        begin = time.monotonic()
         with within(1):
             server.close(5)
-        assert time.monotonic() - begin > 0.05
+        assert blocking_app.release.is_set()
         scraper.join()
         assert [status(answer) for answer in answers] == [b"200 OK"]
 

@@ -22,7 +22,6 @@ from exporter.tracker.snapshot import Batch, Block, Snapshot, WatchedExport
 from exporter.tracker.state_file import INTERVAL_SECONDS, StateFile
 from exporter.tracker.state_format import KEY_BYTES, StateFormatError, checksum, decode, encode
 from tests.support.fakes import FakeClock, completed, failed, make_snapshot, running
-from tests.support.hypothesis_examples import examples
 from tests.support.waits import PATIENCE, wait_until
 
 KEY = bytes(range(KEY_BYTES))
@@ -396,14 +395,15 @@ def test_truncated_file_is_ignored(path: Path, clock: FakeClock) -> None:
     assert restart(path, clock)[1] == list(EXPORTS)
 
 
-@examples(200)
-@given(st.integers(0, len(content(*EXPORTS)) - 1), st.integers(1, 255))
-def test_file_with_a_wrong_byte_is_refused(position: int, difference: int) -> None:
+def test_file_with_a_wrong_byte_is_refused() -> None:
     """A file with one wrong byte, at any position, is refused."""
-    damaged = bytearray(content(*EXPORTS))
-    damaged[position] ^= difference
-    with pytest.raises(StateFormatError):
-        decode(bytes(damaged))
+    data = content(*EXPORTS)
+    for position in range(len(data)):
+        for difference in range(1, 256):
+            damaged = bytearray(data)
+            damaged[position] ^= difference
+            with pytest.raises(StateFormatError):
+                decode(bytes(damaged))
 
 
 @given(st.binary() | st.binary().map(lambda data: content()[:36] + data))

@@ -56,12 +56,6 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-@pytest.fixture(autouse=True)
-def _wait_for_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wait longer for the files: a busy machine may take more than the half second."""
-    monkeypatch.setattr(webconfig_file, "_WAIT_SECONDS", 20.0)
-
-
 @pytest.fixture
 def directory(certificates: Path, tmp_path: Path) -> Path:
     """Return a copy of that directory, which a test may change."""
