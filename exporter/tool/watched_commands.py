@@ -30,7 +30,7 @@ from exporter.tool.program import (
 )
 from exporter.tool.status import FAILURES, make_status
 from exporter.tool.table import FORMATS, Format
-from exporter.tool.watched import NoAnswerError, ask_all
+from exporter.tool.watched import NoAnswerError, ask_all, refused_ids
 from exporter.tracker.snapshot import Snapshot
 from exporter.tracker.states import ExportStates
 from exporter.tracker.tracker import Tracker
@@ -130,7 +130,7 @@ def failed_command() -> click.Command:
         another export has not ended, and those of which a later failure is acknowledged.
 
         Exit status: 0 all is printed, 1 no answer for some, an ID file in error or an entry that is
-        not a valid ID, 2 for a wrong flag, no token or no ID file.
+        not a valid ID or that the API refuses, 2 for a wrong flag, no token or no ID file.
         """
         watched = _Watched(exports_path, values)
         try:
@@ -203,12 +203,17 @@ class _Watched:
         )
 
     def ask(self) -> Snapshot:
-        """Return the state of every export.
+        """Return the state of every export; name those that the API refuses on standard error.
 
         Raises:
             NoAnswerError: the API did not answer for every ID.
         """
-        return ask_all(self._tracker, timeout=self._timeout, clock=self._clock, pause=self._pause)
+        snapshot = ask_all(
+            self._tracker, timeout=self._timeout, clock=self._clock, pause=self._pause
+        )
+        if (refused := refused_ids(snapshot)) is not None:
+            click.echo(f"{NAME}: {refused}", err=True)
+        return snapshot
 
     def orders(self, ids: Sequence[str]) -> dict[str, Order]:
         """Return the orders of the exports, as far as the API returns them.
@@ -238,7 +243,8 @@ def _tell_left_out(requests: Requests) -> None:
 
 def _is_part(snapshot: Snapshot) -> bool:
     """Return whether the ID files may name exports that are not in the output."""
-    return bool(snapshot.watchlist.errors or snapshot.watchlist.rejected)
+    watchlist = snapshot.watchlist
+    return bool(watchlist.errors or watchlist.rejected or refused_ids(snapshot))
 
 
 def _no_answer(url: str, error: NoAnswerError) -> int:

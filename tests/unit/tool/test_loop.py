@@ -23,10 +23,10 @@ from exporter.tool.discover import Round
 from exporter.tool.ledger import LedgerError
 from exporter.tool.loop import Loop, ProgressBar
 from exporter.tool.program import StoppedError, pause_until
-from exporter.tool.watched import NoAnswerError, ask_all
+from exporter.tool.watched import NoAnswerError, ask_all, refused_ids
 from exporter.tracker.states import ExportStates
 from exporter.tracker.tracker import Tracker
-from tests.support.fakes import FakeApi, FakeClock, error, ids, watch
+from tests.support.fakes import FakeApi, FakeClock, bad_request, error, ids, watch
 from tests.support.waits import wait_until
 from tests.unit.tool.conftest import TOKEN, Account
 
@@ -236,10 +236,11 @@ def test_a_terminal_that_is_gone_ends_no_round(monkeypatch: pytest.MonkeyPatch) 
     assert len(shown) == 1
 
 
-def tracker(api: FakeApi, clock: FakeClock, count: int) -> Tracker:
+def tracker(api: FakeApi, clock: FakeClock, count: int, *, quota_share: float = 0.01) -> Tracker:
     """Return a tracker of so many exports."""
     watchlist = watch({"b": ids(count)})
-    return Tracker(lambda *_: watchlist, api, ExportStates(1e9, 0), quota_share=0.01, clock=clock)
+    states = ExportStates(1e9, 0)
+    return Tracker(lambda *_: watchlist, api, states, quota_share=quota_share, clock=clock)
 
 
 def test_all_are_asked_for_window_by_window() -> None:
@@ -256,3 +257,53 @@ def test_nobody_waits_for_ever() -> None:
     with pytest.raises(NoAnswerError, match="rate_limited"):
         ask_all(tracker(api, clock, 1), timeout=10, clock=clock, pause=clock.advance)
     assert clock.steady - 5000 >= 400
+
+
+@pytest.mark.parametrize("bad", [["e00000"], ["e00007", "e00099"], ["e00001", "e00100", "e00249"]])
+def test_ids_that_make_the_api_refuse_calls(bad: list[str]) -> None:
+    """They are found, have a lookup error and are named; all others have their state."""
+    api, clock = FakeApi(), FakeClock()
+    api.malformed = set(bad)
+    watched = tracker(api, clock, 250, quota_share=0.5)
+    snapshot = ask_all(watched, timeout=10, clock=clock, pause=clock.advance)
+    totals = snapshot.batches[0].totals
+    assert totals.states["RUNNING"] == 250 - len(bad)
+    assert totals.lookup_errors == {"9011": len(bad)}
+    assert (refused_ids(snapshot) or "").endswith(f"in the ID files: {', '.join(bad)}")
+    assert clock.steady - 5000 < 30
+
+
+def test_many_ids_that_make_the_api_refuse_calls() -> None:
+    """If it takes more rounds to find the first one, it is waited for; twenty are named."""
+    api, clock = FakeApi(), FakeClock()
+    api.malformed = set(ids(100))
+    watched = tracker(api, clock, 101, quota_share=1.0)
+    snapshot = ask_all(watched, timeout=10, clock=clock, pause=clock.advance)
+    assert snapshot.batches[0].totals.lookup_errors == {"9011": 100}
+    assert (refused_ids(snapshot) or "").endswith("e00019 and 80 more")
+
+
+@pytest.mark.parametrize("count", [1, 250])
+def test_an_api_that_refuses_every_call(count: int) -> None:
+    """Nobody waits for long, and the error names IDs to check."""
+    api, clock = FakeApi(), FakeClock()
+    api.failure = bad_request()
+    watched = tracker(api, clock, count, quota_share=0.5)
+    with pytest.raises(NoAnswerError, match=r"refuses every call, so check .* exports: e00000"):
+        ask_all(watched, timeout=10, clock=clock, pause=clock.advance)
+    assert clock.steady - 5000 < 15
+
+
+def test_an_api_that_begins_to_refuse_every_call() -> None:
+    """Where nothing more is found for long, that is the answer."""
+    api, clock = FakeApi(), FakeClock()
+    api.malformed = {"e00000"}
+    watched = tracker(api, clock, 250, quota_share=0.5)
+
+    def pause(seconds: float) -> None:
+        clock.advance(seconds)
+        api.failure = bad_request()
+
+    with pytest.raises(NoAnswerError, match="client_error: HTTP 400"):
+        ask_all(watched, timeout=10, clock=clock, pause=pause)
+    assert 400 <= clock.steady - 5000 < 800

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import requests
 
-from exporter.simulator import Fault
+from exporter.simulator import Fault, malformed_ids
 from exporter.tool.command import main
 from tests.support.exporter_process import preserved_logging
 from tests.unit.tool.conftest import TOKEN, Account
@@ -339,6 +339,25 @@ def test_an_entry_that_is_no_id(
     watch(account, "b", export_ids=["one", "two\u00a0"])
     assert [run("status"), run("failed")] == [1, 1]
     assert "Skipping invalid export ID" in capsys.readouterr().err
+
+
+def test_an_id_that_the_api_refuses(
+    account: Account, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is named with what to do, all else is printed; once acknowledged it is dealt with."""
+    good = account.simulator.start(1)[0]
+    watch(account, "b", export_ids=[good, "bad-id"])
+    account.simulator.fault = malformed_ids()
+    assert run("status") == 3
+    captured = capsys.readouterr()
+    named = "correct, remove or acknowledge them in the ID files: bad-id"
+    assert named in captured.err
+    assert "b lookup error 9011 1 never" in " ".join(captured.out.split())
+    assert run("failed") == 1
+    assert named in capsys.readouterr().err
+    watch(account, "b", export_ids=[good, "bad-id"], acknowledged=["bad-id"])
+    assert run("failed") == 0
+    assert "bad-id" not in capsys.readouterr().err
 
 
 def test_an_acknowledged_id_that_is_mistyped(
