@@ -285,7 +285,7 @@ def test_many_ids_that_make_the_api_refuse_calls() -> None:
 
 @pytest.mark.parametrize("count", [1, 250])
 def test_an_api_that_refuses_every_call(count: int) -> None:
-    """Nobody waits for long, and the error names IDs to check."""
+    """It is an error within 15 seconds, which names IDs to check."""
     api, clock = FakeApi(), FakeClock()
     api.failure = bad_request()
     watched = tracker(api, clock, count, quota_share=0.5)
