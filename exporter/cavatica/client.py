@@ -116,7 +116,9 @@ class Client:
         query += [("state", state) for state in states]
 
         def parse(response: Response) -> ListResponse:
-            exports, without_details, unusable = parse_list(_items(response, MAX_IDS))
+            exports, without_details, unusable = parse_list(
+                _items(response, MAX_IDS), self._destination_key
+            )
             total = _number(response, "X-Total-Matching-Query")
             limits = _rate_limit(response)
             return ListResponse(exports, without_details, unusable, total, limits, requests=1)

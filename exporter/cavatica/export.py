@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from math import inf
 from typing import Final
 
 PENDING: Final = "PENDING"
@@ -97,6 +98,26 @@ class Export:
     destination: int | None = None
 
 
+def arrived_at(export: Export | None) -> float:
+    """Return a time at which the file of a COMPLETED export had not arrived yet, or just had.
+
+    A failure at the same destination before that time is superseded. Only the API's times decide,
+    so that everybody finds the same, whenever they saw the answers; without one it is -inf, as for
+    any other export.
+    """
+    if export is None or export.state != COMPLETED:
+        return -inf
+    times = (time for time in (export.finished, export.started) if time is not None)
+    return next(times, -inf)
+
+
+def failed_at(export: Export | None) -> float:
+    """Return when an export FAILED; inf without a time of the API, as it may be at any time."""
+    if export is None or export.state != FAILED or export.finished is None:
+        return inf
+    return export.finished
+
+
 def is_export_id(text: str) -> bool:
     """Return whether `text` has the form of an export ID."""
     return _ID.fullmatch(text) is not None
@@ -162,8 +183,14 @@ def pair_items(
     return outcomes, complete
 
 
-def parse_list(items: Sequence[object]) -> tuple[tuple[Export, ...], frozenset[str], int]:
+def parse_list(
+    items: Sequence[object], key: bytes = b""
+) -> tuple[tuple[Export, ...], frozenset[str], int]:
     """Parse the items of a list of exports.
+
+    Args:
+        items: The items.
+        key: Secret key for `Export.destination`; without it there is no destination.
 
     Returns:
         The exports; the IDs of those without details; the number of items without an ID.
@@ -171,7 +198,7 @@ def parse_list(items: Sequence[object]) -> tuple[tuple[Export, ...], frozenset[s
     exports = []
     without_details = set()
     for item in map(_mapping, items):
-        export = _parse_export(item)
+        export = _parse_export(item, key)
         if export is not None:
             exports.append(export)
             if "destination" not in item:

@@ -202,9 +202,29 @@ def get_details(api: PacedApi, found: Found, ids: Collection[str]) -> Details:
             outcome = outcomes.get(export_id)
             if isinstance(outcome, Export):
                 found.exports[export_id] = outcome
+                found.without_details.discard(export_id)
             elif outcome is None or outcome.temporary:
                 details.pending.add(export_id)
                 del found.exports[export_id]
             else:
                 details.refused.add(export_id)
     return details
+
+
+def look_up(api: PacedApi, found: Found, ids: Collection[str]) -> dict[str, Export]:
+    """Return the exports among `ids` whose details the API returns, now or in what was found.
+
+    Raises:
+        ApiError: there is no usable answer.
+    """
+    seen = found.exports.keys() - found.without_details
+    exports = {export_id: found.exports[export_id] for export_id in seen.intersection(ids)}
+    wanted = sorted(set(ids) - seen)
+    for begin in range(0, len(wanted), MAX_IDS):
+        outcomes = api.bulk_get(wanted[begin : begin + MAX_IDS]).outcomes
+        exports |= {
+            export_id: outcome
+            for export_id, outcome in outcomes.items()
+            if isinstance(outcome, Export)
+        }
+    return exports

@@ -3,12 +3,13 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from math import inf
 from pathlib import Path
 from typing import Final, Literal, get_args
 
-from exporter.cavatica.export import COMPLETED, FINISHED, Export
+from exporter.cavatica.export import COMPLETED, FAILED, FINISHED, Export, arrived_at, failed_at
 from exporter.clock import Clock
-from exporter.tool.account import Search, get_details
+from exporter.tool.account import Found, Search, get_details, look_up
 from exporter.tool.api import PacedApi
 from exporter.tool.ledger import Ledger, Selection, locked
 
@@ -17,7 +18,7 @@ BATCH_BY: Final[tuple[BatchBy, ...]] = get_args(BatchBy)
 
 _DAY_SECONDS = 86400.0
 # A pass over the whole list proves what shorter searches only make likely, and detects completed
-# exports: once a day if anything is new, else once a week.
+# exports: once a day if anything is new or to be dropped, else once a week.
 _CHECK_SECONDS = _DAY_SECONDS
 _QUIET_CHECK_SECONDS = 7 * _DAY_SECONDS
 
@@ -35,7 +36,7 @@ class Round:
         files: Number of files.
         changed: Number of ID files written or removed.
         added: Exports added to the files.
-        dropped: Exports removed because they COMPLETED too long ago.
+        dropped: Exports removed because they, or those that superseded them, COMPLETED long ago.
         older: New exports that ended before `--since`, or too long ago to keep.
         elsewhere: New exports to other volumes than requested.
         pending: New exports left to a later round, because the API returned no details yet.
@@ -91,7 +92,8 @@ def discover(
         found, quiet = search.probe()
         now = clock.time()
         first = ledger.state.verified is None
-        if _is_check_due(ledger, now, selection, quiet=quiet):
+        is_check = _is_check_due(ledger, now, selection, quiet=quiet)
+        if is_check:
             search.find_every(found)
         elif not quiet:
             search.find_new(found)
@@ -117,7 +119,9 @@ def discover(
             # Otherwise more may be known than were listed when the total was read.
             gone = ledger.account_for(found.total - len(details.pending), len(found.exports))
             ledger.state.verified = now
-        dropped = ledger.expire(now)
+        # Only a pass over the whole list shows which exports FAILED.
+        dropped = _drop_old(api, found, ledger, now) if is_check else set[str]()
+        superseded = len(dropped & new)
         whole = found.whole and not details.pending
         changed = ledger.write(now, complete=whole)
         return Round(
@@ -130,9 +134,9 @@ def discover(
             changed=changed,
             exports=len(ledger.places),
             files=ledger.file_count,
-            added=added,
-            dropped=dropped,
-            older=older,
+            added=added - superseded,
+            dropped=len(dropped) - superseded,
+            older=older + superseded,
             elsewhere=elsewhere,
             pending=len(details.pending),
             without_details=len(details.refused),
@@ -144,10 +148,59 @@ def discover(
         )
 
 
+def _drop_old(api: PacedApi, found: Found, ledger: Ledger, now: float) -> set[str]:
+    """Drop what COMPLETED too long ago, and the failures that it superseded; return their IDs.
+
+    Raises:
+        ApiError: there is no usable answer.
+    """
+    expired = ledger.expired(now)
+    dropped = expired | _superseded(api, found, ledger, expired)
+    for export_id in dropped:
+        ledger.drop(export_id)
+    return dropped
+
+
+def _superseded(api: PacedApi, found: Found, ledger: Ledger, expired: set[str]) -> set[str]:
+    """Return written failures that an export superseded which is not written, or `expired`.
+
+    Whoever sees only the failure takes it for open, and exports the file again.
+
+    Raises:
+        ApiError: there is no usable answer.
+    """
+    failed = {
+        export_id
+        for export_id in ledger.places
+        if export_id in found.exports and found.exports[export_id].state == FAILED
+    }
+    if not failed:
+        return set()
+    exports = [
+        export
+        for export_id, export in found.exports.items()
+        if export_id not in ledger.places and export_id not in found.without_details
+    ]
+    arrivals: dict[int, float] = {}
+    for export in (*exports, *look_up(api, found, expired).values()):
+        if export.destination is not None:
+            before = arrivals.get(export.destination, -inf)
+            arrivals[export.destination] = max(before, arrived_at(export))
+    if not arrivals:
+        return set()
+    return {
+        export_id
+        for export_id, export in look_up(api, found, failed).items()
+        if export.destination is not None
+        and failed_at(export) < arrivals.get(export.destination, -inf)
+    }
+
+
 def _is_check_due(ledger: Ledger, now: float, selection: Selection, *, quiet: bool) -> bool:
     if ledger.state.verified is None:
         return True
-    longest = min(_QUIET_CHECK_SECONDS, selection.keep) if quiet else _CHECK_SECONDS
+    is_quiet = quiet and not ledger.expired(now)
+    longest = min(_QUIET_CHECK_SECONDS, selection.keep) if is_quiet else _CHECK_SECONDS
     # If the clock was ahead at the last check, the next one must not wait until that time.
     return not 0 <= now - ledger.state.verified <= longest
 

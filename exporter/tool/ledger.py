@@ -94,13 +94,19 @@ class Ledger:
         """Record that a written export COMPLETED at the Unix time `at`, or before `now`."""
         self.state.complete(digest_of(export_id), at, now)
 
-    def expire(self, now: float) -> int:
-        """Drop exports that COMPLETED too long ago; return their number."""
-        expired = self.state.completed_before(now - self._keep)
-        for digest in expired:
-            self._drop(digest)
-            self.state.leave_out(digest)
-        return len(expired)
+    def expired(self, now: float) -> set[str]:
+        """Return the written exports that COMPLETED too long ago."""
+        return {self._ids[each] for each in self.state.completed_before(now - self._keep)}
+
+    def drop(self, export_id: str) -> None:
+        """Take the ID out of its file, and leave it out from now on.
+
+        `expected` goes with the first one: somebody had counted the whole batch.
+        """
+        digest = digest_of(export_id)
+        self._files[self.places[export_id]].others.pop("expected", None)
+        self._drop(digest)
+        self.state.leave_out(digest)
 
     def account_for(self, total: int, listed: int) -> int:
         """Record that all `total` exports of the list are known; return how many left the list.

@@ -113,11 +113,12 @@ class State:
     def render(self, batch: str) -> dict[str, bytes]:
         """Return the content of each file by its name.
 
-        To the exporter, each is an answer without items, in this batch.
+        To the exporter, each is an answer without items, in this batch. The first, with the time of
+        the last pass, comes last: if the process is killed before, the next round makes a pass.
         """
         return {
             _name(number): self._render(number, known, batch)
-            for number, known in self._files.items()
+            for number, known in reversed(self._files.items())
             if known or number == 1
         }
 

@@ -1,13 +1,12 @@
 """Which FAILED exports are superseded by a later COMPLETED export to the same destination.
 
-Only the API's times decide, so that every exporter finds the same, whenever it saw the answers. In
-doubt a failure is not superseded.
+In doubt a failure is not superseded.
 """
 
 from collections.abc import Iterable, Mapping
 from math import inf
 
-from exporter.cavatica.export import COMPLETED, FAILED, FINISHED
+from exporter.cavatica.export import FINISHED, arrived_at, failed_at
 from exporter.tracker.snapshot import WatchedExport
 
 
@@ -42,9 +41,9 @@ class Destinations:
         for destination in self._changed:
             ids = self._finished.get(destination, {})
             exports = [states[i] for i in ([ids] if isinstance(ids, str) else ids)]
-            arrived = max(map(_arrived, exports), default=-inf)
+            arrived = max((arrived_at(each.export) for each in exports), default=-inf)
             for each in exports:
-                superseded = _failed(each) < arrived
+                superseded = failed_at(each.export) < arrived
                 if each.superseded != superseded:
                     changes.append((each, superseded))
         self._changed.clear()
@@ -80,18 +79,3 @@ def _destination(watched: WatchedExport) -> int | None:
     if watched.export is None or watched.state not in FINISHED:
         return None
     return watched.export.destination
-
-
-def _arrived(watched: WatchedExport) -> float:
-    """Return a time at which the file of a COMPLETED export had not arrived yet, or just had."""
-    if (export := watched.export) is None or watched.state != COMPLETED:
-        return -inf
-    times = (time for time in (export.finished, export.started) if time is not None)
-    return next(times, -inf)
-
-
-def _failed(watched: WatchedExport) -> float:
-    """Return when an export FAILED; without a time from the API it may have been at any time."""
-    if (export := watched.export) is None or watched.state != FAILED or export.finished is None:
-        return inf
-    return export.finished

@@ -34,6 +34,7 @@ class Account:
             lambda: TOKEN,
             user_agent="test",
             observe=lambda _: None,
+            destination_key=b"a key",
             monotonic=clock.monotonic,
         )
         self.api = PacedApi(client, quota_share=0.5, timeout=10.0, clock=clock, pause=clock.advance)

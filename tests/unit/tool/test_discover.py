@@ -6,6 +6,7 @@ import json
 import os
 import re
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
@@ -179,6 +180,51 @@ def test_a_completed_export_is_dropped_after_its_time(account: Account) -> None:
     # It does not come back.
     account.simulator.start(1, volume="me/b", lifetimes=FAILED)
     assert account.discover(keep=10 * DAY, since=10 * DAY).added == 1
+
+
+@pytest.mark.parametrize("slim", [False, True])
+@pytest.mark.parametrize("since", [30 * DAY, 0.0])
+def test_a_failure_is_dropped_with_the_export_that_superseded_it(
+    account: Account, since: float, *, slim: bool
+) -> None:
+    """Alone it would count as open, and somebody would export the file again."""
+    account.simulator.listing = Listing(honors_fields=not slim)
+    failed, open_, later = account.simulator.start(3, volume="me/a", lifetimes=FAILED)
+    account.clock.advance(DAY)
+    arrived, early = account.simulator.start(2, volume="me/b", lifetimes=COMPLETED)
+    account.clock.advance(DAY)
+    for export_id, other in ((arrived, failed), (early, later)):
+        place = {"destination": account.simulator.export(other)["destination"]}
+        account.simulator.put(account.simulator.export(export_id) | place)
+    # It failed again after the other had arrived.
+    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(account.clock.time()))
+    account.simulator.put(account.simulator.export(later) | {"finished_on": now})
+    if since:
+        assert account.discover().exports == 5
+        account.clock.advance(29 * DAY)
+        assert account.discover().dropped == 0
+    account.clock.advance(40 * DAY)
+    done = account.discover(since=since)
+    assert account.ids() == sorted([open_, later])
+    assert (done.added, done.dropped, done.older) == ((0, 3, 0) if since else (2, 0, 3))
+    assert account.discover(since=since).calls == 1
+
+
+def test_expected_goes_with_the_first_export_that_is_dropped(account: Account) -> None:
+    """Otherwise exports would be missing for ever."""
+    account.simulator.start(2, lifetimes=FAILED)
+    account.simulator.start(1, lifetimes=COMPLETED)
+    account.discover()
+    [path] = account.files()
+    document = json.loads(path.read_text())
+    path.write_text(json.dumps(document | {"expected": 3, "acknowledged": []}))
+    account.clock.advance(20 * DAY)
+    account.discover()
+    assert json.loads(path.read_text())["expected"] == 3
+    account.clock.advance(20 * DAY)
+    assert account.discover().dropped == 1
+    kept = json.loads(path.read_text())
+    assert kept.keys() == {"batch", "export_ids", "acknowledged"}
 
 
 def test_an_id_is_not_dropped_because_the_list_lacks_it(account: Account) -> None:

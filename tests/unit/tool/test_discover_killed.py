@@ -82,8 +82,8 @@ def test_killed_at_every_step(
             stdout=subprocess.DEVNULL,
         )
         assert discovered(directory) == {*old, *kept}
-        # The selection's other values make it read everything again; the old ones are dropped.
-        _set_selection(directory / "discovered-state.json")
+        # So it reads everything again, and drops the old ones.
+        _age(directory / "discovered-state.json")
         new = simulator.start(2, volume="me/a") + simulator.start(2, volume="me/b")
         shutil.copytree(directory, before)
         steps = 0
@@ -121,7 +121,9 @@ def test_killed_at_every_step(
     assert steps > 14
 
 
-def _set_selection(path: Path) -> None:
+def _age(path: Path) -> None:
+    """Make the state that of another selection, whose last pass was two days ago."""
     document = json.loads(path.read_text())
     document["discover"]["selection"] |= {"keep": 5 * DAY, "since": 5 * DAY}
+    document["discover"]["verified"] -= 2 * DAY
     path.write_text(json.dumps(document))
