@@ -99,11 +99,10 @@ class Export:
 
 
 def arrived_at(export: Export | None) -> float:
-    """Return a time at which the file of a COMPLETED export had not arrived yet, or just had.
+    """Return before which time a failure at the same destination is superseded by this export.
 
-    A failure at the same destination before that time is superseded. Only the API's times decide,
-    so that everybody finds the same, whenever they saw the answers; without one it is -inf, as for
-    any other export.
+    Only the API's times decide, so that everybody finds the same. It is -inf without one, and for
+    exports that are not COMPLETED.
     """
     if export is None or export.state != COMPLETED:
         return -inf

@@ -164,7 +164,7 @@ def _drop_old(api: PacedApi, found: Found, ledger: Ledger, now: float) -> set[st
 def _superseded(api: PacedApi, found: Found, ledger: Ledger, expired: set[str]) -> set[str]:
     """Return written failures that an export superseded which is not written, or `expired`.
 
-    Whoever sees only the failure takes it for open, and exports the file again.
+    Without that export the failure would count as open, and the file be exported again.
 
     Raises:
         ApiError: there is no usable answer.
