@@ -82,11 +82,13 @@ class Exporter:
         self._clock = SystemClock()
         self._loader = BackgroundLoader(WatchlistLoader(path, self._clock.time))
         self._timeout = flags.api_timeout
+        # Node exporter has `process_*` of its own, and reports an error if a file has them, too.
+        process_metrics = not flags.web_disable_exporter_metrics and flags.once_output is None
         self_metrics = SelfMetrics(
             version=__version__,
             revision=find_revision(),
             python=platform.python_version(),
-            exporter_metrics=not flags.web_disable_exporter_metrics,
+            exporter_metrics=process_metrics,
         )
         states = ExportStates(flags.exports_max_age, flags.exports_completed_retention)
         self._state_file: StateFile | None = None

@@ -615,6 +615,18 @@ def test_a_file_that_cannot_be_written_is_one_line_and_status_2(
     assert capsys.readouterr().err == f"cavatica-exporter: {problem}\n"
 
 
+def test_a_file_has_no_process_metrics(
+    cavatica: Cavatica, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Node exporter's are not repeated in the file of its textfile collector; a print has them."""
+    file = tmp_path / "exports.prom"
+    assert run(*cavatica.flags, "--once", f"--once.output={file}") == 0
+    names = {line.split("_")[0] for line in file.read_text().splitlines() if line[0] != "#"}
+    assert names == {"cavatica"}
+    assert run(*cavatica.flags, "--once") == 0
+    assert "\nprocess_cpu_seconds_total " in capsys.readouterr().out
+
+
 def test_process_metrics_can_be_left_out(
     cavatica: Cavatica, capsys: pytest.CaptureFixture[str]
 ) -> None:
