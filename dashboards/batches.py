@@ -21,6 +21,7 @@ from dashboards.promql import (
     UNANSWERED,
     UNKNOWN,
     WATCHED,
+    WITHOUT_ANSWER,
     bytes_if_known,
     counts,
     in_batches,
@@ -40,6 +41,7 @@ PACE = 6 * 60 * 60
 def batches() -> Json:
     """Return the table."""
     unanswered = f"count by ({BATCH}) ({UNANSWERED})"
+    none_known = _none_known()
 
     def column(expr: str, otherwise: int = 0) -> Json:
         # Every column is there and full: an empty cell could mean anything.
@@ -47,8 +49,8 @@ def batches() -> Json:
 
     def known(expr: str) -> Json:
         # Where states are missing, none is not 0.
-        some = f"{NONE_SO_FAR} + 0 * ({unanswered} < {watched})"
-        zero = f"0 * {TOLD} unless {unanswered}"
+        some = f"{NONE_SO_FAR} + 0 * {unanswered} unless {none_known}"
+        zero = f"0 * {TOLD} unless {unanswered} unless {none_known}"
         return column(f"{expr} > 0 or {some} or {zero}", otherwise=NOT_KNOWN)
 
     completed = _sum(in_state('state="COMPLETED"'))
@@ -56,7 +58,7 @@ def batches() -> Json:
     dealt_with = f"(count by ({BATCH}) ({DEALT_WITH}) or 0 * {TOLD})"
     watched = _sum(WATCHED)
     # Rounded down: 9,999 of 10,000 are not 100 %.
-    done = f"(floor(1000 * {completed} / ({watched} > 0)) / 1000 unless {unanswered} >= {watched})"
+    done = f"(floor(1000 * {completed} / ({watched} > 0)) / 1000 unless {none_known})"
     most_to_do = f"1e9 * ({failed} or 0 * {TOLD}) + {watched} - {completed}"
     done = f"{done} or {NOT_KNOWN} + 0 * ({watched} > 0)"
     exported = f"sum by ({BATCH}) ({bytes_if_known(counts('cavatica_exported_bytes'))})"
@@ -155,6 +157,11 @@ def _sum(expr: str) -> str:
     return f"sum by ({BATCH}) ({expr})"
 
 
+def _none_known() -> str:
+    """Return something for each batch of which no state is known."""
+    return f"(count by ({BATCH}) ({WITHOUT_ANSWER}) >= {_sum(WATCHED)})"
+
+
 OPEN_REFUSALS = f"(sum by ({BATCH}) ({REFUSED}) - ({ACKNOWLEDGED_REFUSALS} or 0 * {TOLD}))"
 
 
@@ -181,7 +188,7 @@ def _estimated_end() -> str:
     dealt_with = f"count by ({BATCH}) ({DEALT_WITH})"
     return (
         f"{minute} * round((time() + ({left} > 0) * {seconds} / {lately}) / 60)"
-        f" or {NOT_KNOWN} + 0 * {unanswered}"
+        f" or {NOT_KNOWN} + 0 * ({unanswered} or {_none_known()})"
         f" or {NOT_IN_SIGHT} + 0 * ({left} > 0)"
         f" or {NOT_COMPLETE} + 0 * ({to_deal_with})"
         f" or {COMPLETE} + 0 * ({completed} == {_sum(WATCHED)})"

@@ -164,22 +164,23 @@ DEALT_WITH = of_best(
 )
 """1 for each failed or unknown export that is acknowledged or superseded."""
 
-UNANSWERED = of_best(
-    f"({_UNKNOWN} == 1) unless ignoring (state) {_ACKNOWLEDGED} "
-    f"unless ignoring (state, code, status, message) {_ERROR}",
-    "export_id",
-    "state",
-)
+_NO_ANSWER = f"({_UNKNOWN} == 1) unless ignoring (state, code, status, message) {_ERROR}"
+WITHOUT_ANSWER = of_best(_NO_ANSWER, "export_id", "state")
 """1 for each unknown export whose state an answer may still tell.
 
 The others are IDs for which the API answers an error: these stay UNKNOWN for ever.
 """
 
-_KNOWN = f"sum({WATCHED}) - count({UNANSWERED})"
-STATES_MISSING = f"{NOT_KNOWN} - ({_KNOWN} > bool 0) and count({UNANSWERED}) > 0"
+UNANSWERED = of_best(f"{_NO_ANSWER} unless ignoring (state) {_ACKNOWLEDGED}", "export_id", "state")
+"""`WITHOUT_ANSWER`, except acknowledged ones: nothing waits for their state."""
+
+NONE_KNOWN = f"{NOT_KNOWN} + 0 * (count({WITHOUT_ANSWER}) >= sum({WATCHED}))"
+"""`NOT_KNOWN` where no state is known, else nothing."""
+
+STATES_MISSING = first_of(NONE_KNOWN, f"{NONE_SO_FAR} + 0 * count({UNANSWERED})")
 """`NONE_SO_FAR` where some states are known, `NOT_KNOWN` where none is, nothing where all are."""
 
-NO_ANSWER = f"{NOT_KNOWN} + 0 * count({UNANSWERED})"
+NO_ANSWER = first_of(NONE_KNOWN, f"{NOT_KNOWN} + 0 * count({UNANSWERED})")
 """`NOT_KNOWN` where states are missing, else nothing."""
 
 

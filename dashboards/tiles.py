@@ -1,7 +1,8 @@
 """The tiles of the first dashboard: what needs attention, and the progress of the exports.
 
 A tile says "none" only where every state is known. While states are missing it says "not known", or
-"not all known" where some are known.
+"not all known" where some are known. So does a tile that would be calm, or all done, while no
+exporter of a job answers.
 """
 
 from dashboards.fields import (
@@ -22,6 +23,7 @@ from dashboards.promql import (
     EXPORTER_TIME,
     FAILURES,
     NO_ANSWER,
+    NONE_KNOWN,
     NONE_OF_THEM,
     NOT_KNOWN,
     NOT_OF_ALL_JOBS,
@@ -29,7 +31,6 @@ from dashboards.promql import (
     NOTHING,
     SOURCE,
     STATES_MISSING,
-    UNANSWERED,
     UNKNOWN,
     UP,
     WATCHED,
@@ -177,14 +178,13 @@ def _done() -> Json:
     completed = in_state('state="COMPLETED"')
     # Rounded down: 9,999 of 10,000 are not 100 %.
     share = f"floor(1000 * sum({completed}) / (sum({WATCHED}) > 0)) / 1000"
-    known = f"({share} unless count({UNANSWERED}) >= sum({WATCHED}))"
     failures = "with failures"
-    marked = f'label_replace({known} and count({FAILURES}) > 0, "kind", "{failures}", "", "")'
+    marked = f'label_replace({share} and count({FAILURES}) > 0, "kind", "{failures}", "", "")'
     return stat(
         "Done",
         "The share of the watched exports that are completed. Red while there are failures that "
         "are neither acknowledged nor superseded.",
-        query(first_of(marked, known, NO_ANSWER, NOTHING), "{{kind}}", now=True),
+        query(first_of(marked, NONE_KNOWN, NOT_OF_ALL_JOBS, share, NOTHING), "{{kind}}", now=True),
         unit="percentunit",
         decimals=1,
         thresholds=thresholds("blue", {1: "green"}),
@@ -206,7 +206,8 @@ def _count(state: str, text: str, colour: str) -> Json:
 
 
 def _oldest() -> Json:
-    oldest = counts("cavatica_exports_oldest_unfinished_timestamp_seconds", own="state")
+    started = counts("cavatica_exports_oldest_unfinished_timestamp_seconds", own="state")
+    oldest = f"clamp_min(time() - min({started}), 0)"
     pending = in_state('state="PENDING"')
     waiting = f"{NOT_STARTED} + 0 * (sum({pending}) > 0)"
     return stat(
@@ -215,10 +216,12 @@ def _oldest() -> Json:
         "over 24 hours, where the alert on stuck exports begins, red.",
         query(
             first_of(
-                f"clamp_min(time() - min({oldest}), 0)",
+                f"{oldest} >= {12 * HOUR:.0f}",
+                NONE_KNOWN,
+                NOT_OF_ALL_JOBS,
+                oldest,
                 waiting,
                 NO_ANSWER,
-                NOT_OF_ALL_JOBS,
                 NOTHING,
             ),
             now=True,
@@ -235,7 +238,12 @@ def _last() -> Json:
     return stat(
         "Since the last one finished",
         "How long ago the latest export completed or failed.",
-        query(first_of(f"clamp_min(time() - max({latest}), 0)", STATES_MISSING, NOTHING), now=True),
+        query(
+            first_of(
+                f"clamp_min(time() - max({latest}), 0)", STATES_MISSING, NOT_OF_ALL_JOBS, NOTHING
+            ),
+            now=True,
+        ),
         unit="s",
         decimals=1,
         thresholds=thresholds("text"),
@@ -244,15 +252,17 @@ def _last() -> Json:
 
 
 def _age() -> Json:
+    age = f"clamp_min(max({ANSWER_AGE}), 0)"
     return stat(
         "Age of the data",
         "The age of the oldest answer about an unfinished export: nothing shown is older. Red "
         "from one hour on, when the alert on stale data fires. A click shows the exporter.",
         query(
             first_of(
-                f"clamp_min(max({ANSWER_AGE}), 0)",
-                NO_ANSWER,
+                f"{age} >= {HOUR / 4:.0f}",
                 f"{NOT_KNOWN} + 0 * ({NOT_OF_ALL_JOBS})",
+                age,
+                NO_ANSWER,
                 NOTHING,
             ),
             now=True,

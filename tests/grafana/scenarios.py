@@ -173,6 +173,31 @@ SCENARIOS: Mapping[str, Sequence[Replica]] = {
             blind=True,
         )
     ],
+    "blind again": [
+        Replica(
+            target("blind-again"),
+            [
+                *completed("mixed", 8),
+                failed("f1", "mixed", "9103", HOUR),
+                failed("f2", "mixed", "9103", HOUR, acknowledged=True),
+                failed("f3", "dealt", "9103", HOUR, acknowledged=True),
+            ],
+            blind=True,
+        )
+    ],
+    "blind, all acknowledged": [
+        Replica(
+            target("blind-acknowledged"),
+            [failed("f", "dealt", "9103", HOUR, acknowledged=True)],
+            blind=True,
+        )
+    ],
+    "lookup errors": [
+        Replica(
+            target("lookup-errors"),
+            [Export("strange", "strange", "UNKNOWN", code="9008", acknowledged=True)],
+        )
+    ],
     "some unknown": [
         Replica(
             target("some-unknown"),
@@ -192,6 +217,14 @@ SCENARIOS: Mapping[str, Sequence[Replica]] = {
     "one of two down": [
         Replica(target("up"), weekly(1, acknowledged=True), meanings=MEANINGS),
         Replica(target("off"), weekly(2, acknowledged=False), down_since=30 * MINUTE),
+    ],
+    "under way, one of two down": [
+        Replica(target("under-way"), [Export(i, "begun", "RUNNING", HOUR) for i in ids("u", 2)]),
+        Replica(target("away"), completed("gone", 3), down_since=30 * MINUTE),
+    ],
+    "late, one of two down": [
+        Replica(target("overdue"), [Export("l", "late", "RUNNING", DAY)]),
+        Replica(target("also-away"), completed("gone", 3), down_since=30 * MINUTE),
     ],
     "outage": [
         Replica(target("outage"), completed("b", 1), outages=[(70 * MINUTE, 30 * MINUTE)]),

@@ -150,6 +150,7 @@ one of two down | State unknown               | not all known       | purple
 one of two down | Running                     | not all known       | purple
 one of two down | Oldest unfinished export    | not all known       | purple
 one of two down | Age of the data             | not known           | purple
+one of two down | Done                        | not all known       | purple
 one of two down | Exporters down              | 1                   | red
 one of two down | Answers missing             | not all known       | purple
 one of two down | Since full scrape           | not all known       | purple
@@ -158,6 +159,25 @@ one of two down | IDs rejected                | not all known       | purple
 one of two down | Files passed over           | not all known       | purple
 one of two down | IDs listed twice            | not all known       | purple
 one of two down | Rate limit left             | not all known       | purple
+under way, one of two down | Done                        | not all known | purple
+under way, one of two down | Running                     | 2             | blue
+under way, one of two down | Oldest unfinished export    | not all known | purple
+under way, one of two down | Since the last one finished | not all known | purple
+under way, one of two down | Age of the data             | not known     | purple
+late, one of two down      | Oldest unfinished export    | 1.0 day       | red
+blind again                | Failed in the last 24 h     | not known     | purple
+blind again                | Done                        | not known     | purple
+blind again                | Completed                   | not known     | purple
+blind again                | Oldest unfinished export    | not known     | purple
+blind again                | Since the last one finished | not known     | purple
+blind again                | Age of the data             | not known     | purple
+blind, all acknowledged    | Done                        | not known     | purple
+blind, all acknowledged    | Completed                   | not known     | purple
+blind, all acknowledged    | Oldest unfinished export    | not known     | purple
+blind, all acknowledged    | Since the last one finished | not known     | purple
+blind, all acknowledged    | Age of the data             | not known     | purple
+lookup errors              | Done                        | 0.0%          | blue
+lookup errors              | Completed                   | 0             | text
 """
 
 TILES_BY_JOB = """
@@ -224,6 +244,23 @@ TABLES = {
     ("blind", "Batches"): """
         Batch    | Done      | Watched | Failed    | Dealt with | Running   | Unknown | Exported  | Estimated end
         all-done | not known | 20      | not known | not known  | not known | 20      | not known | not known
+    """,
+    ("blind again", "Batches"): """
+        Batch | Done      | Watched | Failed    | Running   | Pending   | Unknown | Exported  | Estimated end
+        mixed | not known | 10      | not known | not known | not known | 9       | not known | not known
+        dealt | not known | 1       | not known | not known | not known | 0       | not known | not known
+    """,
+    ("blind again", "Error codes"): """
+        Code      | Failed    | Dealt with
+        not known | not known | not known
+    """,
+    ("blind, all acknowledged", "Error codes"): """
+        Code      | Failed    | Dealt with
+        not known | not known | not known
+    """,
+    ("lookup errors", "Batches"): """
+        Batch   | Done | Watched | Failed | Running | Unknown
+        strange | 0.0% | 1       | 0      | 0       | 0
     """,
     ("all failed", "Batches"): """
         Batch | Done | Watched | Failed | Estimated end
