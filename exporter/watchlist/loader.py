@@ -90,7 +90,7 @@ class WatchlistLoader:
             else:
                 error = (
                     f"{self.name}: no ID file is left; the last ones stay in effect;"
-                    " to end the watch, write [] into a file or send SIGHUP"
+                    " to end the watch, write [] into a file"
                 )
         changed = known != self._known or error != self._watchlist.error or ignored != self._ignored
         if changed or afresh:

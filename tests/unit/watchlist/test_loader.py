@@ -463,7 +463,7 @@ def test_emptied_directory_keeps_the_last_watchlist(
     assert watchlist.refused == before.refused
     assert watchlist.error == (
         f"{directory}: no ID file is left; the last ones stay in effect;"
-        " to end the watch, write [] into a file or send SIGHUP"
+        " to end the watch, write [] into a file"
     )
     assert loader.load() is watchlist
     (directory / "b.yml").write_text("[]")
