@@ -177,8 +177,9 @@ def how_to_acknowledge() -> Json:
     return note(
         "",
         "",
-        "**[What each code means, and what to do](https://github.com/cavatica-export-exporter/"
-        "cavatica-export-exporter/blob/main/docs/error-codes.md)**. **Dealt with a failure?** "
+        "**[What each code means, and what to do]"
+        "(https://git.example/cavatica-export-exporter/blob/main/docs/error-codes.md)**. "
+        "**Dealt with a failure?** "
         "Write its ID below `acknowledged:` in an ID file of its batch: the failure leaves this "
         "table, and its alert ends within two minutes. A failure also leaves when a later export "
         "to the same destination completes.",

@@ -173,6 +173,25 @@ def test_release_check_fails_for_a_wheel_without_alerts(archives: Archives, tmp_
     assert "alerts/cavatica-exports.rules.yml is not in" in done.stderr
 
 
+def test_every_link_to_the_project_leads_to_its_url(tmp_path: Path) -> None:
+    """No file names the project at another host, which a stranger may own."""
+    if not in_a_checkout():
+        pytest.skip("not a git checkout")
+    copy_sources(tmp_path)
+    [project] = re.findall(
+        r'^Source = "(.*)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE
+    )
+    links = {
+        link
+        for path in tmp_path.rglob("*")
+        if path.is_file()
+        for link in re.findall(
+            r"https?://[\w./-]*cavatica-export-exporter", path.read_bytes().decode(errors="replace")
+        )
+    }
+    assert links == {project}
+
+
 def test_set_project_url_changes_every_file(tmp_path: Path) -> None:
     """The script replaces the project's URL in every file, also a second time."""
     if not in_a_checkout():
