@@ -21,6 +21,30 @@ local isWord(char) =
 local wordLength(text, from=0) =
   if from < std.length(text) && isWord(text[from]) then wordLength(text, from + 1) else from;
 
+// Split matchers at the commas between them, not at those in a quoted value.
+local split(matchers) =
+  local step(state, char) =
+    local quote = state.quote;
+    if quote == '' && char == ',' then state { pieces+: [''] }
+    else {
+      pieces: state.pieces[:std.length(state.pieces) - 1] + [state.pieces[std.length(state.pieces) - 1] + char],
+      escaped: !state.escaped && char == '\\',
+      quote:
+        if state.escaped then quote
+        else if quote == '' && std.member('"\'`', char) then char
+        else if quote == char then ''
+        else quote,
+    };
+  std.foldl(step, std.stringChars(matchers), { pieces: [''], quote: '', escaped: false }).pieces;
+
+// node_exporter, or whatever else serves the metrics file, is a target of its own: the exporter's job and instance
+// are not its.
+local ofDiscovery(matchers) =
+  local label(matcher) =
+    local text = std.stripChars(matcher, ' ');
+    text[:wordLength(text)];
+  std.join(',', std.filter(function(each) !std.member(['job', 'instance'], label(each)), split(matchers)));
+
 // Add matchers to every series of the exporter. What is recorded of them, with colons in its name, needs none.
 local select(expression, matchers) =
   local prefix = 'cavatica_';
@@ -30,8 +54,9 @@ local select(expression, matchers) =
     local name = piece[:length];
     local rest = piece[length:];
     local recorded = before != '' && isWord(before[std.length(before) - 1]) || std.member(name, ':');
-    if recorded then prefix + piece
-    else '%s%s{%s%s' % [prefix, name, matchers, if std.startsWith(rest, '{') then ',' + rest[1:] else '}' + rest];
+    local own = if std.startsWith(name, 'discover_') then ofDiscovery(matchers) else matchers;
+    if recorded || own == '' then prefix + piece
+    else '%s%s{%s%s' % [prefix, name, own, if std.startsWith(rest, '{') then ',' + rest[1:] else '}' + rest];
   if matchers == '' then expression
   else pieces[0] + std.join('', [
     selected(pieces[index - 1], pieces[index])
@@ -42,7 +67,8 @@ local select(expression, matchers) =
   _config:: {
     // Where runbooks are read: '#' and the alert's name in small letters follow.
     runbookUrl: null,
-    // Matchers for every series, such as 'cluster="research",job="cavatica"'.
+    // Matchers for every series, such as 'cluster="research",job="cavatica"'. Those of job and instance are left out
+    // for the metrics file of `cavatica-exports discover`, which another job serves.
     selector: '',
     // The severity of each shipped severity, and of single alerts, which count more.
     severities: { critical: 'critical', warning: 'warning', info: 'info' },

@@ -54,10 +54,45 @@ def selectors(node: Any) -> Iterator[promql_parser.VectorSelector]:  # noqa: ANN
                 yield from selectors(each)
 
 
+Matcher = tuple[str, str, str]
+"""Operator, label and value."""
+
+
+def matchers_of(selector: promql_parser.VectorSelector) -> set[Matcher]:
+    """Return the matchers of a selector."""
+    operators = {"Equal": "=", "NotEqual": "!=", "Re": "=~", "NotRe": "!~"}
+    return {
+        (operators[str(each.op).removeprefix("MatchOp.")], each.name, each.value)
+        for each in selector.matchers.matchers
+    }
+
+
+CLUSTER = ("=", "cluster", "research")
+
+
 @pytest.mark.servers
-def test_selector_is_added_to_all_series_of_the_exporter(tmp_path: Path) -> None:
-    """The configured selector is in all series of the exporter, but in no recorded one."""
-    alerts = render("prometheusAlerts", "{ selector: 'cluster=\"research\"' }")
+@pytest.mark.parametrize(
+    ("selector", "of_discovery", "of_exporter"),
+    [
+        ('cluster="research"', {CLUSTER}, set()),
+        ('cluster="research",job="cavatica"', {CLUSTER}, {("=", "job", "cavatica")}),
+        ('job="cavatica"', set(), {("=", "job", "cavatica")}),
+        (
+            r'job=~"a,\"b|c", cluster="research" ,instance!=`x,y`',
+            {CLUSTER},
+            {("=~", "job", 'a,"b|c'), ("!=", "instance", "x,y")},
+        ),
+        ('job_name="x"', {("=", "job_name", "x")}, set()),
+    ],
+)
+def test_selector_is_added_to_all_series_of_the_exporter(
+    selector: str, of_discovery: set[Matcher], of_exporter: set[Matcher], tmp_path: Path
+) -> None:
+    """The configured selector is in all series of the exporter, but in no recorded one.
+
+    Another target serves the metrics file of `discover`: its job and instance are not asked for.
+    """
+    alerts = render("prometheusAlerts", f"{{ selector: {json.dumps(selector)} }}")
     (tmp_path / "rules.yml").write_text(yaml.safe_dump(alerts))
     done = promtool("check", "rules", tmp_path / "rules.yml")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -67,11 +102,15 @@ def test_selector_is_added_to_all_series_of_the_exporter(tmp_path: Path) -> None
         after = [*selectors(promql_parser.parse(rule["expr"]))]
         assert [each.name for each in before] == [each.name for each in after]
         for old, new in zip(before, after, strict=True):
-            matchers = {(each.name, each.value) for each in new.matchers.matchers}
-            matchers -= {(each.name, each.value) for each in old.matchers.matchers}
-            exported = (new.name or "").startswith("cavatica_")
-            assert matchers == ({("cluster", "research")} if exported else set())
-            found += exported
+            matchers = matchers_of(new) - matchers_of(old)
+            name = new.name or ""
+            if name.startswith("cavatica_discover_"):
+                assert matchers == of_discovery
+            elif name.startswith("cavatica_"):
+                assert matchers == of_discovery | of_exporter
+            else:
+                assert matchers == set()
+            found += name.startswith("cavatica_")
     assert found > 20
 
 
