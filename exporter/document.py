@@ -10,7 +10,7 @@ from typing import Final, NoReturn
 
 import yaml
 
-from exporter.text import TextError, excerpt
+from exporter.text import TextError
 
 # A saved API answer in YAML is seven levels deep. libyaml recurses on the C stack at each level.
 MAX_DEPTH: Final = 50
@@ -84,7 +84,7 @@ class _Builder:
         elif not isinstance(value, _Text):
             raise TextError(line, "a key must be text")
         elif value in container:
-            raise TextError(line, f"the key {excerpt(value)} is repeated")
+            raise TextError(line, "a key is repeated")
         else:
             keys.append(value)
 

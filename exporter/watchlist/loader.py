@@ -226,7 +226,7 @@ def _report_content(name: str, content: IdFile) -> None:
     _log.info("ID file loaded", extra={"file": name, "ids": len(content.ids)})
     for rejected in content.rejected[:_MAX_LOGGED]:
         place = name + ("" if rejected.line is None else f":{rejected.line}")
-        _log.warning("Skipping invalid export ID", extra={"at": place, "id": rejected.text})
+        _log.warning("Skipping invalid export ID", extra={"at": place})
     if (more := len(content.rejected) - _MAX_LOGGED) > 0:
         _log.warning("Skipping more invalid export IDs", extra={"file": name, "more": more})
     if content.refused:

@@ -117,8 +117,7 @@ def _find_column(first: _Row, separator: str) -> tuple[int, bool] | None:
     if len(cells) > 1:
         raise TextError(
             line,
-            f"no column {_ID_COLUMN} among: {excerpt(', '.join(cells))}; the header must name the"
-            f" column with the IDs {_ID_COLUMN}",
+            f"no column {_ID_COLUMN}; the header must name the column with the IDs {_ID_COLUMN}",
         )
     if any(mark in cells[0] for mark in _MARKS):
         raise _wrong_separator(line, separator)

@@ -49,14 +49,14 @@ INVALID = {
     # Keys
     "invalid-unknown-key.yml": ":2: unknown key export_id: did you mean export_ids?",
     "invalid-unknown-key.json": ":3: unknown key acknowleged: did you mean acknowledged?",
-    "invalid-strange-key.yml": f":3: unknown key volume: {KNOWN}",
-    "invalid-control-key.yml": rf":1: unknown key \x1b[31m: {KNOWN}",
+    "invalid-strange-key.yml": f":3: unknown key: {KNOWN}",
+    "invalid-control-key.yml": f":1: unknown key: {KNOWN}",
     "invalid-item-key.json": ":2: unknown key item: did you mean items?",
     "invalid-missing-ids.yml": ":2: the key export_ids is missing",
     "invalid-missing-everything.json": ":1: the key export_ids is missing",
-    "invalid-repeated-key.yml": ":4: the key export_ids is repeated",
-    "invalid-repeated-key.json": ":3: the key export_ids is repeated",
-    "invalid-repeated-key-within.json": ":3: the key id is repeated",
+    "invalid-repeated-key.yml": ":4: a key is repeated",
+    "invalid-repeated-key.json": ":3: a key is repeated",
+    "invalid-repeated-key-within.json": ":3: a key is repeated",
     "invalid-key-list.yml": ":1: a key must be text",
     "invalid-both.json": ":1: has both export_ids and items; put one in another file",
     # Shapes
@@ -88,8 +88,8 @@ INVALID = {
     "invalid-file-ids.json": ":1: " + FILE_IDS,
     "invalid-json.txt": ":2: must hold an ID on each line; name the file .json",
     "invalid-yaml.txt": ":1: must hold an ID on each line; name the file .yml",
-    "invalid-no-header.tsv": ":1: no column export_id among: a.bam, " + "x" * 32 + NAME_IT,
-    "invalid-header.csv": ":1: no column export_id among: sample, Export ID" + NAME_IT,
+    "invalid-no-header.tsv": ":1: no column export_id" + NAME_IT,
+    "invalid-header.csv": ":1: no column export_id" + NAME_IT,
     "invalid-late-columns.csv": ":3: " + NO_HEADER,
     "invalid-other-ids.csv": ":3: the column id holds something other than export IDs:"
     " name the column with the export IDs export_id",
@@ -189,7 +189,7 @@ VALID = [
     pytest.param(
         ".json",
         json.dumps({"items": [{"id": A}], "batch": "kids", "acknowledged": [A], "volume": "v"}),
-        IdFile("kids", (A,), frozenset({A}), (), remarks=(Remark("unknown key volume", 1),)),
+        IdFile("kids", (A,), frozenset({A}), (), remarks=(Remark("unknown key", 1),)),
         id="answer with a batch and acknowledged IDs",
     ),
     pytest.param(
@@ -197,14 +197,14 @@ VALID = [
         json.dumps({"items": [{"id": A}], "href": "", "acknowleged": [A], "id": A}, indent=1),
         IdFile("tcga-7", (A,), remarks=(
             Remark("unknown key acknowleged; did you mean acknowledged?", 8),
-            Remark("unknown key id", 11))),
+            Remark("unknown key", 11))),
         id="list with misspelt keys",
     ),
     pytest.param(
         ".yml",
         f"id: {A}\nstate: FAILED\nstarted_on: x\nitem: x\nexpects: 1\n",
         IdFile("tcga-7", (A,), remarks=(
-            Remark("unknown key item", 4),
+            Remark("unknown key", 4),
             Remark("unknown key expects; did you mean expected?", 5))),
         id="single export with misspelt keys",
     ),
@@ -212,8 +212,7 @@ VALID = [
         ".json",
         json.dumps({"items": [], "\x1b" * 70: 1} | dict.fromkeys(map(str, range(22)))),
         IdFile("tcga-7", (), remarks=(
-            Remark("unknown key " + "\\x1b" * 64, 1),
-            *(Remark(f"unknown key {n}", 1) for n in range(19)),
+            *(Remark("unknown key", 1) for _ in range(20)),
             Remark("3 more unknown keys", None))),
         id="many unknown keys",
     ),

@@ -280,7 +280,7 @@ INVALID = {
         "2: interval in rate_limit must be a duration such as 500ms, 1s or 1m30s, or 0"
     ),
     "rate-key": "2: unknown key intervall in rate_limit; did you mean interval?",
-    "repeated-key": "3: the key alice is repeated",
+    "repeated-key": "3: a key is repeated",
     "sans": (
         "4: client_allowed_sans in tls_server_config needs client_auth_type"
         " RequireAndVerifyClientCert"
