@@ -1,4 +1,4 @@
-"""Removal of the token from everything that the server sends."""
+"""The token in texts of others: removed from answers of the server, found in ID files."""
 
 import re
 
@@ -21,3 +21,10 @@ class Redactor:
     def redact(self, text: str) -> str:
         """Return the text without the token."""
         return self._pattern.sub("[token]", text)
+
+
+def find_token(document: bytes, token: str) -> int | None:
+    """Return the line, from 1, in which a document contains the token, ignoring case, or None."""
+    if len(token) < _SHORTEST_SECRET or (at := document.lower().find(token.lower().encode())) < 0:
+        return None
+    return document.count(b"\n", 0, at) + 1

@@ -16,6 +16,7 @@ import click
 
 from exporter import __version__
 from exporter.cavatica.answer import ApiError
+from exporter.cavatica.credentials import Api
 from exporter.cavatica.environment import find_errors
 from exporter.cavatica.token import CredentialsError
 from exporter.cli import check, logs
@@ -123,25 +124,18 @@ def run(flags: Flags) -> int:
 
 def _check(flags: Flags, demo: Demo | None, path: Path) -> int:
     """Print what would be watched and how many calls it takes, and every error."""
-    watchlist = WatchlistLoader(path, time.time).load()
-    lines = [*check.describe(watchlist, flags.api_quota_share), *check.warnings(watchlist)]
-    errors = [*watchlist.errors, *check.rejected_ids(watchlist)]
+    api, problems = None, []
     try:
         api = find_credentials(flags, demo)
-        lines.insert(0, f"API: {api.url}, token: {api.origin}")
-        if warning := check.url_warning(api.url):
-            lines.insert(1, warning)
-        unusable = [*find_errors(api.url, os.environ)]
-        errors += unusable
-        # The call would fail for the same reason.
-        if flags.config_check_api and not unusable:
-            deadline = SystemClock().monotonic() + flags.api_timeout
-            name = make_client(flags, api.url, api.token).user(deadline).name
-            lines.insert(1, f"token accepted: it belongs to {name or 'a user without a name'}")
     except CredentialsError as error:
-        errors.append(str(error))
-    except ApiError as error:
-        errors.append(f"{api.url}: {error.problem}")
+        problems.append(str(error))
+    watchlist = WatchlistLoader(path, time.time, api.token if api else str).load()
+    lines = [*check.describe(watchlist, flags.api_quota_share), *check.warnings(watchlist)]
+    errors = [*watchlist.errors, *check.rejected_ids(watchlist), *problems]
+    if api:
+        about, problems = _check_api(flags, api)
+        lines[:0] = about
+        errors += problems
     try:
         load_web_config(flags)
     except StartError as error:
@@ -157,3 +151,20 @@ def _check(flags: Flags, demo: Demo | None, path: Path) -> int:
     for line in errors:
         click.echo(line, err=True)
     return 1 if errors else 0
+
+
+def _check_api(flags: Flags, api: Api) -> tuple[list[str], list[str]]:
+    """Return lines about the API and its token, and errors."""
+    lines = [f"API: {api.url}, token: {api.origin}"]
+    errors = [*find_errors(api.url, os.environ)]
+    # With these the call would fail for the same reason.
+    if flags.config_check_api and not errors:
+        deadline = SystemClock().monotonic() + flags.api_timeout
+        try:
+            name = make_client(flags, api.url, api.token).user(deadline).name
+            lines.append(f"token accepted: it belongs to {name or 'a user without a name'}")
+        except ApiError as error:
+            errors.append(f"{api.url}: {error.problem}")
+    if warning := check.url_warning(api.url):
+        lines.append(warning)
+    return lines, errors

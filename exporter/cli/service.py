@@ -80,7 +80,9 @@ class Exporter:
             "the token", lambda: Credentials(lambda: find_credentials(flags, demo))
         )
         self._clock = SystemClock()
-        self._loader = BackgroundLoader(WatchlistLoader(path, self._clock.time))
+        self._loader = BackgroundLoader(
+            WatchlistLoader(path, self._clock.time, self._credentials.token)
+        )
         self._timeout = flags.api_timeout
         # Node exporter has `process_*` of its own, and reports an error if a file has them, too.
         process_metrics = not flags.web_disable_exporter_metrics and flags.once_output is None

@@ -178,7 +178,8 @@ class _Watched:
         end_at_once()
         flags = ApiFlags(**values)
         clock = SystemClock()
-        loader = WatchlistLoader(path, clock.time)
+        credentials = load_credentials(flags)
+        loader = WatchlistLoader(path, clock.time, credentials.token)
         watchlist = loader.load()
         if watchlist.errors and not watchlist.batches:
             raise StartError(
@@ -187,7 +188,6 @@ class _Watched:
         if not watchlist.files:
             # Nothing to do and a directory that is not mounted look the same.
             raise StartError(f"--exports.path {loader.name}: no ID file")
-        credentials = load_credentials(flags)
         client = connect(flags, credentials)
         self.url = credentials.api.url
         self._pause = pause_until(threading.Event())

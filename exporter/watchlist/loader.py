@@ -8,6 +8,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from exporter.cavatica.redaction import find_token
 from exporter.files import read, signature
 from exporter.text import TextError, printable
 from exporter.watchlist.content import IdFile
@@ -27,6 +28,9 @@ _UNSETTLED_SECONDS = 2.0
 _MAX_LOGGED = 20
 # How often a mounted ConfigMap may be replaced during a load before the result is used anyway.
 _MAX_READINGS = 3
+_LEAK: Final = (
+    "holds the API's token: remove it, and renew the token if others could read this file"
+)
 
 _log = logging.getLogger(__name__)
 
@@ -54,12 +58,17 @@ class WatchlistLoader:
     Args:
         path: The file or the directory.
         now: Returns Unix time in seconds.
+        token: Returns the API's token, or `""`. A file that holds it is in error and not parsed, so
+            that the token becomes no label and is quoted in no message.
     """
 
-    def __init__(self, path: Path, now: Callable[[], float]) -> None:
+    def __init__(
+        self, path: Path, now: Callable[[], float], token: Callable[[], str] = lambda: ""
+    ) -> None:
         self.name: Final = printable(str(path))
         self._directory = IdFileDirectory(path)
         self._now = now
+        self._token = token
         self._known: dict[str, _Known] = {}
         self._ignored: tuple[Ignored, ...] = ()
         self._watchlist = Watchlist()
@@ -129,6 +138,10 @@ class WatchlistLoader:
             if digest == before.digest:
                 mtime = status.st_mtime if before.error is None else before.mtime
                 return replace(before, signature=seen, mtime=mtime)
+            # After the file: if it is the token's own file, this is the token that it holds.
+            if (line := find_token(data, self._token())) is not None:
+                leak = TextError(line, _LEAK).at(printable(name))
+                return replace(before, signature=seen, digest=digest, error=leak)
             try:
                 content = parse(data, name)
             except IdFileError as error:

@@ -247,6 +247,18 @@ def test_nothing_to_watch_because_of_errors_is_no_start(
     assert last.endswith(problem)
 
 
+@pytest.mark.parametrize("flag", ["--config.check", "--once"])
+def test_the_token_among_the_ids_is_an_error(
+    cavatica: Cavatica, capsys: pytest.CaptureFixture[str], flag: str
+) -> None:
+    """It is neither watched nor quoted; the error says where it is."""
+    (cavatica.exports / "token.txt").write_text(f"{TOKEN}\n", encoding="utf-8")
+    assert run(*cavatica.flags, flag) == (1 if flag == "--config.check" else 0)
+    written = capsys.readouterr()
+    assert "token.txt:1: holds the API's token" in written.err
+    assert TOKEN not in written.out + written.err
+
+
 def test_an_empty_directory_is_fine(cavatica: Cavatica, capsys: pytest.CaptureFixture[str]) -> None:
     """An empty directory is valid: nothing is watched, and no call is made."""
     (cavatica.exports / "five.yml").unlink()

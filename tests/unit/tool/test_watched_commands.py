@@ -331,6 +331,26 @@ def test_an_id_file_in_error(
     assert run("failed") == 1
 
 
+@pytest.mark.parametrize("command", ["status", "failed"])
+def test_the_token_among_the_ids(
+    account: Account,
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    command: str,
+) -> None:
+    """It is an error that does not quote it, and it is not sent as an ID."""
+    token = "0123456789abcdef0123456789abcdef"
+    monkeypatch.setenv("SB_AUTH_TOKEN", token)
+    account.simulator.fault = Fault(status=401, code=90001)
+    watch(account, "b", export_ids=[token])
+    assert run(command) == 2
+    captured = capsys.readouterr()
+    assert "b.json:1: holds the API's token" in captured.err
+    assert token not in captured.out + captured.err
+    assert not account.simulator.requests
+
+
 def test_an_entry_that_is_no_id(
     account: Account, run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1052,3 +1052,71 @@ def test_circular_link_is_not_a_directory(directory: Path, loader: WatchlistLoad
     """A link to itself without an ID file's name is ignored because of its extension."""
     (directory / "loop.md").symlink_to("loop.md")
     assert loader.load().ignored == (Ignored("loop.md", "its extension is not that of an ID file"),)
+
+
+# The API's token
+
+TOKEN = "0123456789abcdef0123456789abcdef"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "line"),
+    [
+        ("token.txt", f"{TOKEN}\n", 1),
+        ("token.txt", f"one\n{TOKEN.upper()}\n", 2),
+        ("token.txt", f"one\n{TOKEN} /\n", 2),
+        ("a.csv", f"export_id\n{TOKEN}\n", 2),
+        ("a.yml", f"batch: b\nexport_ids:\n- {TOKEN}\n", 3),
+        ("a.yml", f"export_ids: [one]\nacknowledged: [{TOKEN}]\n", 2),
+        ("a.yml", f"batch: {TOKEN}\nexport_ids: [one]\n", 1),
+        ("a.json", f'{{"{TOKEN}": 1}}', 1),
+    ],
+)
+def test_a_file_with_the_token(
+    directory: Path,
+    clock: Clock,
+    caplog: pytest.LogCaptureFixture,
+    name: str,
+    text: str,
+    line: int,
+) -> None:
+    """It is an error that does not quote the token, wherever it stands; other files are used."""
+    (directory / name).write_text(text)
+    (directory / "other.txt").write_text("two\n")
+    watchlist = WatchlistLoader(directory, clock, lambda: TOKEN).load()
+    assert watchlist.batches == {"other": ("two",)}
+    assert watchlist.errors == (
+        (
+            f"{name}:{line}: holds the API's token: remove it, and renew the token if others could"
+            " read this file"
+        ),
+    )
+    assert TOKEN not in f"{watchlist} {caplog.text}".lower()
+
+
+def test_a_token_in_a_file_that_was_good(directory: Path, clock: Clock) -> None:
+    """The last good content stays; the token of the time is the one that counts."""
+    tokens = ["another-token"]
+    loader = WatchlistLoader(directory, clock, lambda: tokens[-1])
+    file = directory / "a.txt"
+    file.write_text("one\n")
+    assert loader.load().batches == {"a": ("one",)}
+    tokens.append(TOKEN)
+    file.write_text(f"one\ntwo\n{TOKEN}\n")
+    watchlist = loader.load()
+    assert watchlist.batches == {"a": ("one",)}
+    assert "holds the API's token" in watchlist.errors[0]
+    # Neither a newer token nor SIGHUP makes an ID of the old one.
+    tokens.append("another-token")
+    assert loader.load(afresh=True).errors == watchlist.errors
+    file.write_text("one\ntwo\n")
+    watchlist = loader.load()
+    assert (watchlist.batches, watchlist.errors) == ({"a": ("one", "two")}, ())
+
+
+def test_a_word_is_no_token(directory: Path, clock: Clock) -> None:
+    """A token that is no secret, because it is too short, may be part of an ID."""
+    (directory / "a.txt").write_text("batch-token-1\n")
+    assert WatchlistLoader(directory, clock, lambda: "token").load().batches == {
+        "a": ("batch-token-1",)
+    }
