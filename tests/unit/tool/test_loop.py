@@ -7,13 +7,15 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
 
 import click
 import pytest
 
+from exporter.cavatica.answer import BulkResponse, RateLimit
 from exporter.cavatica.client import Client
 from exporter.cli.signals import Signals
 from exporter.clock import SystemClock
@@ -243,11 +245,39 @@ def tracker(api: FakeApi, clock: FakeClock, count: int, *, quota_share: float = 
     return Tracker(lambda *_: watchlist, api, states, quota_share=quota_share, clock=clock)
 
 
+class LimitedApi(FakeApi):
+    """Allows a number of calls in each window of 300 s, and says so.
+
+    Attributes:
+        windows: Number of calls in each window.
+    """
+
+    def __init__(self, clock: FakeClock, limit: int) -> None:
+        super().__init__()
+        self.windows: Counter[int] = Counter()
+        self._clock = clock
+        self._limit = limit
+
+    def __call__(self, ids: Sequence[str], deadline: float) -> BulkResponse:
+        """Answer, or refuse with a 429."""
+        window = int(self._clock.time() // 300)
+        remaining = self._limit - self.windows[window] - 1
+        limit = RateLimit(self._limit, max(remaining, 0), 300.0 * (window + 1))
+        if remaining < 0:
+            raise error("rate_limited", limit)
+        self.windows[window] += 1
+        self.rate_limit = limit
+        return super().__call__(ids, deadline)
+
+
 def test_all_are_asked_for_window_by_window() -> None:
-    """What the share of the rate limit holds back is asked in the next window."""
-    api, clock = FakeApi(), FakeClock()
-    snapshot = ask_all(tracker(api, clock, 1500), timeout=10, clock=clock, pause=clock.advance)
-    assert snapshot.batches[0].totals.states["RUNNING"] == 1500
+    """What the rate limit and the share of it hold back is asked for in the next windows."""
+    clock = FakeClock()
+    api = LimitedApi(clock, 10)
+    watched = tracker(api, clock, 2500, quota_share=0.5)
+    snapshot = ask_all(watched, timeout=10, clock=clock, pause=clock.advance)
+    assert snapshot.batches[0].totals.states["RUNNING"] == 2500
+    assert [*api.windows.values()] == [10, 10, 5]
 
 
 def test_nobody_waits_for_ever() -> None:
