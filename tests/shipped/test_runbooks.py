@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from scripts.runbooks_page import anchor
-from tests.support.alert_files import ALERTS, ROOT, RULES_FILE, known_series, series_names
+from tests.support.alert_files import ALERTS, RECORDED, ROOT, RULES_FILE, known_series, series_names
 
 RUNBOOKS = (ROOT / "docs" / "runbooks.md").read_text(encoding="utf-8")
 URL = "https://runbooks.example/cavatica-exports#"
@@ -44,6 +44,30 @@ def test_queries_in_runbooks_use_series_that_exist() -> None:
     assert len(queries) == RUNBOOKS.count("promtool query instant") - 1  # one only shows the form
     for query in queries:
         assert series_names(query) <= known_series(), query
+
+
+def section(alert: str) -> str:
+    """Return the runbook of an alert."""
+    return RUNBOOKS.split(f"## {alert}\n")[1].split("\n## ")[0]
+
+
+def test_counts_of_missing_exports_and_refusals_are_those_of_the_alerts() -> None:
+    """The first number of a diagnosis is made as the alert's is: by the same recorded series."""
+    assert "'batch:cavatica_exports_missing:sum{" in section("CavaticaExportsMissing")
+    query = re.findall(r"instant \$PROMETHEUS '([^']*)'", section("CavaticaFailedExportsBacklog"))
+    backlog = RECORDED["batch:cavatica_exports_failed_backlog:sum"]["expr"]
+    assert series_names(query[-1]) <= series_names(backlog)
+
+
+def test_runbook_says_how_a_new_token_takes_effect() -> None:
+    """Under systemd and Docker Compose only a restart does: the runbook has both commands."""
+    service = (ROOT / "deploy/systemd/cavatica-exporter.service").read_text(encoding="utf-8")
+    assert "\nLoadCredential=token:" in service
+    advice = section("CavaticaApiAuthRejected")
+    assert "`systemctl restart cavatica-exporter`" in advice
+    compose = (ROOT / "deploy/compose/README.md").read_text(encoding="utf-8")
+    [restart] = re.findall(r"After a new token, (`docker compose restart [^`]*`)", compose)
+    assert restart in advice
 
 
 def test_set_runbook_url_changes_all_links(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from exporter.simulator import Simulator, serve
+from scripts.ports import reserved_port
 from tests.support.alert_files import ROOT, RULES_FILE
 from tests.support.curl import require_curl
 from tests.support.exporter_process import LOOPBACK, environment, process
@@ -43,15 +44,18 @@ def site(
             f"--api.token-file={directory / 'token'}",
         ]
         flags.append(f"--api.url={api}")
-        with process(directory / "log", *flags, LOOPBACK) as exporter:
+        with reserved_port() as closed, process(directory / "log", *flags, LOOPBACK) as exporter:
             address = exporter.urls[0].removeprefix("http://")
             config = f"""
 global: {{scrape_interval: 1s}}
 rule_files: ["{RULES_FILE}"]
-scrape_configs: [{{job_name: cavatica, static_configs: [{{targets: ["{address}"]}}]}}]
+scrape_configs:
+  - {{job_name: cavatica, static_configs: [{{targets: ["{address}"]}}]}}
+  - {{job_name: down, static_configs: [{{targets: ["127.0.0.1:{closed}"]}}]}}
 """
             with Prometheus(config, directory / "prometheus") as prometheus:
                 wait_until(lambda: prometheus.query("cavatica_up == 1"), "it scrapes")
+                wait_until(lambda: prometheus.query('up{job="down"} == 0'), "a scrape fails")
                 yield (
                     directory,
                     {
@@ -73,7 +77,10 @@ def test_runbooks_set_the_variables_that_their_commands_use() -> None:
 @pytest.mark.servers
 @pytest.mark.parametrize("commands", COMMANDS, ids=[str(n) for n in range(len(COMMANDS))])
 def test_command_works_as_printed(commands: str, site: tuple[Path, dict[str, str]]) -> None:
-    """Every command exits with 0 and writes no warning or error to standard error."""
+    """Every command exits with 0 and writes no warning or error to standard error.
+
+    The one for the errors of scrapes prints them in full, though they contain quotation marks.
+    """
     directory, variables = site
     if "curl " in commands:
         require_curl()
@@ -95,3 +102,5 @@ def test_command_works_as_printed(commands: str, site: tuple[Path, dict[str, str
     )
     logged = [line for line in done.stderr.splitlines() if "level=info" not in line]
     assert (done.returncode, logged) == (0, []), done.stdout
+    if "lastError" in commands:
+        assert 'connection refused"' in done.stdout
