@@ -89,12 +89,12 @@ class Exposition:
         self._self_metrics = self_metrics
         self._export_families = export_families
         # What the last scrape used: rendered blocks by the ID of their first export, the texts of
-        # each batch and each scrape family, and compressed texts.
+        # each batch and each scrape family, and compressed texts; and the number of series.
         self._blocks: dict[str, _RenderedBlock] = {}
         self._batches: dict[Batch, tuple[str, ...]] = {}
         self._scrape_texts: dict[tuple[str, Samples], bytes] = {}
         self._compressed: dict[bytes, CompressedPart] = {}
-        self._has_many_series = False
+        self._series = 0
         self._batch_pieces: list[bytes | CompressedPart] = []
         # Two concurrent scrapes must not render the same blocks twice.
         self._lock = threading.Lock()
@@ -108,7 +108,9 @@ class Exposition:
             compress: Whether to return a gzip file.
         """
         with self._lock:
+            before = self._series
             pieces = self._pieces(snapshot)
+            series = self._series
             if compress:
                 self._compressed = {
                     piece: self._compressed.get(piece) or CompressedPart.compress(piece)
@@ -116,6 +118,8 @@ class Exposition:
                     if isinstance(piece, bytes)
                 }
                 parts = [self._compressed[p] if isinstance(p, bytes) else p for p in pieces]
+        # Outside the lock: a log pipe that hangs holds up this scrape only.
+        _warn(before, series)
         generate = openmetrics if content_type == OPENMETRICS else text_format
         own = generate.generate_latest(self._self_metrics)
         if compress:
@@ -165,20 +169,8 @@ class Exposition:
             if in_family:
                 pieces.append(family_header(family).encode())
                 pieces.append(CompressedPart.concat(each.part for each in rendered))
-        self._warn(series)
+        self._series = series
         return pieces
-
-    def _warn(self, series: int) -> None:
-        """Log a warning when there are many series, and again only after there were fewer."""
-        has_many = series > MANY_SERIES
-        if has_many and not self._has_many_series:
-            _log.warning(
-                f"More than {MANY_SERIES:,} series of single exports: drop those of COMPLETED"
-                " exports with --exports.completed-retention, or remove the ID files of finished"
-                " batches",
-                extra={"series": series},
-            )
-        self._has_many_series = has_many
 
     def _render_block(self, block: Block) -> _RenderedBlock:
         before = self._blocks.get(block.exports[0].id)
@@ -195,6 +187,17 @@ class Exposition:
                 part = CompressedPart.compress(text.encode())
                 families.append(_RenderedFamily(part, text.count("\n")))
         return _RenderedBlock(block, tuple(families))
+
+
+def _warn(before: int, series: int) -> None:
+    """Log a warning when there are many series, and again only after there were fewer."""
+    if before <= MANY_SERIES < series:
+        _log.warning(
+            f"More than {MANY_SERIES:,} series of single exports: drop those of COMPLETED"
+            " exports with --exports.completed-retention, or remove the ID files of finished"
+            " batches",
+            extra={"series": series},
+        )
 
 
 def _changes(before: Block, after: Block) -> list[tuple[WatchedExport, WatchedExport]] | None:

@@ -179,8 +179,8 @@ class Connection(WSGIRequestHandler):
 
     def _lose_place(self) -> None:
         """Abort the connection; called from the thread of the connection that takes its place."""
-        self.service.occasional.warning("Slow connection closed: too many connections are open")
         self.stream.abort()
+        self.service.occasional.warning("Slow connection closed: too many connections are open")
 
     def get_environ(self) -> "WSGIEnvironment":
         """Return the request's environment."""

@@ -68,14 +68,17 @@ class Places:
     def take(self, host: str, abort: Callable[[], None]) -> Place | None:
         """Return a place for a new connection, or None if there is none."""
         place = Place(_network(host), abort)
+        victim = None
         with self._lock:
             if len(self._taken) >= self._limit:
                 victim = self._victim(place.network)
                 if victim is None:
                     return None
                 del self._taken[victim]
-                victim.abort()
             self._taken[place] = None
+        # Outside the lock: aborting logs, and a log pipe that hangs holds up this connection only.
+        if victim is not None:
+            victim.abort()
         return place
 
     def begin_answer(self, place: Place) -> bool:

@@ -20,6 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from exporter.cavatica.answer import RateLimit, RequestOutcome
 from exporter.cavatica.export import STATES, ErrorDetail, Export, LookupFailure
+from exporter.metrics import exposition as exposition_module
 from exporter.metrics.export_families import EXPORT_LABELS, export_families
 from exporter.metrics.exposition import OPENMETRICS, TEXT, Exposition
 from exporter.metrics.families import BATCH_FAMILIES, BATCH_LABELS, SCRAPE_FAMILIES
@@ -40,6 +41,7 @@ from tests.support.fakes import (
     running,
     watch,
 )
+from tests.support.hanging_log import hanging_log
 from tests.support.hypothesis_examples import examples
 from tests.support.servers import promtool
 
@@ -516,3 +518,18 @@ def test_concurrent_answers_render_everything_once() -> None:
         first, second = pool.submit(answer), pool.submit(answer)
         assert first.result(10) == second.result(10)
     assert counting.take() == once_each(changing.all_ids())
+
+
+def test_a_log_that_hangs_holds_up_one_scrape(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the warning about many series cannot be written, the next scrape is answered."""
+    monkeypatch.setattr(exposition_module, "MANY_SERIES", 0)
+    own, snapshot = exposition(), ChangingExports().snapshot()
+
+    def answer() -> bytes:
+        return render(own, snapshot, TEXT, compress=True)
+
+    with ThreadPoolExecutor() as pool, hanging_log(exposition_module.__name__) as hangs:
+        first = pool.submit(answer)
+        assert hangs.wait(10)
+        assert pool.submit(answer).result(10)
+        assert not first.done()

@@ -22,8 +22,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from exporter.server import Address, Server, parse_listen_address
+from tests.support.hanging_log import hanging_log
 from tests.support.timing import within
-from tests.support.waits import wait_until
+from tests.support.waits import PATIENCE, wait_until
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -834,6 +835,20 @@ def test_a_silent_connection_is_evicted_for_a_new_one(
 
         wait_until(one_is_closed, "a connection is closed")
     assert caplog.messages == ["Slow connection closed: too many connections are open"]
+
+
+def test_a_log_that_hangs_keeps_no_place(serve: Serve) -> None:
+    """While the line about a closed connection cannot be written, other requests are answered."""
+    server = serve(max_connections=4)
+    with (
+        hanging_log("exporter.server.listener") as hangs,
+        idle_clients(server, 4) as clients,
+        connect(server),
+    ):
+        assert hangs.wait(PATIENCE)
+        wait_until(lambda: select.select(clients, [], [], 0)[0], "a connection is closed")
+        for _ in range(8):
+            assert status(ask(server)) == b"200 OK"
 
 
 def test_six_hundred_silent_connections_do_not_block_scrapes(serve: Serve) -> None:

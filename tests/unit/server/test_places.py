@@ -1,9 +1,11 @@
 """Places for connections: which connections are evicted."""
 
+import threading
 from collections.abc import Callable
 
 import pytest
 
+from exporter import background
 from exporter.server.places import Place, Places, Stage
 
 
@@ -96,6 +98,28 @@ def test_a_place_that_was_lost_is_not_freed_twice() -> None:
     assert lost
     arrivals.places.leave(lost)
     assert arrivals.take("10.0.0.1") == [None]
+
+
+def test_an_abort_that_hangs_holds_up_no_other_connection() -> None:
+    """While the oldest connection is being aborted, others take, use and free their places."""
+    places = Places(2)
+    hangs, released = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        hangs.set()
+        released.wait()
+
+    places.take("10.0.0.1", hang)
+    other = places.take("10.0.0.2", hang)
+    assert other
+    background.start(lambda: places.take("10.0.0.1", hang), "evicts")
+    assert hangs.wait(10)
+    try:
+        assert background.start(lambda: places.begin_answer(other), "answers").result(10)
+        background.start(lambda: places.leave(other), "leaves").result(10)
+        assert background.start(lambda: places.take("10.0.0.3", hang), "arrives").result(10)
+    finally:
+        released.set()
 
 
 @pytest.mark.parametrize(("limit", "share"), [(512, 128), (4, 1), (1, 1)])
