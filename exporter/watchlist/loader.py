@@ -46,6 +46,11 @@ class _Known:
     error: str | None = None
 
     @property
+    def is_leak(self) -> bool:
+        """Whether the file was found to hold the token."""
+        return self.error is not None and self.error.endswith(_LEAK)
+
+    @property
     def matters(self) -> bool:
         """Whether the file affects the watchlist or its errors."""
         content = self.content
@@ -69,6 +74,8 @@ class WatchlistLoader:
         self._directory = IdFileDirectory(path)
         self._now = now
         self._token = token
+        # The API's tokens during this load; empty until a file is compared with them.
+        self._tokens: tuple[str, ...] = ()
         self._known: dict[str, _Known] = {}
         self._ignored: tuple[Ignored, ...] = ()
         self._watchlist = Watchlist()
@@ -114,15 +121,26 @@ class WatchlistLoader:
         return self._watchlist
 
     def _read(self, *, afresh: bool) -> tuple[Listing, dict[str, _Known]]:
+        self._tokens = ()
         for _ in range(_MAX_READINGS):
             listing = self._directory.find(self._known)
             known = {
                 name: self._read_file(name, path, afresh=afresh)
                 for name, path in listing.files.items()
             }
-            if self._directory.tree() == listing.tree:
+            if self._directory.tree() == listing.tree and not self._has_new_token():
                 break
         return listing, known
+
+    def _has_new_token(self) -> bool:
+        """Return whether the token changed while files were compared with it.
+
+        The token's own file can be among them.
+        """
+        if not self._tokens or (token := self._token()) in self._tokens:
+            return False
+        self._tokens += (token,)
+        return True
 
     def _read_file(self, name: str, path: "Path | os.DirEntry[str]", *, afresh: bool) -> _Known:
         before = self._known.get(name) or _Known()
@@ -135,11 +153,15 @@ class WatchlistLoader:
             age = min(abs(self._now() - at) for at in (status.st_mtime, status.st_ctime))
             seen = signature(status) if age >= _UNSETTLED_SECONDS else None
             digest = hashlib.blake2b(data, digest_size=16).digest()
-            if digest == before.digest:
+            # A token that was replaced becomes an ID only if people ask for that: they may have
+            # written an ID into the token's file.
+            if digest == before.digest and not (afresh and before.is_leak):
                 mtime = status.st_mtime if before.error is None else before.mtime
                 return replace(before, signature=seen, mtime=mtime)
-            # After the file: if it is the token's own file, this is the token that it holds.
-            if (line := find_token(data, self._token())) is not None:
+            # Once for all files of a load: the token's file server may be slow.
+            self._tokens = self._tokens or (self._token(),)
+            lines = (find_token(data, token) for token in self._tokens)
+            if (line := next((line for line in lines if line is not None), None)) is not None:
                 leak = TextError(line, _LEAK).at(printable(name))
                 return replace(before, signature=seen, digest=digest, error=leak)
             try:

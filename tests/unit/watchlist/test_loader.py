@@ -1106,12 +1106,56 @@ def test_a_token_in_a_file_that_was_good(directory: Path, clock: Clock) -> None:
     watchlist = loader.load()
     assert watchlist.batches == {"a": ("one",)}
     assert "holds the API's token" in watchlist.errors[0]
-    # Neither a newer token nor SIGHUP makes an ID of the old one.
+    # A newer token alone makes no ID of the old one.
     tokens.append("another-token")
-    assert loader.load(afresh=True).errors == watchlist.errors
+    os.utime(file, (1, 1))
+    assert loader.load().errors == watchlist.errors
     file.write_text("one\ntwo\n")
     watchlist = loader.load()
     assert (watchlist.batches, watchlist.errors) == ({"a": ("one", "two")}, ())
+
+
+def test_an_id_that_was_taken_for_the_token(directory: Path, clock: Clock) -> None:
+    """Once the token's file is mended, SIGHUP ends the error, as a restart does."""
+    tokens = [TOKEN]
+    loader = WatchlistLoader(directory, clock, lambda: tokens[-1])
+    (directory / "a.txt").write_text(f"{TOKEN}\n")
+    assert "holds the API's token" in loader.load().errors[0]
+    assert "holds the API's token" in loader.load(afresh=True).errors[0]
+    tokens.append("another-token")
+    watchlist = loader.load(afresh=True)
+    assert (watchlist.batches, watchlist.errors) == ({"a": (TOKEN,)}, ())
+
+
+def test_the_token_is_not_read_for_each_file(directory: Path, clock: Clock) -> None:
+    """Its file server may be slow: it is asked before and after all new files, else not at all."""
+    asked = []
+
+    def token() -> str:
+        asked.append(TOKEN)
+        return TOKEN
+
+    loader = WatchlistLoader(directory, clock, token)
+    for number in range(9):
+        (directory / f"{number}.txt").write_text(f"id-{number}\n")
+    assert len(loader.load().batches) == 9
+    assert len(asked) == 2
+    loader.load()
+    loader.load(afresh=True)
+    assert len(asked) == 2
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_token_that_is_renewed_during_a_load(directory: Path, clock: Clock, number: int) -> None:
+    """Neither the old one nor the new one becomes an ID, in whatever order files are read."""
+    tokens = ["another-token", TOKEN]
+    asked = iter(tokens)
+    (directory / "a.txt").write_text(f"{tokens[number]}\n")
+    (directory / "b.txt").write_text("one\n")
+    loader = WatchlistLoader(directory, clock, lambda: next(asked, TOKEN))
+    watchlist = loader.load()
+    assert watchlist.batches == {"b": ("one",)}
+    assert "a.txt:1: holds the API's token" in watchlist.errors[0]
 
 
 def test_a_word_is_no_token(directory: Path, clock: Clock) -> None:
