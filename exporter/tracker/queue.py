@@ -3,55 +3,88 @@
 from collections import deque
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from itertools import islice
+from typing import Literal
+
+#: How often an ID is asked for: in every scrape; soon; in places that are left.
+Urgency = Literal["unfinished", "lookup error", "finished"]
 
 
 class AskingQueue:
-    """Two queues of IDs, each in the order in which they are asked: the longest wait comes first.
+    """Three queues of IDs, each in the order in which they are asked: the longest wait comes first.
 
-    Unfinished exports are asked on every scrape, finished ones in the free places of its last call.
+    Unfinished exports are asked on every scrape, and finished ones in the free places of its last
+    call. IDs with a lookup error come between: the cause, such as the token of another account, may
+    have ended, and the export may have failed since. If they do not fit into the free places, they
+    share one more call with the finished ones.
     """
 
     def __init__(self) -> None:
         # A dict is an ordered set here.
         self._unfinished: dict[str, None] = {}
+        self._in_error: deque[str] = deque()
         self._finished: deque[str] = deque()
+        # Those of the last two queues that are in a plan.
+        self._planned: list[str] = []
 
     def __iter__(self) -> Iterator[str]:
         """Iterate over the unfinished IDs."""
         return iter(self._unfinished)
 
     def update(
-        self, watched: Container[str], unfinished: Iterable[str], finished: Iterable[str]
+        self, watched: Container[str], arrivals: Iterable[str], urgency: Callable[[str], Urgency]
     ) -> None:
-        """Drop what is not `watched`, and add new IDs; new unfinished ones come first."""
+        """Drop what is not `watched`, and add `arrivals`, in front if they are not finished."""
+        new: dict[Urgency, list[str]] = {"unfinished": [], "lookup error": [], "finished": []}
+        for export_id in arrivals:
+            new[urgency(export_id)].append(export_id)
         kept = {i: None for i in self._unfinished if i in watched}
-        self._unfinished = dict.fromkeys(unfinished) | kept
+        self._unfinished = dict.fromkeys(new["unfinished"]) | kept
+        self._in_error = deque(i for i in self._in_error if i in watched)
+        self._in_error.extendleft(reversed(new["lookup error"]))
         self._finished = deque(i for i in self._finished if i in watched)
-        self._finished.extend(finished)
+        self._finished.extend(new["finished"])
+
+    def promote(self) -> None:
+        """Ask for every ID with a lookup error in the next scrape."""
+        self._unfinished = dict.fromkeys(self._in_error) | self._unfinished
+        self._in_error.clear()
 
     def plan(self, size: int) -> list[list[str]]:
         """Return calls of up to `size` IDs; `requeue` must follow.
 
-        The unfinished IDs come first, then as many others as fit into the last call.
+        The unfinished IDs come first, then IDs with a lookup error, then as many others as fit into
+        the last call.
         """
-        ids = list(self._unfinished)
-        free = -len(ids) % size if ids else size
-        ids += [self._finished.popleft() for _ in range(min(free, len(self._finished)))]
+        unfinished = len(self._unfinished)
+        free = -unfinished % size if unfinished else size
+        if len(self._in_error) > free:
+            free += size // 2
+        self._planned = [self._in_error.popleft() for _ in range(min(free, len(self._in_error)))]
+        count = unfinished + len(self._planned)
+        free = -count % size if count else size
+        self._planned += [self._finished.popleft() for _ in range(min(free, len(self._finished)))]
+        ids = [*self._unfinished, *self._planned]
         return [ids[i : i + size] for i in range(0, len(ids), size)]
 
     def next_call(self, size: int) -> list[str]:
         """Return up to `size` IDs for a single call, and leave the queues as they are."""
-        return list(islice(self._unfinished or self._finished, size))
+        ids = self._unfinished or self._in_error or self._finished or self._planned
+        return list(islice(ids, size))
 
     def requeue(
-        self, asked: Iterable[str], not_asked: Sequence[str], is_unfinished: Callable[[str], bool]
+        self, asked: Iterable[str], not_asked: Sequence[str], urgency: Callable[[str], Urgency]
     ) -> None:
         """Queue the IDs of a plan again: those asked at the end, the others in front."""
-        unfinished = {i: None for i in not_asked if is_unfinished(i)}
-        self._finished.extendleft(i for i in reversed(not_asked) if i not in unfinished)
+        self._planned = []
+        waiting: dict[Urgency, list[str]] = {"unfinished": [], "lookup error": [], "finished": []}
+        for export_id in not_asked:
+            waiting[urgency(export_id)].append(export_id)
+        self._unfinished = dict.fromkeys(waiting["unfinished"])
+        self._in_error.extendleft(reversed(waiting["lookup error"]))
+        self._finished.extendleft(reversed(waiting["finished"]))
         for export_id in asked:
-            if is_unfinished(export_id):
-                unfinished[export_id] = None
+            kind = urgency(export_id)
+            if kind == "unfinished":
+                self._unfinished[export_id] = None
             else:
-                self._finished.append(export_id)
-        self._unfinished = unfinished
+                (self._in_error if kind == "lookup error" else self._finished).append(export_id)

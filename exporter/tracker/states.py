@@ -15,7 +15,7 @@ from exporter.tracker.blocks import Blocks
 from exporter.tracker.departed import Answer, DepartedExports
 from exporter.tracker.destinations import Destinations
 from exporter.tracker.first_seen import FirstSeen
-from exporter.tracker.queue import AskingQueue
+from exporter.tracker.queue import AskingQueue, Urgency
 from exporter.tracker.retirement import Retirement
 from exporter.tracker.snapshot import Batch, Block, WatchedExport
 from exporter.tracker.suspects import Suspects
@@ -23,6 +23,9 @@ from exporter.watchlist.watchlist import Watchlist
 
 #: Seconds without a change after which an undocumented state counts as final.
 SETTLE_SECONDS: Final = 7 * 86_400.0
+
+# Statuses of lookup errors that end with the right token, all at once.
+_NO_ACCESS: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 
 
 class ExportStates:
@@ -42,6 +45,8 @@ class ExportStates:
         self._asked_at: dict[str, float] = {}
         self._first_seen = FirstSeen()
         self._queue = AskingQueue()
+        # Whether an ID that the API had refused to this account was answered.
+        self._has_access_again = False
         self._suspects = Suspects()
         self._retirement = Retirement(completed_retention)
         self._destinations = Destinations()
@@ -60,7 +65,7 @@ class ExportStates:
             for export_id in ids:
                 if export_id not in before:
                     arrivals.append(export_id)
-                watched = self._recall(export_id, before.get(export_id))
+                watched = self._recall(export_id, before.get(export_id), unix)
                 acknowledged = export_id in watchlist.acknowledged
                 if watched.acknowledged != acknowledged:
                     watched = replace(watched, acknowledged=acknowledged)
@@ -70,19 +75,12 @@ class ExportStates:
                 answer = self._last_answers.pop(export_id, None)
                 self._departed.add(watched, answer, monotonic=monotonic, unix=unix)
         self._departed.expel(monotonic=monotonic, unix=unix, all_read=not watchlist.errors)
-        unfinished: list[str] = []
-        finished: list[str] = []
-        bad: list[str] = []
-        for export_id in arrivals:
-            failure = self._known[export_id].failure
-            if failure is not None and failure.status == HTTPStatus.BAD_REQUEST:
-                bad.append(export_id)
-            else:
-                is_unfinished = self._is_unfinished(export_id, monotonic)
-                (unfinished if is_unfinished else finished).append(export_id)
         self._first_seen.keep(self._known)
+        failures = ((i, self._known[i].failure) for i in arrivals)
+        bad = {i: None for i, each in failures if each and each.status == HTTPStatus.BAD_REQUEST}
         self._suspects.update(self._known, bad)
-        self._queue.update(self._known, unfinished, finished)
+        others = [i for i in arrivals if i not in bad]
+        self._queue.update(self._known, others, lambda i: self._urgency(i, monotonic))
         self._retirement.rebuild(self._known.values())
         self._destinations.rebuild(self._known.values())
         self._blocks.rebuild(self._known, watchlist.batches)
@@ -128,7 +126,10 @@ class ExportStates:
             waiting = dict.fromkeys([*not_asked, *cleared])
             not_asked = [i for i in waiting if i not in kept_out]
             asked = [i for i in asked if i not in suspects]
-        self._queue.requeue(asked, not_asked, lambda i: self._is_unfinished(i, monotonic))
+        self._queue.requeue(asked, not_asked, lambda i: self._urgency(i, monotonic))
+        if self._has_access_again:
+            self._has_access_again = False
+            self._queue.promote()
 
     def record(
         self,
@@ -158,10 +159,12 @@ class ExportStates:
             if isinstance(outcome, Export):
                 if before.state in FINISHED and outcome.state == UNKNOWN:
                     continue
+                failure = before.failure
+                self._has_access_again |= failure is not None and failure.status in _NO_ACCESS
                 self._record_export(before, outcome, monotonic, unix)
             elif before.state not in FINISHED:
                 self._replace(replace(before, state=UNKNOWN, failure=outcome))
-                if not self._is_unfinished(export_id, monotonic):
+                if self._urgency(export_id, monotonic) != "unfinished":
                     self._last_answers.pop(export_id, None)
 
     def expire(self, *, since: float, monotonic: float, unix: float) -> None:
@@ -209,18 +212,18 @@ class ExportStates:
                 oldest[name] = min(answer.monotonic, oldest.get(name, answer.monotonic))
         return oldest
 
-    def _is_unfinished(self, export_id: str, monotonic: float) -> bool:
-        """Return whether the state can still change.
+    def _urgency(self, export_id: str, monotonic: float) -> Urgency:
+        """Return how soon the ID is to be asked for again.
 
-        IDs unknown to the API do not count as unfinished, nor does an undocumented state that has
-        not changed for a week.
+        An undocumented state that has not changed for a week counts as finished.
         """
         watched = self._known[export_id]
         if watched.failure is not None:
-            return watched.failure.temporary
+            return "unfinished" if watched.failure.temporary else "lookup error"
         if watched.state in STATES:
-            return watched.state not in FINISHED
-        return monotonic - self._last_answers[export_id].since <= SETTLE_SECONDS
+            return "finished" if watched.state in FINISHED else "unfinished"
+        is_settled = monotonic - self._last_answers[export_id].since > SETTLE_SECONDS
+        return "finished" if is_settled else "unfinished"
 
     def _record_export(
         self, before: WatchedExport, export: Export, monotonic: float, unix: float
@@ -269,7 +272,7 @@ class ExportStates:
             self._destinations.replace(before, watched)
             self._blocks.mark_changed(watched.id)
 
-    def _recall(self, export_id: str, watched: WatchedExport | None) -> WatchedExport:
+    def _recall(self, export_id: str, watched: WatchedExport | None, unix: float) -> WatchedExport:
         """Return what is known of an ID, with what is remembered of it.
 
         A state file can be read late: answers are newer. What the file has is shown if there was
@@ -282,7 +285,8 @@ class ExportStates:
             self._last_answers.pop(export_id, None)
             if answer is not None:
                 self._last_answers[export_id] = answer
-            return stored
+            due = self._retirement.retires_at(stored)
+            return replace(stored, retired=due is not None and due <= unix)
         return self._first_seen.earlier(watched, stored)
 
     def _follow_clock(self, monotonic: float, unix: float) -> None:

@@ -1,6 +1,7 @@
 """Export states: which IDs are asked for, what answers change, expiry, and the blocks."""
 
 import tracemalloc
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -106,6 +107,69 @@ class States:
 
 
 # Which IDs are asked for
+
+
+@pytest.mark.parametrize(
+    ("unfinished", "finished", "in_error", "calls"),
+    [
+        # They fit into the free places.
+        (0, 250, 5, [100]),
+        (30, 250, 70, [100]),
+        # They share one more call with finished ones.
+        (100, 250, 1, [100, 100]),
+        (100, 0, 1, [100, 1]),
+        (30, 250, 71, [100, 100]),
+        (30, 250, 300, [100, 100]),
+        (0, 0, 300, [100, 50]),
+    ],
+)
+def test_ids_with_a_lookup_error_are_asked_for_before_finished_exports(
+    unfinished: int, finished: int, in_error: int, calls: list[int]
+) -> None:
+    """The cause of the error may have ended: all are asked for in turn, and soon."""
+    states = States()
+    groups = {"r": ids(unfinished, "r"), "d": ids(finished, "d"), "e": ids(in_error, "e")}
+    states.watch(groups)
+    states.asked()
+    states.record(
+        {i: running(i) for i in groups["r"]}
+        | {i: completed(i) for i in groups["d"]}
+        | dict.fromkeys(groups["e"], NOT_FOUND)
+    )
+    states.asked(1000)
+    seen: Counter[str] = Counter()
+    for _ in range(6):
+        plan = states.asked()
+        assert [len(call) for call in plan] == calls
+        seen.update(i for call in plan for i in call)
+    assert all(seen[i] == 6 for i in groups["r"])
+    assert all(seen[i] for i in groups["e"])
+
+
+def test_all_ids_are_asked_for_when_one_is_accessible_again() -> None:
+    """With the right token all of them are, and in the very next scrape their states are known."""
+    states = States()
+    watched = ids(500)
+    states.watch({"b": watched})
+    refused = LookupFailure("9005", 403, "not yours")
+    states.asked()
+    states.record(dict.fromkeys(watched, refused))
+    first = states.plan(100)
+    states.record({i: running(i) for i in first[0]})
+    states.requeue([i for call in first for i in call], [])
+    assert sorted(i for call in states.asked() for i in call) == [*watched]
+
+
+def test_id_with_a_lookup_error_that_is_added_again_comes_first() -> None:
+    """An ID that returns is asked for in the next scrape, as a new one is."""
+    states = States()
+    states.watch({"a": ids(300, "a"), "b": ["again"]})
+    states.asked()
+    states.record(dict.fromkeys([*ids(300, "a"), "again"], NOT_FOUND))
+    states.asked(1000)
+    states.watch({"a": ids(300, "a")})
+    states.watch({"a": ids(300, "a"), "b": ["again"]})
+    assert states.asked()[0][0] == "again"
 
 
 @pytest.mark.parametrize(
@@ -664,6 +728,20 @@ def test_retired_export_that_changes_while_the_clock_is_back_retires_again() -> 
     states.clock.unix += DAY
     states.expire()
     assert states.known()["x"].retired
+
+
+def test_export_that_returns_is_retired_by_the_present_clock() -> None:
+    """If a wrong clock had retired it when its file left, it has its series again."""
+    states = States(retention=DAY)
+    states.watch({"b": ["x"]})
+    states.receive(completed("x", states.clock.time()))
+    states.clock.unix += 2 * DAY
+    states.expire()
+    assert states.known()["x"].retired
+    states.watch({})
+    states.clock.unix -= 2 * DAY
+    states.watch({"b": ["x"]})
+    assert not states.known()["x"].retired
 
 
 def test_export_that_is_not_watched_does_not_retire() -> None:

@@ -879,10 +879,15 @@ SHORT = 0.2
 
 
 def stuck_scrape(
-    stuck_api: StuckApi, executor: ThreadPoolExecutor, watched: Sequence[str] = "x"
+    stuck_api: StuckApi,
+    executor: ThreadPoolExecutor,
+    watched: Sequence[str] = "x",
+    *,
+    stored: Sequence[WatchedExport] = (),
 ) -> tuple[Scene, Future[Snapshot]]:
     """Return a scene in which the call of a scrape with a long timeout hangs, and that scrape."""
     scene = Scene(stuck_api)
+    scene.stored = [*stored]
     scene.watch({"b": list(watched)})
     long_scrape = executor.submit(scene.scrape, 30)
     assert stuck_api.is_stuck.wait(PATIENCE)
@@ -916,6 +921,23 @@ def test_short_scrape_is_not_up_if_its_own_call_fails(
     stuck_api.failure = error("timeout")
     snapshot = scene.scrape(SHORT)
     assert (snapshot.up, snapshot.api_calls, states(snapshot)) == (False, 1, {"x": "UNKNOWN"})
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        WatchedExport("x", "COMPLETED", completed("x")),
+        WatchedExport("x", "UNKNOWN", failure=NOT_FOUND),
+    ],
+)
+def test_short_scrape_makes_its_own_call_if_all_ids_are_asked_for(
+    stuck_api: StuckApi, executor: ThreadPoolExecutor, stored: WatchedExport
+) -> None:
+    """Without a call it would say that an API that hangs is `up`."""
+    scene, _ = stuck_scrape(stuck_api, executor, stored=[stored])
+    stuck_api.failure = error("timeout")
+    snapshot = scene.scrape(SHORT)
+    assert (snapshot.up, snapshot.api_calls, stuck_api.calls) == (False, 1, [["x"], ["x"]])
 
 
 def test_short_scrape_makes_one_call_at_most(
