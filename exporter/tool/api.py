@@ -1,6 +1,7 @@
 """Sequential calls within a share of the account's rate limit."""
 
 import logging
+import math
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
@@ -12,7 +13,7 @@ from exporter.cavatica.answer import (
     RateLimit,
 )
 from exporter.clock import Clock
-from exporter.tracker.rate_limit import RateLimiter
+from exporter.tracker.rate_limit import WINDOW_SECONDS, RateLimiter
 
 R = TypeVar("R", BulkResponse, ListResponse, OrdersResponse)
 
@@ -101,15 +102,17 @@ class PacedApi:
         return self._call(lambda deadline: self._client.get_orders(ids, deadline))
 
     def _call(self, call: Callable[[float], R]) -> R:
-        self._wait()
-        try:
-            return self._call_once(call)
-        except ApiError as error:
-            # Other programs may use up the limit at any time: a long round must not be lost.
-            if error.reason != "rate_limited":
-                raise
-        self._wait()
-        return self._call_once(call)
+        gives_up = math.inf
+        while True:
+            self._wait()
+            try:
+                return self._call_once(call)
+            except ApiError as error:
+                # Other programs may use up the limit at any time: a long round must not be lost.
+                if error.reason != "rate_limited" or self._clock.monotonic() >= gives_up:
+                    raise
+            # With a wrong clock, waiting for the end of the window takes several attempts.
+            gives_up = min(gives_up, self._clock.monotonic() + WINDOW_SECONDS)
 
     def _wait(self) -> None:
         # After a signal, there are no more calls.

@@ -19,6 +19,7 @@ from exporter.tool.batch_file import file_name
 from exporter.tool.ledger import MAX_IDS_PER_FILE, Ledger, LedgerError, Selection
 from exporter.tool.state import STATE_NAME
 from exporter.watchlist.loader import WatchlistLoader
+from tests.support.fakes import FakeClock
 from tests.unit.tool.conftest import DAY, TOKEN, Account
 
 Order = Literal["oldest", "newest", "id", "random"]
@@ -471,6 +472,34 @@ def test_a_limit_that_stays_used_up_ends_a_round(account: Account) -> None:
     with pytest.raises(ApiError, match="HTTP 429"):
         account.discover()
     assert len(account.simulator.requests) == 2
+
+
+class WrongClock(FakeClock):
+    """The machine's clock, which is so many seconds ahead of the API's."""
+
+    def __init__(self, api: FakeClock, ahead: float) -> None:
+        super().__init__()
+        self.unix += ahead
+        self._api = api
+
+    def advance(self, seconds: float) -> None:
+        """Move both clocks forward."""
+        super().advance(seconds)
+        self._api.advance(seconds)
+
+
+@pytest.mark.parametrize("ahead", [-3500, -600, -50, 50, 3500])
+def test_a_wrong_clock_neither_ends_nor_delays_a_round(tmp_path: Path, ahead: float) -> None:
+    """If the limit is used up, the round goes on a minute after the window ends at the latest."""
+    clock = FakeClock()
+    began = clock.unix
+    simulator = Simulator(token=TOKEN, clock=clock.time, seed=3)
+    simulator.start(250)
+    simulator.spend(1000)
+    with serve(simulator) as url:
+        done = Account(simulator, url, WrongClock(clock, ahead), tmp_path).discover()
+    assert (done.whole, done.added) == (True, 250)
+    assert 299 <= clock.unix - began <= 361
 
 
 def _remaining(account: Account) -> str:

@@ -82,7 +82,7 @@ def test_without_calls_left_no_call_is_made_until_the_reset(
     assert limiter.allows_first_call()
 
 
-@pytest.mark.parametrize("reset_in", [-1, 0, 3601, 1e9])
+@pytest.mark.parametrize("reset_in", [-1, 0, 361, 1800, 3600, 1e9])
 def test_implausible_reset_blocks_calls_for_a_minute(
     limiter: RateLimiter, clock: FakeClock, reset_in: float
 ) -> None:
