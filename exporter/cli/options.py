@@ -61,6 +61,9 @@ def _share(text: str) -> float:
 def _path(text: str) -> Path:
     if not text:
         raise ValueError("must not be empty (use a path)")
+    # The content may be a secret: messages quote paths.
+    if "\n" in text:
+        raise ValueError("must be a path, but has line breaks (name the file, not its content)")
     return Path(text)
 
 

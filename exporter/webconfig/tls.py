@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from exporter.text import printable
+from exporter.text import excerpt
 from exporter.webconfig.context import load_authorities, load_certificate
 from exporter.webconfig.section import Section
 from exporter.webconfig.tls_settings import ClientAuth, TlsSettings
@@ -229,8 +229,11 @@ def _pem(section: Section, inline: str, read: Callable[[str], bytes]) -> tuple[s
         return inline, text.encode()
     if not name:
         raise section.error(in_file, "is missing")
+    # It may be a private key, which must not be shown.
+    if "-----BEGIN" in name:
+        raise section.error(in_file, f"holds the PEM itself: name its file, or use {inline}")
     try:
         return in_file, read(name)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "the name contains a NUL"
-        raise section.error(in_file, f"cannot be read: {printable(name)}: {reason}") from None
+        raise section.error(in_file, f"cannot be read: {excerpt(name)}: {reason}") from None

@@ -178,6 +178,10 @@ def test_the_listen_address_can_be_repeated(monkeypatch: pytest.MonkeyPatch) -> 
         (["--exports.completed-retention=-1s"], "'--exports.completed-retention': not a valid dur"),
         (["--api.token-file="], "'--api.token-file': must not be empty (use a path)"),
         (
+            ["--web.config.file=a: b\nc: d\n"],
+            "'--web.config.file': must be a path, but has line breaks (name the file, not its con",
+        ),
+        (
             ["--api.timeout=0s"],
             "'--api.timeout': not a valid timeout: '0s' (use more than 0s and at",
         ),

@@ -321,6 +321,27 @@ def test_invalid_file_is_refused(directory: Path, name: str) -> None:
     assert str(error.value) == f"{path}:{INVALID[name]}"
 
 
+@pytest.mark.parametrize(
+    ("name", "key"), [("server.crt", "cert"), ("server.key", "key"), ("ca.crt", "client_ca")]
+)
+def test_pem_in_place_of_its_file_is_not_shown(directory: Path, name: str, key: str) -> None:
+    """It may be a private key, so the error shows nothing of it."""
+    pem = "-----BEGIN PRIVATE KEY-----\\nc2VjcmV0\\n-----END PRIVATE KEY-----\\n"
+    authority = ", client_auth_type: RequireAndVerifyClientCert, client_ca_file: ca.crt}"
+    text = TLS.replace("}", authority).replace(name, f'"{pem}"')
+    with pytest.raises(WebConfigError) as error:
+        WebConfigFile(write(directory, text))
+    problem = f"{key}_file in tls_server_config holds the PEM itself: name its file, or use {key}"
+    assert str(error.value).endswith(f": {problem}")
+
+
+def test_a_long_name_of_a_file_is_cut(directory: Path) -> None:
+    """The error shows the beginning of whatever stands there."""
+    with pytest.raises(WebConfigError) as error:
+        WebConfigFile(write(directory, TLS.replace("server.key", "k" * 5000)))
+    assert str(error.value).endswith(f"cannot be read: {'k' * 64}: File name too long")
+
+
 def test_every_invalid_example_has_its_message() -> None:
     """Every example of an invalid file has its error in the table."""
     files = {path.stem.removeprefix("invalid-") for path in DATA.glob("invalid-*.yml")}
