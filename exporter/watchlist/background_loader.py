@@ -2,6 +2,8 @@
 
 import logging
 import threading
+import time
+from collections.abc import Callable
 from concurrent import futures
 from dataclasses import replace
 from typing import Final
@@ -13,6 +15,9 @@ from exporter.watchlist.watchlist import Watchlist
 #: Maximum wait of a scrape for the files, so that the process can exit within its 5 s.
 MAX_WAIT_SECONDS: Final = 3.0
 
+# A load in flight for less than this is not late: how long a scrape waits is up to its client, who
+# could fill the log otherwise.
+_LATE_SECONDS: Final = 0.5
 _LATE: Final = (
     "not read in time; the last known IDs stay in effect: the file system does not answer, or there"
     " is too much to read"
@@ -30,22 +35,29 @@ class BackgroundLoader:
 
     Args:
         loader: From now on used only by this object.
+        monotonic: The clock.
     """
 
-    def __init__(self, loader: WatchlistLoader) -> None:
+    def __init__(
+        self, loader: WatchlistLoader, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
         self._loader = loader
+        self._monotonic = monotonic
         self._lock = threading.Lock()
         self._loads = background.Repeated(self._read, "ID files")
         self._afresh = False
         self._watchlist = Watchlist()
+        # The load that was last waited for, and when that began.
+        self._awaited: tuple[futures.Future[None], float] | None = None
         # The watchlist with the error, the watchlist that it was made from, and what was logged.
         self._late: tuple[Watchlist, Watchlist, str] | None = None
 
     def load(self, seconds: float) -> Watchlist:
         """Return the current watchlist; the same object if nothing changed.
 
-        If loading takes too long, or no thread can be started, the last known watchlist stays in
-        effect, with an error. The load continues, and a later call returns its result.
+        If the load does not end in time, or no thread can be started, the last known watchlist
+        stays in effect; with an error once the load has taken half a second. The load continues,
+        and a later call returns its result.
 
         Args:
             seconds: The time of the scrape. At most half of it is spent here; with none, the last
@@ -57,7 +69,14 @@ class BackgroundLoader:
             load = self._loads.begin()
         except RuntimeError:
             return self._report_late("ID files not loaded, as no thread can be started", _NO_THREAD)
+        with self._lock:
+            # Calls that begin while a load hangs share the next one.
+            if self._awaited is None or self._awaited[0] is not load:
+                self._awaited = load, self._monotonic()
+            began = self._awaited[1]
         if not futures.wait([load], min(seconds / 2, MAX_WAIT_SECONDS)).done:
+            if self._late is None and self._monotonic() - began < _LATE_SECONDS:
+                return self._watchlist
             return self._report_late("ID files not loaded in time", _LATE)
         with self._lock:
             was_late, self._late = self._late is not None, None

@@ -1,5 +1,6 @@
 """The background loader: the watchlist of a scrape, even if reading the files takes too long."""
 
+import itertools
 import logging
 import threading
 import time
@@ -12,6 +13,7 @@ from exporter import background
 from exporter.watchlist.background_loader import BackgroundLoader
 from exporter.watchlist.loader import WatchlistLoader
 from exporter.watchlist.watchlist import Watchlist
+from tests.support.fakes import FakeClock
 from tests.support.timing import within
 from tests.support.waits import recorded_waits, wait_until
 
@@ -62,8 +64,11 @@ def slow_loader() -> Iterator[SlowLoader]:
 
 @pytest.fixture
 def loader(slow_loader: SlowLoader) -> BackgroundLoader:
-    """Return a background loader that has loaded once."""
-    loader = BackgroundLoader(slow_loader)
+    """Return a background loader that has loaded once.
+
+    By its clock each load takes a second, so that one that is not done is late at once.
+    """
+    loader = BackgroundLoader(slow_loader, itertools.count().__next__)
     loader.load(10)
     return loader
 
@@ -97,6 +102,33 @@ def test_hanging_file_server_keeps_the_last_watchlist(
     assert loader.load(10) is slow_loader.watched
     loader.load(10)
     assert caplog.messages == ["ID files loaded in time again"]
+
+
+def test_scrape_without_patience_reports_no_delay(
+    slow_loader: SlowLoader, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A client cannot fill the log: a load is late only after half a second.
+
+    That counts from the first scrape that waits for it, so the scrapes of a client with a short
+    timeout show the delay as well. Until its end, all do.
+    """
+    caplog.set_level(logging.INFO)
+    clock = FakeClock()
+    loader = BackgroundLoader(slow_loader, clock.monotonic)
+    loader.load(10)
+    slow_loader.answers.clear()
+    assert loader.load(0.001) is slow_loader.watched
+    wait_until(lambda: len(slow_loader.readings) == 2, "a reading is in flight")
+    clock.advance(60)
+    assert loader.load(0.001) is slow_loader.watched
+    clock.advance(0.4)
+    assert loader.load(0.001) is slow_loader.watched
+    assert caplog.messages == []
+    clock.advance(0.2)
+    late = loader.load(0.001)
+    assert late.errors == (LATE,)
+    assert caplog.messages == ["ID files not loaded in time"]
+    assert loader.load(0.001) is late
 
 
 def test_late_load_is_used_by_a_later_scrape(
