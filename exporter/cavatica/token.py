@@ -1,5 +1,6 @@
 """The API's token, which may be in a file that changes."""
 
+import errno
 import logging
 import re
 import stat
@@ -16,6 +17,9 @@ _MAX_FILE_BYTES: Final = 65536
 _WAIT_SECONDS = 1.0
 # The characters allowed in a header.
 _TOKEN: Final = re.compile(r"[!-~]{1,4096}")
+# What people write instead of the file's name, the token, has neither.
+_IS_PATH: Final = re.compile(r"[./]")
+_NO_SUCH_FILE: Final = (errno.ENOENT, errno.ENAMETOOLONG)
 
 _log = logging.getLogger(__name__)
 
@@ -107,6 +111,11 @@ class TokenFile:
         try:
             data, status = read(self._path, _MAX_FILE_BYTES)
         except OSError as error:
+            if error.errno in _NO_SUCH_FILE and not _IS_PATH.search(str(self._path)):
+                raise CredentialsError(
+                    "--api.token-file must name a file, and no file of this name is in the"
+                    " current directory; the name is not shown, as it may be the token itself"
+                ) from None
             raise CredentialsError(f"{origin} cannot be read: {error.strerror}") from None
         token = Token(data.decode("utf-8-sig", "replace").strip(), origin)
         self._signature = signature(status)

@@ -411,6 +411,25 @@ def test_the_last_token_stays_in_use_while_the_file_has_none(
     assert token() == "t-2"
 
 
+@pytest.mark.parametrize("length", [32, 300])
+def test_the_token_in_place_of_its_file_is_not_shown(length: int) -> None:
+    """The error names the flag, and says why it does not quote the name."""
+    token = "0a" * (length // 2)
+    with pytest.raises(CredentialsError, match=r"^--api\.token-file must name a file") as error:
+        TokenFile(Path(token))
+    assert "0a0a" not in str(error.value)
+
+
+def test_the_name_of_a_token_file_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name that cannot be a token is quoted, and so is that of a file that exists."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").touch()
+    (tmp_path / "directory").mkdir()
+    for name in ("token.txt", "keys/token", "empty", "directory"):
+        with pytest.raises(CredentialsError, match=f"^--api\\.token-file {name}"):
+            TokenFile(Path(name))
+
+
 def test_a_missing_token_file_is_logged_with_its_flag(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
