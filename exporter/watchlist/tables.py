@@ -88,8 +88,9 @@ def _rows(text: str, separator: str) -> Iterator[_Row]:
                     line, f"holds more than {MAX_VALUES} rows: split it into several files"
                 )
             cells = [cell.strip(_BLANKS) for cell in row]
-            # Spreadsheets write empty rows as separators alone.
-            if any(cells) or len(cells) == 1:
+            # Spreadsheets write empty rows as separators alone. In a table of one column, an empty
+            # cell has quotes.
+            if any(cells) or row == [""]:
                 yield line, cells
             line = reader.line_num + 1
     except csv.Error as error:

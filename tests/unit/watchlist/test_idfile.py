@@ -314,6 +314,10 @@ VALID = [
         ".csv", f",\nfile,export_id\na,{A}\n,\nb,\n , \n,\n",
         IdFile("tcga-7", (A,), refused={"": 1}), id="table with empty rows",
     ),
+    pytest.param(
+        ".csv", f' \nexport_id\n{A}\n \n\t\n""\n" "\n{B}\n \n',
+        IdFile("tcga-7", (A, B), refused={"": 1}), id="table of one column with blank lines",
+    ),
     pytest.param(".csv", "export_id\n", IdFile("tcga-7", ()), id="table with nothing but a header"),
     pytest.param(".yml", "[]", IdFile("tcga-7", (), frozenset(), ()), id="empty list"),
     pytest.param(".json", '{"items": []}', IdFile("tcga-7", (), frozenset(), ()), id="no items"),
