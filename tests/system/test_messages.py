@@ -163,6 +163,35 @@ def test_message_counts_ended_alerts_separately(template: str, tmp_path: Path) -
     assert "Over: 1 more." in text.splitlines()
 
 
+@pytest.mark.parametrize(
+    ("template", "first", "second"),
+    [
+        ("cavatica.text", "What to do: {}\n", "What to do: {}\n"),
+        (
+            "cavatica.slack",
+            "<{}|What to do: CavaticaExportsMissing> · ",
+            "<{}|What to do: CavaticaExportLookupErrors> · <",
+        ),
+    ],
+)
+def test_message_about_several_kinds_of_alert_has_the_runbook_of_each(
+    template: str, first: str, second: str, tmp_path: Path
+) -> None:
+    """Alerts of one batch are one message, in which each kind has its runbook once."""
+    names = ["CavaticaExportsMissing", *["CavaticaExportLookupErrors"] * 2]
+    alerts = [
+        {
+            "labels": {"alertname": name, "job": "cavatica", "batch": "b", "code": str(number)},
+            "annotations": {**ALERTS[name]["annotations"], "description": "Some."},
+        }
+        for number, name in enumerate(names)
+    ]
+    urls = [ALERTS[name]["annotations"]["runbook_url"] for name in names[:2]]
+    text = render(template, alerts, tmp_path)
+    assert (first + second).format(*urls) in text
+    assert text.count("What to do") == 2
+
+
 @dataclass(slots=True)
 class Sender:
     """Posts alerts to Alertmanager, as Prometheus does."""
