@@ -207,13 +207,16 @@ class Caller:
     def _report(self, calls: ScrapeCalls) -> None:
         """Log a failure when it begins or changes, and its end."""
         problem = None if calls.complete else _INCOMPLETE
-        problems = calls.problems
+        before, problems = self.problem, calls.problems
         if calls.rate_limited:
-            problem = self.problem or _ON_HOLD
+            # The API's refusal says more; another problem hides why there is no call.
+            is_refusal = before is not None and before.startswith("rate_limited")
+            problem = before if is_refusal else _ON_HOLD
         elif problems:
             problem = problems[0].problem
-        if problem is not None and problem != self.problem:
-            _log.warning("API request failed", extra={"err": problem})
-        if problem is None and self.problem is not None:
-            _log.info("API requests succeed again")
+        # Before it is logged: a log pipe that hangs holds up this scrape only.
         self.problem = problem
+        if problem is not None and problem != before:
+            _log.warning("API request failed", extra={"err": problem})
+        if problem is None and before is not None:
+            _log.info("API requests succeed again")

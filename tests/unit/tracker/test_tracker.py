@@ -37,6 +37,7 @@ from tests.support.fakes import (
     running,
     watch,
 )
+from tests.support.hanging_log import hanging_log
 from tests.support.hypothesis_examples import examples
 from tests.support.waits import PATIENCE
 
@@ -1115,6 +1116,36 @@ def test_used_up_limit_is_logged(scene: Scene, caplog: pytest.LogCaptureFixture)
     scene.clock.advance(301)
     scene.scrape()
     assert caplog.records[-1].getMessage() == "API requests succeed again"
+
+
+def test_used_up_limit_replaces_another_problem(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    """If the last call failed for another reason, the snapshot and the log name the limit."""
+    scene.api.failure = error("timeout", RateLimit(1000, 0, scene.clock.time() + 300))
+    assert scene.scrape().problem == "timeout: as the test wants it"
+    expected = "rate_limited: the account has no calls left in this window"
+    assert [scene.scrape().problem for _ in range(2)] == [expected, expected]
+    assert [vars(record)["err"] for record in caplog.records][1:] == [expected]
+
+
+def test_refusal_stays_the_problem_while_no_call_is_made(scene: Scene) -> None:
+    """While the limit is used up, what the API said when it refused a call is shown."""
+    scene.api.failure = error("rate_limited")
+    scene.scrape()
+    assert scene.scrape().problem == "rate_limited: as the test wants it"
+
+
+def test_a_log_that_hangs_holds_up_one_scrape(scene: Scene) -> None:
+    """While a failure cannot be logged, the next scrapes with that failure are answered."""
+    scene.api.failure = error("server_error")
+    with ThreadPoolExecutor() as pool, hanging_log("exporter.tracker.calls") as hangs:
+        first = pool.submit(scene.scrape)
+        assert hangs.wait(PATIENCE)
+        for _ in range(2):
+            snapshot = pool.submit(scene.scrape, 0.1).result(PATIENCE)
+            assert (snapshot.up, snapshot.api_calls) == (False, 1)
+        assert not first.done()
 
 
 def test_incomplete_answer_is_logged(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
