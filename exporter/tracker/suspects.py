@@ -4,6 +4,8 @@ from collections.abc import Collection, Container, Iterable, Iterator, Sequence
 from itertools import chain, islice
 from typing import Final
 
+from exporter.cavatica.answer import MAX_IDS
+
 # Calls of suspects that a scrape may always make: the halves of two refused calls.
 _CALLS: Final = 4
 # Number of short calls at the start of a scrape, after one in which the API refused every call.
@@ -72,9 +74,16 @@ class Suspects:
         Returns:
             IDs that are no longer suspected, although they may not have been asked for.
         """
+        bad = len(self._alone)
         for ids in answered:
             self._groups.pop(tuple(ids), None)
             self._alone.pop(ids[0], None)
+        if len(self._alone) < bad:
+            # The API accepts such IDs again: one by one, the others would take too many scrapes.
+            others = tuple(self._alone)
+            self._alone.clear()
+            cuts = range(0, len(others), MAX_IDS)
+            self._groups |= {others[cut : cut + MAX_IDS]: None for cut in cuts}
         if answered:
             self._probe = None
             for ids in refused:

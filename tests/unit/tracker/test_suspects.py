@@ -347,3 +347,14 @@ def test_first_calls_are_short_after_every_call_was_refused() -> None:
     assert suspects.plan([], 6) == []
     suspects.record(1, [], [["a"]])
     assert suspects.plan([list("abcdef")], 6) == [list("abcdef")]
+
+
+def test_ids_that_the_api_accepts_again_are_known_soon() -> None:
+    """When one bad ID is accepted again, the others are asked for together, not one by one."""
+    watched = ids(400)
+    scene = Scene(watched)
+    scene.scrape()
+    scene.api.malformed = set(watched[:100])
+    assert unknown(scene.scrapes(60)[-1]) == set(watched[:100])
+    scene.api.malformed = set()
+    assert unknown(scene.scrapes(3)[-1]) == set()
