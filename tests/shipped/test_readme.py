@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 import pytest
 
-from exporter.cavatica.answer import RequestOutcome
+from exporter.cavatica.answer import MAX_IDS, RequestOutcome
+from exporter.cavatica.client import BYTES_AROUND, BYTES_PER_ID
 from exporter.cli.flags import Flags, make_command
 from exporter.metrics.export_families import EXPORT_LABELS, export_families
 from exporter.metrics.families import BATCH_FAMILIES, BATCH_LABELS, FAMILIES, SCRAPE_FAMILIES
@@ -15,6 +16,7 @@ from exporter.metrics.self_metrics import SelfMetrics
 from exporter.tool.loop import METRICS
 from exporter.tracker.state_file import StateFileStatus
 from exporter.watchlist.documents import KEYS
+from exporter.watchlist.loader import MAX_FILE_BYTES
 from scripts.runbooks_page import anchor
 from tests.support.alert_files import RULES
 
@@ -131,6 +133,15 @@ def test_page_of_discovery_has_its_metrics(name: str) -> None:
 def test_pages_have_every_key_of_id_files(key: str) -> None:
     """Every key of an ID file is in an example on the pages."""
     assert re.search(rf"^{key}:", README, re.MULTILINE)
+
+
+def test_threat_model_has_the_limits_of_sizes() -> None:
+    """It states how much of an answer and of an ID file is read."""
+    page = (ROOT / "docs/threat-model.md").read_text(encoding="utf-8")
+    around, each = BYTES_AROUND // 1024, BYTES_PER_ID // 1024
+    largest = f"{around + each * MAX_IDS:,} KiB for {MAX_IDS}"
+    assert f"{around} KiB and {each} KiB for each export of the call ({largest})" in page
+    assert f"Files are bounded ({MAX_FILE_BYTES // 2**20} MiB," in page
 
 
 def test_table_of_alerts_has_every_alert_and_its_severity() -> None:
