@@ -8,13 +8,15 @@ from typing import Final
 from exporter.cavatica.export import is_export_id
 from exporter.document import MAX_VALUES
 from exporter.text import NULL, TextError, excerpt
-from exporter.watchlist.content import Collector, IdFile
+from exporter.watchlist.content import Collector, IdFile, Rejected
 
 #: What programs, such as pandas and R, write instead of an ID if an export was not started.
 REFUSED: Final = frozenset({*NULL, "invalid", "NA", "NaN", "nan", "None"})
 
 _ID_COLUMN: Final = "export_id"
 _OTHER_ID_COLUMN: Final = "id"
+#: Names of the ID column in lower case, in the order in which they are looked for.
+ID_COLUMNS: Final = (_ID_COLUMN, _OTHER_ID_COLUMN)
 _SEPARATORS: Final = {",": "commas", "\t": "tabs"}
 _MARKS: Final = (",", ";", "\t")
 # Fewer characters than `str.strip` removes: a no-break space is part of the entry, and is shown.
@@ -110,7 +112,7 @@ def _find_column(first: _Row, separator: str) -> tuple[int, bool] | None:
     line, cells = first
     # Many tables in this field begin with #.
     names = [cell.lower() for cell in (cells[0].lstrip("# "), *cells[1:])]
-    for name in (_ID_COLUMN, _OTHER_ID_COLUMN):
+    for name in ID_COLUMNS:
         if names.count(name) > 1:
             raise TextError(line, f"the column {name} is repeated")
         if name in names:
@@ -136,6 +138,9 @@ def _needs_header(columns: int) -> str:
 def _add(entry: str, line: int, entries: Collector) -> None:
     if entry in REFUSED:
         entries.refused[""] += 1
+    elif entry.lower() in ID_COLUMNS:
+        # Of a table that is named .txt, or of a table in the middle of joined ones.
+        entries.rejected.append(Rejected(f"{entry} (a table's header)", line))
     else:
         entries.add(entry, line)
 

@@ -15,7 +15,7 @@ from exporter.text import NULL
 from exporter.watchlist.content import IdFile, Rejected, Remark
 from exporter.watchlist.documents import KEYS
 from exporter.watchlist.idfile import ENDINGS, IdFileError, parse
-from exporter.watchlist.tables import REFUSED
+from exporter.watchlist.tables import ID_COLUMNS, REFUSED
 
 DATA = Path(__file__).parents[3] / "tests/data" / "idfiles"
 
@@ -25,6 +25,8 @@ B = "YFyyZ7rpCGtXjKTzjGGRJIIAmCd6Mh19"
 IDS = st.text(
     "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-", min_size=1, max_size=64
 )
+
+TABLE_IDS = IDS.filter(lambda text: text not in REFUSED and text.lower() not in ID_COLUMNS)
 
 LISTS = st.lists(IDS.filter(lambda export_id: export_id not in NULL))
 
@@ -449,6 +451,22 @@ def test_invalid_export_id_is_skipped(text: str) -> None:
     assert ids == IdFile("x", (A, B), frozenset(), expected)
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "header", "line"),
+    [
+        ("x.txt", f"export_id\n{A}\n", "export_id", 1),
+        ("x.txt", f"Id\n{A}\n", "Id", 1),
+        ("x.csv", f"export_id\n{A}\nexport_id\n", "export_id", 3),
+        ("x.tsv", f"id\tsample\n{A}\ta\nid\tsample\n", "id", 3),
+    ],
+)
+def test_a_header_is_no_id(name: str, text: str, header: str, line: int) -> None:
+    """The header of a table that is named .txt, or of joined tables, is rejected as such."""
+    parsed = parse(text.encode(), name)
+    assert parsed.ids == (A,)
+    assert parsed.rejected == (Rejected(f"{header} (a table's header)", line),)
+
+
 def test_rejected_ids_have_their_lines() -> None:
     """The same invalid text in two places is reported twice, each with its line."""
     text = "export_ids:\n- a!\n- b\n- a!\nacknowledged:\n- c!\n"
@@ -578,7 +596,7 @@ def test_text_file_has_at_most_as_many_lines_as_a_document_has_values(name: str)
         parse(b"a\n" * (MAX_VALUES + 1), name)
 
 
-@given(ids=st.lists(IDS.filter(lambda export_id: export_id not in REFUSED)))
+@given(ids=st.lists(TABLE_IDS))
 @pytest.mark.parametrize("name", ["x.tsv", "x.csv"])
 def test_table_written_by_a_library_is_read_back(name: str, ids: list[str]) -> None:
     """A table written by `csv` is read back, whatever its other columns hold."""
@@ -589,7 +607,7 @@ def test_table_written_by_a_library_is_read_back(name: str, ids: list[str]) -> N
     assert parse(text.getvalue().encode(), name) == IdFile("x", tuple(ids))
 
 
-@given(ids=st.lists(IDS.filter(lambda export_id: export_id not in REFUSED), min_size=1))
+@given(ids=st.lists(TABLE_IDS, min_size=1))
 def test_list_of_one_id_per_line_is_read_back(ids: list[str]) -> None:
     """A text file of one ID per line is parsed to these IDs."""
     assert parse("\n".join(ids).encode(), "x.txt") == IdFile("x", tuple(ids))
