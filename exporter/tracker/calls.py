@@ -18,6 +18,11 @@ from exporter.tracker.rate_limit import RateLimiter
 # After these failures further calls are pointless until one succeeds.
 _HOPELESS: Final = frozenset({"auth", "rate_limited", "maintenance", "proxy"})
 
+# Calls with less time may time out although the API is well. How much time there is, is up to the
+# scraper's client, who could fill the log otherwise: such a failure is reported once it has lasted.
+_AMPLE_SECONDS: Final = 1.0
+_LASTING_SECONDS: Final = 30.0
+
 _INCOMPLETE: Final = "invalid_response: the items do not account for every requested ID"
 _BAD_ID: Final = "the API refuses a call with this ID"
 _ON_HOLD: Final = "rate_limited: the account has no calls left in this window"
@@ -126,6 +131,8 @@ class Caller:
         # Two scrapes may make calls at the same time.
         self._lock = threading.Lock()
         self.rate_limiter = RateLimiter(quota_share, clock)
+        # Monotonic time of the first timeout of a short scrape since the last success.
+        self._timeouts_began: float | None = None
         #: Why the last calls failed, as a text that is safe to show, or None.
         self.problem: str | None = None
 
@@ -136,6 +143,7 @@ class Caller:
     def make(self, calls: ScrapeCalls) -> None:
         """Make the calls, several at the same time."""
         in_flight: dict[futures.Future[BulkResponse], tuple[list[str], float]] = {}
+        is_short = calls.deadline - self._clock.monotonic() < _AMPLE_SECONDS
         while True:
             while self._may_ask(calls, len(in_flight)):
                 ids = calls.pending.popleft()
@@ -153,7 +161,7 @@ class Caller:
             for future in done:
                 self._take(calls, future, *in_flight.pop(future))
         if calls.asked or calls.rate_limited:
-            self._report(calls)
+            self._report(calls, is_short=is_short)
 
     def _start(self, ids: Sequence[str], deadline: float) -> "futures.Future[BulkResponse]":
         """Make a call in a thread that the process does not wait for at its end."""
@@ -204,7 +212,7 @@ class Caller:
     def _end_of_calls(self, calls: ScrapeCalls) -> float:
         return calls.deadline - self._render_seconds * len(calls.asked)
 
-    def _report(self, calls: ScrapeCalls) -> None:
+    def _report(self, calls: ScrapeCalls, *, is_short: bool) -> None:
         """Log a failure when it begins or changes, and its end."""
         problem = None if calls.complete else _INCOMPLETE
         before, problems = self.problem, calls.problems
@@ -214,6 +222,14 @@ class Caller:
             problem = before if is_refusal else _ON_HOLD
         elif problems:
             problem = problems[0].problem
+            if is_short and all(each.reason == "timeout" for each in problems):
+                now = self._clock.monotonic()
+                if self._timeouts_began is None:
+                    self._timeouts_began = now
+                if before is not None or now - self._timeouts_began < _LASTING_SECONDS:
+                    return
+        if problem is None:
+            self._timeouts_began = None
         # Before it is logged: a log pipe that hangs holds up this scrape only.
         self.problem = problem
         if problem is not None and problem != before:

@@ -1136,6 +1136,44 @@ def test_refusal_stays_the_problem_while_no_call_is_made(scene: Scene) -> None:
     assert scene.scrape().problem == "rate_limited: as the test wants it"
 
 
+def test_short_timeouts_do_not_fill_the_log(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
+    """Scrapes with very little time time out although the API is well: that is no problem of it."""
+    caplog.set_level(logging.INFO)
+    for _ in range(5):
+        scene.clock.advance(10)
+        scene.api.failure = error("timeout")
+        assert not scene.scrape(0.9).up
+        scene.api.failure = None
+        assert scene.scrape().problem is None
+    assert caplog.messages == []
+
+
+def test_short_timeouts_that_last_are_logged(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A scraper that never has time enough for the API is told why, once."""
+    scene.api.failure = error("timeout")
+    problems = []
+    for _ in range(5):
+        problems.append(scene.scrape(0.9).problem)
+        scene.clock.advance(15)
+    assert problems == [None, None, *["timeout: as the test wants it"] * 3]
+    assert caplog.messages == ["API request failed"]
+
+
+def test_short_timeout_replaces_no_other_problem(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    """While calls fail for another reason, that stays the problem."""
+    for _ in range(5):
+        scene.api.failure = error("server_error")
+        scene.scrape()
+        scene.api.failure = error("timeout")
+        assert scene.scrape(0.9).problem == "server_error: as the test wants it"
+        scene.clock.advance(60)
+    assert caplog.messages == ["API request failed"]
+
+
 def test_a_log_that_hangs_holds_up_one_scrape(scene: Scene) -> None:
     """While a failure cannot be logged, the next scrapes with that failure are answered."""
     scene.api.failure = error("server_error")
