@@ -12,6 +12,7 @@ from socketserver import ThreadingMixIn
 from typing import TYPE_CHECKING, Any, Final
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
+from exporter import background
 from exporter.server.address import Address, listen, url_of
 from exporter.server.connection import Connection, InFlight, Service
 from exporter.server.occasional import OccasionalLog
@@ -99,6 +100,13 @@ class Server(ThreadingMixIn, WSGIServer):
         self.server_close()
         self._service.in_flight.wait(grace)
 
+    def _warn(self, event: str, error: Exception) -> None:
+        """Log a warning of the accepting thread, which a log pipe that hangs must not hold up."""
+        # Without a free thread there is no other way.
+        background.start_or_run(
+            lambda: self._service.occasional.warning(event, err=error), "server's log"
+        )
+
     # The base classes call the following methods.
 
     def get_request(self) -> tuple[socket.socket, Any]:
@@ -107,7 +115,7 @@ class Server(ThreadingMixIn, WSGIServer):
             return super().get_request()
         except OSError as error:
             if not self._closing:
-                self._service.occasional.warning("Cannot accept connections", err=error)
+                self._warn("Cannot accept connections", error)
                 # Without free file descriptors the next attempt would fail at once, and so on for
                 # ever.
                 time.sleep(0.1)
@@ -122,7 +130,7 @@ class Server(ThreadingMixIn, WSGIServer):
             super().process_request(request, client_address)
         except RuntimeError as error:
             self._free_threads.release()
-            self._service.occasional.warning("Cannot serve connections", err=error)
+            self._warn("Cannot serve connections", error)
             self.shutdown_request(request)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 # as the base class

@@ -29,7 +29,7 @@ ALLOWED: dict[str, set[str]] = {
     "metrics": {"cavatica", "tracker"},
     "web": {"cavatica", "clock", "metrics", "text", "tracker", "watchlist"},
     # Independent of the stages.
-    "server": set(),
+    "server": {"background"},
     "webconfig": {"background", "document", "files", "text"},
     "simulator": set(),
 }

@@ -967,6 +967,25 @@ def test_the_server_survives_running_out_of_file_descriptors(
     assert "Cannot accept connections" in caplog.text
 
 
+def test_a_log_that_hangs_does_not_end_the_accepting(serve: Serve) -> None:
+    """While it cannot be logged that no file descriptor is free, connections are accepted again."""
+    server = serve()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with (
+        contextlib.ExitStack() as stack,
+        hanging_log("exporter.server.listener") as hangs,
+        socket.socket() as client,
+    ):
+        client.settimeout(5)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        client.connect(("127.0.0.1", server.server_port))
+        client.sendall(GET)
+        assert hangs.wait(PATIENCE)
+        stack.close()
+        assert status(read_all(client)) == b"200 OK"
+
+
 def test_the_server_survives_running_out_of_threads(
     serve: Serve, caplog: pytest.LogCaptureFixture
 ) -> None:
