@@ -5,11 +5,11 @@ and state. It changes while it is paged. But every answer states how many export
 are never deleted: once that many different exports are known, none is missing, whatever the order.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 
 from exporter.cavatica.answer import MAX_IDS, ApiError, ListResponse
-from exporter.cavatica.export import FAILED, UNFINISHED, Export
+from exporter.cavatica.export import FAILED, UNFINISHED, Export, LookupFailure
 from exporter.tool.api import PacedApi
 
 # Passes over the whole list without anything new before it is considered inconsistent.
@@ -193,21 +193,17 @@ def get_details(api: PacedApi, found: Found, ids: Collection[str]) -> Details:
     Raises:
         ApiError: there is no usable answer.
     """
-    wanted = sorted(found.without_details.intersection(ids))
+    wanted = found.without_details.intersection(ids)
     details = Details()
-    for begin in range(0, len(wanted), MAX_IDS):
-        part = wanted[begin : begin + MAX_IDS]
-        outcomes = api.bulk_get(part).outcomes
-        for export_id in part:
-            outcome = outcomes.get(export_id)
-            if isinstance(outcome, Export):
-                found.exports[export_id] = outcome
-                found.without_details.discard(export_id)
-            elif outcome is None or outcome.temporary:
-                details.pending.add(export_id)
-                del found.exports[export_id]
-            else:
-                details.refused.add(export_id)
+    for export_id, outcome in _outcomes(api, wanted):
+        if isinstance(outcome, Export):
+            found.exports[export_id] = outcome
+            found.without_details.discard(export_id)
+        elif outcome is None or outcome.temporary:
+            details.pending.add(export_id)
+            del found.exports[export_id]
+        else:
+            details.refused.add(export_id)
     return details
 
 
@@ -219,12 +215,16 @@ def look_up(api: PacedApi, found: Found, ids: Collection[str]) -> dict[str, Expo
     """
     seen = found.exports.keys() - found.without_details
     exports = {export_id: found.exports[export_id] for export_id in seen.intersection(ids)}
-    wanted = sorted(set(ids) - seen)
+    outcomes = _outcomes(api, set(ids) - seen)
+    return exports | {i: outcome for i, outcome in outcomes if isinstance(outcome, Export)}
+
+
+def _outcomes(
+    api: PacedApi, ids: Collection[str]
+) -> Iterator[tuple[str, Export | LookupFailure | None]]:
+    """Ask for each ID, and yield it with the outcome."""
+    wanted = sorted(ids)
     for begin in range(0, len(wanted), MAX_IDS):
-        outcomes = api.bulk_get(wanted[begin : begin + MAX_IDS]).outcomes
-        exports |= {
-            export_id: outcome
-            for export_id, outcome in outcomes.items()
-            if isinstance(outcome, Export)
-        }
-    return exports
+        part = wanted[begin : begin + MAX_IDS]
+        outcomes = api.bulk_get(part).outcomes
+        yield from ((export_id, outcomes.get(export_id)) for export_id in part)

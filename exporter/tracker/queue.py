@@ -1,7 +1,7 @@
 """Which IDs the API is asked about next."""
 
 from collections import deque
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator
 from itertools import islice
 from typing import Literal
 
@@ -34,9 +34,7 @@ class AskingQueue:
         self, watched: Container[str], arrivals: Iterable[str], urgency: Callable[[str], Urgency]
     ) -> None:
         """Drop what is not `watched`, and add `arrivals`, in front if they are not finished."""
-        new: dict[Urgency, list[str]] = {"unfinished": [], "lookup error": [], "finished": []}
-        for export_id in arrivals:
-            new[urgency(export_id)].append(export_id)
+        new = _sorted(arrivals, urgency)
         kept = {i: None for i in self._unfinished if i in watched}
         self._unfinished = dict.fromkeys(new["unfinished"]) | kept
         self._in_error = deque(i for i in self._in_error if i in watched)
@@ -72,19 +70,21 @@ class AskingQueue:
         return list(islice(ids, size))
 
     def requeue(
-        self, asked: Iterable[str], not_asked: Sequence[str], urgency: Callable[[str], Urgency]
+        self, asked: Iterable[str], not_asked: Iterable[str], urgency: Callable[[str], Urgency]
     ) -> None:
         """Queue the IDs of a plan again: those asked at the end, the others in front."""
         self._planned = []
-        waiting: dict[Urgency, list[str]] = {"unfinished": [], "lookup error": [], "finished": []}
-        for export_id in not_asked:
-            waiting[urgency(export_id)].append(export_id)
-        self._unfinished = dict.fromkeys(waiting["unfinished"])
+        waiting, done = _sorted(not_asked, urgency), _sorted(asked, urgency)
+        self._unfinished = dict.fromkeys(waiting["unfinished"] + done["unfinished"])
         self._in_error.extendleft(reversed(waiting["lookup error"]))
+        self._in_error.extend(done["lookup error"])
         self._finished.extendleft(reversed(waiting["finished"]))
-        for export_id in asked:
-            kind = urgency(export_id)
-            if kind == "unfinished":
-                self._unfinished[export_id] = None
-            else:
-                (self._in_error if kind == "lookup error" else self._finished).append(export_id)
+        self._finished.extend(done["finished"])
+
+
+def _sorted(ids: Iterable[str], urgency: Callable[[str], Urgency]) -> dict[Urgency, list[str]]:
+    """Return the IDs of each urgency, in the given order."""
+    groups: dict[Urgency, list[str]] = {"unfinished": [], "lookup error": [], "finished": []}
+    for export_id in ids:
+        groups[urgency(export_id)].append(export_id)
+    return groups

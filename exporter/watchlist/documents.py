@@ -1,12 +1,11 @@
 """The ID file formats in YAML or JSON: a list, a mapping, or an answer of the API."""
 
 import re
-from collections.abc import Iterable
 from typing import Final
 
 from exporter.cavatica.export import parse_error
 from exporter.document import line_of
-from exporter.text import NULL, TextError, counted, excerpt, similar, suggestion
+from exporter.text import NULL, TextError, counted, similar, suggestion
 from exporter.watchlist.content import Collector, IdFile, Rejected, Remark
 
 KEYS: Final = ("batch", "export_ids", "acknowledged", "refusals_acknowledged", "expected")
@@ -96,8 +95,8 @@ def _check_keys(document: dict[str, object]) -> None:
         raise _error(document, f"is an API error{code}: the call started no export")
     for key in document:
         if key not in KEYS:
-            known = (*KEYS, _ITEMS)
-            raise _error(key, f"unknown key{_if_similar(key, known)}: {suggestion(key, known)}")
+            # The key is not quoted: it may be the name of a patient's file.
+            raise _error(key, f"unknown key: {suggestion(key, (*KEYS, _ITEMS))}")
     if not document.keys() - {"batch"}:
         raise _error(document, "the key export_ids is missing")
 
@@ -112,15 +111,10 @@ def _unknown_keys(document: dict[str, object], of_answer: frozenset[str]) -> tup
     for key in unknown[:_MAX_REMARKS]:
         likely = similar(key, KEYS)
         hint = f"; did you mean {likely}?" if likely else ""
-        remarks.append(Remark(f"unknown key{_if_similar(key, KEYS)}{hint}", line_of(key)))
+        remarks.append(Remark(f"unknown key{hint}", line_of(key)))
     if (more := len(unknown) - _MAX_REMARKS) > 0:
         remarks.append(Remark(f"{counted(more, 'more unknown key')}", None))
     return tuple(remarks)
-
-
-def _if_similar(key: str, known: Iterable[str]) -> str:
-    """Return the key for a message if it can only be a misspelt one: another may name a patient."""
-    return f" {excerpt(key)}" if similar(key, known) else ""
 
 
 def _batch(document: dict[str, object], default: str) -> str | None:

@@ -49,11 +49,11 @@ IMPORTS = "holds imports (/storage/imports/), and only exports can be watched"
 # The error of every file in DATA, without the file's name, with which it begins.
 INVALID = {
     # Keys
-    "invalid-unknown-key.yml": ":2: unknown key export_id: did you mean export_ids?",
-    "invalid-unknown-key.json": ":3: unknown key acknowleged: did you mean acknowledged?",
+    "invalid-unknown-key.yml": ":2: unknown key: did you mean export_ids?",
+    "invalid-unknown-key.json": ":3: unknown key: did you mean acknowledged?",
     "invalid-strange-key.yml": f":3: unknown key: {KNOWN}",
     "invalid-control-key.yml": f":1: unknown key: {KNOWN}",
-    "invalid-item-key.json": ":2: unknown key item: did you mean items?",
+    "invalid-item-key.json": ":2: unknown key: did you mean items?",
     "invalid-missing-ids.yml": ":2: the key export_ids is missing",
     "invalid-missing-everything.json": ":1: the key export_ids is missing",
     "invalid-repeated-key.yml": ":4: a key is repeated",
@@ -198,7 +198,7 @@ VALID = [
         ".json",
         json.dumps({"items": [{"id": A}], "href": "", "acknowleged": [A], "id": A}, indent=1),
         IdFile("tcga-7", (A,), remarks=(
-            Remark("unknown key acknowleged; did you mean acknowledged?", 8),
+            Remark("unknown key; did you mean acknowledged?", 8),
             Remark("unknown key", 11))),
         id="list with misspelt keys",
     ),
@@ -207,7 +207,7 @@ VALID = [
         f"id: {A}\nstate: FAILED\nstarted_on: x\nitem: x\nexpects: 1\n",
         IdFile("tcga-7", (A,), remarks=(
             Remark("unknown key", 4),
-            Remark("unknown key expects; did you mean expected?", 5))),
+            Remark("unknown key; did you mean expected?", 5))),
         id="single export with misspelt keys",
     ),
     pytest.param(

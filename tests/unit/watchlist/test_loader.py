@@ -250,6 +250,7 @@ def test_rejected_ids_are_logged_with_file_and_line(
         ("a.txt", "x\n{},x\n"),
         ("a.yml", "{}: gOM3zcx6CG411ac0SbNkaUE0SNRK4H0S\n"),
         ("a.yml", "export_ids: [x]\n{0}: x\n{0}: x\n"),
+        ("a.yml", "export_ids of {}: [x]\n"),
         ("a.yml", "- {}\n"),
         ("a.yml", "- *{}\n"),
         ("a.yml", "- !{} x\n"),
@@ -257,6 +258,7 @@ def test_rejected_ids_are_logged_with_file_and_line(
         ("a.yml", "export_ids: [x]\nexpected: {}\n"),
         ("a.json", '{{"{}": []}}'),
         ("a.json", '{{"items": [], "{}": 1}}'),
+        ("a.json", '{{"items": [], "acknowledged {}": 1}}'),
         ("a.json", '{{"items": [{{"id": "{}"}}]}}'),
         ("a.json", '["x" "{}"]'),
     ],
@@ -421,7 +423,7 @@ def test_unknown_key_of_an_answer_is_logged(
     (directory / "a.json").write_text('{"items": [{"id": "x"}],\n"acknowleged": ["x"]}')
     watchlist = loader.load()
     assert watchlist.batches == {"a": ("x",)}
-    remark = "a.json:2: unknown key acknowleged; did you mean acknowledged?"
+    remark = "a.json:2: unknown key; did you mean acknowledged?"
     assert watchlist.files[0].remarks == (remark,)
     assert ("WARNING", "Part of an ID file has no effect", {"reason": remark}) in logged(caplog)
 
