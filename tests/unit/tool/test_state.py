@@ -1,13 +1,18 @@
 """The state of discovery, for more exports than one file holds."""
 
+import errno
 import json
+import os
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from exporter import files
 from exporter.simulator import Lifetimes
 from exporter.tool import state
+from exporter.tool.ledger import LedgerError
 from exporter.tool.state import STATE_NAME, State, digest_of
 from exporter.watchlist.loader import WatchlistLoader
 from tests.unit.tool.conftest import DAY, Account
@@ -27,6 +32,29 @@ def full(account: Account, monkeypatch: pytest.MonkeyPatch) -> Account:
     assert (done.whole, done.older, done.added, done.changed) == (True, 60, 40, 1)
     assert {*account.signatures()} >= {STATE_NAME, SECOND, THIRD}
     return account
+
+
+def test_round_that_ends_between_two_files_is_made_up_for(
+    full: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The time of the pass is written last: the next round makes one, and drops what is left."""
+    written: list[str] = []
+    replace_file = files.replace_file
+
+    def break_off(path: Path, *arguments: Any, **keywords: Any) -> None:  # noqa: ANN401 # passed on
+        written.append(path.name)
+        if len(written) == 2:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        replace_file(path, *arguments, **keywords)
+
+    full.clock.advance(60 * DAY)
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "replace_file", break_off)
+        with pytest.raises(LedgerError, match="Input/output error"):
+            full.discover()
+    assert written == [THIRD, SECOND]
+    full.discover()
+    assert full.ids() == []
 
 
 def test_what_one_file_does_not_hold_is_in_others(full: Account) -> None:
